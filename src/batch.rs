@@ -1,0 +1,192 @@
+//! A batch: the messages of one partition number, across all input topics.
+//!
+//! Place in the data path: the [batcher](crate::pipeline) fills it from the partition's queue,
+//! [`Processor::process`](crate::Processor::process) reads it, and its next offsets are what is
+//! recorded when it is finished.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use crate::message::{Message, Offset, OwnedMessage};
+
+/// One message in a buffer or a batch, and the index of its topic among the input topics.
+pub(crate) struct Record {
+    pub(crate) payload: Payload,
+    pub(crate) topic: u16,
+}
+
+/// Where a record's bytes live: in the Kafka client's memory, or in our own (simulations, tests).
+pub(crate) enum Payload {
+    #[cfg(feature = "kafka")]
+    Kafka(crate::broker::kafka::KafkaMessage),
+    Owned(Box<OwnedMessage>),
+}
+
+impl Record {
+    pub(crate) fn offset(&self) -> Offset {
+        match &self.payload {
+            #[cfg(feature = "kafka")]
+            Payload::Kafka(message) => message.offset(),
+            Payload::Owned(message) => message.offset,
+        }
+    }
+
+    /// Bytes of key and value.
+    pub(crate) fn size(&self) -> usize {
+        match &self.payload {
+            #[cfg(feature = "kafka")]
+            Payload::Kafka(message) => message.size(),
+            Payload::Owned(message) => {
+                message.key.as_ref().map_or(0, Vec::len) + message.value.as_ref().map_or(0, Vec::len)
+            }
+        }
+    }
+}
+
+/// Keeps alive what the records of a buffer or batch point into. Declared after the records in
+/// every struct that holds both, so that it is dropped after them.
+pub(crate) type Keepalive = Option<Arc<dyn Any + Send + Sync>>;
+
+/// First and last offset of one topic in a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The offset of the topic's first message in the batch.
+    pub first: Offset,
+    /// The offset of the topic's last message in the batch. Between the two, offsets may be
+    /// missing: compaction and transactions leave gaps.
+    pub last: Offset,
+}
+
+impl fmt::Display for OffsetRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..={}", self.first, self.last)
+    }
+}
+
+/// The messages of one partition number, across all input topics: what one call of
+/// [`Processor::process`](crate::Processor::process) gets. Never empty.
+///
+/// Messages of one topic are in the order of their offsets. Messages of different topics come in
+/// the order in which they arrived, which says nothing about when they were produced.
+///
+/// References into a batch cannot outlive the call:
+///
+/// ```compile_fail
+/// use kasper::{Batch, BoxError, Context, Message, Processor};
+///
+/// struct Hoarder<'a>(Vec<Message<'a>>);
+///
+/// impl Processor for Hoarder<'static> {
+///     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+///         self.0.extend(batch.iter());
+///         Ok(())
+///     }
+/// }
+/// ```
+pub struct Batch {
+    partition: i32,
+    topics: Arc<[Arc<str>]>,
+    records: Vec<Record>,
+    ranges: Vec<Option<OffsetRange>>,
+    bytes: usize,
+    headers_lock: Mutex<()>,
+    _keepalive: Keepalive,
+}
+
+impl Batch {
+    pub(crate) fn new(
+        partition: i32,
+        topics: Arc<[Arc<str>]>,
+        records: Vec<Record>,
+        bytes: usize,
+        keepalive: Keepalive,
+    ) -> Self {
+        let mut ranges: Vec<Option<OffsetRange>> = vec![None; topics.len()];
+        for record in &records {
+            let offset = record.offset();
+            let range = &mut ranges[usize::from(record.topic)];
+            match range {
+                Some(range) => range.last = offset,
+                None => *range = Some(OffsetRange { first: offset, last: offset }),
+            }
+        }
+        Self {
+            partition,
+            topics,
+            records,
+            ranges,
+            bytes,
+            headers_lock: Mutex::new(()),
+            _keepalive: keepalive,
+        }
+    }
+
+    /// The partition number that all messages of the batch come from.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The number of messages; at least 1.
+    #[allow(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// The bytes of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// All messages.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Message<'_>> + DoubleEndedIterator {
+        self.records.iter().map(|record| self.message(record))
+    }
+
+    /// The messages of one input topic; none if the topic has no message in this batch.
+    pub fn topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = Message<'a>> + use<'a> {
+        let index = self.topics.iter().position(|name| &**name == topic);
+        let present = index.filter(|index| self.ranges[*index].is_some());
+        let records = if present.is_some() { self.records.as_slice() } else { &[] };
+        records
+            .iter()
+            .filter(move |record| Some(usize::from(record.topic)) == present)
+            .map(|record| self.message(record))
+    }
+
+    /// The topics that have a message in the batch, each with its first and last offset.
+    pub fn offsets(&self) -> impl Iterator<Item = (&str, OffsetRange)> {
+        let ranges = self.topics.iter().zip(&self.ranges);
+        ranges.filter_map(|(topic, range)| range.map(|range| (&**topic, range)))
+    }
+
+    /// Per index of an input topic, the range of offsets in this batch.
+    pub(crate) fn ranges(&self) -> &[Option<OffsetRange>] {
+        &self.ranges
+    }
+
+    fn message<'a>(&'a self, record: &'a Record) -> Message<'a> {
+        let topic = &self.topics[usize::from(record.topic)];
+        Message::new(record, topic, self.partition, &self.headers_lock)
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = Message<'a>;
+    type IntoIter = Box<dyn Iterator<Item = Message<'a>> + 'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        Box::new(self.iter())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("partition", &self.partition)
+            .field("messages", &self.records.len())
+            .field("bytes", &self.bytes)
+            .field("offsets", &self.offsets().collect::<Vec<_>>())
+            .finish()
+    }
+}

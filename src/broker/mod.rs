@@ -1,0 +1,139 @@
+//! The seam to Kafka: what the pipeline asks of a consumer and a producer, and nothing more.
+//!
+//! Implemented by `kafka` (librdkafka) and, for tests, by `sim` (seeded faults on a paused clock)
+//! and the processor tester. Calls are per batch or rarer, so dynamic dispatch costs nothing that
+//! could be measured.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::batch::{Keepalive, Record};
+use crate::error::{Error, Result};
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::outgoing::Delivery;
+use crate::processor::BoxFuture;
+
+#[cfg(feature = "kafka")]
+pub(crate) mod kafka;
+// #[cfg(test)]
+// pub(crate) mod sim;
+
+/// What a consumer tells the topic processor, in order. Each assignment and revocation is answered
+/// before the next comes.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// These partitions are ours, besides those that already were. Answered by
+    /// [`Consumer::assign`], also where the list is empty.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions go away. Answered by [`Consumer::unassign`] with the same list, once nothing
+    /// of them is processed or committed any more. `lost`: they may already have a new owner.
+    Revoked { partitions: Vec<TopicPartition>, lost: bool },
+    /// Where fetching stands; comes at intervals.
+    Positions(Vec<FetchPosition>),
+    /// The member is part of a stable group and has `assigned` topic-partitions. Comes at intervals.
+    Settled { assigned: usize },
+    /// Something passes by itself, or is retried by the client; worth a line in the log.
+    Warning(Error),
+    /// The client cannot go on.
+    Fatal(Error),
+}
+
+/// How far the client has fetched a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FetchPosition {
+    pub(crate) partition: TopicPartition,
+    /// The next offset to be fetched. Every message below it has been put into the partition's
+    /// queue before this value was taken; control records and gaps below it yield no message.
+    pub(crate) fetched: Option<Offset>,
+    /// The end of the partition as the consumer may read it: the last stable offset under
+    /// `read_committed`, else the high watermark.
+    pub(crate) end: Option<Offset>,
+}
+
+/// Which offset of a partition is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OffsetSpec {
+    Earliest,
+    /// The last stable offset under `read_committed`, else the high watermark.
+    End,
+    /// The first message at or after this time (milliseconds since 1970); the end if there is none.
+    Timestamp(i64),
+}
+
+/// The consuming side. Methods that ask a broker return a future that owns what it needs.
+pub(crate) trait Consumer: Send + Sync + 'static {
+    /// Begins: joins the group, or reports the static partitions as assigned.
+    fn start(&self) -> Result<()>;
+
+    /// Answers [`Event::Assigned`]: begins fetching each partition at its offset. A partition's
+    /// messages arrive in the queue of its number.
+    fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()>;
+
+    /// Answers [`Event::Revoked`]: nothing of these partitions arrives any more.
+    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()>;
+
+    /// The queue of a partition number that has an assigned topic.
+    fn queue(&self, partition: i32) -> Result<Box<dyn Queue>>;
+
+    /// Messages waiting in the queue of a partition number.
+    fn queued(&self, partition: i32) -> usize;
+
+    /// Goes back to these offsets. When the future is done, nothing fetched before arrives any more.
+    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
+
+    /// The committed next offsets, in the order asked for; `None` where nothing is committed.
+    fn committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>>;
+
+    /// Offsets of the log, in the order asked for, with one request for all.
+    fn list_offsets(
+        &self,
+        queries: Vec<(TopicPartition, OffsetSpec)>,
+    ) -> BoxFuture<'static, Result<Vec<Offset>>>;
+
+    /// Records next offsets. The commit is under way when the call returns, whether or not the
+    /// future is polled; the future is done when the broker has answered or the client gave up.
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
+
+    /// Whether the current assignment has been lost: it may already have new owners.
+    fn assignment_lost(&self) -> bool;
+
+    /// Leaves the group and stops. Everything is to be drained and committed before.
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// The reading side of one partition number's queue. One reader at a time.
+pub(crate) trait Queue: Send {
+    /// Moves messages that have arrived into `into`, at most `max`, without waiting; returns how
+    /// many came. An error of a partition comes after the messages before it.
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize>;
+
+    /// Has a permit whenever messages may have arrived since the last empty [`take`](Queue::take).
+    fn arrived(&self) -> Arc<Notify>;
+
+    /// Keeps the records' memory alive.
+    fn keepalive(&self) -> Keepalive;
+}
+
+/// Whether a producer took a whole delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Handover {
+    /// All messages are with the client, or counted as failed.
+    Complete,
+    /// The client's queue is full; call again after [`Producer::room`].
+    QueueFull,
+}
+
+/// The producing side.
+pub(crate) trait Producer: Send + Sync + 'static {
+    /// Hands the delivery's messages from [`Delivery::next`] on to the client. Each message is
+    /// counted down by its report. A message that the client refuses fails the delivery, and those
+    /// behind it are counted down unsent.
+    fn produce(&self, delivery: &Arc<Delivery>) -> Handover;
+
+    /// Done when the client's queue may have room again.
+    fn room(&self) -> BoxFuture<'_, ()>;
+}

@@ -1,0 +1,139 @@
+//! [`Context`]: what `process` may do besides reading its batch.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::broker::{Handover, Producer};
+use crate::error::Error;
+use crate::message::{Message, OutgoingMessage};
+use crate::pipeline::outgoing::{Delivery, Outbox};
+
+/// Sends messages, and tells a processor where it is. Given to
+/// [`Processor::process`](crate::Processor::process) with each batch.
+#[doc(alias = "Sender")]
+pub struct Context {
+    partition: i32,
+    outbox: Outbox,
+    producer: Arc<dyn Producer>,
+    /// What was handed to the producer for this batch, in order.
+    deliveries: VecDeque<Arc<Delivery>>,
+    spent: Option<Outbox>,
+    close: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        partition: i32,
+        producer: Arc<dyn Producer>,
+        close: Arc<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        Self {
+            partition,
+            outbox: Outbox::default(),
+            producer,
+            deliveries: VecDeque::new(),
+            spent: None,
+            close,
+        }
+    }
+
+    /// Adds a message to those that are produced when `process` returns `Ok`, or at
+    /// [`flush`](Context::flush).
+    ///
+    /// The message is copied into a buffer; nothing is sent, nothing blocks, nothing fails here. If
+    /// it turns out that it can't be delivered (too large, no such topic, delivery time-out), the
+    /// batch is not recorded and the topic processor stops with an error that names the topic and
+    /// the reason. Messages to one partition keep the order in which they were sent.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, OutgoingMessage};
+    /// # async fn example(batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// for message in batch.topic("orders") {
+    ///     context.send(OutgoingMessage::new("audit").value(message.value().unwrap_or(b"-")));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send(&mut self, message: OutgoingMessage<'_>) {
+        self.outbox.push(&message);
+    }
+
+    /// [Sends](Context::send) an incoming message on to another topic: its key, value, headers and
+    /// timestamp. The partition is chosen anew, from the key.
+    pub fn forward(&mut self, topic: &str, message: &Message<'_>) {
+        self.outbox.push_forwarded(topic, message);
+    }
+
+    /// Produces everything sent so far and waits until it is acknowledged.
+    ///
+    /// The offsets of the batch are still recorded only when `process` has returned and the rest is
+    /// acknowledged too; after a failure what was flushed will be sent again with the replay.
+    ///
+    /// # Errors
+    /// A message could not be delivered. The batch fails with that error even if `process` ignores
+    /// it and returns `Ok`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, what was sent stays part of the batch: the batch is not recorded
+    /// before it is acknowledged.
+    pub async fn flush(&mut self) -> Result<(), Error> {
+        self.hand_over().await;
+        for delivery in &self.deliveries {
+            delivery.finished().await?;
+        }
+        Ok(())
+    }
+
+    /// The number of messages sent in this call of `process` and not yet flushed.
+    pub fn pending(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// The partition number being processed.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// Asks the topic processor to shut down once this batch is finished, like
+    /// [`Handle::close`](crate::Handle::close).
+    pub fn close(&self) {
+        (self.close)();
+    }
+
+    /// Drops what the last call of `process` left, so that the next begins with nothing.
+    pub(crate) fn begin(&mut self, spent: Option<Outbox>) {
+        self.outbox.clear();
+        self.deliveries.clear();
+        if spent.is_some() {
+            self.spent = spent;
+        }
+    }
+
+    /// Hands everything sent so far to the producer, in order; waits while its queue is full.
+    /// Cancel-safe: what was not handed over stays next in line.
+    pub(crate) async fn hand_over(&mut self) {
+        if !self.outbox.is_empty() {
+            self.deliveries.push_back(self.outbox.take(self.spent.take()));
+        }
+        for delivery in &self.deliveries {
+            while self.producer.produce(delivery) == Handover::QueueFull {
+                self.producer.room().await;
+            }
+        }
+    }
+
+    /// The deliveries of this batch; call after [`hand_over`](Context::hand_over).
+    pub(crate) fn take_deliveries(&mut self) -> VecDeque<Arc<Delivery>> {
+        std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("partition", &self.partition)
+            .field("pending", &self.outbox.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,264 @@
+//! The one error type of the library.
+//!
+//! [`Error`] is opaque on purpose: a caller asks it questions ([`kind`](Error::kind),
+//! [`is_retryable`](Error::is_retryable), [`get`](Error::get)) instead of matching on the inner
+//! workings of a Kafka client or a database driver, so a driver can be replaced without breaking
+//! anybody. The user's own error stays inside and can be downcast with
+//! [`source`](std::error::Error::source) or found with [`find`](Error::find).
+
+use std::error::Error as StdError;
+use std::fmt;
+
+/// The error type a [`Processor`](crate::Processor) returns: anything that is an error.
+///
+/// `?` converts every error type into it, strings included.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// A result whose error is the library's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, in the coarse terms a program can act on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The configuration is wrong; the message lists every fault found.
+    Config,
+    /// A topic does not exist on the cluster.
+    UnknownTopic,
+    /// A partition number that no input topic has.
+    UnknownPartition,
+    /// No broker, or no server of a store, could be reached.
+    Unavailable,
+    /// An operation did not finish in its time.
+    Timeout,
+    /// The server refused the credentials or the operation.
+    Unauthorized,
+    /// The offset to read from is no longer, or not yet, in the partition's log.
+    OffsetOutOfRange,
+    /// The user's [`Processor`](crate::Processor) or its factory returned an error.
+    Process,
+    /// The user's [`Processor`](crate::Processor) or its factory panicked.
+    Panic,
+    /// An outgoing message could not be delivered.
+    Delivery,
+    /// The offsets of finished batches could not be recorded.
+    Commit,
+    /// The input of a call is not acceptable: an empty key, a value over a limit.
+    InvalidInput,
+    /// The Kafka client or a store's driver failed in a way that none of the others says.
+    Backend,
+    /// A fault in the library itself.
+    Internal,
+}
+
+impl ErrorKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Config => "configuration",
+            Self::UnknownTopic => "unknown topic",
+            Self::UnknownPartition => "unknown partition",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timed out",
+            Self::Unauthorized => "unauthorized",
+            Self::OffsetOutOfRange => "offset out of range",
+            Self::Process => "process failed",
+            Self::Panic => "process panicked",
+            Self::Delivery => "delivery failed",
+            Self::Commit => "commit failed",
+            Self::InvalidInput => "invalid input",
+            Self::Backend => "backend",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An error of the library, or of a store written by a user.
+///
+/// It carries a [kind](ErrorKind), a message, whether a retry of the same call may succeed,
+/// context as name and value pairs (`topic`, `partition`, `offset`, `tenant`, `operation`, …), and
+/// the error that caused it.
+///
+/// ```
+/// use kasper::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Unavailable, "connection refused")
+///     .retryable()
+///     .with("operation", "get_many")
+///     .with("server", "10.0.0.7:6379");
+/// assert_eq!(error.kind(), ErrorKind::Unavailable);
+/// assert!(error.is_retryable());
+/// assert_eq!(error.get("operation"), Some("get_many"));
+/// assert_eq!(
+///     error.to_string(),
+///     "unavailable: connection refused (operation=get_many, server=10.0.0.7:6379)"
+/// );
+/// ```
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    retryable: bool,
+    context: Vec<(&'static str, String)>,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    /// An error of this kind with a message for a person; not retryable.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                message: message.into(),
+                retryable: false,
+                context: Vec::new(),
+                source: None,
+            }),
+        }
+    }
+
+    /// Says that the same call may succeed when it is made again.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.inner.retryable = true;
+        self
+    }
+
+    /// Adds a name and a value that say where it happened.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
+        self.inner.context.push((name, value.to_string()));
+        self
+    }
+
+    /// Sets the error that caused this one.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
+        self.inner.source = Some(source.into());
+        self
+    }
+
+    /// The kind of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Whether the same call may succeed when it is made again.
+    ///
+    /// True if this error, or a library [`Error`] anywhere in its chain of causes, says so: a
+    /// store's retryable error keeps its meaning when the user wraps it in an error of their own.
+    ///
+    /// ```
+    /// use kasper::{Error, ErrorKind};
+    ///
+    /// let store = Error::new(ErrorKind::Timeout, "no answer in 5 s").retryable();
+    /// let outer = Error::new(ErrorKind::Process, "process returned an error").with_source(store);
+    /// assert!(outer.is_retryable());
+    /// ```
+    pub fn is_retryable(&self) -> bool {
+        self.chain_any(|error| error.inner.retryable)
+    }
+
+    /// The value of a context pair, if the error has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let pair = self.inner.context.iter().find(|(n, _)| *n == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+
+    /// The first error of type `E` in the chain of causes.
+    ///
+    /// ```
+    /// use kasper::{Error, ErrorKind};
+    ///
+    /// let cause = "12x".parse::<u32>().unwrap_err();
+    /// let error = Error::new(ErrorKind::Process, "process returned an error").with_source(cause);
+    /// assert!(error.find::<std::num::ParseIntError>().is_some());
+    /// ```
+    pub fn find<E: StdError + 'static>(&self) -> Option<&E> {
+        let mut next = self.source();
+        while let Some(error) = next {
+            if let Some(found) = error.downcast_ref() {
+                return Some(found);
+            }
+            next = error.source();
+        }
+        None
+    }
+
+    fn chain_any(&self, test: impl Fn(&Error) -> bool) -> bool {
+        if test(self) {
+            return true;
+        }
+        let mut next = self.source();
+        while let Some(error) = next {
+            if error.downcast_ref::<Error>().is_some_and(&test) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.inner.kind, self.inner.message)?;
+        for (index, (name, value)) in self.inner.context.iter().enumerate() {
+            let open = if index == 0 { " (" } else { ", " };
+            write!(f, "{open}{name}={value}")?;
+        }
+        if !self.inner.context.is_empty() {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+/// Prints the whole chain of causes, so that `main` returning an [`Error`] tells all of it.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut next = self.source();
+        while let Some(error) = next {
+            write!(f, ": {error}")?;
+            // A library error prints its own causes no further here: this loop walks them.
+            next = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_prints_the_chain_of_causes() {
+        let inner = Error::new(ErrorKind::Timeout, "no answer").with("operation", "push");
+        let error = Error::new(ErrorKind::Process, "process returned an error").with_source(inner);
+        assert_eq!(
+            format!("{error:?}"),
+            "process failed: process returned an error: timed out: no answer (operation=push)"
+        );
+    }
+
+    #[test]
+    fn a_plain_cause_is_not_retryable() {
+        let error = Error::new(ErrorKind::Process, "x").with_source("plain text");
+        assert!(!error.is_retryable());
+    }
+}

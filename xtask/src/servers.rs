@@ -1,0 +1,172 @@
+//! Real servers on this machine for tests and benchmarks, without Docker.
+//!
+//! The table [`all`] has one entry per kind of server; an entry (one file in `servers/`) says what to fetch, how to
+//! lay out a run and how to tell that it answers. The rest is the same for all: ports, state files, starting, stopping.
+
+mod home;
+mod instance;
+mod kafka;
+mod maven;
+mod state;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use clap::{Subcommand, ValueEnum};
+
+use crate::tools::Tool;
+use home::Home;
+pub(crate) use instance::{Instance, Purpose};
+
+/// Start, stop and list the servers that tests need.
+///
+/// They listen on free ports of 127.0.0.1 and keep everything under `.servers/` (or the directory that
+/// KASPER_SERVERS_DIR names). A started server runs until it is stopped; `stop` removes its data.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Fetch what is missing, start, wait until the server answers, print its address
+    Start {
+        /// Which ones; all if none is named
+        names: Vec<Name>,
+    },
+    /// Kill, and remove the data
+    Stop {
+        /// Which ones; all if none is named
+        names: Vec<Name>,
+    },
+    /// A line for each
+    Status {
+        /// Which ones; all if none is named
+        names: Vec<Name>,
+    },
+}
+
+/// The servers there are, as the command line names them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Name {
+    Kafka,
+}
+
+impl Name {
+    fn server(self) -> &'static dyn Server {
+        match self {
+            Self::Kafka => &kafka::Kafka,
+        }
+    }
+}
+
+/// One kind of server.
+pub(crate) trait Server: Sync {
+    /// What the command line and the state files call it.
+    fn name(&self) -> &'static str;
+
+    /// The version that is started.
+    fn version(&self) -> &'static str;
+
+    /// The environment variable that tells tests its address.
+    fn variable(&self) -> &'static str;
+
+    /// What must be installed to start it.
+    fn tools(&self) -> &'static [Tool];
+
+    /// How many ports it listens on. The first is its address.
+    fn ports(&self) -> usize;
+
+    /// Fetches what it runs from into `directory`, which is empty and is thrown away if this fails.
+    fn fetch(&self, directory: &Path) -> Result<()>;
+
+    /// Writes configuration and data into `launch.run_dir`, and returns the command that runs the server in the
+    /// foreground.
+    fn prepare(&self, launch: &Launch) -> Result<Command>;
+
+    /// Whether the server at `address` works: not that something listens there, but that it gives a sane answer.
+    fn answers(&self, address: &str) -> Result<()>;
+}
+
+/// Where and how to start one server.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// What [`Server::fetch`] fetched.
+    pub(crate) files: PathBuf,
+    /// Empty, for this run alone, removed with it.
+    pub(crate) run_dir: PathBuf,
+    /// As many as [`Server::ports`]; free a moment ago.
+    pub(crate) ports: Vec<u16>,
+    /// For servers on the JVM.
+    pub(crate) heap_mb: u32,
+}
+
+impl Launch {
+    /// The log: output of the steps before the server runs, then the server's own.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.run_dir.join("log")
+    }
+}
+
+/// All servers that tests use.
+pub(crate) fn all() -> Vec<&'static dyn Server> {
+    Name::value_variants().iter().map(|name| name.server()).collect()
+}
+
+/// The addresses the user gave in a server's variable, if any.
+pub(crate) fn address_from_env(server: &dyn Server) -> Result<Option<String>> {
+    match env::var(server.variable()) {
+        Ok(address) if address.trim().is_empty() => Ok(None),
+        Ok(address) => Ok(Some(address.trim().to_owned())),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(error) => bail!("{}: {error}", server.variable()),
+    }
+}
+
+/// Whether one of the comma-separated addresses answers; the error is the last one's.
+pub(crate) fn any_answers(server: &dyn Server, addresses: &str) -> Result<()> {
+    let mut outcome = Err(anyhow::anyhow!("no address given"));
+    for address in addresses.split(',').map(str::trim).filter(|address| !address.is_empty()) {
+        outcome = server.answers(address);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let home = Home::open()?;
+    match &args.action {
+        Action::Start { names } => {
+            let lock = home.lock()?;
+            for server in chosen(names) {
+                instance::start_shared(&home, &lock, server)?;
+            }
+        }
+        Action::Stop { names } => {
+            let lock = home.lock()?;
+            for server in chosen(names) {
+                instance::stop_all(&home, &lock, server)?;
+            }
+        }
+        Action::Status { names } => {
+            for server in chosen(names) {
+                instance::print_status(&home, server)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn chosen(names: &[Name]) -> Vec<&'static dyn Server> {
+    let mut names = names.to_vec();
+    names.dedup();
+    match names.is_empty() {
+        true => all(),
+        false => names.into_iter().map(Name::server).collect(),
+    }
+}

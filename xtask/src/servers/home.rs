@@ -1,0 +1,122 @@
+//! The directory under which servers keep everything: `.servers/` in the workspace.
+//!
+//! ```text
+//! .servers/lock                      held while servers are fetched, started, stopped
+//! .servers/kafka/4.4.0/              what was fetched, whole or not there
+//! .servers/kafka.state               the one that `servers start` started
+//! .servers/kafka.1234.state          the one that belongs to the test run with process id 1234
+//! .servers/run/kafka-…/              a running server's configuration, data and log
+//! .servers/kafka.last-failure.log    the log of the last one whose test run failed
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{env, fs, process, thread};
+
+use anyhow::{Context, Result};
+
+use super::Server;
+use crate::interrupt;
+
+/// The directory, which exists.
+#[derive(Debug)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+/// Only one process at a time starts and stops servers. Released when dropped, or by the end of the process.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Home {
+    /// `.servers/` in the workspace, or what KASPER_SERVERS_DIR names.
+    pub(crate) fn open() -> Result<Self> {
+        let root = match env::var_os("KASPER_SERVERS_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) => PathBuf::from(dir),
+            None => crate::cargo::workspace().join(".servers"),
+        };
+        Self::at(&root)
+    }
+
+    pub(crate) fn at(root: &Path) -> Result<Self> {
+        fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
+        let root =
+            root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Waits until no other process holds the lock.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        let path = self.root.join("lock");
+        let context = || format!("cannot lock {}", path.display());
+        let file = File::options().create(true).append(true).open(&path).with_context(context)?;
+        let mut told = false;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Lock { _file: file }),
+                Err(TryLockError::Error(error)) => return Err(error).with_context(context),
+                Err(TryLockError::WouldBlock) => {
+                    if !told {
+                        println!("another `cargo xtask` starts or stops servers, waiting for it");
+                        told = true;
+                    }
+                    interrupt::check()?;
+                    thread::sleep(Duration::from_millis(100));
+                }
+            }
+        }
+    }
+
+    /// What a server runs from, fetched now unless it is there.
+    ///
+    /// It is fetched beside its place and moved there when whole: an interrupted download leaves nothing that looks
+    /// like a finished one.
+    pub(crate) fn files(&self, server: &dyn Server, _lock: &Lock) -> Result<PathBuf> {
+        let place = self.root.join(server.name()).join(server.version());
+        if place.is_dir() {
+            return Ok(place);
+        }
+        let unfinished =
+            self.root.join(server.name()).join(format!("{}.unfinished", server.version()));
+        remove_dir(&unfinished)?;
+        fs::create_dir_all(&unfinished)
+            .with_context(|| format!("cannot create {}", unfinished.display()))?;
+        server
+            .fetch(&unfinished)
+            .with_context(|| format!("cannot fetch {} {}", server.name(), server.version()))?;
+        fs::rename(&unfinished, &place)
+            .with_context(|| format!("cannot move to {}", place.display()))?;
+        Ok(place)
+    }
+
+    /// A new, empty directory for one run of a server.
+    pub(crate) fn new_run_dir(&self, server: &dyn Server) -> Result<PathBuf> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let name = format!("{}-{}-{}", server.name(), process::id(), now.as_millis());
+        let path = self.root.join("run").join(name);
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Where the log of a failed test run's server is kept.
+    pub(crate) fn failure_log(&self, server: &str) -> PathBuf {
+        self.root.join(format!("{server}.last-failure.log"))
+    }
+}
+
+/// Removes a directory and all in it. Fine if it is not there.
+pub(crate) fn remove_dir(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,362 @@
+//! Running servers: started, waited for, listed, stopped.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::home::{Home, Lock, remove_dir};
+use super::state::State;
+use super::{Launch, Server};
+use crate::process::Identity;
+use crate::{interrupt, tools};
+
+/// How long a server may take until it answers. Far more than any takes: a busy machine is slow, not broken.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Ports are free when they are chosen; another process may take one before the server does.
+const START_ATTEMPTS: u32 = 3;
+
+/// Whom a server is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Anyone: it runs until `servers stop`.
+    Shared,
+    /// Tests run by this process.
+    Test,
+    /// A benchmark run by this process: with a larger heap.
+    Bench,
+}
+
+/// A running server, stopped when dropped.
+#[derive(Debug)]
+pub(crate) struct Instance {
+    home: Home,
+    state: State,
+    keep: bool,
+}
+
+impl Instance {
+    /// Starts a server that this process stops.
+    pub(crate) fn start_owned(server: &dyn Server, purpose: Purpose) -> Result<Self> {
+        let home = Home::open()?;
+        let lock = home.lock()?;
+        sweep(&home, server)?;
+        start(home, &lock, server, purpose)
+    }
+
+    /// The server that `servers start` started, if it runs and answers.
+    pub(crate) fn shared_address(server: &dyn Server) -> Result<Option<String>> {
+        let home = Home::open()?;
+        let shared =
+            State::load_all(&home, server)?.into_iter().find(|state| state.owner.is_none());
+        Ok(shared
+            .filter(|state| state.version == server.version() && state.process.lives())
+            .map(|state| state.address())
+            .filter(|address| server.answers(address).is_ok()))
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.state.address()
+    }
+
+    /// Keeps the server's log where [`State::stop`] does not remove it, and returns the place.
+    pub(crate) fn save_log(&self) -> Option<String> {
+        let place = self.home.failure_log(&self.state.server);
+        fs::copy(&self.state.log, &place).ok()?;
+        Some(place.display().to_string())
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        if self.keep {
+            return;
+        }
+        if let Err(error) = self.state.stop(&self.home) {
+            eprintln!("xtask: cannot stop {}: {error:#}", self.state.server);
+        }
+    }
+}
+
+/// Starts the server that runs until it is stopped, unless it runs already.
+pub(crate) fn start_shared(home: &Home, lock: &Lock, server: &dyn Server) -> Result<()> {
+    sweep(home, server)?;
+    let running = State::load_all(home, server)?.into_iter().find(|state| state.owner.is_none());
+    if let Some(state) = running {
+        if server.answers(&state.address()).is_ok() {
+            println!("{} {} runs already", state.server, state.version);
+            print_address(server, &state.address());
+            return Ok(());
+        }
+        println!(
+            "{} (process {}) runs but does not answer, starting it anew",
+            state.server, state.process.pid
+        );
+        state.stop(home)?;
+    }
+    let mut instance = start(Home::at(home.root())?, lock, server, Purpose::Shared)?;
+    instance.keep = true;
+    print_address(server, &instance.address());
+    Ok(())
+}
+
+/// Stops every instance of a server except those of test runs that are still going on.
+pub(crate) fn stop_all(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
+    let mut stopped = 0;
+    for state in State::load_all(home, server)? {
+        if let Some(owner) = state.owner.as_ref().filter(|owner| owner.lives()) {
+            println!(
+                "{} at {} is left to the run it belongs to (process {})",
+                state.server,
+                state.address(),
+                owner.pid
+            );
+            continue;
+        }
+        let lived = state.process.lives();
+        state.stop(home)?;
+        stopped += 1;
+        match lived {
+            true => println!("{} at {} stopped, data removed", state.server, state.address()),
+            false => {
+                println!("{} at {} was gone already, data removed", state.server, state.address())
+            }
+        }
+    }
+    if stopped == 0 {
+        println!("{} was not running", server.name());
+    }
+    Ok(())
+}
+
+/// A line for every instance of a server.
+pub(crate) fn print_status(home: &Home, server: &dyn Server) -> Result<()> {
+    let states = State::load_all(home, server)?;
+    if states.is_empty() {
+        println!("{} {}  not running", server.name(), server.version());
+    }
+    for state in states {
+        let what = match (state.process.lives(), &state.owner) {
+            (false, _) => "gone without being stopped",
+            (true, _) if server.answers(&state.address()).is_err() => "does not answer",
+            (true, None) => "running",
+            (true, Some(owner)) if owner.lives() => "running, for a test run",
+            (true, Some(_)) => "running, left over by a test run",
+        };
+        let (name, version, address, pid) =
+            (&state.server, &state.version, state.address(), state.process.pid);
+        println!(
+            "{name} {version}  {what}  {}={address}  process {pid}  log {}",
+            server.variable(),
+            state.log.display()
+        );
+    }
+    Ok(())
+}
+
+/// Removes what is left of servers that died, and those whose test run died without stopping them.
+fn sweep(home: &Home, server: &dyn Server) -> Result<()> {
+    for state in State::load_all(home, server)? {
+        let orphaned = state.owner.is_some() && state.is_ownerless();
+        if orphaned || !state.process.lives() {
+            println!("removing what is left of {} (process {})", state.server, state.process.pid);
+            state.stop(home)?;
+        }
+    }
+    Ok(())
+}
+
+fn start(home: Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Result<Instance> {
+    tools::require(server.tools(), &without(server))?;
+    let files = home.files(server, lock)?;
+    let began = Instant::now();
+    println!("starting {} {}", server.name(), server.version());
+    for attempt in 1.. {
+        let launch = Launch {
+            files: files.clone(),
+            run_dir: home.new_run_dir(server)?,
+            ports: free_ports(server.ports())?,
+            heap_mb: if purpose == Purpose::Bench { 1024 } else { 512 },
+        };
+        match launch_one(&home, server, &launch, purpose) {
+            Ok(state) => {
+                println!("{} answers after {:.1} s", server.name(), began.elapsed().as_secs_f32());
+                return Ok(Instance { home, state, keep: false });
+            }
+            Err(Failed::PortTaken) if attempt < START_ATTEMPTS => {
+                println!("a port was taken by another process, trying others");
+            }
+            Err(Failed::PortTaken) => {
+                bail!("{} found its ports taken {attempt} times", server.name())
+            }
+            Err(Failed::Other(error)) => {
+                return Err(error.context(format!("cannot start {}", server.name())));
+            }
+        }
+    }
+    Err(anyhow!("no attempt to start {}", server.name()))
+}
+
+/// Why a launch failed.
+enum Failed {
+    PortTaken,
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+/// Starts the process and waits until it answers. On failure nothing of it is left.
+fn launch_one(
+    home: &Home,
+    server: &dyn Server,
+    launch: &Launch,
+    purpose: Purpose,
+) -> Result<State, Failed> {
+    let (mut child, state) = match spawn(server, launch, purpose) {
+        Ok(started) => started,
+        Err(error) => {
+            remove_dir(&launch.run_dir)?;
+            return Err(error.into());
+        }
+    };
+    // Dropped on every way out but the good one.
+    let mut started = Instance { home: Home::at(home.root())?, state, keep: false };
+    started.state.save(home)?;
+    let waited = wait_until_answers(server, &mut child, &started.state);
+    if waited.is_ok() {
+        started.keep = true;
+    }
+    waited.map(|()| started.state.clone())
+}
+
+fn spawn(server: &dyn Server, launch: &Launch, purpose: Purpose) -> Result<(Child, State)> {
+    let mut command = server.prepare(launch)?;
+    let log = launch.log();
+    let output = File::options()
+        .create(true)
+        .append(true)
+        .open(&log)
+        .with_context(|| format!("cannot open {}", log.display()))?;
+    let errors = output.try_clone().context("cannot share the log")?;
+    let mut child = command
+        .current_dir(&launch.run_dir)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        // A group of its own: neither Ctrl-C nor the end of this command's group reaches it.
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("cannot run {}", crate::process::program(&command)))?;
+    let identified = Identity::of(child.id())
+        .ok_or_else(|| anyhow!("it ended at once:\n{}", last_lines(&log, 20)));
+    let process = identified.inspect_err(|_| {
+        let _ = child.wait();
+    })?;
+    let owner = match purpose {
+        Purpose::Shared => None,
+        Purpose::Test | Purpose::Bench => Some(
+            Identity::of(std::process::id())
+                .ok_or_else(|| anyhow!("this process cannot find itself"))?,
+        ),
+    };
+    let port = launch.ports.first().copied().unwrap_or_default();
+    let state = State {
+        server: server.name().to_owned(),
+        version: server.version().to_owned(),
+        port,
+        process,
+        owner,
+        run_dir: launch.run_dir.clone(),
+        log,
+    };
+    Ok((child, state))
+}
+
+fn wait_until_answers(server: &dyn Server, child: &mut Child, state: &State) -> Result<(), Failed> {
+    let deadline = Instant::now() + START_TIMEOUT;
+    loop {
+        interrupt::check()?;
+        if let Some(status) = child.try_wait().context("cannot ask after the server's process")? {
+            if fs::read_to_string(&state.log).is_ok_and(|log| tells_of_taken_port(&log)) {
+                return Err(Failed::PortTaken);
+            }
+            return Err(anyhow!("it ended with {status}:\n{}", last_lines(&state.log, 20)).into());
+        }
+        match server.answers(&state.address()) {
+            Ok(()) => return Ok(()),
+            Err(error) if Instant::now() > deadline => {
+                let log = last_lines(&state.log, 20);
+                let seconds = START_TIMEOUT.as_secs();
+                return Err(anyhow!("no good answer within {seconds} s ({error:#}):\n{log}").into());
+            }
+            Err(_) => thread::sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+fn tells_of_taken_port(log: &str) -> bool {
+    log.contains("BindException") || log.contains("Address already in use")
+}
+
+/// Ports nobody listens on. All are held until the last is found, so that they differ.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let listeners: Vec<TcpListener> = (0..count)
+        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
+        .collect::<Result<_, _>>()
+        .context("cannot find a free port")?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
+}
+
+/// The end of a file, for error messages.
+pub(crate) fn last_lines(path: &Path, count: usize) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+fn print_address(server: &dyn Server, address: &str) {
+    println!("{}={address}", server.variable());
+}
+
+fn without(server: &dyn Server) -> String {
+    format!(
+        "Or set {}=host:port to use your own {} (compose.yaml starts one with Docker)",
+        server.variable(),
+        server.name()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_ports_differ() {
+        let mut ports = free_ports(8).expect("ports");
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 8);
+    }
+
+    #[test]
+    fn a_taken_port_is_recognised() {
+        assert!(tells_of_taken_port("Caused by: java.net.BindException: Address already in use"));
+        assert!(!tells_of_taken_port("OutOfMemoryError"));
+    }
+
+    #[test]
+    fn the_end_of_a_missing_file_is_empty() {
+        assert_eq!(last_lines(Path::new("/no/such/file"), 3), "");
+    }
+}

@@ -1,0 +1,82 @@
+//! Programs that servers need on the machine, and what to say if they are missing.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+
+/// A program that must be on the `PATH`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tool {
+    /// A Java runtime of at least this version.
+    Java(u32),
+    /// Maven, which fetches jars.
+    Maven,
+}
+
+/// Fails with one line if a tool is missing or too old. `otherwise` says how to do without.
+pub(crate) fn require(tools: &[Tool], otherwise: &str) -> Result<()> {
+    let missing: Vec<String> = tools.iter().filter_map(|tool| tool.problem()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("{}. {otherwise}", missing.join("; "));
+}
+
+impl Tool {
+    fn problem(self) -> Option<String> {
+        match self {
+            Self::Java(least) => match output("java", "-version") {
+                None => Some(format!(
+                    "`java` is missing: install a Java runtime {least} or later ({JAVA_INSTALL})"
+                )),
+                Some(text) => match java_version(&text) {
+                    Some(found) if found < least => Some(format!(
+                        "`java` is version {found}: version {least} or later is needed ({JAVA_INSTALL})"
+                    )),
+                    // A version written in a way we do not know: let the server say whether it can run.
+                    _ => None,
+                },
+            },
+            Self::Maven => output("mvn", "--version").is_none().then(|| {
+                "`mvn` is missing: install Maven (Debian: `apt-get install maven`)".to_owned()
+            }),
+        }
+    }
+}
+
+const JAVA_INSTALL: &str = "Debian: `apt-get install default-jre-headless`";
+
+/// What the program prints to both outputs, `None` if it cannot be run.
+fn output(program: &str, argument: &str) -> Option<String> {
+    let output = Command::new(program).arg(argument).stdin(Stdio::null()).output().ok()?;
+    output.status.success().then(|| {
+        let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stdout));
+        text
+    })
+}
+
+/// The major version in `openjdk version "17.0.15" 2025-04-15`; Java 8 called itself 1.8.
+fn java_version(text: &str) -> Option<u32> {
+    let version = text.split('"').nth(1)?.trim_start_matches("1.");
+    let digits = version.split(|c: char| !c.is_ascii_digit()).next()?;
+    digits.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_versions_are_read() {
+        assert_eq!(java_version("openjdk version \"17.0.15\" 2025-04-15\n"), Some(17));
+        assert_eq!(java_version("java version \"1.8.0_392\""), Some(8));
+        assert_eq!(java_version("openjdk version \"21-ea\""), Some(21));
+        assert_eq!(java_version("who knows"), None);
+    }
+
+    #[test]
+    fn a_missing_program_is_one_line() {
+        assert_eq!(output("no-such-program-anywhere", "--version"), None);
+    }
+}
