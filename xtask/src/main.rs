@@ -12,6 +12,7 @@ mod cargo;
 mod interrupt;
 mod process;
 mod servers;
+mod steps;
 mod test;
 mod tools;
 
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     let outcome = interrupt::install().and_then(|()| match cli.command {
         Command::Servers(args) => servers::run(&args),
         Command::Test(args) => test::run(&args),
-        Command::Bench(args) => bench::run(args),
+        Command::Bench(args) => bench::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

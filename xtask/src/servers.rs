@@ -7,18 +7,19 @@ mod home;
 mod instance;
 mod kafka;
 mod maven;
+mod session;
 mod state;
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Subcommand, ValueEnum};
 
 use crate::tools::Tool;
 use home::Home;
-pub(crate) use instance::{Instance, Purpose};
+pub(crate) use instance::Purpose;
+pub(crate) use session::Session;
 
 /// Start, stop and list the servers that tests need.
 ///
@@ -114,28 +115,6 @@ impl Launch {
 /// All servers that tests use.
 pub(crate) fn all() -> Vec<&'static dyn Server> {
     Name::value_variants().iter().map(|name| name.server()).collect()
-}
-
-/// The addresses the user gave in a server's variable, if any.
-pub(crate) fn address_from_env(server: &dyn Server) -> Result<Option<String>> {
-    match env::var(server.variable()) {
-        Ok(address) if address.trim().is_empty() => Ok(None),
-        Ok(address) => Ok(Some(address.trim().to_owned())),
-        Err(env::VarError::NotPresent) => Ok(None),
-        Err(error) => bail!("{}: {error}", server.variable()),
-    }
-}
-
-/// Whether one of the comma-separated addresses answers; the error is the last one's.
-pub(crate) fn any_answers(server: &dyn Server, addresses: &str) -> Result<()> {
-    let mut outcome = Err(anyhow::anyhow!("no address given"));
-    for address in addresses.split(',').map(str::trim).filter(|address| !address.is_empty()) {
-        outcome = server.answers(address);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {

@@ -105,6 +105,22 @@ impl Home {
         Ok(path)
     }
 
+    /// The directories of a server's runs, the abandoned ones too.
+    pub(crate) fn run_dirs(&self, server: &dyn Server) -> Result<Vec<PathBuf>> {
+        let runs = self.root.join("run");
+        let context = || format!("cannot list {}", runs.display());
+        fs::create_dir_all(&runs).with_context(context)?;
+        let prefix = format!("{}-", server.name());
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&runs).with_context(context)? {
+            let entry = entry.with_context(context)?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+
     /// Where the log of a failed test run's server is kept.
     pub(crate) fn failure_log(&self, server: &str) -> PathBuf {
         self.root.join(format!("{server}.last-failure.log"))

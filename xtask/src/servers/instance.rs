@@ -46,7 +46,7 @@ impl Instance {
     pub(crate) fn start_owned(server: &dyn Server, purpose: Purpose) -> Result<Self> {
         let home = Home::open()?;
         let lock = home.lock()?;
-        sweep(&home, server)?;
+        sweep(&home, &lock, server)?;
         start(home, &lock, server, purpose)
     }
 
@@ -86,7 +86,7 @@ impl Drop for Instance {
 
 /// Starts the server that runs until it is stopped, unless it runs already.
 pub(crate) fn start_shared(home: &Home, lock: &Lock, server: &dyn Server) -> Result<()> {
-    sweep(home, server)?;
+    sweep(home, lock, server)?;
     let running = State::load_all(home, server)?.into_iter().find(|state| state.owner.is_none());
     if let Some(state) = running {
         if server.answers(&state.address()).is_ok() {
@@ -122,12 +122,8 @@ pub(crate) fn stop_all(home: &Home, _lock: &Lock, server: &dyn Server) -> Result
         let lived = state.process.lives();
         state.stop(home)?;
         stopped += 1;
-        match lived {
-            true => println!("{} at {} stopped, data removed", state.server, state.address()),
-            false => {
-                println!("{} at {} was gone already, data removed", state.server, state.address())
-            }
-        }
+        let how = if lived { "stopped" } else { "was gone already" };
+        println!("{} at {} {how}, data removed", state.server, state.address());
     }
     if stopped == 0 {
         println!("{} was not running", server.name());
@@ -161,12 +157,21 @@ pub(crate) fn print_status(home: &Home, server: &dyn Server) -> Result<()> {
 }
 
 /// Removes what is left of servers that died, and those whose test run died without stopping them.
-fn sweep(home: &Home, server: &dyn Server) -> Result<()> {
+fn sweep(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
+    let mut used = Vec::new();
     for state in State::load_all(home, server)? {
         let orphaned = state.owner.is_some() && state.is_ownerless();
         if orphaned || !state.process.lives() {
             println!("removing what is left of {} (process {})", state.server, state.process.pid);
             state.stop(home)?;
+        } else {
+            used.push(state.run_dir);
+        }
+    }
+    // Whoever starts a server holds the lock until its state file is there: the others are of commands that died.
+    for run_dir in home.run_dirs(server)? {
+        if !used.contains(&run_dir) {
+            remove_dir(&run_dir)?;
         }
     }
     Ok(())

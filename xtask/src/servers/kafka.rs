@@ -85,9 +85,16 @@ impl Server for Kafka {
 }
 
 fn java(launch: &Launch) -> Command {
+    const LOGGER: &str = "-Dorg.slf4j.simpleLogger";
     let mut command = Command::new("java");
     // The asterisk is for Java, which takes it as "all jars here".
-    command.arg("-cp").arg(launch.files.join("lib").join("*"));
+    command
+        .arg("-cp")
+        .arg(launch.files.join("lib").join("*"))
+        .arg(format!("-Xmx{}m", launch.heap_mb))
+        .arg(format!("{LOGGER}.defaultLogLevel=warn"))
+        .arg(format!("{LOGGER}.showDateTime=true"))
+        .arg(format!("{LOGGER}.dateTimeFormat=HH:mm:ss.SSS"));
     command
 }
 

@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn a_dead_owner_leaves_it_ownerless() {
         let this = Identity::of(std::process::id()).expect("this process");
-        let dead = Identity { started: "another time".to_owned(), ..this.clone() };
+        let dead = Identity { started: "another time".to_owned(), ..this };
         assert!(state().is_ownerless());
         assert!(State { owner: Some(dead), ..state() }.is_ownerless());
         assert!(!State { owner: Some(this), ..state() }.is_ownerless());

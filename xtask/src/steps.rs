@@ -1,0 +1,135 @@
+//! Commands run one after the other, with a heading, the time of each and one last line that says how it went.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::interrupt;
+
+/// The steps of a run so far.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    go_on: bool,
+    done: Vec<Step>,
+}
+
+#[derive(Debug)]
+struct Step {
+    name: String,
+    outcome: Outcome,
+    took: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed,
+    NotRun,
+}
+
+impl Steps {
+    /// `go_on`: run the steps after a failed one too.
+    pub(crate) fn new(go_on: bool) -> Self {
+        Self { go_on, done: Vec::new() }
+    }
+
+    /// Runs the next step, unless one before it failed. Fails only if interrupted; a step's failure is for
+    /// [`finish`](Self::finish).
+    pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        if self.failed() && !self.go_on {
+            self.push(name, Outcome::NotRun, Duration::ZERO);
+            return Ok(());
+        }
+        println!("\n== {name}: {}", shown(command));
+        let began = Instant::now();
+        let passed = match interrupt::run(command) {
+            Ok(status) => status.success(),
+            Err(error) => {
+                interrupt::check()?;
+                eprintln!("xtask: {error:#}");
+                false
+            }
+        };
+        let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+        self.push(name, outcome, began.elapsed());
+        Ok(())
+    }
+
+    pub(crate) fn failed(&self) -> bool {
+        self.done.iter().any(|step| step.outcome == Outcome::Failed)
+    }
+
+    /// Prints the summary. Fails if a step did, naming it.
+    pub(crate) fn finish(&self) -> Result<()> {
+        println!("\n{}", self.summary());
+        let failed: Vec<&str> = self
+            .done
+            .iter()
+            .filter(|step| step.outcome == Outcome::Failed)
+            .map(|step| step.name.as_str())
+            .collect();
+        if failed.is_empty() {
+            println!("all passed");
+            return Ok(());
+        }
+        bail!("FAILED: {}", failed.join(", "))
+    }
+
+    fn push(&mut self, name: &str, outcome: Outcome, took: Duration) {
+        self.done.push(Step { name: name.to_owned(), outcome, took });
+    }
+
+    fn summary(&self) -> String {
+        let lines: Vec<String> = self.done.iter().map(Step::line).collect();
+        lines.join("\n")
+    }
+}
+
+impl Step {
+    fn line(&self) -> String {
+        let outcome = match self.outcome {
+            Outcome::Passed => "passed",
+            Outcome::Failed => "FAILED",
+            Outcome::NotRun => return format!("not run          {}", self.name),
+        };
+        format!("{outcome} {:>7.1} s {}", self.took.as_secs_f32(), self.name)
+    }
+}
+
+/// The command as one would type it.
+fn shown(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    let words: Vec<String> =
+        std::iter::once(crate::process::program(command)).chain(arguments).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_ends_the_run_and_is_named() {
+        let mut steps = Steps::new(false);
+        steps.run("one", &mut Command::new("true")).expect("not interrupted");
+        steps.run("two", &mut Command::new("false")).expect("not interrupted");
+        steps.run("three", &mut Command::new("true")).expect("not interrupted");
+        let outcomes: Vec<Outcome> = steps.done.iter().map(|step| step.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed, Outcome::NotRun]);
+        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: two");
+    }
+
+    #[test]
+    fn going_on_names_every_failure() {
+        let mut steps = Steps::new(true);
+        steps.run("one", &mut Command::new("false")).expect("not interrupted");
+        steps.run("two", &mut Command::new("no-such-program")).expect("not interrupted");
+        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: one, two");
+    }
+
+    #[test]
+    fn commands_are_shown_as_typed() {
+        assert_eq!(shown(Command::new("/usr/bin/cargo").args(["test", "-p"])), "cargo test -p");
+    }
+}
