@@ -214,6 +214,18 @@ mod tests {
     }
 
     #[test]
+    fn the_compose_file_starts_the_same_kafka() {
+        let compose = include_str!("../../../compose.yaml");
+        assert!(compose.contains(&format!("image: apache/kafka:{VERSION}\n")));
+        for line in TUNING.lines().filter(|line| line.contains('=') && !line.starts_with('#')) {
+            let (key, value) = line.split_once('=').expect("key=value");
+            let variable = key.to_uppercase().replace('.', "_");
+            let expected = format!("KAFKA_{variable}: \"{value}\"\n");
+            assert!(compose.contains(&expected), "compose.yaml lacks {expected}");
+        }
+    }
+
+    #[test]
     fn a_cluster_id_has_the_length_kafka_wants() {
         assert_eq!(cluster_id().len(), 22);
     }
