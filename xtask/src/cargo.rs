@@ -6,7 +6,8 @@ use std::process::Command;
 
 /// The workspace this command was run in.
 pub(crate) fn workspace() -> PathBuf {
-    // Cargo says where the package is at run time; the place at compile time is for running the binary itself.
+    // Cargo says where the package is at run time; the place at compile time is for running the
+    // binary itself.
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     package.parent().map_or_else(|| package.clone(), Path::to_path_buf)

@@ -1,8 +1,9 @@
 //! Ctrl-C, SIGTERM and SIGHUP: what is running is ended, and the normal way out stops the servers.
 //!
-//! Every child runs in a process group of its own, so a Ctrl-C at the terminal reaches this process alone. The signal
-//! thread ends the child's group; whoever waits for the child sees it end, returns an error, and the guards on the way
-//! out do the rest. Nothing is ever cleaned up from the signal thread itself.
+//! Every child runs in a process group of its own, so a Ctrl-C at the terminal reaches this process
+//! alone. The signal thread ends the child's group; whoever waits for the child sees it end,
+//! returns an error, and the guards on the way out do the rest. Nothing is ever cleaned up from the
+//! signal thread itself.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
@@ -69,7 +70,8 @@ pub(crate) fn exit_code() -> Option<ExitCode> {
     }
 }
 
-/// Runs a command to its end, without input. Fails if it cannot be started or a signal ended it on our behalf.
+/// Runs a command to its end, without input. Fails if it cannot be started or a signal ended it on
+/// our behalf.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     check()?;
     let mut child = start(command)?;
@@ -80,7 +82,8 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
     let status = child.wait();
     let group = registered().take();
     if check().is_err() {
-        // A grandchild may handle SIGTERM in its own time; with its parent gone, nobody waits for it.
+        // A grandchild may handle SIGTERM in its own time; with its parent gone, nobody waits for
+        // it.
         if let Some(group) = group {
             process::signal_group(group, Signal::KILL);
         }

@@ -1,4 +1,5 @@
-//! The project's own commands, run as `cargo xtask …`: the servers that tests need, the whole test run, the benchmarks.
+//! The project's own commands, run as `cargo xtask …`: the servers that tests need, the whole test
+//! run, the benchmarks.
 //!
 //! Works on Unix (Linux, macOS): it handles process groups and signals.
 #![allow(

@@ -1,4 +1,5 @@
-//! Processes that outlive the command that started them: who they are, whether they live, how they end.
+//! Processes that outlive the command that started them: who they are, whether they live, how they
+//! end.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +18,8 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The process that has this id now. `None` if there is none, or it is dead and only waits to be reaped.
+    /// The process that has this id now. `None` if there is none, or it is dead and only waits to
+    /// be reaped.
     pub(crate) fn of(pid: u32) -> Option<Self> {
         let started = if Path::new("/proc/self/stat").exists() {
             started_from_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?
@@ -35,7 +37,8 @@ impl Identity {
         Self::of(self.pid).as_ref() == Some(self)
     }
 
-    /// Kills the process and all of its process group, and waits until it is gone. Fine if it is gone already.
+    /// Kills the process and all of its process group, and waits until it is gone. Fine if it is
+    /// gone already.
     pub(crate) fn kill(&self) -> Result<()> {
         if !self.lives() {
             return Ok(());
@@ -67,8 +70,8 @@ pub(crate) fn program(command: &Command) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The 22nd field of Linux's `/proc/PID/stat`. The second one is the program's name in brackets, which may contain
-/// anything, brackets and blanks too: fields are counted from its last bracket.
+/// The 22nd field of Linux's `/proc/PID/stat`. The second one is the program's name in brackets,
+/// which may contain anything, brackets and blanks too: fields are counted from its last bracket.
 fn started_from_stat(stat: &str) -> Option<String> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
     let state = fields.next()?;

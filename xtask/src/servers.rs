@@ -1,7 +1,8 @@
 //! Real servers on this machine for tests and benchmarks, without Docker.
 //!
-//! The table [`all`] has one entry per kind of server; an entry (one file in `servers/`) says what to fetch, how to
-//! lay out a run and how to tell that it answers. The rest is the same for all: ports, state files, starting, stopping.
+//! The table [`all`] has one entry per kind of server; an entry (one file in `servers/`) says what
+//! to fetch, how to lay out a run and how to tell that it answers. The rest is the same for all:
+//! ports, state files, starting, stopping.
 
 mod home;
 mod instance;
@@ -23,8 +24,9 @@ pub(crate) use session::Session;
 
 /// Start, stop and list the servers that tests need.
 ///
-/// They listen on free ports of 127.0.0.1 and keep everything under `.servers/` (or the directory that
-/// KASPER_SERVERS_DIR names). A started server runs until it is stopped; `stop` removes its data.
+/// They listen on free ports of 127.0.0.1 and keep everything under `.servers/` (or the directory
+/// that KASPER_SERVERS_DIR names). A started server runs until it is stopped; `stop` removes its
+/// data.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -78,17 +80,21 @@ pub(crate) trait Server: Sync {
     /// What must be installed to start it.
     fn tools(&self) -> &'static [Tool];
 
+    /// What must be installed besides to [`fetch`](Self::fetch) it.
+    fn fetch_tools(&self) -> &'static [Tool];
+
     /// How many ports it listens on. The first is its address.
     fn ports(&self) -> usize;
 
     /// Fetches what it runs from into `directory`, which is empty and is thrown away if this fails.
     fn fetch(&self, directory: &Path) -> Result<()>;
 
-    /// Writes configuration and data into `launch.run_dir`, and returns the command that runs the server in the
-    /// foreground.
+    /// Writes configuration and data into `launch.run_dir`, and returns the command that runs the
+    /// server in the foreground.
     fn prepare(&self, launch: &Launch) -> Result<Command>;
 
-    /// Whether the server at `address` works: not that something listens there, but that it gives a sane answer.
+    /// Whether the server at `address` works: not that something listens there, but that it gives a
+    /// sane answer.
     fn answers(&self, address: &str) -> Result<()>;
 }
 

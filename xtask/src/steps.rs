@@ -1,4 +1,5 @@
-//! Commands run one after the other, with a heading, the time of each and one last line that says how it went.
+//! Commands run one after the other, with a heading, the time of each and one last line that says
+//! how it went.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -34,8 +35,8 @@ impl Steps {
         Self { go_on, done: Vec::new() }
     }
 
-    /// Runs the next step, unless one before it failed. Fails only if interrupted; a step's failure is for
-    /// [`finish`](Self::finish).
+    /// Runs the next step, unless one before it failed. Fails only if interrupted; a step's failure
+    /// is for [`finish`](Self::finish).
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
         if self.failed() && !self.go_on {
             self.push(name, Outcome::NotRun, Duration::ZERO);

@@ -9,10 +9,10 @@ use crate::cargo::cargo;
 use crate::servers::{Purpose, Session};
 use crate::steps::Steps;
 
-/// Run all tests, those against real servers too.
+/// Run all tests, those against real servers too
 ///
-/// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started at the end, also
-/// after a failure or Ctrl-C. Then, in this order:
+/// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
+/// at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
 ///   1. `cargo test -p kasper --features testkit --lib --tests --examples -- --include-ignored`:
 ///      unit and integration tests. Tests that need a server are ignored in a plain `cargo test`.
@@ -23,7 +23,8 @@ use crate::steps::Steps;
 ///
 ///   KASPER_TEST_KAFKA=localhost:9092 cargo xtask test
 ///
-/// The tests create topics and groups with names of their own, and leave some behind: take no broker that matters.
+/// The tests create topics and groups with names of their own, and leave some behind: take no
+/// broker that matters.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {

@@ -33,7 +33,8 @@ impl Tool {
                     Some(found) if found < least => Some(format!(
                         "`java` is version {found}: version {least} or later is needed ({JAVA_INSTALL})"
                     )),
-                    // A version written in a way we do not know: let the server say whether it can run.
+                    // A version written in a way we do not know: let the server say whether it can
+                    // run.
                     _ => None,
                 },
             },

@@ -25,7 +25,8 @@ pub(crate) struct Home {
     root: PathBuf,
 }
 
-/// Only one process at a time starts and stops servers. Released when dropped, or by the end of the process.
+/// Only one process at a time starts and stops servers. Released when dropped, or by the end of the
+/// process.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
@@ -74,18 +75,33 @@ impl Home {
         }
     }
 
+    /// Whether [`files`](Self::files) will find what it needs without fetching.
+    pub(crate) fn has_files(&self, server: &dyn Server) -> bool {
+        self.place(server).is_dir()
+    }
+
+    fn place(&self, server: &dyn Server) -> PathBuf {
+        self.root.join(server.name()).join(server.version())
+    }
+
     /// What a server runs from, fetched now unless it is there.
     ///
-    /// It is fetched beside its place and moved there when whole: an interrupted download leaves nothing that looks
-    /// like a finished one.
+    /// It is fetched beside its place and moved there when whole: an interrupted download leaves
+    /// nothing that looks like a finished one.
     pub(crate) fn files(&self, server: &dyn Server, _lock: &Lock) -> Result<PathBuf> {
-        let place = self.root.join(server.name()).join(server.version());
-        if place.is_dir() {
+        let place = self.place(server);
+        if self.has_files(server) {
             return Ok(place);
         }
-        let unfinished =
-            self.root.join(server.name()).join(format!("{}.unfinished", server.version()));
-        remove_dir(&unfinished)?;
+        // A name of its own: what an earlier command started may still be writing, if that command
+        // was killed.
+        let name = format!("{}.unfinished-{}", server.version(), process::id());
+        let unfinished = self.root.join(server.name()).join(name);
+        for path in entries(&self.root.join(server.name()))? {
+            if path.to_string_lossy().contains(".unfinished-") {
+                remove_dir(&path)?;
+            }
+        }
         fs::create_dir_all(&unfinished)
             .with_context(|| format!("cannot create {}", unfinished.display()))?;
         server
@@ -107,23 +123,27 @@ impl Home {
 
     /// The directories of a server's runs, the abandoned ones too.
     pub(crate) fn run_dirs(&self, server: &dyn Server) -> Result<Vec<PathBuf>> {
-        let runs = self.root.join("run");
-        let context = || format!("cannot list {}", runs.display());
-        fs::create_dir_all(&runs).with_context(context)?;
         let prefix = format!("{}-", server.name());
-        let mut found = Vec::new();
-        for entry in fs::read_dir(&runs).with_context(context)? {
-            let entry = entry.with_context(context)?;
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                found.push(entry.path());
-            }
-        }
-        Ok(found)
+        let mut runs = entries(&self.root.join("run"))?;
+        runs.retain(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        });
+        Ok(runs)
     }
 
     /// Where the log of a failed test run's server is kept.
     pub(crate) fn failure_log(&self, server: &str) -> PathBuf {
         self.root.join(format!("{server}.last-failure.log"))
+    }
+}
+
+/// What is in a directory. Nothing if it is not there.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>> {
+    let context = || format!("cannot list {}", directory.display());
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry.with_context(context)?.path())).collect(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(context),
     }
 }
 

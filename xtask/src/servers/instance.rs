@@ -16,7 +16,8 @@ use super::{Launch, Server};
 use crate::process::Identity;
 use crate::{interrupt, tools};
 
-/// How long a server may take until it answers. Far more than any takes: a busy machine is slow, not broken.
+/// How long a server may take until it answers. Far more than any takes: a busy machine is slow,
+/// not broken.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Ports are free when they are chosen; another process may take one before the server does.
@@ -108,8 +109,11 @@ pub(crate) fn start_shared(home: &Home, lock: &Lock, server: &dyn Server) -> Res
 
 /// Stops every instance of a server except those of test runs that are still going on.
 pub(crate) fn stop_all(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
-    let mut stopped = 0;
-    for state in State::load_all(home, server)? {
+    let states = State::load_all(home, server)?;
+    if states.is_empty() {
+        println!("{} was not running", server.name());
+    }
+    for state in states {
         if let Some(owner) = state.owner.as_ref().filter(|owner| owner.lives()) {
             println!(
                 "{} at {} is left to the run it belongs to (process {})",
@@ -121,12 +125,8 @@ pub(crate) fn stop_all(home: &Home, _lock: &Lock, server: &dyn Server) -> Result
         }
         let lived = state.process.lives();
         state.stop(home)?;
-        stopped += 1;
         let how = if lived { "stopped" } else { "was gone already" };
         println!("{} at {} {how}, data removed", state.server, state.address());
-    }
-    if stopped == 0 {
-        println!("{} was not running", server.name());
     }
     Ok(())
 }
@@ -168,7 +168,8 @@ fn sweep(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
             used.push(state.run_dir);
         }
     }
-    // Whoever starts a server holds the lock until its state file is there: the others are of commands that died.
+    // Whoever starts a server holds the lock until its state file is there: the others are of
+    // commands that died.
     for run_dir in home.run_dirs(server)? {
         if !used.contains(&run_dir) {
             remove_dir(&run_dir)?;
@@ -178,7 +179,11 @@ fn sweep(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
 }
 
 fn start(home: Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Result<Instance> {
-    tools::require(server.tools(), &without(server))?;
+    let mut tools = server.tools().to_vec();
+    if !home.has_files(server) {
+        tools.extend(server.fetch_tools());
+    }
+    tools::require(&tools, &without(server))?;
     let files = home.files(server, lock)?;
     let began = Instant::now();
     println!("starting {} {}", server.name(), server.version());

@@ -39,7 +39,11 @@ impl Server for Kafka {
     }
 
     fn tools(&self) -> &'static [Tool] {
-        &[Tool::Java(17), Tool::Maven]
+        &[Tool::Java(17)]
+    }
+
+    fn fetch_tools(&self) -> &'static [Tool] {
+        &[Tool::Maven]
     }
 
     /// The broker's and the controller's.
@@ -116,14 +120,17 @@ fn format_storage(launch: &Launch, config: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Kafka takes any 22 characters of URL-safe base64 (16 bytes) as a cluster's id; ours tells when it was made.
+/// Kafka takes any 22 characters of URL-safe base64 (16 bytes) as a cluster's id; ours tells when
+/// it was made.
 fn cluster_id() -> String {
     let millis = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    // The last character stands for 4 bits only: the decoder wants its other 2 to be zero, which `A` is.
+    // The last character stands for 4 bits only: the decoder wants its other 2 to be zero, which
+    // `A` is.
     format!("kasper{millis:0>15}A")
 }
 
-/// `server.properties` of a broker for tests: small, quick to react, and refusing what a test should say itself.
+/// `server.properties` of a broker for tests: small, quick to react, and refusing what a test
+/// should say itself.
 fn properties(broker: u16, controller: u16, data: &Path) -> String {
     format!(
         "\

@@ -1,4 +1,5 @@
-//! The servers of one test run or benchmark: those the user gave, those that run already, and those started for it.
+//! The servers of one test run or benchmark: those the user gave, those that run already, and those
+//! started for it.
 
 use std::env;
 use std::process::Command;
@@ -104,6 +105,9 @@ mod tests {
             "KASPER_XTASK_NO_SUCH_VARIABLE"
         }
         fn tools(&self) -> &'static [Tool] {
+            &[]
+        }
+        fn fetch_tools(&self) -> &'static [Tool] {
             &[]
         }
         fn ports(&self) -> usize {

@@ -1,5 +1,5 @@
-//! The state file of a started server: what a later command needs to find it, and to tell it from a process that
-//! happens to have its id.
+//! The state file of a started server: what a later command needs to find it, and to tell it from a
+//! process that happens to have its id.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -18,7 +18,8 @@ pub(crate) struct State {
     pub(crate) version: String,
     pub(crate) port: u16,
     pub(crate) process: Identity,
-    /// The test run or benchmark it belongs to, which stops it. `None`: it runs until `servers stop`.
+    /// The test run or benchmark it belongs to, which stops it. `None`: it runs until `servers
+    /// stop`.
     pub(crate) owner: Option<Identity>,
     pub(crate) run_dir: PathBuf,
     pub(crate) log: PathBuf,
@@ -47,7 +48,8 @@ impl State {
             }
             match fs::read_to_string(&path) {
                 Ok(text) => states.push(
-                    Self::parse(&text).with_context(|| format!("{} is broken", path.display()))?,
+                    Self::parse(&text)
+                        .with_context(|| format!("{} is broken, delete it", path.display()))?,
                 ),
                 // Its owner stopped it since the directory was listed.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -1,8 +1,9 @@
 //! Asks a broker, in Kafka's own protocol, whether it works.
 //!
-//! Two requests on one connection: ApiVersions, which any broker answers as soon as it listens, and Metadata, which
-//! lists the broker only once the controller lets clients use it. A client that comes in between is told that there
-//! are no brokers, and a topic created then may find nobody to lead it.
+//! Two requests on one connection: ApiVersions, which any broker answers as soon as it listens, and
+//! Metadata, which lists the broker only once the controller lets clients use it. A client that
+//! comes in between is told that there are no brokers, and a topic created then may find nobody to
+//! lead it.
 
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
