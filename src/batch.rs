@@ -165,6 +165,12 @@ impl Batch {
         &self.ranges
     }
 
+    /// The memory of the batch, its messages dropped.
+    pub(crate) fn into_spent(mut self) -> Vec<Record> {
+        self.records.clear();
+        std::mem::take(&mut self.records)
+    }
+
     fn message<'a>(&'a self, record: &'a Record) -> Message<'a> {
         let topic = &self.topics[usize::from(record.topic)];
         Message::new(record, topic, self.partition, &self.headers_lock)

@@ -80,7 +80,8 @@ impl Context {
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.hand_over().await;
         for delivery in &self.deliveries {
-            delivery.finished().await?;
+            delivery.finished().await;
+            delivery.result()?;
         }
         Ok(())
     }

@@ -258,14 +258,15 @@ impl Delivery {
     ///
     /// The permit of `notify_one` is stored, so the report that comes between the look at the count
     /// and the wait is not missed.
-    pub(crate) async fn finished(&self) -> Result<(), Error> {
+    pub(crate) async fn finished(&self) {
         while !self.is_finished() {
             self.finished.notified().await;
         }
-        self.result()
     }
 
-    fn result(&self) -> Result<(), Error> {
+    /// # Errors
+    /// The first failure so far.
+    pub(crate) fn result(&self) -> Result<(), Error> {
         let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         match &*failure {
             None => Ok(()),

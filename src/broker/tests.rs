@@ -1,0 +1,121 @@
+//! Small doubles of the broker seam for the stages' own tests.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::{Consumer, OffsetSpec, Queue};
+use crate::batch::{Keepalive, Payload, Record};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, OwnedMessage, TopicPartition};
+use crate::processor::BoxFuture;
+
+/// A message of `size` bytes.
+pub(crate) fn record(topic: u16, offset: i64, size: usize) -> Record {
+    let message = OwnedMessage {
+        topic: format!("topic-{topic}").into(),
+        partition: 0,
+        offset: Offset::new(offset),
+        key: None,
+        value: Some(vec![0; size]),
+        headers: Vec::new(),
+        timestamp: None,
+    };
+    Record { payload: Payload::Owned(Box::new(message)), topic }
+}
+
+/// A queue that a test fills.
+#[derive(Clone, Default)]
+pub(crate) struct ScriptedQueue {
+    records: Arc<Mutex<VecDeque<Result<Record>>>>,
+    arrived: Arc<Notify>,
+}
+
+impl ScriptedQueue {
+    pub(crate) fn push(&self, records: impl IntoIterator<Item = Record>) {
+        self.records.lock().unwrap().extend(records.into_iter().map(Ok));
+        self.arrived.notify_one();
+    }
+
+    pub(crate) fn fail(&self, message: &str) {
+        let error = Error::new(ErrorKind::Backend, message);
+        self.records.lock().unwrap().push_back(Err(error));
+        self.arrived.notify_one();
+    }
+}
+
+impl Queue for ScriptedQueue {
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
+        let mut records = self.records.lock().unwrap();
+        let mut taken = 0;
+        while taken < max {
+            match records.pop_front() {
+                Some(Ok(record)) => into.push(record),
+                Some(Err(error)) if taken == 0 => return Err(error),
+                Some(error) => {
+                    records.push_front(error);
+                    break;
+                }
+                None => break,
+            }
+            taken += 1;
+        }
+        Ok(taken)
+    }
+
+    fn arrived(&self) -> Arc<Notify> {
+        self.arrived.clone()
+    }
+
+    fn keepalive(&self) -> Keepalive {
+        None
+    }
+}
+
+/// A consumer of which a test needs only `commit`.
+pub(crate) trait UnusedConsumer: Send + Sync + 'static {
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
+}
+
+impl<T: UnusedConsumer> Consumer for T {
+    fn start(&self) -> Result<()> {
+        unreachable!()
+    }
+    fn assign(&self, _: &[(TopicPartition, Offset)]) -> Result<()> {
+        unreachable!()
+    }
+    fn unassign(&self, _: &[TopicPartition]) -> Result<()> {
+        unreachable!()
+    }
+    fn queue(&self, _: i32) -> Result<Box<dyn Queue>> {
+        unreachable!()
+    }
+    fn queued(&self, _: i32) -> usize {
+        unreachable!()
+    }
+    fn seek(&self, _: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        unreachable!()
+    }
+    fn committed(
+        &self,
+        _: Vec<TopicPartition>,
+    ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
+        unreachable!()
+    }
+    fn list_offsets(
+        &self,
+        _: Vec<(TopicPartition, OffsetSpec)>,
+    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
+        unreachable!()
+    }
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        UnusedConsumer::commit(self, offsets)
+    }
+    fn assignment_lost(&self) -> bool {
+        false
+    }
+    fn close(&self) -> BoxFuture<'static, ()> {
+        unreachable!()
+    }
+}

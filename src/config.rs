@@ -1,0 +1,55 @@
+//! The settings of a topic processor, once they are checked.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::handle::RebalanceEvent;
+use crate::pipeline::batcher::BatchLimits;
+use crate::pipeline::in_flight::FlightLimits;
+use crate::pipeline::start::{OutOfRange, StartFrom};
+
+/// Called with each [`RebalanceEvent`].
+pub(crate) type RebalanceHook = Arc<dyn Fn(&RebalanceEvent) + Send + Sync>;
+
+/// What the coordinator and the lanes go by. Made by the [`Builder`](crate::Builder).
+pub(crate) struct Settings {
+    pub(crate) name: Arc<str>,
+    pub(crate) group_id: String,
+    pub(crate) topics: Arc<[Arc<str>]>,
+    pub(crate) is_static: bool,
+    pub(crate) batch: BatchLimits,
+    pub(crate) in_flight: FlightLimits,
+    pub(crate) commit_interval: Duration,
+    pub(crate) drain_deadline: Duration,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) start_from: StartFrom,
+    pub(crate) out_of_range: OutOfRange,
+    pub(crate) on_rebalance: Option<RebalanceHook>,
+}
+
+impl Settings {
+    #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
+    pub(crate) fn topic_index(&self, topic: &str) -> Option<u16> {
+        self.topics.iter().position(|name| **name == *topic).map(|index| index as u16)
+    }
+
+    pub(crate) fn rebalanced(&self, event: &RebalanceEvent) {
+        if let Some(hook) = &self.on_rebalance {
+            hook(event);
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("name", &self.name)
+            .field("group_id", &self.group_id)
+            .field("topics", &self.topics)
+            .field("is_static", &self.is_static)
+            .field("batch", &self.batch)
+            .field("in_flight", &self.in_flight)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,249 @@
+//! Starting and ending lanes: one per partition number of which a topic is ours.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, Id, JoinError};
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use crate::context::Context;
+use crate::coordinator::Coordinator;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::batcher::Batcher;
+use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
+use crate::pipeline::progress::{LaneProgress, TopicProgress};
+use crate::pipeline::start::after_out_of_range;
+
+/// A lane ends by itself at its deadline. One that does not, so much later, blocks its thread.
+const GRACE: Duration = Duration::from_millis(250);
+
+/// A partition number of which at least one topic is ours. Its task ends and begins anew whenever
+/// its topics change.
+pub(super) struct Lane {
+    progress: Arc<LaneProgress>,
+    commands: watch::Sender<Command>,
+    task: Option<AbortHandle>,
+    /// What the last task left: the queue, and what was taken from it. `None` while a task runs, and
+    /// after one that had to be aborted.
+    batcher: Option<Batcher>,
+    /// Messages that were taken are neither finished nor in the batcher: go back before going on.
+    incomplete: bool,
+    /// The last task found that an offset is not in the log.
+    out_of_range: Option<Error>,
+}
+
+impl Lane {
+    pub(super) fn new(number: i32, topics: Vec<TopicProgress>) -> Self {
+        Self {
+            progress: Arc::new(LaneProgress::new(number, topics, Arc::default())),
+            commands: watch::Sender::new(Command::Run),
+            task: None,
+            batcher: None,
+            incomplete: false,
+            out_of_range: None,
+        }
+    }
+
+    pub(super) fn progress(&self) -> &LaneProgress {
+        &self.progress
+    }
+
+    pub(super) fn command(&self, command: Command) {
+        self.commands.send_replace(command);
+    }
+
+    pub(super) fn add_topics(&self, topics: Vec<TopicProgress>) {
+        self.progress.status().topics.extend(topics);
+    }
+
+    /// Forgets topics that were revoked, and drops what was buffered of them. The lane's task has
+    /// ended. Returns whether there are topics left.
+    pub(super) fn remove_topics(&mut self, revoked: &[TopicPartition]) -> bool {
+        let mut status = self.progress.status();
+        status.topics.retain(|topic| !revoked.contains(&topic.partition));
+        let left: Vec<u16> = status.topics.iter().map(|topic| topic.topic).collect();
+        if let Some(batcher) = &mut self.batcher {
+            batcher.retain_topics(&left);
+        }
+        !left.is_empty()
+    }
+
+    /// Takes over what the ended task left; a failure that stops the processor is returned.
+    fn take_over(&mut self, end: LaneEnd) -> Result<()> {
+        self.task = None;
+        self.batcher = Some(end.batcher);
+        self.incomplete = !end.complete;
+        match end.result {
+            Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
+                self.out_of_range = Some(error);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+impl Coordinator {
+    /// Passes on what handles asked for.
+    pub(super) fn apply_pauses(&self) {
+        let control = self.board.control.borrow().clone();
+        for (number, lane) in &self.lanes {
+            let (from, to) = match control.is_paused(*number) {
+                true => (Command::Run, Command::Pause),
+                false => (Command::Pause, Command::Run),
+            };
+            lane.commands.send_if_modified(|command| {
+                let applies = *command == from;
+                if applies {
+                    *command = to;
+                }
+                applies
+            });
+        }
+    }
+
+    /// Begins every lane that has no task: new ones, and those whose last task ended because their
+    /// topics changed or an offset was out of range.
+    pub(super) async fn start_lanes(&mut self) -> Result<()> {
+        let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
+        let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
+        for number in numbers {
+            if self.failure.is_none() {
+                self.go_back(number).await?;
+                self.start_lane(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the last task gave up messages, goes back to the finished ones.
+    async fn go_back(&mut self, number: i32) -> Result<()> {
+        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+        let progress = lane.progress.clone();
+        if let Some(error) = lane.out_of_range.take() {
+            lane.incomplete = true;
+            self.skip_out_of_range(&progress, error).await?;
+        }
+        let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.incomplete) else {
+            return Ok(());
+        };
+        lane.incomplete = false;
+        if let Some(batcher) = &mut lane.batcher {
+            batcher.clear();
+        }
+        let positions: Vec<_> = {
+            let mut status = progress.status();
+            let topics = status.topics.iter_mut();
+            topics.map(|topic| (topic.partition.clone(), topic.restart_reports())).collect()
+        };
+        info!(partition = number, "going back to the finished messages");
+        self.consumer.seek(positions).await
+    }
+
+    /// Moves a topic whose offset is not in the log to where the user wants to go on.
+    async fn skip_out_of_range(&mut self, progress: &LaneProgress, error: Error) -> Result<()> {
+        let name = error.get("topic").unwrap_or_default();
+        let partition = TopicPartition::new(name, progress.partition);
+        let at = error.get("offset").and_then(|offset| offset.parse().ok());
+        let at = at.map_or(Offset::new(-1), Offset::new);
+        let policy = self.settings.out_of_range;
+        let consumer = self.consumer.clone();
+        let next = after_out_of_range(&*consumer, &partition, at, policy, error).await?;
+        let epoch = self.new_epoch();
+        // A new epoch, since the offset to record may go back.
+        self.committer.begin(partition.clone(), epoch, next, None);
+        let mut status = progress.status();
+        if let Some(topic) = status.topics.iter_mut().find(|topic| topic.partition == partition) {
+            topic.epoch = epoch;
+            topic.finished = next;
+        }
+        Ok(())
+    }
+
+    fn start_lane(&mut self, number: i32) -> Result<()> {
+        let paused = self.board.control.borrow().is_paused(number);
+        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+        let batcher = match lane.batcher.take() {
+            Some(batcher) => batcher,
+            None => {
+                let queue = self.consumer.queue(number)?;
+                let topics = self.settings.topics.clone();
+                Batcher::new(number, topics, self.settings.batch, queue)
+            }
+        };
+        // Fresh ones: an aborted task that still writes to the old ones writes to nobody.
+        let topics = lane.progress.status().topics.clone();
+        let changed = self.board.changed.clone();
+        lane.progress = Arc::new(LaneProgress::new(number, topics, changed));
+        lane.commands = watch::Sender::new(if paused { Command::Pause } else { Command::Run });
+        self.board.insert(lane.progress.clone());
+        let board = self.board.clone();
+        let partition_processor = PartitionProcessor::new(
+            batcher,
+            Context::new(number, self.producer.clone(), Arc::new(move || board.request_close())),
+            self.settings.in_flight,
+            lane.progress.clone(),
+            self.board.clone(),
+            lane.commands.subscribe(),
+        );
+        lane.task = Some(self.tasks.spawn(partition_processor.run(self.factory.clone())));
+        Ok(())
+    }
+
+    pub(super) async fn lane_ended(&mut self, end: Result<(Id, LaneEnd), JoinError>) {
+        self.note_lane_end(end);
+        let started = self.start_lanes().await;
+        self.note(started);
+    }
+
+    fn note_lane_end(&mut self, end: Result<(Id, LaneEnd), JoinError>) {
+        let (id, end) = match end {
+            Ok(end) => end,
+            // Aborted past its deadline: nobody waits for it any more.
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => {
+                let fault = Error::new(ErrorKind::Internal, "a lane panicked").with_source(error);
+                return self.note(Err(fault));
+            }
+        };
+        let lane = self.lanes.get_mut(&end.partition);
+        let current = lane.filter(|lane| lane.task.as_ref().is_some_and(|task| task.id() == id));
+        // Another one than the current task was aborted, and ended by itself after all.
+        let Some(lane) = current else { return };
+        let taken_over = lane.take_over(end);
+        self.note(taken_over);
+    }
+
+    /// Ends the tasks of these lanes and waits until they have ended, at most until shortly behind
+    /// the deadline. A task whose thread is blocked is left to itself then: whatever it still does,
+    /// nobody takes anything from it, and it is gone at its next await.
+    pub(super) async fn end_lanes(&mut self, numbers: &[i32], command: Command, deadline: Instant) {
+        for number in numbers {
+            if let Some(lane) = self.lanes.get(number) {
+                lane.command(command);
+            }
+        }
+        while numbers.iter().any(|number| self.lanes.get(number).is_some_and(|l| l.task.is_some())) {
+            match timeout_at(deadline + GRACE, self.tasks.join_next_with_id()).await {
+                Ok(Some(end)) => self.note_lane_end(end),
+                Ok(None) => break,
+                Err(_) => return self.abort_lanes(numbers),
+            }
+        }
+    }
+
+    fn abort_lanes(&mut self, numbers: &[i32]) {
+        for number in numbers {
+            let Some(lane) = self.lanes.get_mut(number) else { continue };
+            if let Some(task) = lane.task.take() {
+                warn!(partition = number, "`process` blocks its thread past the drain deadline");
+                lane.command(Command::Stop);
+                task.abort();
+                lane.incomplete = true;
+            }
+        }
+    }
+}

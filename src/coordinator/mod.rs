@@ -1,0 +1,310 @@
+//! The coordinator: one task that knows which partitions are ours, starts and ends their lanes, and
+//! decides when offsets are recorded. The inside of [`TopicProcessor::run`](crate::TopicProcessor).
+//!
+//! Place in the data path: above it. Everything that changes ownership happens in this one task, in
+//! order, so that "is this partition still ours?" and "record its offset" cannot race.
+//!
+//! A partition's life: *assigned* (offsets found, lane started) → *running* → *draining* (no new
+//! batch; what is in flight may finish until the deadline) → *revoked* (the finished prefix is
+//! recorded, then the partition given back) or *lost* (stopped at once, nothing recorded).
+//!
+//! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group.
+
+mod lanes;
+mod rebalance;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tracing::{error, info, warn};
+
+use crate::broker::{Consumer, Event, FetchPosition, Producer};
+use crate::config::Settings;
+use crate::coordinator::lanes::Lane;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::{ProcessorState, Report};
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::committer::Committer;
+use crate::pipeline::partition_processor::{Command, LaneEnd};
+use crate::pipeline::progress::{Board, Control};
+use crate::pipeline::start::starting_offsets;
+use crate::processor::DynFactory;
+
+/// When the processor stops by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    Closed,
+    CaughtUp,
+}
+
+/// How long the last commit and the group's goodbye may take at a shutdown.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// A member that has been told several times that it is in a stable group, with no partition, is
+/// believed to get none. (Once is not enough: with KIP-848 partitions come one by one.)
+const BELIEVED_EMPTY: u32 = 6;
+
+pub(crate) struct Coordinator {
+    settings: Arc<Settings>,
+    consumer: Arc<dyn Consumer>,
+    producer: Arc<dyn Producer>,
+    events: mpsc::UnboundedReceiver<Event>,
+    factory: Arc<Mutex<Box<dyn DynFactory>>>,
+    board: Arc<Board>,
+    committer: Committer,
+    lanes: BTreeMap<i32, Lane>,
+    tasks: JoinSet<LaneEnd>,
+    next_epoch: u64,
+    /// The first failure: it stops the processor and is what `run` returns.
+    failure: Option<Error>,
+    /// Next offsets of partitions that were ours and were given back.
+    given_back: BTreeMap<TopicPartition, Offset>,
+    empty_reports: u32,
+    started: Instant,
+}
+
+impl Drop for Coordinator {
+    /// However `run` ends, handles are told. The lanes' tasks end with the [`JoinSet`].
+    fn drop(&mut self) {
+        for lane in self.lanes.values() {
+            lane.command(Command::Stop);
+        }
+        self.board.close_for_good();
+    }
+}
+
+impl Coordinator {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        consumer: Arc<dyn Consumer>,
+        producer: Arc<dyn Producer>,
+        events: mpsc::UnboundedReceiver<Event>,
+        factory: Box<dyn DynFactory>,
+        board: Arc<Board>,
+    ) -> Self {
+        board.set_consumer(&consumer);
+        Self {
+            settings,
+            committer: Committer::new(consumer.clone()),
+            consumer,
+            producer,
+            events,
+            factory: Arc::new(Mutex::new(factory)),
+            board,
+            lanes: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            next_epoch: 1,
+            failure: None,
+            given_back: BTreeMap::new(),
+            empty_reports: 0,
+            started: Instant::now(),
+        }
+    }
+
+    /// Consumes until told to stop, caught up (if that is wanted) or failed; then drains, records
+    /// and leaves. Dropping the future is a crash.
+    pub(crate) async fn run(
+        mut self,
+        until: Until,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Report> {
+        self.started = Instant::now();
+        self.consumer.start()?;
+        self.board.set_state(ProcessorState::Running);
+        info!(processor = %self.settings.name, topics = ?self.settings.topics, "running");
+        let mut stop = pin!(stop);
+        let mut control = self.board.control.subscribe();
+        let mut ticks = interval(self.settings.commit_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let changed = self.board.changed.clone();
+        loop {
+            let caught_up = until == Until::CaughtUp && self.board.reached_targets();
+            if caught_up || self.failure.is_some() || control.borrow_and_update().close {
+                break;
+            }
+            self.apply_pauses();
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                _ = control.changed() => {}
+                Some(end) = self.tasks.join_next_with_id() => self.lane_ended(end).await,
+                result = self.committer.settle() => self.commit_settled(result),
+                _ = ticks.tick() => self.tick(),
+                event = self.events.recv() => {
+                    self.handle_event(event, &mut control, stop.as_mut()).await;
+                }
+                () = changed.notified(), if until == Until::CaughtUp => {}
+            }
+        }
+        self.shut_down().await
+    }
+
+    async fn handle_event(
+        &mut self,
+        event: Option<Event>,
+        control: &mut watch::Receiver<Control>,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) {
+        match event {
+            Some(Event::Assigned(partitions)) => {
+                let consumer = self.consumer.clone();
+                let found = starting_offsets(&*consumer, &partitions, self.settings.start_from);
+                // Brokers may take their time to answer; a shutdown need not wait for them.
+                let starts = tokio::select! {
+                    biased;
+                    starts = found => starts,
+                    _ = control.wait_for(|control| control.close) => return,
+                    () = stop => return self.board.request_close(),
+                };
+                let assigned = match starts {
+                    Ok(starts) => self.assign(starts).await,
+                    Err(error) => Err(error),
+                };
+                self.note(assigned);
+            }
+            Some(Event::Revoked { partitions, lost }) => {
+                let revoked = self.revoke(&partitions, lost).await;
+                self.note(revoked);
+            }
+            Some(Event::Positions(positions)) => self.note_positions(&positions),
+            Some(Event::Settled { assigned }) => self.note_settled(assigned),
+            Some(Event::Warning(error)) => warn!(%error, "kafka"),
+            Some(Event::Fatal(error)) => self.note(Err(error)),
+            None => {
+                let gone = Error::new(ErrorKind::Internal, "the consumer ended by itself");
+                self.note(Err(gone));
+            }
+        }
+    }
+
+    /// The first failure stops the processor.
+    fn note(&mut self, result: Result<()>) {
+        if let Err(error) = result {
+            error!(processor = %self.settings.name, %error, "stopping");
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// At intervals: records what has finished, and looks for partitions that stand still.
+    fn tick(&mut self) {
+        self.collect_finished();
+        if !self.consumer.assignment_lost() {
+            self.committer.commit(|_| true);
+        }
+        for lane in self.lanes.values() {
+            lane.progress().watch(self.settings.stall_timeout);
+        }
+    }
+
+    fn collect_finished(&mut self) {
+        for lane in self.lanes.values() {
+            for topic in &lane.progress().status().topics {
+                self.committer.finished(&topic.partition, topic.epoch, topic.finished);
+            }
+        }
+    }
+
+    fn commit_settled(&mut self, result: Result<()>) {
+        let Err(error) = result else { return };
+        if self.settings.is_static && error.get("code") == Some("UNKNOWN_MEMBER_ID") {
+            let message = "the group has members, and Kafka takes no offsets from outside of it: \
+                stop the consumers that subscribe with this group id, or don't set `partitions`";
+            let refused = Error::new(ErrorKind::Commit, message)
+                .with("group", &self.settings.group_id)
+                .with_source(error);
+            return self.note(Err(refused));
+        }
+        warn!(%error, "offsets could not be recorded, trying again");
+    }
+
+    fn note_positions(&mut self, positions: &[FetchPosition]) {
+        for position in positions {
+            if let Some(lane) = self.lanes.get(&position.partition.partition) {
+                lane.progress().note_position(position);
+            }
+        }
+        self.board.changed.notify_one();
+    }
+
+    /// Members without a partition are only told so here.
+    fn note_settled(&mut self, assigned: usize) {
+        if assigned > 0 || !self.lanes.is_empty() {
+            self.empty_reports = 0;
+            return;
+        }
+        self.empty_reports += 1;
+        if self.empty_reports >= BELIEVED_EMPTY {
+            self.board.settled.store(true, Ordering::SeqCst);
+            self.board.changed.notify_one();
+        }
+    }
+
+    /// Drains all lanes, records what finished, leaves the group.
+    async fn shut_down(mut self) -> Result<Report> {
+        self.board.set_state(ProcessorState::Closing);
+        let numbers: Vec<i32> = self.lanes.keys().copied().collect();
+        let deadline = Instant::now() + self.settings.drain_deadline;
+        self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
+        let recorded = self.record_at_the_end().await;
+        if timeout(GOODBYE, self.consumer.close()).await.is_err() {
+            warn!("leaving the group takes too long; it will notice by itself");
+        }
+        let report = self.report();
+        info!(processor = %self.settings.name, messages = report.messages, "closed");
+        match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => recorded.map(|()| report),
+        }
+    }
+
+    async fn record_at_the_end(&mut self) -> Result<()> {
+        self.collect_finished();
+        if self.consumer.assignment_lost() {
+            warn!("the partitions were lost: what was finished last is not recorded");
+            return Ok(());
+        }
+        match timeout(GOODBYE, self.committer.commit_now(|_| true)).await {
+            Ok(Err(error)) if is_rebalance(&error) => {
+                warn!(%error, "a rebalance came first: what was finished last comes again");
+                Ok(())
+            }
+            Ok(result) => result,
+            Err(_) => {
+                let message = "the brokers did not answer the last commit; what was finished last \
+                    comes again";
+                Err(Error::new(ErrorKind::Commit, message).retryable())
+            }
+        }
+    }
+
+    fn report(&mut self) -> Report {
+        let mut next_offsets = std::mem::take(&mut self.given_back);
+        for lane in self.lanes.values() {
+            for topic in &lane.progress().status().topics {
+                next_offsets.insert(topic.partition.clone(), topic.finished);
+            }
+        }
+        let totals = self.board.totals();
+        Report {
+            messages: totals.messages,
+            batches: totals.batches,
+            bytes: totals.bytes,
+            duration: self.started.elapsed(),
+            next_offsets,
+        }
+    }
+}
+
+/// A commit that the group refused because it is, or was, rebalancing.
+fn is_rebalance(error: &Error) -> bool {
+    const CODES: [&str; 4] =
+        ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
+    error.get("code").is_some_and(|code| CODES.contains(&code))
+}

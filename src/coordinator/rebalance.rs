@@ -1,0 +1,139 @@
+//! Answering the group: partitions come, partitions go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::coordinator::Coordinator;
+use crate::coordinator::lanes::Lane;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::RebalanceEvent;
+use crate::message::TopicPartition;
+use crate::pipeline::partition_processor::Command;
+use crate::pipeline::progress::TopicProgress;
+use crate::pipeline::start::Start;
+
+/// Lost partitions may already have a new owner: whatever does not end at once is left to itself.
+const LOST_DEADLINE: Duration = Duration::from_millis(250);
+
+impl Coordinator {
+    pub(super) fn new_epoch(&mut self) -> u64 {
+        let epoch = self.next_epoch;
+        self.next_epoch += 1;
+        epoch
+    }
+
+    /// Takes newly assigned partitions at these offsets.
+    pub(super) async fn assign(&mut self, starts: Vec<Start>) -> Result<()> {
+        let pairs: Vec<_> =
+            starts.iter().map(|start| (start.partition.clone(), start.offset)).collect();
+        self.consumer.assign(&pairs)?;
+        let mut by_number: BTreeMap<i32, Vec<TopicProgress>> = BTreeMap::new();
+        for start in starts {
+            let number = start.partition.partition;
+            let topic = self.begin_epoch(start)?;
+            by_number.entry(number).or_default().push(topic);
+        }
+        let partitions: Vec<_> = pairs.into_iter().map(|(partition, _)| partition).collect();
+        info!(processor = %self.settings.name, partitions = %names(&partitions), "assigned");
+        for (number, topics) in by_number {
+            self.add_topics(number, topics);
+        }
+        if !partitions.is_empty() {
+            self.board.settled.store(true, Ordering::SeqCst);
+        }
+        self.settings.rebalanced(&RebalanceEvent::Assigned(partitions));
+        self.start_lanes().await
+    }
+
+    fn begin_epoch(&mut self, start: Start) -> Result<TopicProgress> {
+        let Start { partition, offset, committed, end } = start;
+        let topic = self.settings.topic_index(&partition.topic).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "a topic was assigned that is no input topic")
+                .with("topic", &partition.topic)
+        })?;
+        let epoch = self.new_epoch();
+        debug!(%partition, epoch, start = %offset, %end, committed = committed.is_some(), "begins");
+        self.committer.begin(partition.clone(), epoch, offset, committed);
+        Ok(TopicProgress::new(topic, partition, epoch, offset, end))
+    }
+
+    /// A running lane that gets more topics finishes what it has and begins again with all of them.
+    fn add_topics(&mut self, number: i32, topics: Vec<TopicProgress>) {
+        match self.lanes.get(&number) {
+            Some(lane) => {
+                lane.add_topics(topics);
+                lane.command(Command::Drain(None));
+            }
+            None => {
+                self.lanes.insert(number, Lane::new(number, topics));
+            }
+        }
+    }
+
+    /// Gives partitions back: drains their lanes, records what finished, and only then lets go.
+    pub(super) async fn revoke(&mut self, revoked: &[TopicPartition], lost: bool) -> Result<()> {
+        let word = if lost { "lost" } else { "revoked" };
+        info!(processor = %self.settings.name, partitions = %names(revoked), "{word}");
+        let numbers: BTreeSet<i32> = revoked.iter().map(|partition| partition.partition).collect();
+        let numbers: Vec<i32> =
+            numbers.into_iter().filter(|number| self.lanes.contains_key(number)).collect();
+        if lost {
+            self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
+        } else {
+            let deadline = Instant::now() + self.settings.drain_deadline;
+            self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
+        }
+        self.record_revoked(revoked, lost).await;
+        for partition in revoked {
+            self.committer.end(partition);
+        }
+        self.consumer.unassign(revoked)?;
+        for number in numbers {
+            let remains = self.lanes.get_mut(&number).is_some_and(|l| l.remove_topics(revoked));
+            if !remains {
+                self.lanes.remove(&number);
+                self.board.remove(number);
+            }
+        }
+        let partitions = revoked.to_vec();
+        self.settings.rebalanced(&match lost {
+            true => RebalanceEvent::Lost(partitions),
+            false => RebalanceEvent::Revoked(partitions),
+        });
+        self.start_lanes().await
+    }
+
+    /// Records the finished prefix of partitions that go, unless they are lost.
+    ///
+    /// In every case no commit is left outstanding: the client would send a deferred one later, with
+    /// the generation that is current *then*, and so rewind the new owner.
+    async fn record_revoked(&mut self, revoked: &[TopicPartition], lost: bool) {
+        if lost || self.consumer.assignment_lost() {
+            if self.committer.is_outstanding() {
+                let settled = self.committer.settle().await;
+                debug!(?settled, "a commit was outstanding when the partitions were lost");
+            }
+            return;
+        }
+        self.collect_finished();
+        for lane in self.lanes.values() {
+            for topic in &lane.progress().status().topics {
+                if revoked.contains(&topic.partition) {
+                    self.given_back.insert(topic.partition.clone(), topic.finished);
+                }
+            }
+        }
+        if let Err(error) = self.committer.commit_now(|partition| revoked.contains(partition)).await {
+            warn!(%error, "could not record at the revocation: what was finished last comes again");
+        }
+    }
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    names.join(" ")
+}

@@ -1,0 +1,212 @@
+//! [`Handle`]: what may be asked and wanted of a running topic processor, from any task.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::progress::Board;
+
+/// Controls and watches a topic processor from anywhere: other tasks, signal handlers, and from
+/// within `process`. Cheap to clone; outlives the processor.
+#[derive(Clone)]
+pub struct Handle {
+    board: Arc<Board>,
+    name: Arc<str>,
+}
+
+impl Handle {
+    pub(crate) fn new(board: Arc<Board>, name: Arc<str>) -> Self {
+        Self { board, name }
+    }
+
+    /// The topic processor's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Asks for a shutdown: the batches in flight are finished (until the
+    /// [drain deadline](crate::Builder::drain_deadline)) and recorded, the group is left, and `run`
+    /// returns. Only signals: returns at once, may be called as often as you like, before `run` too.
+    #[doc(alias = "Close")]
+    pub fn close(&self) {
+        self.board.request_close();
+    }
+
+    /// Done when `run` has returned or its future was dropped. Cancel-safe.
+    pub async fn closed(&self) {
+        let mut closed = self.board.closed.subscribe();
+        // An error would mean that the board is gone, and we hold it.
+        let _closed = closed.wait_for(|closed| *closed).await;
+    }
+
+    /// Begins no new batch, for no partition, until [`resume`](Handle::resume); what is in flight
+    /// finishes and is recorded. Partitions are kept, and ones assigned later are paused too.
+    pub fn pause(&self) {
+        self.board.control.send_modify(|control| control.paused = true);
+    }
+
+    /// Like [`pause`](Handle::pause) for one partition number, whether it is assigned now or later.
+    pub fn pause_partition(&self, partition: i32) {
+        self.board.control.send_modify(|control| {
+            if !control.paused_partitions.contains(&partition) {
+                control.paused_partitions.push(partition);
+            }
+        });
+    }
+
+    /// Ends every pause, of the whole and of single partition numbers.
+    pub fn resume(&self) {
+        self.board.control.send_modify(|control| {
+            control.paused = false;
+            control.paused_partitions.clear();
+        });
+    }
+
+    /// Ends the pause of one partition number. While [all are paused](Handle::pause) it stays so.
+    pub fn resume_partition(&self, partition: i32) {
+        self.board.control.send_modify(|control| {
+            control.paused_partitions.retain(|paused| *paused != partition);
+        });
+    }
+
+    /// Whether everything is consumed: true only when each assigned partition is known to be at its
+    /// end, an empty one included, and everything before is finished. False while partitions are
+    /// still to be assigned.
+    ///
+    /// Ends are learnt with each fetch and at least every half a second; what was produced since is
+    /// not known here.
+    #[doc(alias = "HasConsumedAllMessages")]
+    pub fn has_consumed_all(&self) -> bool {
+        self.board.state() == ProcessorState::Running && self.board.reached_ends()
+    }
+
+    /// The sum of the lags of all assigned partitions.
+    pub fn lag(&self) -> u64 {
+        self.board.status().iter().map(|partition| partition.lag).sum()
+    }
+
+    /// What each assigned partition is doing.
+    pub fn status(&self) -> Status {
+        let totals = self.board.totals();
+        Status {
+            state: self.board.state(),
+            partitions: self.board.status(),
+            messages: totals.messages,
+            batches: totals.batches,
+            bytes: totals.bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.board.state();
+        f.debug_struct("Handle").field("name", &self.name).field("state", &state).finish()
+    }
+}
+
+/// A picture of a topic processor at one moment.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Status {
+    /// Where it is in its life.
+    pub state: ProcessorState,
+    /// The assigned partitions, by topic and number.
+    pub partitions: Vec<PartitionStatus>,
+    /// Messages in finished batches since `run` began.
+    pub messages: u64,
+    /// Finished batches since `run` began.
+    pub batches: u64,
+    /// Bytes of keys and values in finished batches since `run` began.
+    pub bytes: u64,
+}
+
+/// What a lane is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PartitionState {
+    /// Assigned; its processor is being made.
+    Starting,
+    /// Waiting for messages or processing them.
+    Running,
+    /// Held by [`Handle::pause`](crate::Handle::pause).
+    Paused,
+    /// About to be given up: finishing what was begun, starting nothing new.
+    Draining,
+    /// It failed; the topic processor is stopping.
+    Failed,
+}
+
+/// Where a topic processor is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProcessorState {
+    /// Built; `run` was not called or has not begun to consume.
+    Starting = 0,
+    /// Consuming, or waiting for partitions.
+    Running = 1,
+    /// Shutting down: draining, recording, leaving the group.
+    Closing = 2,
+    /// `run` has returned, or its future was dropped.
+    Closed = 3,
+}
+
+/// How far a partition is, as [`Handle::status`](crate::Handle::status) tells it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct PartitionStatus {
+    /// The topic and partition.
+    pub partition: TopicPartition,
+    /// What it is doing.
+    pub state: PartitionState,
+    /// Counts the assignments of this process: a higher one came later.
+    pub epoch: u64,
+    /// The next offset behind the finished messages.
+    pub next_offset: Offset,
+    /// The end of the partition as last heard of: the last stable offset under `read_committed`,
+    /// else the high watermark.
+    pub end_offset: Offset,
+    /// Messages (rather: offsets) between the two; 0 where only control records or gaps are left.
+    pub lag: u64,
+    /// Batches of this partition number in `process` or waiting for acks.
+    pub in_flight: usize,
+    /// The time since a batch of this partition number was last finished (since the assignment, if
+    /// none was).
+    pub last_progress: Duration,
+    /// There is lag and no progress for longer than
+    /// [`stall_timeout`](crate::Builder::stall_timeout).
+    pub stalled: bool,
+    /// The error that it failed with.
+    pub last_error: Option<String>,
+}
+
+/// What [`run`](crate::TopicProcessor::run) did, when it ends well.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Report {
+    /// Messages in finished batches.
+    pub messages: u64,
+    /// Finished batches.
+    pub batches: u64,
+    /// Bytes of keys and values in finished batches.
+    pub bytes: u64,
+    /// From the call of `run` to the last commit.
+    pub duration: Duration,
+    /// The next offset of each partition that this run had and did not lose, as recorded.
+    pub next_offsets: BTreeMap<TopicPartition, Offset>,
+}
+
+/// A change of what is assigned; see [`Builder::on_rebalance`](crate::Builder::on_rebalance).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RebalanceEvent {
+    /// These partitions came, besides those already there; their processors are being made.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions went; what finished is recorded.
+    Revoked(Vec<TopicPartition>),
+    /// These partitions were lost, for example after a session time-out: they may already have had a
+    /// new owner, so nothing was recorded.
+    Lost(Vec<TopicPartition>),
+}

@@ -1,0 +1,296 @@
+//! The batcher: takes messages from a partition number's queue and cuts them into batches.
+//!
+//! Place in the data path: first stage. A batch is cut when it has `max_batch_messages`, when the
+//! next message would take it over `max_batch_bytes`, or when its first message is `max_batch_wait`
+//! old and nothing more has arrived. With the default wait of zero a batch is what has arrived: it
+//! grows with the load by itself. A message larger than the byte limit makes a batch of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::batch::{Batch, Record};
+use crate::broker::Queue;
+use crate::error::{Error, Result};
+use crate::pipeline::progress::LaneProgress;
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) max_messages: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_wait: Duration,
+}
+
+/// A queue's wake-up is never lost, as far as anybody knows. Should one be, this bounds the damage,
+/// and the log tells.
+const SAFETY_NET: Duration = Duration::from_secs(1);
+
+/// What a message is thought to weigh before the first has been seen.
+const FIRST_GUESS_BYTES: usize = 1024;
+
+pub(crate) struct Batcher {
+    partition: i32,
+    topics: Arc<[Arc<str>]>,
+    limits: BatchLimits,
+    queue: Box<dyn Queue>,
+    arrived: Arc<Notify>,
+    /// Taken from the queue and not yet in a batch; the first `fitting` of them fit the next one.
+    buffer: Vec<Record>,
+    fitting: usize,
+    fitting_bytes: usize,
+    /// The message behind `fitting` would take the batch over its byte limit.
+    over: bool,
+    first_taken: Option<Instant>,
+    average_bytes: usize,
+    /// An error found behind messages that are still to be processed.
+    error: Option<Error>,
+    spare: Vec<Record>,
+}
+
+impl Batcher {
+    pub(crate) fn new(
+        partition: i32,
+        topics: Arc<[Arc<str>]>,
+        limits: BatchLimits,
+        queue: Box<dyn Queue>,
+    ) -> Self {
+        Self {
+            partition,
+            topics,
+            limits,
+            arrived: queue.arrived(),
+            queue,
+            buffer: Vec::new(),
+            fitting: 0,
+            fitting_bytes: 0,
+            over: false,
+            first_taken: None,
+            average_bytes: FIRST_GUESS_BYTES,
+            error: None,
+            spare: Vec::new(),
+        }
+    }
+
+    /// The next batch. Waits for messages as long as it takes.
+    ///
+    /// Cancel-safe: messages are only in the buffer across an await, and stay there.
+    pub(crate) async fn next(&mut self, progress: &LaneProgress) -> Result<Batch> {
+        loop {
+            self.measure();
+            if self.is_full() {
+                return Ok(self.cut());
+            }
+            // Before the take, not after it: else somebody who sees the queue empty in between would
+            // take the messages just moved here for processed ones.
+            progress.waiting.store(false, Ordering::SeqCst);
+            if self.take()? > 0 {
+                self.first_taken.get_or_insert_with(Instant::now);
+            } else if self.buffer.is_empty() {
+                progress.waiting.store(true, Ordering::SeqCst);
+                progress.changed();
+                self.wait_for_messages().await;
+            } else if !self.wait_for_more().await {
+                return Ok(self.cut());
+            }
+        }
+    }
+
+    /// Takes what fits into the batch by count and, by the average size seen, about by bytes.
+    fn take(&mut self) -> Result<usize> {
+        if let Some(error) = self.error.take_if(|_| self.buffer.is_empty()) {
+            return Err(error);
+        }
+        if self.error.is_some() {
+            return Ok(0);
+        }
+        let by_count = self.limits.max_messages.saturating_sub(self.buffer.len());
+        let by_bytes = (self.limits.max_bytes - self.fitting_bytes) / self.average_bytes.max(1);
+        match self.queue.take(by_count.min(by_bytes).max(1), &mut self.buffer) {
+            Ok(taken) => Ok(taken),
+            Err(error) if self.buffer.is_empty() => Err(error),
+            Err(error) => {
+                self.error = Some(error);
+                Ok(0)
+            }
+        }
+    }
+
+    async fn wait_for_messages(&mut self) {
+        if timeout(SAFETY_NET, self.arrived.notified()).await.is_err() {
+            // Nothing to do: the caller looks at the queue again.
+        }
+    }
+
+    /// Whether something arrived before the batch came of age.
+    async fn wait_for_more(&mut self) -> bool {
+        let Some(first) = self.first_taken else { return false };
+        if self.limits.max_wait.is_zero() || self.error.is_some() {
+            return false;
+        }
+        tokio::select! {
+            biased;
+            () = sleep_until(first + self.limits.max_wait) => false,
+            () = self.arrived.notified() => true,
+        }
+    }
+
+    /// Moves `fitting` over the messages that fit.
+    fn measure(&mut self) {
+        let before = self.fitting;
+        for record in &self.buffer[before..] {
+            let size = record.size();
+            let fits = self.fitting == 0 || self.fitting_bytes + size <= self.limits.max_bytes;
+            if self.fitting == self.limits.max_messages || !fits {
+                self.over = true;
+                break;
+            }
+            self.fitting += 1;
+            self.fitting_bytes += size;
+        }
+        if self.fitting > before {
+            self.average_bytes = self.fitting_bytes / self.fitting;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.over
+            || self.fitting >= self.limits.max_messages
+            || (self.fitting > 0 && self.fitting_bytes >= self.limits.max_bytes)
+    }
+
+    fn cut(&mut self) -> Batch {
+        let mut rest = std::mem::take(&mut self.spare);
+        rest.extend(self.buffer.drain(self.fitting..));
+        let records = std::mem::replace(&mut self.buffer, rest);
+        let bytes = self.fitting_bytes;
+        self.restart_measuring();
+        Batch::new(self.partition, self.topics.clone(), records, bytes, self.queue.keepalive())
+    }
+
+    fn restart_measuring(&mut self) {
+        self.fitting = 0;
+        self.fitting_bytes = 0;
+        self.over = false;
+        // What stays behind is as old as what went: it counts from the same moment.
+        if self.buffer.is_empty() {
+            self.first_taken = None;
+        }
+    }
+
+    /// Takes the memory of a batch that is done with.
+    pub(crate) fn recycle(&mut self, batch: Batch) {
+        let records = batch.into_spent();
+        if self.spare.capacity() < records.capacity() {
+            self.spare = records;
+        }
+    }
+
+    /// Drops the buffered messages of all topics but these; the others were revoked.
+    pub(crate) fn retain_topics(&mut self, topics: &[u16]) {
+        self.buffer.retain(|record| topics.contains(&record.topic));
+        self.restart_measuring();
+    }
+
+    /// Drops everything buffered: what follows comes from a new position.
+    pub(crate) fn clear(&mut self) {
+        self.buffer.clear();
+        self.error = None;
+        self.restart_measuring();
+    }
+}
+
+impl Drop for Batcher {
+    fn drop(&mut self) {
+        // The records point into the client that the queue keeps alive.
+        self.buffer.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::{ScriptedQueue, record};
+
+    fn batcher(limits: BatchLimits) -> (Batcher, ScriptedQueue, LaneProgress) {
+        let queue = ScriptedQueue::default();
+        let topics: Arc<[Arc<str>]> = ["a".into(), "b".into()].into();
+        let batcher = Batcher::new(0, topics, limits, Box::new(queue.clone()));
+        (batcher, queue, LaneProgress::for_test())
+    }
+
+    fn limits(max_messages: usize, max_bytes: usize, max_wait_ms: u64) -> BatchLimits {
+        BatchLimits { max_messages, max_bytes, max_wait: Duration::from_millis(max_wait_ms) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_cut_at_its_message_limit() {
+        let (mut batcher, queue, progress) = batcher(limits(2, 1000, 0));
+        queue.push((0..5).map(|offset| record(0, offset, 1)));
+        let sizes = [2, 2, 1];
+        for size in sizes {
+            assert_eq!(batcher.next(&progress).await.unwrap().len(), size);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_is_cut_before_its_byte_limit_and_an_oversize_message_fits_an_empty_one() {
+        let (mut batcher, queue, progress) = batcher(limits(100, 10, 0));
+        queue.push([4, 4, 4, 50, 1].into_iter().zip(0..).map(|(size, o)| record(0, o, size)));
+        let mut sizes = Vec::new();
+        for _ in 0..4 {
+            let batch = batcher.next(&progress).await.unwrap();
+            sizes.push((batch.len(), batch.bytes()));
+            batcher.recycle(batch);
+        }
+        assert_eq!(sizes, [(2, 8), (1, 4), (1, 50), (1, 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_comes_of_age_counted_from_its_first_message() {
+        let (mut batcher, queue, progress) = batcher(limits(100, 1000, 50));
+        let started = Instant::now();
+        let feed = async {
+            for offset in 0..4 {
+                queue.push([record(0, offset, 1)]);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (batch, ()) = tokio::join!(batcher.next(&progress), feed);
+        assert_eq!(batch.unwrap().len(), 3, "0, 20 and 40 ms, not 60 ms");
+        assert_eq!(started.elapsed().as_millis(), 80);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_wait_loses_no_message() {
+        let (mut batcher, queue, progress) = batcher(limits(100, 1000, 50));
+        queue.push([record(0, 0, 1)]);
+        let wait = timeout(Duration::from_millis(10), batcher.next(&progress)).await;
+        assert!(wait.is_err());
+        queue.push([record(0, 1, 1)]);
+        assert_eq!(batcher.next(&progress).await.unwrap().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_comes_after_the_messages_before_it() {
+        let (mut batcher, queue, progress) = batcher(limits(100, 1000, 0));
+        queue.push([record(0, 0, 1)]);
+        queue.fail("truncated");
+        assert_eq!(batcher.next(&progress).await.unwrap().len(), 1);
+        assert!(batcher.next(&progress).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revoked_topics_messages_are_dropped_and_the_others_kept() {
+        let (mut batcher, queue, progress) = batcher(limits(2, 1000, 0));
+        queue.push([record(0, 0, 1), record(1, 0, 1), record(0, 1, 1), record(1, 1, 1)]);
+        let batch = batcher.next(&progress).await.unwrap();
+        assert_eq!(batch.len(), 2);
+        batcher.retain_topics(&[1]);
+        let batch = batcher.next(&progress).await.unwrap();
+        assert_eq!(batch.topic("b").count(), batch.len());
+    }
+}

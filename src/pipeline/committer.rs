@@ -1,0 +1,215 @@
+//! The committer: records the next offsets of finished batches, for the partitions we own.
+//!
+//! Place in the data path: last stage. It is the one place where "what is finished" becomes "what is
+//! recorded".
+//!
+//! Invariants:
+//! - An offset is recorded only for the assignment epoch that it was finished in. The broker does not
+//!   check this: a commit by explicit list for a partition that is no longer ours succeeds, and
+//!   rewinds its new owner.
+//! - At most one commit is outstanding. The client sends a deferred commit later with the *then
+//!   current* group generation: one that we no longer wait for could so be accepted after a rebalance
+//!   and rewind the new owner. Therefore nobody answers a revocation before [`Committer::settle`].
+//! - Offsets of a partition never go back within an epoch.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::broker::Consumer;
+use crate::error::Result;
+use crate::message::{Offset, TopicPartition};
+use crate::processor::BoxFuture;
+
+struct Owned {
+    epoch: u64,
+    /// Finished and to be recorded.
+    finished: Offset,
+    /// Recorded, as far as we know.
+    committed: Option<Offset>,
+}
+
+struct Outstanding {
+    offsets: Vec<(TopicPartition, u64, Offset)>,
+    result: BoxFuture<'static, Result<()>>,
+}
+
+pub(crate) struct Committer {
+    consumer: Arc<dyn Consumer>,
+    owned: BTreeMap<TopicPartition, Owned>,
+    outstanding: Option<Outstanding>,
+}
+
+impl Committer {
+    pub(crate) fn new(consumer: Arc<dyn Consumer>) -> Self {
+        Self { consumer, owned: BTreeMap::new(), outstanding: None }
+    }
+
+    /// An epoch of a partition begins. Where nothing is committed yet, the start itself will be:
+    /// else a `latest` start would be looked up again after a crash, and skip what came meanwhile.
+    pub(crate) fn begin(
+        &mut self,
+        partition: TopicPartition,
+        epoch: u64,
+        start: Offset,
+        committed: Option<Offset>,
+    ) {
+        self.owned.insert(partition, Owned { epoch, finished: start, committed });
+    }
+
+    /// The epoch of a partition ends: nothing more is recorded for it.
+    pub(crate) fn end(&mut self, partition: &TopicPartition) {
+        self.owned.remove(partition);
+    }
+
+    /// Everything below `next` is finished. Ignored where the epoch is not the current one.
+    pub(crate) fn finished(&mut self, partition: &TopicPartition, epoch: u64, next: Offset) {
+        if let Some(owned) = self.owned.get_mut(partition).filter(|owned| owned.epoch == epoch) {
+            owned.finished = owned.finished.max(next);
+        }
+    }
+
+    pub(crate) fn is_outstanding(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    /// Begins to record what has advanced, for partitions that `wanted` names. Does nothing while a
+    /// commit is outstanding.
+    pub(crate) fn commit(&mut self, wanted: impl Fn(&TopicPartition) -> bool) {
+        if self.outstanding.is_some() {
+            return;
+        }
+        let advanced = self.owned.iter().filter(|(partition, owned)| {
+            owned.committed.is_none_or(|committed| committed < owned.finished) && wanted(partition)
+        });
+        let offsets: Vec<_> = advanced
+            .map(|(partition, owned)| (partition.clone(), owned.epoch, owned.finished))
+            .collect();
+        if offsets.is_empty() {
+            return;
+        }
+        let list = offsets.iter().map(|(partition, _, next)| (partition.clone(), *next)).collect();
+        let result = self.consumer.commit(list);
+        self.outstanding = Some(Outstanding { offsets, result });
+    }
+
+    /// Waits for the outstanding commit; never done while there is none. Cancel-safe.
+    ///
+    /// # Errors
+    /// The commit failed; its offsets will be part of the next one.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        let Some(outstanding) = &mut self.outstanding else { return std::future::pending().await };
+        let result = outstanding.result.as_mut().await;
+        if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
+            for (partition, epoch, next) in done.offsets {
+                let owned = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch);
+                if let Some(owned) = owned {
+                    owned.committed = Some(next);
+                }
+            }
+        }
+        self.outstanding = None;
+        result
+    }
+
+    /// Records what has advanced for the partitions that `wanted` names and waits until it is.
+    ///
+    /// # Errors
+    /// The commit failed.
+    pub(crate) async fn commit_now(
+        &mut self,
+        wanted: impl Fn(&TopicPartition) -> bool,
+    ) -> Result<()> {
+        if self.outstanding.is_some() {
+            // Its failure needs no report: what it was to record goes into the next one.
+            let _superseded = self.settle().await;
+        }
+        self.commit(wanted);
+        if self.outstanding.is_some() { self.settle().await } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::broker::tests::UnusedConsumer;
+    use crate::error::{Error, ErrorKind};
+
+    type Answer = oneshot::Sender<Result<()>>;
+
+    /// Notes what is committed and lets the test answer.
+    #[derive(Default)]
+    struct Commits(Mutex<Vec<(Vec<(TopicPartition, Offset)>, Answer)>>);
+
+    impl UnusedConsumer for Commits {
+        fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+            let (answer, result) = oneshot::channel();
+            self.0.lock().unwrap().push((offsets, answer));
+            Box::pin(async { result.await.unwrap() })
+        }
+    }
+
+    fn partition() -> TopicPartition {
+        TopicPartition::new("a", 0)
+    }
+
+    fn offset(offset: i64) -> Offset {
+        Offset::new(offset)
+    }
+
+    fn committer() -> (Committer, Arc<Commits>) {
+        let commits = Arc::new(Commits::default());
+        let mut committer = Committer::new(commits.clone());
+        committer.begin(partition(), 1, offset(5), Some(offset(5)));
+        (committer, commits)
+    }
+
+    #[tokio::test]
+    async fn at_most_one_commit_is_outstanding() {
+        let (mut committer, commits) = committer();
+        committer.finished(&partition(), 1, offset(7));
+        committer.commit(|_| true);
+        committer.finished(&partition(), 1, offset(9));
+        committer.commit(|_| true);
+        assert_eq!(commits.0.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_is_made_again_with_the_next() {
+        let (mut committer, commits) = committer();
+        committer.finished(&partition(), 1, offset(7));
+        committer.commit(|_| true);
+        let (_, answer) = commits.0.lock().unwrap().pop().unwrap();
+        answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator"))).unwrap();
+        assert!(committer.settle().await.is_err());
+        committer.commit(|_| true);
+        let (offsets, answer) = commits.0.lock().unwrap().pop().unwrap();
+        assert_eq!(offsets, [(partition(), offset(7))]);
+        answer.send(Ok(())).unwrap();
+        committer.settle().await.unwrap();
+        committer.commit(|_| true);
+        assert!(commits.0.lock().unwrap().is_empty(), "nothing has advanced");
+    }
+
+    #[tokio::test]
+    async fn an_earlier_epoch_records_nothing() {
+        let (mut committer, commits) = committer();
+        committer.end(&partition());
+        committer.begin(partition(), 2, offset(5), Some(offset(5)));
+        committer.finished(&partition(), 1, offset(9));
+        committer.commit(|_| true);
+        assert!(commits.0.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_start_without_a_committed_offset_is_recorded() {
+        let (mut committer, commits) = committer();
+        committer.begin(TopicPartition::new("b", 0), 2, offset(100), None);
+        committer.commit(|_| true);
+        let (offsets, _) = commits.0.lock().unwrap().pop().unwrap();
+        assert_eq!(offsets, [(TopicPartition::new("b", 0), offset(100))]);
+    }
+}

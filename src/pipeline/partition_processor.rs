@@ -1,0 +1,302 @@
+//! The partition processor, or *lane*: drives the batches of one partition number through the user's
+//! processor and past their acks. Nothing is shared with other lanes.
+//!
+//! Place in the data path: from the [`batcher`](super::batcher) to the finished next offsets in
+//! [`LaneProgress`], from where the [`committer`](super::committer) records them.
+//!
+//! A lane lives as long as its set of topics stays the same. When a topic comes or goes it ends, and
+//! the next lane takes over its queue and the buffered messages of the topics that stay.
+//!
+//! Invariants:
+//! - Batches finish in the order in which they were processed. A batch is finished when `process`
+//!   returned `Ok` and every message that it sent is acknowledged; only then do its next offsets
+//!   become visible.
+//! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::sync::{Mutex, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::batch::Batch;
+use crate::context::Context;
+use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::handle::PartitionState;
+use crate::pipeline::batcher::Batcher;
+use crate::pipeline::in_flight::{FlightLimits, InFlight, InFlightQueue};
+use crate::pipeline::progress::{Board, LaneProgress};
+use crate::processor::{DynFactory, DynProcessor};
+
+/// What the topic processor wants of a lane; the latest counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Command {
+    Run,
+    /// Begin no batch; finish what is in flight.
+    Pause,
+    /// Begin no batch, finish what is in flight until the deadline, end. `None`: take your time.
+    Drain(Option<Instant>),
+    /// End now; nothing more may finish.
+    Stop,
+}
+
+/// How a lane ended.
+pub(crate) struct LaneEnd {
+    pub(crate) partition: i32,
+    pub(crate) batcher: Batcher,
+    /// Nothing was given up: the buffered messages follow the finished ones without a gap.
+    pub(crate) complete: bool,
+    pub(crate) result: Result<()>,
+}
+
+/// Why a lane stops before it is done.
+enum Interrupt {
+    /// Told to stop, or past its drain deadline.
+    Abandoned,
+    Failed(Error),
+}
+
+impl From<Error> for Interrupt {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+enum Step {
+    Batch(Batch),
+    Drain,
+}
+
+pub(crate) struct PartitionProcessor {
+    batcher: Batcher,
+    context: Context,
+    in_flight: InFlightQueue,
+    progress: Arc<LaneProgress>,
+    commands: watch::Receiver<Command>,
+}
+
+impl PartitionProcessor {
+    pub(crate) fn new(
+        batcher: Batcher,
+        context: Context,
+        limits: FlightLimits,
+        progress: Arc<LaneProgress>,
+        board: Arc<Board>,
+        commands: watch::Receiver<Command>,
+    ) -> Self {
+        let in_flight = InFlightQueue::new(limits, progress.clone(), board);
+        Self { batcher, context, in_flight, progress, commands }
+    }
+
+    /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
+    pub(crate) async fn run(mut self, factory: Arc<Mutex<Box<dyn DynFactory>>>) -> LaneEnd {
+        let outcome = self.drive(&factory).await;
+        let complete = outcome.is_ok();
+        self.progress.abandon_batches();
+        let result = match outcome {
+            Ok(()) | Err(Interrupt::Abandoned) => Ok(()),
+            Err(Interrupt::Failed(error)) => {
+                self.progress.fail(&error);
+                Err(error)
+            }
+        };
+        LaneEnd { partition: self.progress.partition, batcher: self.batcher, complete, result }
+    }
+
+    async fn drive(&mut self, factory: &Mutex<Box<dyn DynFactory>>) -> Result<(), Interrupt> {
+        let Some(mut processor) = self.create(factory).await? else { return Ok(()) };
+        let ended = self.process_batches(&mut *processor).await;
+        if matches!(ended, Err(Interrupt::Abandoned)) {
+            return ended;
+        }
+        // After a failure too: what was finished before the failed batch is to be recorded, and its
+        // replay must not overtake what is still on the way.
+        let settled = self.settle().await;
+        ended.and(settled)
+    }
+
+    /// The processor, or `None` when the lane is to end before it began.
+    async fn create(
+        &mut self,
+        factory: &Mutex<Box<dyn DynFactory>>,
+    ) -> Result<Option<Box<dyn DynProcessor>>, Interrupt> {
+        let partition = self.progress.partition;
+        let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(partition).await });
+        let created = tokio::select! {
+            biased;
+            () = ending(&mut self.commands) => return Ok(None),
+            created = create.catch_unwind() => created,
+        };
+        let failure = match created {
+            Ok(Ok(processor)) => return Ok(Some(processor)),
+            Ok(Err(error)) => process_error("the processor factory returned an error", error),
+            Err(panic) => panic_error("the processor factory panicked", &*panic),
+        };
+        Err(failure.with("partition", partition).into())
+    }
+
+    async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
+        loop {
+            match self.next_step().await? {
+                Step::Batch(batch) => self.process(processor, batch).await?,
+                Step::Drain => return Ok(()),
+            }
+        }
+    }
+
+    /// Waits for something to do; meanwhile batches in flight finish.
+    async fn next_step(&mut self) -> Result<Step, Interrupt> {
+        loop {
+            let command = *self.commands.borrow_and_update();
+            match command {
+                Command::Run => self.progress.set_state(PartitionState::Running),
+                Command::Pause => self.progress.set_state(PartitionState::Paused),
+                Command::Drain(_) => {
+                    self.progress.set_state(PartitionState::Draining);
+                    return Ok(Step::Drain);
+                }
+                Command::Stop => return Err(Interrupt::Abandoned),
+            }
+            let may_begin = command == Command::Run && self.in_flight.has_room();
+            tokio::select! {
+                biased;
+                changed = self.commands.changed() => {
+                    if changed.is_err() {
+                        return Err(Interrupt::Abandoned);
+                    }
+                }
+                finished = self.in_flight.front_finished() => finished?,
+                batch = self.batcher.next(&self.progress), if may_begin => {
+                    return Ok(Step::Batch(batch?));
+                }
+            }
+        }
+    }
+
+    /// Runs `process` on a batch and hands what it sent to the producer.
+    async fn process(
+        &mut self,
+        processor: &mut dyn DynProcessor,
+        batch: Batch,
+    ) -> Result<(), Interrupt> {
+        self.progress.begin_batch();
+        self.context.begin(self.in_flight.take_spent());
+        let returned = {
+            let call = async { processor.process_dyn(&batch, &mut self.context).await };
+            let call = AssertUnwindSafe(call).catch_unwind();
+            guarded(&mut self.commands, &mut self.in_flight, call).await?
+        };
+        let failure = match returned {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(process_error("process returned an error", error)),
+            Err(panic) => Some(panic_error("process panicked", &*panic)),
+        };
+        if let Some(error) = failure {
+            return Err(locate(error, &batch).into());
+        }
+        // A process that never yielded gets here however late it is.
+        if is_over(*self.commands.borrow()) {
+            return Err(Interrupt::Abandoned);
+        }
+        guarded(&mut self.commands, &mut self.in_flight, self.context.hand_over()).await?;
+        self.in_flight.push(InFlight::new(&batch, self.context.take_deliveries()));
+        self.batcher.recycle(batch);
+        Ok(())
+    }
+
+    /// Waits until everything in flight is finished or, behind a failed batch, at least acked.
+    async fn settle(&mut self) -> Result<(), Interrupt> {
+        let mut failure = None;
+        while !self.in_flight.is_empty() {
+            let finished = tokio::select! {
+                biased;
+                () = over(&mut self.commands) => return Err(Interrupt::Abandoned),
+                finished = self.in_flight.front_finished() => finished,
+            };
+            if let Err(error) = finished {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+/// Drives `work` while batches in flight finish, until told to stop or past the drain deadline; then
+/// `work` is dropped where it awaits.
+async fn guarded<T>(
+    commands: &mut watch::Receiver<Command>,
+    in_flight: &mut InFlightQueue,
+    work: impl Future<Output = T>,
+) -> Result<T, Interrupt> {
+    let mut work = pin!(work);
+    let mut over = pin!(over(commands));
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut over => return Err(Interrupt::Abandoned),
+            output = &mut work => return Ok(output),
+            finished = in_flight.front_finished() => finished?,
+        }
+    }
+}
+
+/// Done when the lane must give up: told to stop, or its drain deadline has passed.
+async fn over(commands: &mut watch::Receiver<Command>) {
+    loop {
+        let command = *commands.borrow_and_update();
+        let deadline = match command {
+            Command::Stop => return,
+            Command::Drain(deadline) => deadline,
+            Command::Run | Command::Pause => None,
+        };
+        let passed = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = passed => return,
+            // A topic processor that is gone wants nothing finished any more.
+            changed = commands.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn is_over(command: Command) -> bool {
+    match command {
+        Command::Stop => true,
+        Command::Drain(deadline) => deadline.is_some_and(|deadline| deadline <= Instant::now()),
+        Command::Run | Command::Pause => false,
+    }
+}
+
+/// Done when the lane is to end, at once or after draining.
+async fn ending(commands: &mut watch::Receiver<Command>) {
+    let wanted = |command: &Command| matches!(command, Command::Stop | Command::Drain(_));
+    // An error means that the topic processor is gone: end as well.
+    let _ended = commands.wait_for(wanted).await;
+}
+
+fn process_error(message: &str, source: BoxError) -> Error {
+    Error::new(ErrorKind::Process, message).with_source(source)
+}
+
+fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("(the panic carries no text)");
+    Error::new(ErrorKind::Panic, format!("{message}: {text}"))
+}
+
+fn locate(mut error: Error, batch: &Batch) -> Error {
+    for (topic, range) in batch.offsets() {
+        error = error.with("topic", topic).with("offsets", range);
+    }
+    error.with("partition", batch.partition())
+}

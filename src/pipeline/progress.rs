@@ -1,0 +1,366 @@
+//! What may be known about the partitions from outside: status, lag, caught up.
+//!
+//! Place in the data path: beside it. Each partition number's lane writes its [`LaneProgress`] once a
+//! batch; the topic processor adds what it learns about log ends; handles read.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::broker::{Consumer, FetchPosition};
+use crate::error::Error;
+use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
+use crate::message::{Offset, TopicPartition};
+
+/// One topic of a lane.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicProgress {
+    /// Index among the input topics.
+    pub(crate) topic: u16,
+    pub(crate) partition: TopicPartition,
+    pub(crate) epoch: u64,
+    /// The next offset behind the finished messages: what may be recorded.
+    pub(crate) finished: Offset,
+    /// The end of the log when the partition was assigned.
+    pub(crate) target: Offset,
+    /// The end of the log as last heard of.
+    pub(crate) end: Offset,
+    /// Everything below has been put into the lane's queue.
+    pub(crate) fetched: Option<Offset>,
+    /// So many reports of `fetched` may still be from before a seek.
+    pub(crate) stale_reports: u8,
+}
+
+/// Reports of the fetch position that may still be from before a seek or an assignment: one may be on
+/// its way to us, one in the making.
+const STALE_REPORTS: u8 = 2;
+
+impl TopicProgress {
+    pub(crate) fn new(
+        topic: u16,
+        partition: TopicPartition,
+        epoch: u64,
+        start: Offset,
+        end: Offset,
+    ) -> Self {
+        Self {
+            topic,
+            partition,
+            epoch,
+            finished: start,
+            target: end,
+            end,
+            fetched: None,
+            stale_reports: STALE_REPORTS,
+        }
+    }
+
+    /// Fetching begins again at the finished offset, which is returned.
+    pub(crate) fn restart_reports(&mut self) -> Offset {
+        self.fetched = None;
+        self.stale_reports = STALE_REPORTS;
+        self.finished
+    }
+
+    fn note(&mut self, position: &FetchPosition) {
+        if self.stale_reports > 0 {
+            self.stale_reports -= 1;
+            return;
+        }
+        self.fetched = position.fetched;
+        self.end = position.end.unwrap_or(self.end);
+    }
+
+    fn lag(&self) -> u64 {
+        u64::try_from(self.end.get() - self.finished.get()).unwrap_or(0)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct LaneStatus {
+    pub(crate) topics: Vec<TopicProgress>,
+    pub(crate) state: PartitionState,
+    /// Batches begun and not finished: the one in `process` and those waiting for acks.
+    pub(crate) in_flight: usize,
+    pub(crate) last_progress: Instant,
+    pub(crate) last_error: Option<String>,
+    pub(crate) stalled: bool,
+}
+
+/// The progress of one lane.
+#[derive(Debug)]
+pub(crate) struct LaneProgress {
+    pub(crate) partition: i32,
+    /// The lane has seen its queue empty and holds no message outside of batches in flight.
+    pub(crate) waiting: AtomicBool,
+    status: Mutex<LaneStatus>,
+    changed: Arc<Notify>,
+}
+
+impl LaneProgress {
+    pub(crate) fn new(partition: i32, topics: Vec<TopicProgress>, changed: Arc<Notify>) -> Self {
+        Self {
+            partition,
+            waiting: AtomicBool::new(false),
+            status: Mutex::new(LaneStatus {
+                topics,
+                state: PartitionState::Starting,
+                in_flight: 0,
+                last_progress: Instant::now(),
+                last_error: None,
+                stalled: false,
+            }),
+            changed,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test() -> Self {
+        Self::new(0, Vec::new(), Arc::default())
+    }
+
+    pub(crate) fn status(&self) -> MutexGuard<'_, LaneStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn changed(&self) {
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn set_state(&self, state: PartitionState) {
+        self.status().state = state;
+    }
+
+    pub(crate) fn fail(&self, error: &Error) {
+        let mut status = self.status();
+        status.state = PartitionState::Failed;
+        status.last_error = Some(error.to_string());
+    }
+
+    pub(crate) fn note_position(&self, position: &FetchPosition) {
+        let mut status = self.status();
+        let topics = &mut status.topics;
+        if let Some(topic) = topics.iter_mut().find(|t| t.partition == position.partition) {
+            topic.note(position);
+        }
+    }
+
+    /// Warns, once, when there is lag and nothing has finished for this long.
+    pub(crate) fn watch(&self, stall_timeout: Duration) {
+        let mut status = self.status();
+        let lag: u64 = status.topics.iter().map(TopicProgress::lag).sum();
+        let work = status.in_flight > 0 || !self.waiting.load(Ordering::SeqCst);
+        let paused = status.state == PartitionState::Paused;
+        let still = status.last_progress.elapsed();
+        if paused || (lag == 0 && !work) || still < stall_timeout {
+            status.stalled = false;
+        } else if !status.stalled && (lag > 0 || status.in_flight > 0) {
+            status.stalled = true;
+            let (partition, in_flight) = (self.partition, status.in_flight);
+            warn!(partition, lag, in_flight, still_s = still.as_secs(), "no progress");
+        }
+    }
+
+    pub(crate) fn begin_batch(&self) {
+        self.status().in_flight += 1;
+    }
+
+    /// A batch was given up; it will come again.
+    pub(crate) fn abandon_batches(&self) {
+        self.status().in_flight = 0;
+    }
+
+    /// The oldest batch in flight is finished.
+    pub(crate) fn finish_batch(&self, next_offsets: &[(u16, Offset)]) {
+        let mut status = self.status();
+        for (topic, next) in next_offsets {
+            if let Some(progress) = status.topics.iter_mut().find(|t| t.topic == *topic) {
+                progress.finished = progress.finished.max(*next);
+            }
+        }
+        status.in_flight = status.in_flight.saturating_sub(1);
+        status.last_progress = Instant::now();
+        status.stalled = false;
+        drop(status);
+        self.changed();
+    }
+
+    /// Whether everything below `bound` of each topic is finished.
+    ///
+    /// `queued` is the length of the lane's queue and was read before this call: once it is empty,
+    /// what was fetched is with the lane, and a lane that then says it waits, with nothing in flight,
+    /// has finished it. In the other order, a message moving from queue to lane would be overlooked.
+    fn is_finished_to(&self, queued: usize, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        let status = self.status();
+        let idle = queued == 0 && waiting && status.in_flight == 0;
+        status.topics.iter().all(|topic| {
+            let bound = bound(topic);
+            topic.finished >= bound || (idle && topic.fetched.is_some_and(|f| f >= bound))
+        })
+    }
+}
+
+/// Totals over all partitions.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Totals {
+    pub(crate) messages: u64,
+    pub(crate) batches: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Everything that handles may see; shared by the topic processor, its lanes and its handles.
+pub(crate) struct Board {
+    lanes: Mutex<BTreeMap<i32, Arc<LaneProgress>>>,
+    totals: Mutex<Totals>,
+    /// Wakes the topic processor: a lane finished a batch or ran dry, a handle was used.
+    pub(crate) changed: Arc<Notify>,
+    pub(crate) control: watch::Sender<Control>,
+    pub(crate) closed: watch::Sender<bool>,
+    phase: AtomicU8,
+    /// The group is stable as far as we are told, or the partitions are static.
+    pub(crate) settled: AtomicBool,
+    consumer: OnceLock<Weak<dyn Consumer>>,
+}
+
+/// What handles ask for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Control {
+    pub(crate) close: bool,
+    pub(crate) paused: bool,
+    pub(crate) paused_partitions: Vec<i32>,
+}
+
+impl Control {
+    pub(crate) fn is_paused(&self, partition: i32) -> bool {
+        self.paused || self.paused_partitions.contains(&partition)
+    }
+}
+
+impl Board {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            lanes: Mutex::default(),
+            totals: Mutex::default(),
+            changed: Arc::default(),
+            control: watch::Sender::new(Control::default()),
+            closed: watch::Sender::new(false),
+            phase: AtomicU8::new(ProcessorState::Starting as u8),
+            settled: AtomicBool::new(false),
+            consumer: OnceLock::new(),
+        })
+    }
+
+    /// Asks the topic processor to shut down; may be called from anywhere, as often as you like.
+    pub(crate) fn request_close(&self) {
+        self.control.send_modify(|control| control.close = true);
+    }
+
+    /// `run` has ended, one way or the other.
+    pub(crate) fn close_for_good(&self) {
+        self.set_state(ProcessorState::Closed);
+        self.lanes().clear();
+        self.closed.send_replace(true);
+    }
+
+    pub(crate) fn set_consumer(&self, consumer: &Arc<dyn Consumer>) {
+        self.consumer.get_or_init(|| Arc::downgrade(consumer));
+    }
+
+    pub(crate) fn state(&self) -> ProcessorState {
+        match self.phase.load(Ordering::SeqCst) {
+            0 => ProcessorState::Starting,
+            1 => ProcessorState::Running,
+            2 => ProcessorState::Closing,
+            _ => ProcessorState::Closed,
+        }
+    }
+
+    pub(crate) fn set_state(&self, state: ProcessorState) {
+        self.phase.store(state as u8, Ordering::SeqCst);
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<LaneProgress>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn insert(&self, progress: Arc<LaneProgress>) {
+        self.lanes().insert(progress.partition, progress);
+    }
+
+    pub(crate) fn remove(&self, partition: i32) {
+        self.lanes().remove(&partition);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<LaneProgress>> {
+        self.lanes().values().cloned().collect()
+    }
+
+    pub(crate) fn add_batch(&self, messages: usize, bytes: usize) {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.messages += messages as u64;
+        totals.batches += 1;
+        totals.bytes += bytes as u64;
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queued(&self, partition: i32) -> usize {
+        let consumer = self.consumer.get().and_then(Weak::upgrade);
+        consumer.map_or(0, |consumer| consumer.queued(partition))
+    }
+
+    /// Whether each assigned partition is finished up to where it ended when it was assigned.
+    pub(crate) fn reached_targets(&self) -> bool {
+        self.is_finished_to(|topic| topic.target)
+    }
+
+    /// Whether each assigned partition is finished up to its end as last heard of.
+    pub(crate) fn reached_ends(&self) -> bool {
+        self.is_finished_to(|topic| topic.end)
+    }
+
+    fn is_finished_to(&self, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
+        self.settled.load(Ordering::SeqCst)
+            && self.all().iter().all(|lane| {
+                let queued = self.queued(lane.partition);
+                lane.is_finished_to(queued, &bound)
+            })
+    }
+
+    pub(crate) fn status(&self) -> Vec<PartitionStatus> {
+        let mut all: Vec<_> = self.all().iter().flat_map(|lane| self.lane_status(lane)).collect();
+        all.sort_by(|a, b| a.partition.cmp(&b.partition));
+        all
+    }
+
+    fn lane_status(&self, lane: &LaneProgress) -> Vec<PartitionStatus> {
+        let queued = self.queued(lane.partition);
+        let waiting = lane.waiting.load(Ordering::SeqCst);
+        let status = lane.status();
+        let idle = queued == 0 && waiting && status.in_flight == 0;
+        let topics = status.topics.iter().map(|topic| {
+            let at_end = idle && topic.fetched.is_some_and(|fetched| fetched >= topic.end);
+            PartitionStatus {
+                partition: topic.partition.clone(),
+                state: status.state,
+                epoch: topic.epoch,
+                next_offset: topic.finished,
+                end_offset: topic.end,
+                lag: if at_end { 0 } else { topic.lag() },
+                in_flight: status.in_flight,
+                last_progress: status.last_progress.elapsed(),
+                stalled: status.stalled,
+                last_error: status.last_error.clone(),
+            }
+        });
+        topics.collect()
+    }
+}
