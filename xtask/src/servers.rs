@@ -1,4 +1,4 @@
-//! Real servers on this machine for tests and benchmarks, without Docker.
+//! Real servers for tests and benchmarks, started here, without Docker.
 //!
 //! The table [`all`] has one entry per kind of server; an entry (one file in `servers/`) says what
 //! to fetch, how to lay out a run and how to tell that it answers. The rest is the same for all:

@@ -20,7 +20,7 @@ use super::Server;
 use crate::interrupt;
 
 /// The directory, which exists.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Home {
     root: PathBuf,
 }
@@ -42,7 +42,7 @@ impl Home {
         Self::at(&root)
     }
 
-    pub(crate) fn at(root: &Path) -> Result<Self> {
+    pub(super) fn at(root: &Path) -> Result<Self> {
         fs::create_dir_all(root).with_context(|| format!("cannot create {}", root.display()))?;
         let root =
             root.canonicalize().with_context(|| format!("cannot find {}", root.display()))?;

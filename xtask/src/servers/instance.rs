@@ -48,7 +48,7 @@ impl Instance {
         let home = Home::open()?;
         let lock = home.lock()?;
         sweep(&home, &lock, server)?;
-        start(home, &lock, server, purpose)
+        start(&home, &lock, server, purpose)
     }
 
     /// The server that `servers start` started, if it runs and answers.
@@ -101,7 +101,7 @@ pub(crate) fn start_shared(home: &Home, lock: &Lock, server: &dyn Server) -> Res
         );
         state.stop(home)?;
     }
-    let mut instance = start(Home::at(home.root())?, lock, server, Purpose::Shared)?;
+    let mut instance = start(home, lock, server, Purpose::Shared)?;
     instance.keep = true;
     print_address(server, &instance.address());
     Ok(())
@@ -178,7 +178,7 @@ fn sweep(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
     Ok(())
 }
 
-fn start(home: Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Result<Instance> {
+fn start(home: &Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Result<Instance> {
     let mut tools = server.tools().to_vec();
     if !home.has_files(server) {
         tools.extend(server.fetch_tools());
@@ -194,10 +194,10 @@ fn start(home: Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Resu
             ports: free_ports(server.ports())?,
             heap_mb: if purpose == Purpose::Bench { 1024 } else { 512 },
         };
-        match launch_one(&home, server, &launch, purpose) {
-            Ok(state) => {
+        match launch_one(home, server, &launch, purpose) {
+            Ok(instance) => {
                 println!("{} answers after {:.1} s", server.name(), began.elapsed().as_secs_f32());
-                return Ok(Instance { home, state, keep: false });
+                return Ok(instance);
             }
             Err(Failed::PortTaken) if attempt < START_ATTEMPTS => {
                 println!("a port was taken by another process, trying others");
@@ -231,7 +231,7 @@ fn launch_one(
     server: &dyn Server,
     launch: &Launch,
     purpose: Purpose,
-) -> Result<State, Failed> {
+) -> Result<Instance, Failed> {
     let (mut child, state) = match spawn(server, launch, purpose) {
         Ok(started) => started,
         Err(error) => {
@@ -239,17 +239,21 @@ fn launch_one(
             return Err(error.into());
         }
     };
-    // Dropped on every way out but the good one.
-    let mut started = Instance { home: Home::at(home.root())?, state, keep: false };
-    started.state.save(home)?;
-    let waited = wait_until_answers(server, &mut child, &started.state);
-    if waited.is_ok() {
-        started.keep = true;
-    }
-    waited.map(|()| started.state.clone())
+    // From here on it is stopped on every way out but the good one, a panic too.
+    let instance = Instance { home: home.clone(), state, keep: false };
+    instance.state.save(home)?;
+    wait_until_answers(server, &mut child, &instance.state)?;
+    Ok(instance)
 }
 
 fn spawn(server: &dyn Server, launch: &Launch, purpose: Purpose) -> Result<(Child, State)> {
+    let owner = match purpose {
+        Purpose::Shared => None,
+        Purpose::Test | Purpose::Bench => Some(
+            Identity::of(std::process::id())
+                .ok_or_else(|| anyhow!("this process cannot find itself"))?,
+        ),
+    };
     let mut command = server.prepare(launch)?;
     let log = launch.log();
     let output = File::options()
@@ -272,13 +276,6 @@ fn spawn(server: &dyn Server, launch: &Launch, purpose: Purpose) -> Result<(Chil
     let process = identified.inspect_err(|_| {
         let _ = child.wait();
     })?;
-    let owner = match purpose {
-        Purpose::Shared => None,
-        Purpose::Test | Purpose::Bench => Some(
-            Identity::of(std::process::id())
-                .ok_or_else(|| anyhow!("this process cannot find itself"))?,
-        ),
-    };
     let port = launch.ports.first().copied().unwrap_or_default();
     let state = State {
         server: server.name().to_owned(),
