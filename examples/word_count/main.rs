@@ -1,0 +1,162 @@
+//! Counts words: text goes in line by line, counts come out of a store.
+//!
+//! `cargo run --release --example word_count` needs no server: it starts a broker inside the
+//! process and feeds it this repository's own text.
+
+mod text;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use kasper::store::{MapStore, Store};
+use kasper::testkit::{EmbeddedBroker, Feeder, create_topic};
+use kasper::{Batch, BoxError, Context, Offset, Processor, TopicProcessor};
+
+#[derive(Parser)]
+/// Counts words in Kafka messages, with the counts in a store.
+struct Options {
+    /// Text to count: files, or `-` for standard input [default: this repository's own text]
+    #[arg(long, num_args = 1..)]
+    input: Vec<String>,
+    /// A real Kafka (host:port,…) instead of a broker inside the process
+    #[arg(long)]
+    brokers: Option<String>,
+    /// Partitions of the topic
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1000))]
+    partitions: i32,
+    /// How many words to print
+    #[arg(long, default_value_t = 15)]
+    top: usize,
+    /// The most lines in a batch
+    #[arg(long, default_value_t = 10_000)]
+    batch: usize,
+}
+
+/// Counts the words of one partition. Each count in the store carries the offset of the last line
+/// that it includes: when a batch comes again, its lines are not counted twice.
+struct WordCount {
+    store: MapStore,
+}
+
+impl Processor for WordCount {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        let mut found: HashMap<String, Vec<Offset>> = HashMap::new();
+        for line in batch.iter() {
+            for word in text::words(line.value().unwrap_or_default()) {
+                let key = format!("{}/{word}", batch.partition());
+                found.entry(key).or_default().push(line.offset());
+            }
+        }
+        let keys: Vec<&str> = found.keys().map(String::as_str).collect();
+        let stored = self.store.get_many(&keys).await?;
+        let mut changes = Vec::with_capacity(keys.len());
+        for (key, stored) in keys.into_iter().zip(stored) {
+            let mut count = stored.as_deref().map_or(Ok(Count::NONE), Count::parse)?;
+            let new = found[key].iter().filter(|offset| offset.get() > count.offset).count();
+            count.count += new as u64;
+            count.offset = found[key].iter().map(|o| o.get()).fold(count.offset, i64::max);
+            changes.push((key, Some(count.to_string().into())));
+        }
+        self.store.write_many(&changes).await?;
+        Ok(())
+    }
+}
+
+/// A count and the offset of the last line that it includes; in the store as `count@offset`.
+struct Count {
+    count: u64,
+    offset: i64,
+}
+
+impl Count {
+    const NONE: Self = Self { count: 0, offset: -1 };
+
+    fn parse(stored: &[u8]) -> Result<Self, BoxError> {
+        let text = std::str::from_utf8(stored)?;
+        let (count, offset) = text.split_once('@').ok_or("no `@` in a stored count")?;
+        Ok(Self { count: count.parse()?, offset: offset.parse()? })
+    }
+}
+
+impl std::fmt::Display for Count {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}@{}", self.count, self.offset)
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let options = Options::parse();
+    let topic = format!("word-count-{}", std::process::id());
+    let embedded = match &options.brokers {
+        None => Some(EmbeddedBroker::start()?),
+        Some(_) => None,
+    };
+    let brokers = match (&embedded, &options.brokers) {
+        (Some(embedded), _) => {
+            embedded.create_topic(&topic, options.partitions)?;
+            embedded.brokers()
+        }
+        (None, brokers) => {
+            let brokers = brokers.clone().unwrap_or_default();
+            create_topic(&brokers, &topic, options.partitions).await?;
+            brokers
+        }
+    };
+
+    let store = MapStore::new();
+    let counts = store.clone();
+    let processor = TopicProcessor::builder(&topic, [&topic])
+        .brokers(&brokers)
+        .partitions(0..options.partitions)
+        .max_batch_messages(options.batch)
+        .build(move |_partition| WordCount { store: counts.clone() })
+        .await?;
+    let handle = processor.handle();
+    let feeder = Feeder::new(&brokers, &topic, options.partitions, handle.clone())?;
+    let running = tokio::spawn(processor.run_until(kasper::shutdown_signal()));
+
+    let progress = progress_bar();
+    let fed = feed(feeder, &options.input, &progress).await;
+    handle.close();
+    let report = running.await??;
+    let lines = fed?;
+    progress.finish_and_clear();
+
+    text::print_table(&totals(&store)?, options.top);
+    let seconds = report.duration.as_secs_f64();
+    println!("{lines} lines in {} batches, {:.1} s", report.batches, seconds);
+    Ok(())
+}
+
+/// Sends every line as one message, and waits until all are counted.
+async fn feed(mut feeder: Feeder, input: &[String], bar: &ProgressBar) -> Result<u64, BoxError> {
+    for source in text::sources(input)? {
+        for line in source.lines()? {
+            let line = line?;
+            feeder.send(line.as_bytes()).await?;
+            bar.inc(1);
+        }
+    }
+    Ok(feeder.finish().await?)
+}
+
+/// The counts of all partitions, summed.
+fn totals(store: &MapStore) -> Result<HashMap<String, u64>, BoxError> {
+    let mut totals = HashMap::new();
+    for (key, stored) in store.snapshot() {
+        let word = key.split_once('/').map_or(key.as_str(), |(_, word)| word);
+        *totals.entry(word.to_owned()).or_default() += Count::parse(&stored)?.count;
+    }
+    Ok(totals)
+}
+
+fn progress_bar() -> ProgressBar {
+    let style = "{spinner} {human_pos} lines counted, {per_sec} [{elapsed}]";
+    let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}

@@ -1,0 +1,373 @@
+//! [`Builder`]: configures a [`TopicProcessor`], checks everything, connects.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::kafka::{self, KafkaOptions, OauthToken, TokenProvider};
+use crate::config::{RebalanceHook, Settings};
+use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::handle::RebalanceEvent;
+use crate::pipeline::batcher::BatchLimits;
+use crate::pipeline::in_flight::FlightLimits;
+use crate::pipeline::progress::Board;
+use crate::pipeline::start::{OutOfRange, StartFrom};
+use crate::processor::ProcessorFactory;
+use crate::properties::{self, GroupProtocol};
+use crate::topic_processor::{Connected, TopicProcessor};
+use crate::topics;
+
+/// How the key of an outgoing message chooses its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Partitioner {
+    /// Murmur2 of the key, and a random partition for messages without one: what Java's clients do,
+    /// Kafka Streams and Kafka Connect included. The default, so that topics written here and there
+    /// can be joined.
+    #[default]
+    Murmur2Random,
+    /// FNV-1a of the key, random without one: sarama's default, hence Go Kasper's.
+    Fnv1aRandom,
+    /// CRC32 of the key, random without one: librdkafka's own default.
+    ConsistentRandom,
+}
+
+impl Partitioner {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Murmur2Random => "murmur2_random",
+            Self::Fnv1aRandom => "fnv1a_random",
+            Self::ConsistentRandom => "consistent_random",
+        }
+    }
+}
+
+/// Configures a [`TopicProcessor`]; made by [`TopicProcessor::builder`].
+///
+/// Every setting has a default but for the brokers. Nothing is checked before
+/// [`build`](Builder::build), which reports every fault at once.
+#[doc(alias = "Config")]
+#[must_use = "a builder does nothing before `build`"]
+pub struct Builder {
+    pub(crate) name: String,
+    pub(crate) topics: Vec<String>,
+    pub(crate) brokers: String,
+    pub(crate) properties: Vec<(String, String)>,
+    pub(crate) group_id: Option<String>,
+    pub(crate) group_protocol: GroupProtocol,
+    pub(crate) partitions: Option<Vec<i32>>,
+    pub(crate) allow_unaligned_topics: bool,
+    pub(crate) max_batch_messages: usize,
+    pub(crate) max_batch_bytes: usize,
+    pub(crate) max_batch_wait: Duration,
+    pub(crate) max_in_flight: usize,
+    pub(crate) max_in_flight_bytes: usize,
+    pub(crate) max_buffered_bytes: usize,
+    pub(crate) commit_interval: Duration,
+    pub(crate) drain_deadline: Option<Duration>,
+    pub(crate) delivery_timeout: Option<Duration>,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) wait_for_topics: Duration,
+    pub(crate) start_from: StartFrom,
+    pub(crate) out_of_range: OutOfRange,
+    pub(crate) partitioner: Partitioner,
+    pub(crate) on_rebalance: Option<RebalanceHook>,
+    pub(crate) token_provider: Option<TokenProvider>,
+}
+
+impl Builder {
+    pub(crate) fn new(name: String, topics: Vec<String>) -> Self {
+        Self {
+            name,
+            topics,
+            brokers: String::new(),
+            properties: Vec::new(),
+            group_id: None,
+            group_protocol: GroupProtocol::Classic,
+            partitions: None,
+            allow_unaligned_topics: false,
+            max_batch_messages: 10_000,
+            max_batch_bytes: 16 << 20,
+            max_batch_wait: Duration::ZERO,
+            max_in_flight: 16,
+            max_in_flight_bytes: 64 << 20,
+            max_buffered_bytes: 64 << 20,
+            commit_interval: Duration::from_secs(1),
+            drain_deadline: None,
+            delivery_timeout: None,
+            stall_timeout: Duration::from_mins(1),
+            connect_timeout: Duration::from_secs(10),
+            wait_for_topics: Duration::ZERO,
+            start_from: StartFrom::default(),
+            out_of_range: OutOfRange::default(),
+            partitioner: Partitioner::default(),
+            on_rebalance: None,
+            token_provider: None,
+        }
+    }
+
+    /// The brokers to ask first: `host:port`, several separated by commas. Required.
+    pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
+        self.brokers = brokers.into();
+        self
+    }
+
+    /// Sets a [librdkafka property][properties] for the consumer, the producer, or both, whichever
+    /// has it: security, compression, time-outs, client id, static membership
+    /// (`group.instance.id`), …
+    ///
+    /// Those that the library's guarantees rest on are refused by `build`, with the reason. The
+    /// values are never logged.
+    ///
+    /// [properties]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+    pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
+        self.properties.push((property.into(), value.into()));
+        self
+    }
+
+    /// The consumer group. Default: `kasper-topic-processor-{name}`, as in Go Kasper, so that a
+    /// running deployment can be taken over in place.
+    pub fn group_id(mut self, group_id: impl Into<String>) -> Self {
+        self.group_id = Some(group_id.into());
+        self
+    }
+
+    /// Uses Kafka's newer rebalance protocol (KIP-848, `group.protocol=consumer`) with the broker's
+    /// `range` assignor. Default: the classic protocol with `range`.
+    ///
+    /// Rebalances then don't stop the partitions that stay where they are. It needs brokers of
+    /// version 4.0 or later, and librdkafka's side of it is younger than the classic one. All members
+    /// of a group must use the same protocol.
+    pub fn consumer_protocol(mut self) -> Self {
+        self.group_protocol = GroupProtocol::Consumer;
+        self
+    }
+
+    /// Processes exactly these partition numbers, of each input topic that has them, without joining
+    /// the group; offsets are still committed to it. Default: the group shares out the partitions.
+    ///
+    /// Nothing fences static partitions: that no two processes have the same is up to you. Kafka
+    /// refuses their commits while the group has members that subscribe.
+    ///
+    /// ```
+    /// # use kasper::TopicProcessor;
+    /// let builder = TopicProcessor::builder("totals", ["orders"]).partitions(0..12);
+    /// ```
+    #[doc(alias = "InputPartitions")]
+    pub fn partitions(mut self, partitions: impl IntoIterator<Item = i32>) -> Self {
+        self.partitions = Some(partitions.into_iter().collect());
+        self
+    }
+
+    /// Allows input topics with differing partition counts in a group. Default: an error at `build`.
+    ///
+    /// The `range` assignor divides each topic by its own count, so partition *p* of two such topics
+    /// can be given to different members: with this, partition-wise joins are not promised.
+    pub fn allow_unaligned_topics(mut self) -> Self {
+        self.allow_unaligned_topics = true;
+        self
+    }
+
+    /// The most messages in a batch. Default: 10,000. Larger batches make fewer round trips to the
+    /// store and replay more after a failure.
+    #[doc(alias = "BatchSize")]
+    pub fn max_batch_messages(mut self, messages: usize) -> Self {
+        self.max_batch_messages = messages;
+        self
+    }
+
+    /// The most bytes of keys and values in a batch. Default: 16 MiB. A single larger message makes a
+    /// batch of its own.
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.max_batch_bytes = bytes;
+        self
+    }
+
+    /// How long a batch may wait to be filled, counted from its first message. Default: zero, which
+    /// takes what has arrived: batches grow with the load by themselves, and latency stays low
+    /// without it.
+    #[doc(alias = "BatchWaitDuration")]
+    pub fn max_batch_wait(mut self, wait: Duration) -> Self {
+        self.max_batch_wait = wait;
+        self
+    }
+
+    /// How many processed batches of a partition may wait for their acks while the next is
+    /// processed. Default: 16. With 1, a batch begins when the one before is acknowledged.
+    pub fn max_in_flight(mut self, batches: usize) -> Self {
+        self.max_in_flight = batches;
+        self
+    }
+
+    /// The most bytes of outgoing messages of a partition that may wait for their acks before the
+    /// next batch begins. Default: 64 MiB.
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// The most bytes of messages that are fetched ahead and wait in queues, over all partitions.
+    /// Default: 64 MiB. Fetches that are on their way come on top; they are made smaller to fit.
+    ///
+    /// The share of a partition number is fixed when the client is made, for the case that this
+    /// process gets all of them.
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.max_buffered_bytes = bytes;
+        self
+    }
+
+    /// How often the offsets of finished batches are recorded, besides at revocations and at the end.
+    /// Default: 1 s. A crash replays at most what finished in this time and what was in flight.
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.commit_interval = interval;
+        self
+    }
+
+    /// How long batches in flight may take to finish when their partition is revoked or the processor
+    /// shuts down. Default: 30 s or half of `max.poll.interval.ms`, whichever is less. What is not
+    /// finished then is dropped, and comes again at the next owner.
+    ///
+    /// The whole group waits for a member that drains. At most `max.poll.interval.ms`, which
+    /// is what the group allows.
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain_deadline = Some(deadline);
+        self
+    }
+
+    /// Fails the batch of an outgoing message that is not acknowledged in this time, and so stops the
+    /// processor. Default: none; an outage of the brokers is waited out.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.delivery_timeout = Some(timeout);
+        self
+    }
+
+    /// After how long without progress, though there is lag, a partition is reported as stalled, in
+    /// the log and in [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.stall_timeout = timeout;
+        self
+    }
+
+    /// How long `build` tries to reach a broker. Default: 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long `build` waits for input topics that don't exist yet. Default: not at all.
+    pub fn wait_for_topics(mut self, wait: Duration) -> Self {
+        self.wait_for_topics = wait;
+        self
+    }
+
+    /// Where partitions begin for which the group has no committed offset. Default: earliest.
+    pub fn start_from(mut self, start: StartFrom) -> Self {
+        self.start_from = start;
+        self
+    }
+
+    /// What happens when an offset to read from is not in the log. Default: fail.
+    pub fn out_of_range(mut self, policy: OutOfRange) -> Self {
+        self.out_of_range = policy;
+        self
+    }
+
+    /// How keys choose partitions. Default: as Java's clients do.
+    pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
+        self.partitioner = partitioner;
+        self
+    }
+
+    /// Called when partitions come or go. It runs on the task that answers the group: be quick, and
+    /// don't block.
+    pub fn on_rebalance(
+        mut self,
+        hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_rebalance = Some(Arc::new(hook));
+        self
+    }
+
+    /// Supplies tokens for `sasl.mechanism=OAUTHBEARER`; called on a thread of the Kafka client
+    /// whenever one is needed, and may block for the time that takes.
+    pub fn oauth_token(
+        mut self,
+        provider: impl Fn() -> Result<OauthToken, BoxError> + Send + Sync + 'static,
+    ) -> Self {
+        self.token_provider = Some(Arc::new(provider));
+        self
+    }
+
+    /// Checks the configuration, connects, and looks at the input topics.
+    ///
+    /// # Errors
+    /// - [`Config`](ErrorKind::Config): the message lists every fault found;
+    /// - [`Unavailable`](ErrorKind::Unavailable): no broker answered within the
+    ///   [connect time-out](Builder::connect_timeout);
+    /// - [`UnknownTopic`](ErrorKind::UnknownTopic), [`UnknownPartition`](ErrorKind::UnknownPartition):
+    ///   the cluster doesn't have what is to be processed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up; the clients are closed in the background.
+    pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+        let plan = properties::check(&self)?;
+        let metadata = topics::look_up(&self, &plan).await?;
+        let topics: Arc<[Arc<str>]> = self.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let assignment = topics::static_assignment(&self, &metadata)?;
+        let numbers = topics::partition_numbers(&metadata, assignment.as_deref());
+        let (consumer_properties, producer_properties) = plan.clients(&self, numbers, topics.len());
+        let settings = Settings {
+            name: self.name.as_str().into(),
+            group_id: plan.group_id.clone(),
+            topics: topics.clone(),
+            is_static: assignment.is_some(),
+            batch: BatchLimits {
+                max_messages: self.max_batch_messages,
+                max_bytes: self.max_batch_bytes,
+                max_wait: self.max_batch_wait,
+            },
+            in_flight: FlightLimits {
+                max_batches: self.max_in_flight,
+                max_bytes: self.max_in_flight_bytes,
+            },
+            commit_interval: self.commit_interval,
+            drain_deadline: plan.drain_deadline,
+            stall_timeout: self.stall_timeout,
+            start_from: self.start_from,
+            out_of_range: self.out_of_range,
+            on_rebalance: self.on_rebalance.clone(),
+        };
+        let connected = kafka::connect(KafkaOptions {
+            consumer_properties,
+            producer_properties,
+            topics,
+            partitions: assignment,
+            isolation_read_committed: plan.read_committed,
+            token_provider: self.token_provider.clone(),
+        })?;
+        let (consumer, events, producer) = connected;
+        let connected = Connected { consumer, events, producer, factory: Box::new(factory) };
+        Ok(TopicProcessor::new(Arc::new(settings), connected, Board::new()))
+    }
+}
+
+impl fmt::Debug for Builder {
+    /// Names of properties, never their values: they hold passwords.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let properties: Vec<_> = self.properties.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Builder")
+            .field("name", &self.name)
+            .field("topics", &self.topics)
+            .field("brokers", &self.brokers)
+            .field("properties", &properties)
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error {
+    pub(crate) fn faults(faults: &[String]) -> Self {
+        Self::new(ErrorKind::Config, faults.join("; "))
+    }
+}

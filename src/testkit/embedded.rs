@@ -1,0 +1,305 @@
+//! A broker inside the process, and a way to feed it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::mocking::MockCluster;
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{
+    BaseRecord, DefaultProducerContext, Producer, ProducerContext, ThreadedProducer,
+};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::Handle;
+use crate::message::Offset;
+
+/// A Kafka broker inside the process: real protocol on a loopback port, data in memory.
+///
+/// It is librdkafka's mock cluster, so a client can't tell it from a broker by its behaviour:
+/// groups, rebalances and commits work. What it has not: the admin API, transactions, and room. It
+/// keeps 5 MiB or 100,000 messages per partition and drops the oldest silently: who writes more must
+/// wait for the reader, as [`Feeder`] does. A group's first join takes 3 s there; static
+/// [`partitions`](crate::Builder::partitions) start at once.
+///
+/// It ends when the value is dropped.
+///
+/// ```
+/// use kasper::testkit::EmbeddedBroker;
+///
+/// let broker = EmbeddedBroker::start()?;
+/// broker.create_topic("orders", 4)?;
+/// assert!(broker.brokers().starts_with("127.0.0.1:"));
+/// # kasper::Result::Ok(())
+/// ```
+pub struct EmbeddedBroker {
+    brokers: String,
+    /// The cluster stays on its own thread, which ends with this sender.
+    commands: mpsc::Sender<Command>,
+}
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+type Command = Box<dyn FnOnce(&Cluster) + Send>;
+
+impl EmbeddedBroker {
+    /// Starts a cluster of one broker.
+    ///
+    /// # Errors
+    /// The broker can't listen on a loopback port.
+    pub fn start() -> Result<Self> {
+        let (commands, received) = mpsc::channel::<Command>();
+        let (started, brokers) = mpsc::channel();
+        let serve = move || match Cluster::new(1) {
+            Ok(cluster) => {
+                let _nobody_waits = started.send(Ok(cluster.bootstrap_servers()));
+                received.iter().for_each(|command| command(&cluster));
+            }
+            Err(error) => {
+                let _nobody_waits = started.send(Err(failed("start", error)));
+            }
+        };
+        let thread = thread::Builder::new().name("kasper-embedded-broker".into()).spawn(serve);
+        thread.map_err(|error| gone("start").with_source(error))?;
+        let brokers = brokers.recv().map_err(|_| gone("start"))??;
+        Ok(Self { brokers, commands })
+    }
+
+    /// The address, for [`Builder::brokers`](crate::Builder::brokers).
+    pub fn brokers(&self) -> String {
+        self.brokers.clone()
+    }
+
+    /// Creates a topic.
+    ///
+    /// # Errors
+    /// The topic exists already, or the count is below 1.
+    pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<()> {
+        let name = topic.to_owned();
+        self.call("create_topic", move |cluster| cluster.create_topic(&name, partitions, 1))
+            .map_err(|error| error.with("topic", topic))
+    }
+
+    /// Stops answering, as a broker does that lost its network; [`resume`](Self::resume) ends it.
+    /// The data stays.
+    ///
+    /// # Errors
+    /// The cluster refused.
+    pub fn suspend(&self) -> Result<()> {
+        self.call("suspend", |cluster| cluster.broker_down(1))
+    }
+
+    /// Answers again after [`suspend`](Self::suspend).
+    ///
+    /// # Errors
+    /// The cluster refused.
+    pub fn resume(&self) -> Result<()> {
+        self.call("resume", |cluster| cluster.broker_up(1))
+    }
+
+    fn call(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(&Cluster) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<()> {
+        let (answer, answered) = mpsc::channel();
+        let command: Command = Box::new(move |cluster| {
+            let _nobody_waits = answer.send(call(cluster));
+        });
+        self.commands.send(command).map_err(|_| gone(operation))?;
+        let result = answered.recv().map_err(|_| gone(operation))?;
+        result.map_err(|error| failed(operation, error))
+    }
+}
+
+impl fmt::Debug for EmbeddedBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EmbeddedBroker").field("brokers", &self.brokers).finish()
+    }
+}
+
+/// What one partition may hold unread: well below what the embedded broker keeps.
+const WINDOW_BYTES: usize = 2 << 20;
+const WINDOW_MESSAGES: usize = 20_000;
+
+/// Writes messages to the partitions of one topic, by turns, and waits for the reader where it is
+/// too far behind.
+///
+/// It must be the topic's only writer, from the beginning: it counts the offsets itself.
+pub struct Feeder {
+    producer: ThreadedProducer<FirstFailure>,
+    failure: Arc<OnceLock<String>>,
+    topic: String,
+    partitions: Vec<FedPartition>,
+    next: usize,
+    reader: Handle,
+}
+
+/// Notes the first message that could not be delivered.
+struct FirstFailure(Arc<OnceLock<String>>);
+
+impl ClientContext for FirstFailure {}
+
+impl ProducerContext for FirstFailure {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            self.0.get_or_init(|| error.to_string());
+        }
+    }
+}
+
+#[derive(Default)]
+struct FedPartition {
+    number: i32,
+    sent: i64,
+    /// Offset and size of each message that the reader has not finished.
+    unread: VecDeque<(i64, usize)>,
+    unread_bytes: usize,
+}
+
+impl FedPartition {
+    fn is_full(&self) -> bool {
+        self.unread.len() >= WINDOW_MESSAGES || self.unread_bytes >= WINDOW_BYTES
+    }
+
+    fn read_up_to(&mut self, next: Offset) {
+        while let Some((_, size)) = self.unread.pop_front_if(|(offset, _)| *offset < next.get()) {
+            self.unread_bytes -= size;
+        }
+    }
+}
+
+impl Feeder {
+    /// A feeder of `topic` with so many partitions, which the processor behind the handle reads.
+    ///
+    /// # Errors
+    /// The Kafka client can't be made.
+    pub fn new(brokers: &str, topic: &str, partitions: i32, reader: Handle) -> Result<Self> {
+        let failure = Arc::new(OnceLock::new());
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", brokers)
+            .set("enable.idempotence", "true")
+            .create_with_context(FirstFailure(failure.clone()))
+            .map_err(|error| failed("feeder", error))?;
+        let partitions = (0..partitions).map(|number| FedPartition { number, ..Default::default() });
+        Ok(Self {
+            producer,
+            failure,
+            topic: topic.to_owned(),
+            partitions: partitions.collect(),
+            next: 0,
+            reader,
+        })
+    }
+
+    /// Writes one message, without a key, to the next partition.
+    ///
+    /// # Errors
+    /// The client refuses the message, or the reader is closed.
+    pub async fn send(&mut self, value: &[u8]) -> Result<()> {
+        let index = self.next;
+        self.next = (self.next + 1) % self.partitions.len();
+        self.wait_until(|feeder| !feeder.partitions[index].is_full()).await?;
+        let partition = &mut self.partitions[index];
+        loop {
+            let record = BaseRecord::<(), [u8]>::to(&self.topic).partition(partition.number);
+            match self.producer.send(record.payload(value)) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                Err((error, _)) => return Err(failed("feed", error).with("topic", &self.topic)),
+            }
+        }
+        partition.unread.push_back((partition.sent, value.len()));
+        partition.unread_bytes += value.len();
+        partition.sent += 1;
+        Ok(())
+    }
+
+    /// Waits until the reader has finished everything; returns how many messages there were.
+    ///
+    /// # Errors
+    /// The reader is closed before.
+    pub async fn finish(mut self) -> Result<u64> {
+        self.wait_until(|feeder| feeder.partitions.iter().all(|p| p.unread.is_empty())).await?;
+        self.producer.flush(Duration::from_secs(10)).map_err(|error| failed("feed", error))?;
+        Ok(self.partitions.iter().map(|partition| partition.sent.unsigned_abs()).sum())
+    }
+
+    async fn wait_until(&mut self, done: impl Fn(&Self) -> bool) -> Result<()> {
+        while !done(self) {
+            self.look();
+            if done(self) {
+                break;
+            }
+            if let Some(reason) = self.failure.get() {
+                return Err(Error::new(ErrorKind::Delivery, reason).with("topic", &self.topic));
+            }
+            tokio::select! {
+                () = self.reader.closed() => {
+                    let message = "the reader closed before it had read everything";
+                    return Err(Error::new(ErrorKind::Backend, message).with("topic", &self.topic));
+                }
+                () = tokio::time::sleep(Duration::from_millis(2)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) {
+        for status in self.reader.status().partitions {
+            let fed = self.partitions.iter_mut();
+            let fed = fed.filter(|_| *status.partition.topic == *self.topic);
+            let mut fed = fed.filter(|fed| fed.number == status.partition.partition);
+            if let Some(fed) = fed.next() {
+                fed.read_up_to(status.next_offset);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Feeder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Feeder").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+/// Creates a topic on a real cluster, with the brokers' default replication.
+///
+/// # Errors
+/// No broker answers within 10 s, or the topic exists already.
+pub async fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Result<()> {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let client: AdminClient<DefaultClientContext> = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .create()
+        .map_err(|error| failed("create_topic", error))?;
+    let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
+    let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
+    let results = client.create_topics([&new], &options).await;
+    let results = results.map_err(|error| failed("create_topic", error).with("brokers", brokers))?;
+    for result in results {
+        result.map_err(|(topic, code)| {
+            Error::new(ErrorKind::Backend, code.to_string()).with("topic", topic)
+        })?;
+    }
+    Ok(())
+}
+
+fn gone(operation: &'static str) -> Error {
+    Error::new(ErrorKind::Internal, "the embedded broker's thread is gone")
+        .with("operation", operation)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(operation: &'static str, error: KafkaError) -> Error {
+    Error::new(ErrorKind::Backend, error.to_string()).with("operation", operation)
+}

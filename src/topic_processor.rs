@@ -1,0 +1,143 @@
+//! [`TopicProcessor`]: the library's main type, and the ways to run it.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::broker::{Consumer, Event, Producer};
+use crate::builder::Builder;
+use crate::config::Settings;
+use crate::coordinator::{Coordinator, Until};
+use crate::error::Result;
+use crate::handle::{Handle, Report};
+use crate::pipeline::progress::Board;
+use crate::processor::DynFactory;
+
+/// Processes the messages of its input topics, batch by batch.
+///
+/// Made by [`TopicProcessor::builder`]; consumes when one of the `run` methods is called. Run as many
+/// as you like, in one process or in many: those with the same name share the partitions.
+///
+/// ```no_run
+/// use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, TopicProcessor};
+///
+/// struct Audit;
+///
+/// impl Processor for Audit {
+///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+///         for message in batch.topic("orders") {
+///             context.forward("audit", &message);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # async fn example() -> kasper::Result<()> {
+/// let report = TopicProcessor::builder("audit-orders", ["orders"])
+///     .brokers("localhost:9092")
+///     .build(|_partition| Audit)
+///     .await?
+///     .run_until(kasper::shutdown_signal())
+///     .await?;
+/// println!("{} messages", report.messages);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a topic processor does nothing before `run`"]
+pub struct TopicProcessor {
+    settings: Arc<Settings>,
+    connected: Connected,
+    board: Arc<Board>,
+}
+
+/// The clients and the user's part.
+pub(crate) struct Connected {
+    pub(crate) consumer: Arc<dyn Consumer>,
+    pub(crate) events: mpsc::UnboundedReceiver<Event>,
+    pub(crate) producer: Arc<dyn Producer>,
+    pub(crate) factory: Box<dyn DynFactory>,
+}
+
+impl TopicProcessor {
+    /// Begins to configure a processor of these input topics.
+    ///
+    /// The name is part of the consumer group's, of log lines and of metrics. All instances of the
+    /// same job have the same name.
+    #[doc(alias = "NewTopicProcessor")]
+    pub fn builder<T: Into<String>>(
+        name: impl Into<String>,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Builder {
+        Builder::new(name.into(), topics.into_iter().map(Into::into).collect())
+    }
+
+    pub(crate) fn new(settings: Arc<Settings>, connected: Connected, board: Arc<Board>) -> Self {
+        Self { settings, connected, board }
+    }
+
+    /// A handle to control and watch it while it runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.board.clone(), self.settings.name.clone())
+    }
+
+    /// Processes until [`Handle::close`] is called or something fails.
+    ///
+    /// Then the batches in flight are finished (until the
+    /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are recorded, and the
+    /// group is left. Lanes run as tasks of the current tokio runtime.
+    ///
+    /// # Errors
+    /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code
+    ///   failed. Context: `topic`, `partition`, `offsets`; the user's error is the source. That batch
+    ///   is not recorded.
+    /// - [`Delivery`](crate::ErrorKind::Delivery): an outgoing message could not be delivered.
+    ///   Context: its `topic`, and the `batch` that it was made from, which is not recorded.
+    /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see
+    ///   [`out_of_range`](Builder::out_of_range).
+    /// - [`Commit`](crate::ErrorKind::Commit): everything went well but the last commit.
+    ///
+    /// Brokers that go away are no error: the clients try again until they return.
+    ///
+    /// # Cancel safety
+    /// Dropping the future is a crash: lanes end at their next await, nothing more is recorded, what
+    /// was not recorded comes again. The group is left in the background. Nothing blocks.
+    #[doc(alias = "RunLoop")]
+    pub async fn run(self) -> Result<Report> {
+        self.run_until(std::future::pending()).await
+    }
+
+    /// Like [`run`](TopicProcessor::run), until the future is done; see
+    /// [`shutdown_signal`](crate::shutdown_signal).
+    ///
+    /// # Errors
+    /// As [`run`](TopicProcessor::run).
+    pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Report> {
+        self.coordinator().run(Until::Closed, stop).await
+    }
+
+    /// Like [`run`](TopicProcessor::run), until everything is processed that was there when this
+    /// member was given its partitions.
+    ///
+    /// Partitions assigned later count too, up to where they ended then; partitions that go away no
+    /// longer count. Without any partition it returns once the group is stable. Messages produced
+    /// after the assignment may or may not be processed.
+    ///
+    /// # Errors
+    /// As [`run`](TopicProcessor::run).
+    pub async fn run_until_caught_up(self) -> Result<Report> {
+        self.coordinator().run(Until::CaughtUp, std::future::pending()).await
+    }
+
+    fn coordinator(self) -> Coordinator {
+        let Connected { consumer, events, producer, factory } = self.connected;
+        Coordinator::new(self.settings, consumer, producer, events, factory, self.board)
+    }
+}
+
+impl fmt::Debug for TopicProcessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicProcessor").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! What `build` asks the cluster: do the input topics exist, and how many partitions have they?
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use crate::broker::kafka::{self, TopicMetadata};
+use crate::builder::Builder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::TopicPartition;
+use crate::properties::Plan;
+
+/// How long to wait before looking again for a topic that doesn't exist yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// The partition counts of the input topics, in their order.
+///
+/// # Errors
+/// No broker answers, a topic is missing, or counts differ in a group.
+pub(crate) async fn look_up(builder: &Builder, plan: &Plan) -> Result<Vec<TopicMetadata>> {
+    let (properties, _) = plan.clients(builder, 1, builder.topics.len());
+    let client = kafka::MetadataClient::new(&properties, builder.token_provider.clone())?;
+    let started = Instant::now();
+    loop {
+        let metadata = client.topics(&builder.topics, builder.connect_timeout).await?;
+        let missing = missing(&metadata);
+        if missing.is_empty() {
+            check_alignment(builder, &metadata)?;
+            return Ok(metadata);
+        }
+        let waited = started.elapsed();
+        if waited >= builder.wait_for_topics {
+            return Err(unknown_topics(&missing, builder));
+        }
+        info!(topics = ?missing, ?waited, "waiting for topics that don't exist yet");
+        tokio::time::sleep(LOOK_AGAIN.min(builder.wait_for_topics - waited)).await;
+    }
+}
+
+fn missing(metadata: &[TopicMetadata]) -> Vec<String> {
+    let missing = metadata.iter().filter(|topic| topic.partitions == 0);
+    missing.map(|topic| topic.topic.clone()).collect()
+}
+
+fn unknown_topics(missing: &[String], builder: &Builder) -> Error {
+    let message = if builder.wait_for_topics.is_zero() {
+        "the cluster has no such topic; create it, or let `wait_for_topics` wait until somebody does"
+            .into()
+    } else {
+        format!("the cluster still has no such topic after {:?}", builder.wait_for_topics)
+    };
+    Error::new(ErrorKind::UnknownTopic, message)
+        .with("topic", missing.join(", "))
+        .with("brokers", &builder.brokers)
+}
+
+fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> {
+    let counts: BTreeSet<usize> = metadata.iter().map(|topic| topic.partitions).collect();
+    let other_assignor =
+        builder.property("partition.assignment.strategy").filter(|assignor| *assignor != "range");
+    if let Some(assignor) = other_assignor.filter(|_| metadata.len() > 1) {
+        warn!(
+            assignor,
+            "only the `range` assignor gives the same partition numbers of several topics to the \
+             same member: partition-wise joins are not promised"
+        );
+    }
+    if counts.len() < 2 || builder.partitions.is_some() || builder.allow_unaligned_topics {
+        return Ok(());
+    }
+    let counts: Vec<_> =
+        metadata.iter().map(|topic| format!("{}: {}", topic.topic, topic.partitions)).collect();
+    Err(Error::new(
+        ErrorKind::Config,
+        "the input topics have differing partition counts, so the group would give the same \
+         partition number of two topics to different members; give them the same count, name \
+         `partitions`, or call `allow_unaligned_topics` if there is nothing to join",
+    )
+    .with("partitions", counts.join(", ")))
+}
+
+/// The topic-partitions of a static assignment: each number, of each topic that has it.
+///
+/// # Errors
+/// No topic has one of the numbers.
+pub(crate) fn static_assignment(
+    builder: &Builder,
+    metadata: &[TopicMetadata],
+) -> Result<Option<Vec<TopicPartition>>> {
+    let Some(numbers) = &builder.partitions else { return Ok(None) };
+    let has = |topic: &TopicMetadata, number: i32| {
+        usize::try_from(number).is_ok_and(|number| number < topic.partitions)
+    };
+    let unknown: Vec<String> = numbers
+        .iter()
+        .filter(|number| !metadata.iter().any(|topic| has(topic, **number)))
+        .map(ToString::to_string)
+        .collect();
+    if !unknown.is_empty() {
+        let counts: Vec<_> =
+            metadata.iter().map(|topic| format!("{}: {}", topic.topic, topic.partitions)).collect();
+        let message = "no input topic has a partition of this number";
+        return Err(Error::new(ErrorKind::UnknownPartition, message)
+            .with("partition", unknown.join(", "))
+            .with("partitions", counts.join(", ")));
+    }
+    let pairs = numbers.iter().flat_map(|number| {
+        let topics = metadata.iter().filter(|topic| has(topic, *number));
+        topics.map(|topic| TopicPartition::new(topic.topic.as_str(), *number))
+    });
+    Ok(Some(pairs.collect()))
+}
+
+/// How many partition numbers this process may get.
+pub(crate) fn partition_numbers(
+    metadata: &[TopicMetadata],
+    assignment: Option<&[TopicPartition]>,
+) -> usize {
+    match assignment {
+        Some(pairs) => pairs.iter().map(|pair| pair.partition).collect::<BTreeSet<_>>().len(),
+        None => metadata.iter().map(|topic| topic.partitions).max().unwrap_or(1),
+    }
+}
