@@ -237,11 +237,14 @@ impl Delivery {
         }
     }
 
-    /// Counts `count` messages as done with, delivered or not.
-    pub(crate) fn count_down(&self, count: usize) {
-        if count > 0 && self.remaining.fetch_sub(count, Ordering::AcqRel) == count {
+    /// Counts `count` messages as done with, delivered or not. Says whether these were the last:
+    /// true for one caller only.
+    pub(crate) fn count_down(&self, count: usize) -> bool {
+        let last = count > 0 && self.remaining.fetch_sub(count, Ordering::AcqRel) == count;
+        if last {
             self.finished.notify_one();
         }
+        last
     }
 
     /// Keeps the first failure. The failed message is counted down besides.

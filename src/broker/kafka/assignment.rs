@@ -1,0 +1,258 @@
+//! The assigned partitions and their queues.
+//!
+//! Place in the data path: beside it. Every partition has a queue of librdkafka's; all those of one
+//! partition number are forwarded into one [`PartitionQueue`], so that a batch gets the messages of
+//! all topics without anybody touching them one by one.
+//!
+//! Invariant: stopping a partition ends its forwarding, and starting it again does not restore it.
+//! A partition that is assigned anew and not forwarded anew is fetched and read by nobody. So the
+//! forwarding is set at each assignment, and where librdkafka stops and starts a partition in one
+//! go, after it has been stopped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::errors;
+use super::ffi::{Client, Code, Known, PartitionList, QueueHandle};
+use super::queue::{PartitionQueue, ReadingPaused, no_handle};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+
+const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The queues by partition number. Ordered, so that whoever locks several does it in one order.
+#[derive(Default)]
+pub(super) struct Slots {
+    by_number: BTreeMap<i32, Slot>,
+    /// Nothing is assigned any more: the thread that closes the consumer answers for us.
+    closed: bool,
+}
+
+/// One partition number.
+struct Slot {
+    queue: Arc<PartitionQueue>,
+    /// Per index of an input topic the partition's own queue, which holds the forwarding.
+    parts: BTreeMap<usize, QueueHandle>,
+}
+
+/// What assigning needs to know about the consumer.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) client: Arc<Client>,
+    pub(super) topics: Arc<[Arc<str>]>,
+}
+
+impl Context {
+    fn topic_index(&self, topic: &str) -> Result<usize> {
+        self.topics.iter().position(|known| **known == *topic).ok_or_else(|| {
+            let message = "a partition of a topic that is no input topic";
+            Error::new(ErrorKind::Internal, message).with("topic", topic)
+        })
+    }
+
+    fn list(&self) -> Result<PartitionList<'_>> {
+        PartitionList::new(&self.client).ok_or_else(|| no_handle("partition list"))
+    }
+
+    fn failed(what: &str, (code, text): (Code, String)) -> Error {
+        errors::error(code, text).with("operation", what)
+    }
+}
+
+impl Slots {
+    pub(super) fn queue(&self, number: i32) -> Option<&Arc<PartitionQueue>> {
+        self.by_number.get(&number).map(|slot| &slot.queue)
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.by_number.clear();
+    }
+
+    /// Answers an assignment. Returns whether partitions are read now.
+    pub(super) fn assign(
+        &mut self,
+        context: &Context,
+        starts: &[(TopicPartition, Offset)],
+    ) -> Result<bool> {
+        if self.closed {
+            return Ok(false);
+        }
+        let cooperative = context.client.is_cooperative();
+        // Lost while the answer was prepared. "Unassign" would not be the answer that librdkafka
+        // waits for; an empty assignment is, and the revocation follows.
+        let lost = !cooperative && context.client.assignment_lost();
+        let mut list = context.list()?;
+        for (partition, offset) in starts {
+            self.forward(context, partition, *offset)?;
+            if !lost {
+                list.add(&partition.topic, partition.partition, offset.get());
+            }
+        }
+        let result = if cooperative {
+            context.client.incremental_assign(&list)
+        } else {
+            context.client.assign(&list).map_err(|code| (code, code.text()))
+        };
+        result.map_err(|error| Context::failed("assign", error))?;
+        Ok(!lost)
+    }
+
+    /// Answers a revocation.
+    pub(super) fn unassign(
+        &mut self,
+        context: &Context,
+        partitions: &[TopicPartition],
+    ) -> Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let result = if context.client.is_cooperative() {
+            let mut list = context.list()?;
+            for partition in partitions {
+                list.add(&partition.topic, partition.partition, 0);
+            }
+            let _paused = self.pause_reading();
+            context.client.incremental_unassign(&list)
+        } else {
+            let _paused = self.pause_reading();
+            context.client.unassign().map_err(|code| (code, code.text()))
+        };
+        for partition in partitions {
+            self.remove(context, partition);
+        }
+        result.map_err(|error| Context::failed("unassign", error))
+    }
+
+    /// Moves partitions to other offsets. Blocks for a few round trips to librdkafka's main thread,
+    /// which waits for no broker.
+    pub(super) fn seek(
+        &mut self,
+        context: &Context,
+        positions: &[(TopicPartition, Offset)],
+    ) -> Result<()> {
+        if self.closed || positions.is_empty() {
+            return Ok(());
+        }
+        let mut paused = self.pause_reading();
+        let mut list = context.list()?;
+        for (partition, offset) in positions {
+            let index = context.topic_index(&partition.topic)?;
+            let slot = self.by_number.get(&partition.partition);
+            if slot.is_none_or(|slot| !slot.parts.contains_key(&index)) {
+                let message = "cannot go back in a partition that is not assigned";
+                return Err(Error::new(ErrorKind::UnknownPartition, message)
+                    .with("topic", &partition.topic)
+                    .with("partition", partition.partition));
+            }
+            list.add(&partition.topic, partition.partition, offset.get());
+        }
+        let sought = context.client.seek(&mut list, SEEK_TIMEOUT);
+        sought.map_err(|error| Context::failed("seek", error))?;
+        let mut stopped = Vec::new();
+        for (entry, (partition, offset)) in list.entries().iter().zip(positions) {
+            match entry.error {
+                None => {}
+                Some(code) if code.is(Known::RD_KAFKA_RESP_ERR__STATE) => {
+                    stopped.push(partition.clone());
+                }
+                Some(code) => {
+                    return Err(Context::failed("seek", (code, code.text()))
+                        .with("topic", &partition.topic)
+                        .with("partition", partition.partition));
+                }
+            }
+            if let Some(paused) = paused.get_mut(&partition.partition) {
+                paused.set_position(context.topic_index(&partition.topic)?, *offset);
+            }
+        }
+        if stopped.is_empty() { Ok(()) } else { self.restart(context, &stopped, &paused) }
+    }
+
+    /// Starts partitions again that librdkafka has given up, such as those with an offset that is
+    /// not in the log: it refuses to seek in them.
+    ///
+    /// Where assignments change as a whole, all partitions begin again at the positions that their
+    /// reader has reached. What was fetched ahead is fetched once more; that is rare enough.
+    fn restart(
+        &self,
+        context: &Context,
+        stopped: &[TopicPartition],
+        paused: &BTreeMap<i32, ReadingPaused<'_>>,
+    ) -> Result<()> {
+        let cooperative = context.client.is_cooperative();
+        let mut list = context.list()?;
+        let mut parts = Vec::new();
+        for (number, slot) in &self.by_number {
+            for (index, part) in &slot.parts {
+                let topic = &context.topics[*index];
+                let is_stopped =
+                    stopped.iter().any(|s| s.partition == *number && *s.topic == **topic);
+                if is_stopped || !cooperative {
+                    let position = paused.get(number).and_then(|paused| paused.position(*index));
+                    list.add(topic, *number, position.map_or(0, Offset::get));
+                    parts.push((part, &slot.queue));
+                }
+            }
+        }
+        let result = if cooperative {
+            context.client.incremental_unassign(&list)
+        } else {
+            context.client.assign(&list).map_err(|code| (code, code.text()))
+        };
+        result.map_err(|error| Context::failed("seek", error))?;
+        // Any question will do: the answer comes after the partitions have been stopped, and with
+        // that their forwarding. What arrived unforwarded in between follows.
+        context.client.is_cooperative();
+        for (part, queue) in parts {
+            part.forward(queue.arrivals());
+        }
+        if cooperative {
+            let result = context.client.incremental_assign(&list);
+            return result.map_err(|error| Context::failed("seek", error));
+        }
+        Ok(())
+    }
+
+    fn pause_reading(&self) -> BTreeMap<i32, ReadingPaused<'_>> {
+        let slots = self.by_number.iter();
+        slots.map(|(number, slot)| (*number, slot.queue.pause_reading())).collect()
+    }
+
+    /// Sends the messages of a partition into its number's queue.
+    fn forward(
+        &mut self,
+        context: &Context,
+        partition: &TopicPartition,
+        offset: Offset,
+    ) -> Result<()> {
+        let TopicPartition { topic, partition: number } = partition;
+        let index = context.topic_index(topic)?;
+        if !self.by_number.contains_key(number) {
+            let queue = PartitionQueue::new(&context.client, context.topics.len())
+                .ok_or_else(|| no_handle("queue"))?;
+            self.by_number.insert(*number, Slot { queue, parts: BTreeMap::new() });
+        }
+        let part = QueueHandle::of_partition(&context.client, topic, *number)
+            .ok_or_else(|| no_handle("partition queue").with("topic", topic))?;
+        if let Some(slot) = self.by_number.get_mut(number) {
+            slot.queue.pause_reading().set_position(index, offset);
+            part.forward(slot.queue.arrivals());
+            slot.parts.insert(index, part);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, context: &Context, partition: &TopicPartition) {
+        let Ok(index) = context.topic_index(&partition.topic) else { return };
+        let Some(slot) = self.by_number.get_mut(&partition.partition) else { return };
+        if let Some(part) = slot.parts.remove(&index) {
+            part.stop_forwarding();
+        }
+        if slot.parts.is_empty() {
+            // A reader may still hold the queue; nothing comes into it any more.
+            self.by_number.remove(&partition.partition);
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The consumer: the seam's calls, each translated into librdkafka's.
+//!
+//! Place in the data path: the topic processor calls it; messages come from the queues that it
+//! hands out.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use super::assignment::{Context, Slots};
+use super::control::{Control, Shared};
+use super::errors;
+use super::ffi::{Client, PartitionList, QueueHandle, Role};
+use super::log::Repetitions;
+use super::offsets;
+use super::queue::{KafkaQueue, no_handle};
+use super::statistics::Reading;
+use super::{KafkaOptions, create_client, no_thread};
+use crate::broker::{Consumer, Event, OffsetSpec, Queue};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+use crate::processor::BoxFuture;
+
+/// How often librdkafka reports fetch positions, unless the user says otherwise.
+const STATISTICS: (&str, &str) = ("statistics.interval.ms", "500");
+
+/// A consumer of librdkafka's.
+///
+/// Dropping it without [`close`](Consumer::close) blocks nobody: its thread leaves the group by
+/// itself, with nothing recorded, and the client is destroyed when the last message is gone.
+pub(crate) struct KafkaConsumer {
+    context: Context,
+    /// librdkafka's queue of the consumer's events; results of commits come there too.
+    queue: Arc<QueueHandle>,
+    partitions: Option<Vec<TopicPartition>>,
+    slots: Arc<Mutex<Slots>>,
+    shared: Arc<Shared>,
+    /// Weak, so that the events end with the thread.
+    events: mpsc::WeakUnboundedSender<Event>,
+}
+
+impl fmt::Debug for KafkaConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaConsumer")
+            .field("topics", &self.context.topics)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KafkaConsumer {
+    /// A consumer that has not begun, and its events.
+    ///
+    /// # Errors
+    /// A property is refused, or there are no more threads.
+    pub(super) fn new(options: KafkaOptions) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
+        let mut properties = options.consumer_properties;
+        if !properties.iter().any(|(name, _)| name == STATISTICS.0) {
+            properties.push((STATISTICS.0.into(), STATISTICS.1.into()));
+        }
+        let client = create_client(Role::Consumer, properties)?;
+        let queue = QueueHandle::consumer(&client).ok_or_else(|| {
+            Error::new(ErrorKind::Config, "a consumer needs the property `group.id`")
+        })?;
+        let queue = Arc::new(queue);
+        client.poll_set_consumer();
+        queue.take_log();
+        let shared = Arc::new(Shared::default());
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let control = Control {
+            client: Arc::clone(&client),
+            queue: Arc::clone(&queue),
+            topics: Arc::clone(&options.topics),
+            shared: Arc::clone(&shared),
+            events: sender.clone(),
+            reading: Reading {
+                read_committed: options.isolation_read_committed,
+                static_partitions: options.partitions.is_some(),
+                created: client.created(),
+            },
+            token_provider: options.token_provider,
+            repetitions: Repetitions::default(),
+            closing: false,
+        };
+        let thread = thread::Builder::new().name("kasper-consumer".into());
+        thread.spawn(move || control.run()).map_err(no_thread)?;
+        let consumer = Self {
+            context: Context { client, topics: options.topics },
+            queue,
+            partitions: options.partitions,
+            slots: Arc::default(),
+            shared,
+            events: sender.downgrade(),
+        };
+        Ok((consumer, receiver))
+    }
+
+    fn client(&self) -> &Arc<Client> {
+        &self.context.client
+    }
+
+    /// From here on the thread answers rebalances, and nobody else.
+    fn stop_assigning(&self) {
+        lock(&self.slots).close();
+        self.shared.assigned().clear();
+    }
+}
+
+fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
+    slots.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Consumer for KafkaConsumer {
+    fn start(&self) -> Result<()> {
+        if let Some(partitions) = &self.partitions {
+            if let Some(events) = self.events.upgrade() {
+                // The receiver may be gone; then nobody waits for the answer either.
+                let _ = events.send(Event::Assigned(partitions.clone()));
+            }
+            return Ok(());
+        }
+        let mut list = PartitionList::new(self.client()).ok_or_else(|| no_handle("topic list"))?;
+        for topic in &*self.context.topics {
+            list.add(topic, -1, 0);
+        }
+        let subscribed = self.client().subscribe(&list);
+        subscribed.map_err(|code| errors::plain(code).with("operation", "subscribe"))
+    }
+
+    fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()> {
+        if lock(&self.slots).assign(&self.context, starts)? {
+            let (mut assigned, now) = (self.shared.assigned(), Instant::now());
+            starts.iter().for_each(|(partition, _)| assigned.add(partition, now));
+        }
+        Ok(())
+    }
+
+    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()> {
+        let mut assigned = self.shared.assigned();
+        partitions.iter().for_each(|partition| assigned.remove(partition));
+        drop(assigned);
+        lock(&self.slots).unassign(&self.context, partitions)
+    }
+
+    fn queue(&self, partition: i32) -> Result<Box<dyn Queue>> {
+        let slots = lock(&self.slots);
+        let queue = slots.queue(partition).ok_or_else(|| {
+            let message = "no topic of this partition number is assigned";
+            Error::new(ErrorKind::UnknownPartition, message).with("partition", partition)
+        })?;
+        let topics = Arc::clone(&self.context.topics);
+        Ok(Box::new(KafkaQueue::new(Arc::clone(queue), topics, partition)))
+    }
+
+    fn queued(&self, partition: i32) -> usize {
+        lock(&self.slots).queue(partition).map_or(0, |queue| queue.arrivals().len())
+    }
+
+    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        let (context, slots) = (self.context.clone(), Arc::clone(&self.slots));
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            offsets::blocking(move || {
+                lock(&slots).seek(&context, &positions)?;
+                let (mut assigned, now) = (shared.assigned(), Instant::now());
+                positions.iter().for_each(|(partition, _)| assigned.sought(partition, now));
+                Ok(())
+            })
+            .await
+        })
+    }
+
+    fn committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
+        let client = Arc::clone(self.client());
+        Box::pin(offsets::blocking(move || offsets::committed(&client, &partitions)))
+    }
+
+    fn list_offsets(
+        &self,
+        queries: Vec<(TopicPartition, OffsetSpec)>,
+    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
+        let client = Arc::clone(self.client());
+        Box::pin(offsets::blocking(move || offsets::list(&client, &queries)))
+    }
+
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        let gone = || Error::new(ErrorKind::Commit, "the Kafka client was closed");
+        if offsets.is_empty() {
+            return Box::pin(async { Ok(()) });
+        }
+        let Some((id, result)) = self.shared.expect_commit() else {
+            return Box::pin(async move { Err(gone()) });
+        };
+        match PartitionList::new(self.client()) {
+            None => self.shared.finish_commit(id, Err(no_handle("partition list"))),
+            Some(mut list) => {
+                for (partition, offset) in &offsets {
+                    list.add(&partition.topic, partition.partition, offset.get());
+                }
+                if let Err(code) = self.client().commit(&list, &self.queue, id) {
+                    self.shared.finish_commit(id, Err(errors::commit(code, "")));
+                }
+            }
+        }
+        Box::pin(async move { result.await.unwrap_or_else(|_| Err(gone())) })
+    }
+
+    fn assignment_lost(&self) -> bool {
+        self.client().assignment_lost()
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.stop_assigning();
+        let closed = self.shared.request_close();
+        self.queue.wake();
+        Box::pin(async move {
+            // An error says that the thread has ended, which is what is waited for.
+            let _ = closed.await;
+        })
+    }
+}
+
+impl Drop for KafkaConsumer {
+    fn drop(&mut self) {
+        self.stop_assigning();
+        drop(self.shared.request_close());
+        self.queue.wake();
+    }
+}

@@ -1,0 +1,246 @@
+//! The consumer's thread: turns librdkafka's events into [`Event`]s and commit results, and leaves
+//! the group at the end.
+//!
+//! Place in the data path: beside it; no message comes through here.
+//!
+//! It waits for nothing but the next event, at most [`POLL`]: by polling it shows the group that
+//! this member is alive. Only while the consumer closes does it answer rebalances itself.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::errors;
+use super::ffi::{Client, ClientEvent, EventKind, Known, ListEntry, QueueHandle};
+use super::log::{self, Repetitions};
+use super::statistics::{Assigned, Reading};
+use super::token::{self, TokenProvider};
+use crate::broker::Event;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::TopicPartition;
+
+pub(super) const POLL: Duration = Duration::from_millis(100);
+
+/// What the consumer and its thread share.
+#[derive(Default)]
+pub(super) struct Shared {
+    commits: Mutex<Commits>,
+    next_commit: AtomicUsize,
+    closing: Mutex<Closing>,
+    assigned: Mutex<Assigned>,
+}
+
+/// Commits under way by their ids; `over` when no more results will come.
+#[derive(Default)]
+struct Commits {
+    waiting: HashMap<usize, oneshot::Sender<Result<()>>>,
+    over: bool,
+}
+
+#[derive(Default)]
+struct Closing {
+    requested: bool,
+    done: bool,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
+        lock(&self.assigned)
+    }
+
+    /// A new commit's id, and where its result will come; `None` when the client is gone.
+    pub(super) fn expect_commit(&self) -> Option<(usize, oneshot::Receiver<Result<()>>)> {
+        let mut commits = lock(&self.commits);
+        if commits.over {
+            return None;
+        }
+        // Never 0, which librdkafka gives for results that nobody asked for.
+        let id = self.next_commit.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        commits.waiting.insert(id, sender);
+        Some((id, receiver))
+    }
+
+    pub(super) fn finish_commit(&self, id: usize, result: Result<()>) {
+        if let Some(sender) = lock(&self.commits).waiting.remove(&id) {
+            // Whoever is gone does not want to know.
+            let _ = sender.send(result);
+        }
+    }
+
+    /// Asks the thread to close; the receiver hears when that is done, and by its end at the latest.
+    pub(super) fn request_close(&self) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut closing = lock(&self.closing);
+        closing.requested = true;
+        if !closing.done {
+            closing.waiting.push(sender);
+        }
+        receiver
+    }
+
+    fn close_requested(&self) -> bool {
+        lock(&self.closing).requested
+    }
+
+    /// No result and no event will come any more: lets everybody go who waits for one.
+    fn finish(&self) {
+        let mut commits = lock(&self.commits);
+        commits.over = true;
+        commits.waiting.clear();
+        drop(commits);
+        let mut closing = lock(&self.closing);
+        closing.done = true;
+        closing.waiting.clear();
+    }
+}
+
+/// The thread's own things.
+pub(super) struct Control {
+    pub(super) client: Arc<Client>,
+    pub(super) queue: Arc<QueueHandle>,
+    pub(super) topics: Arc<[Arc<str>]>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) reading: Reading,
+    pub(super) token_provider: Option<TokenProvider>,
+    pub(super) repetitions: Repetitions,
+    pub(super) closing: bool,
+}
+
+impl Drop for Control {
+    /// Also where a subscriber of the log panics: nobody may wait for a thread that is gone.
+    fn drop(&mut self) {
+        self.shared.finish();
+    }
+}
+
+impl Control {
+    pub(super) fn run(mut self) {
+        loop {
+            let queue = Arc::clone(&self.queue);
+            if let Some(event) = queue.poll(POLL) {
+                self.handle(&event);
+            }
+            if !self.closing && self.shared.close_requested() {
+                self.closing = true;
+                if !self.begin_to_close() {
+                    return;
+                }
+            }
+            if self.closing && self.client.closed() {
+                return;
+            }
+        }
+    }
+
+    /// Whether there is something to wait for.
+    ///
+    /// A rebalance that was reported and not answered is answered here: librdkafka takes any answer
+    /// for "unassign" once it is closing. The order matters: before `close`, an "unassign" would
+    /// not be the answer that an assignment waits for.
+    fn begin_to_close(&self) -> bool {
+        if let Err((code, text)) = self.client.close(&self.queue) {
+            tracing::debug!(code = code.name(), "the consumer does not close: {text}");
+            return false;
+        }
+        self.answer_with_unassign();
+        true
+    }
+
+    fn answer_with_unassign(&self) {
+        if let Err(code) = self.client.unassign() {
+            tracing::debug!(code = code.name(), "the consumer could not unassign");
+        }
+    }
+
+    fn handle(&mut self, event: &ClientEvent<'_>) {
+        match event.kind() {
+            EventKind::Rebalance => self.rebalance(event),
+            EventKind::Commit => self.commit_result(event),
+            EventKind::Error => self.error(event),
+            EventKind::Statistics => {
+                let events = self.reading.events(&event.statistics(), &self.shared.assigned());
+                events.into_iter().for_each(|event| self.send(event));
+            }
+            EventKind::Log => log::log("consumer", event),
+            EventKind::TokenRefresh => token::refresh(&self.client, self.token_provider.as_ref()),
+            EventKind::Deliveries | EventKind::Other => {}
+        }
+    }
+
+    /// To the topic processor, if it is still there.
+    fn send(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    fn rebalance(&self, event: &ClientEvent<'_>) {
+        if self.closing {
+            return self.answer_with_unassign();
+        }
+        let partitions = event.partitions().iter().map(|entry| self.partition(entry)).collect();
+        let Some(code) = event.error() else { return };
+        if code.is(Known::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+            self.send(Event::Assigned(partitions));
+        } else if code.is(Known::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
+            let lost = self.client.assignment_lost();
+            self.send(Event::Revoked { partitions, lost });
+        } else {
+            self.answer_with_unassign();
+            self.send(Event::Warning(errors::warning(code, event.error_text())));
+        }
+    }
+
+    /// With the input topic's own name, so that it is not stored again and again.
+    fn partition(&self, entry: &ListEntry) -> TopicPartition {
+        let known = self.topics.iter().find(|topic| ***topic == *entry.topic);
+        let topic = known.map_or_else(|| Arc::from(entry.topic.as_str()), Arc::clone);
+        TopicPartition { topic, partition: entry.partition }
+    }
+
+    fn commit_result(&self, event: &ClientEvent<'_>) {
+        let id = event.commit_id();
+        let entries = event.partitions();
+        let failed: Vec<&ListEntry> =
+            entries.iter().filter(|entry| entry.error.is_some()).collect();
+        // The partitions' own errors say more than the one for all of them.
+        let code = failed.iter().find_map(|entry| entry.error).or(event.error());
+        let code = code.filter(|code| !code.is(Known::RD_KAFKA_RESP_ERR__NO_OFFSET));
+        let result = match code {
+            None => Ok(()),
+            Some(code) => {
+                let all: Vec<&ListEntry> = entries.iter().collect();
+                let blamed = if failed.is_empty() { all } else { failed };
+                let mut topics: Vec<&str> =
+                    blamed.iter().map(|entry| entry.topic.as_str()).collect();
+                topics.sort_unstable();
+                topics.dedup();
+                Err(errors::commit(code, &topics.join(", ")))
+            }
+        };
+        self.shared.finish_commit(id, result);
+    }
+
+    fn error(&mut self, event: &ClientEvent<'_>) {
+        let Some(code) = event.error() else { return };
+        if event.is_fatal() || code.is(Known::RD_KAFKA_RESP_ERR__FATAL) {
+            let (code, text) = self.client.fatal_error().unwrap_or((code, event.error_text()));
+            let kind = match errors::kind(code) {
+                ErrorKind::Unauthorized => ErrorKind::Unauthorized,
+                _ => ErrorKind::Backend,
+            };
+            return self.send(Event::Fatal(Error::new(kind, text).with("code", code.name())));
+        }
+        if self.repetitions.is_new(code, Instant::now()) {
+            self.send(Event::Warning(errors::warning(code, event.error_text())));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What exists on the cluster: a client for the one question that is asked before everything else.
+//!
+//! Place in the data path: before it, at `build`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::control::POLL;
+use super::errors;
+use super::ffi::{Client, ClientEvent, Code, EventKind, Known, QueueHandle, Role, TopicHandle};
+use super::log;
+use super::offsets::blocking;
+use super::queue::no_handle;
+use super::token::{self, TokenProvider};
+use super::{create_client, no_thread};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A topic and its number of partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TopicMetadata {
+    pub(crate) topic: String,
+    /// 0: there is no such topic.
+    pub(crate) partitions: usize,
+}
+
+/// Asks for topics. Dropping it blocks nobody.
+pub(crate) struct MetadataClient {
+    client: Arc<Client>,
+    brokers: String,
+    shared: Arc<Shared>,
+    queue: Arc<QueueHandle>,
+}
+
+#[derive(Default)]
+struct Shared {
+    over: AtomicBool,
+    /// Says why no broker answers, which the answer to a question does not.
+    last_error: Mutex<Option<(Code, String)>>,
+}
+
+impl fmt::Debug for MetadataClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetadataClient").field("brokers", &self.brokers).finish_non_exhaustive()
+    }
+}
+
+impl MetadataClient {
+    /// # Errors
+    /// A property is refused, or there are no more threads.
+    pub(crate) fn new(
+        properties: &[(String, String)],
+        token_provider: Option<TokenProvider>,
+    ) -> Result<Self> {
+        let brokers = properties.iter().rfind(|(name, _)| name == "bootstrap.servers");
+        let brokers = brokers.map(|(_, value)| value.clone()).unwrap_or_default();
+        let client = create_client(Role::Consumer, properties.to_vec())?;
+        let queue = QueueHandle::main(&client).ok_or_else(|| no_handle("queue"))?;
+        let queue = Arc::new(queue);
+        queue.take_log();
+        let shared = Arc::new(Shared::default());
+        let polled = (Arc::clone(&queue), Arc::clone(&shared));
+        let thread = thread::Builder::new().name("kasper-metadata".into());
+        thread
+            .spawn(move || {
+                let (queue, shared) = polled;
+                while !shared.over.load(Ordering::Acquire) {
+                    if let Some(event) = queue.poll(POLL) {
+                        shared.handle(&event, queue.client(), token_provider.as_ref());
+                    }
+                }
+            })
+            .map_err(no_thread)?;
+        Ok(Self { client, brokers, shared, queue })
+    }
+
+    /// The topics, in the order asked for.
+    ///
+    /// # Errors
+    /// No broker answers in time, or it refuses to.
+    pub(crate) async fn topics<T: AsRef<str>>(
+        &self,
+        topics: &[T],
+        timeout: Duration,
+    ) -> Result<Vec<TopicMetadata>> {
+        let topics: Vec<String> = topics.iter().map(|topic| topic.as_ref().to_owned()).collect();
+        let client = Arc::clone(&self.client);
+        let (shared, brokers) = (Arc::clone(&self.shared), self.brokers.clone());
+        blocking(move || {
+            let end = Instant::now() + timeout;
+            topics.into_iter().map(|topic| shared.ask(&client, topic, end, &brokers)).collect()
+        })
+        .await
+    }
+}
+
+impl Shared {
+    fn handle(&self, event: &ClientEvent<'_>, client: &Arc<Client>, token: Option<&TokenProvider>) {
+        match event.kind() {
+            EventKind::Log => log::log("metadata", event),
+            EventKind::TokenRefresh => token::refresh(client, token),
+            EventKind::Error => {
+                let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+                // "All brokers are down" says less than what each of them said before.
+                let all = Known::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
+                *last = event
+                    .error()
+                    .filter(|code| !code.is(all) || last.is_none())
+                    .map(|code| (code, event.error_text()))
+                    .or_else(|| last.take());
+            }
+            _ => {}
+        }
+    }
+
+    fn ask(
+        &self,
+        client: &Arc<Client>,
+        topic: String,
+        end: Instant,
+        brokers: &str,
+    ) -> Result<TopicMetadata> {
+        let handle = TopicHandle::new(client, &topic)
+            .map_err(|code| errors::plain(code).with("topic", &topic))?;
+        let mut result = Err(Code::from(Known::RD_KAFKA_RESP_ERR__TIMED_OUT));
+        // librdkafka gives up before the time is over where a broker refuses the connection.
+        while result.is_err() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.is_refused() {
+                break;
+            }
+            result = client.partition_count(&handle, left);
+        }
+        match result.map_err(|code| self.unavailable(code, brokers))? {
+            Ok(partitions) => Ok(TopicMetadata { topic, partitions }),
+            Err(code) if errors::kind(code) == ErrorKind::UnknownTopic => {
+                Ok(TopicMetadata { topic, partitions: 0 })
+            }
+            Err(code) => Err(errors::plain(code).with("topic", topic)),
+        }
+    }
+
+    /// Whether the brokers refuse this client: no use waiting for another answer.
+    fn is_refused(&self) -> bool {
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().is_some_and(|(code, _)| errors::kind(*code) == ErrorKind::Unauthorized)
+    }
+
+    fn unavailable(&self, code: Code, brokers: &str) -> Error {
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, text) = match &*last {
+            Some((code, text)) => (*code, text.clone()),
+            None => (code, code.text()),
+        };
+        let kind = match errors::kind(code) {
+            ErrorKind::Unauthorized => ErrorKind::Unauthorized,
+            _ => ErrorKind::Unavailable,
+        };
+        let error = Error::new(kind, text).with("code", code.name());
+        let error = error.with("bootstrap.servers", brokers);
+        if kind == ErrorKind::Unavailable { error.retryable() } else { error }
+    }
+}
+
+impl Drop for MetadataClient {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Release);
+        self.queue.wake();
+    }
+}

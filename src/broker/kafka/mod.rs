@@ -1,0 +1,118 @@
+//! Kafka itself, through librdkafka: the implementation of [`Consumer`], [`Queue`](super::Queue) and
+//! [`Producer`].
+//!
+//! Place in the data path: both ends of it. Messages come out of [`queue`], outgoing ones go into
+//! [`producer`]; all the rest is about who owns which partition.
+//!
+//! librdkafka is used without the `rdkafka` crate's consumers and producers, in *event mode*: it
+//! calls nothing back but a wake-up, and puts what happens into queues. Two threads empty these,
+//! `kasper-consumer` and `kasper-producer`, and do nothing that could take long, so the group sees a
+//! live member however long a batch or a drain takes. A rebalance is only *reported* by the thread;
+//! librdkafka waits for the answer, which the topic processor gives when it is ready.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `ffi` | librdkafka's handles as safe owners; all `unsafe` code |
+//! | `consumer`, `assignment`, `control` | the consumer, its partitions' queues, its thread |
+//! | `queue` | messages of one partition number |
+//! | `offsets`, `metadata` | questions to the brokers |
+//! | `producer` | outgoing messages and their delivery reports |
+//! | `statistics`, `log`, `errors`, `token` | translations |
+
+mod assignment;
+mod consumer;
+mod control;
+mod errors;
+mod ffi;
+mod log;
+mod metadata;
+mod offsets;
+mod producer;
+mod queue;
+mod statistics;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use self::consumer::KafkaConsumer;
+use self::ffi::{Client, CreateError, Role};
+use self::producer::KafkaProducer;
+use crate::broker::{Consumer, Event, Producer};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::TopicPartition;
+
+pub(crate) use self::ffi::{Headers, KafkaMessage};
+pub(crate) use self::metadata::{MetadataClient, TopicMetadata};
+pub use self::token::OauthToken;
+pub(crate) use self::token::TokenProvider;
+
+/// What the two clients are made of. Its `Debug` output holds no values: they may be passwords.
+pub(crate) struct KafkaOptions {
+    pub(crate) consumer_properties: Vec<(String, String)>,
+    pub(crate) producer_properties: Vec<(String, String)>,
+    /// The input topics; their order gives [`Record::topic`](crate::batch::Record::topic) its
+    /// meaning.
+    pub(crate) topics: Arc<[Arc<str>]>,
+    /// `Some`: these and no others, without a group membership. `None`: what the group assigns.
+    pub(crate) partitions: Option<Vec<TopicPartition>>,
+    pub(crate) isolation_read_committed: bool,
+    pub(crate) token_provider: Option<TokenProvider>,
+}
+
+impl fmt::Debug for KafkaOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaOptions")
+            .field("topics", &self.topics)
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A consumer, its events, and a producer.
+pub(crate) type Connection = (Arc<dyn Consumer>, mpsc::UnboundedReceiver<Event>, Arc<dyn Producer>);
+
+/// Makes both clients. No broker is asked yet.
+///
+/// # Errors
+/// A property is refused, or there are no more threads.
+pub(crate) fn connect(options: KafkaOptions) -> Result<Connection> {
+    let provider = options.token_provider.clone();
+    let producer = KafkaProducer::new(options.producer_properties.clone(), provider)?;
+    let (consumer, events) = KafkaConsumer::new(options)?;
+    Ok((Arc::new(consumer), events, Arc::new(producer)))
+}
+
+/// The version of librdkafka that is linked in.
+#[allow(dead_code, reason = "for the log and for reports of faults")]
+pub(crate) fn version_string() -> String {
+    ffi::version()
+}
+
+/// A client from properties. Its log comes on its queue.
+fn create_client(role: Role, mut properties: Vec<(String, String)>) -> Result<Arc<Client>> {
+    properties.push(("log.queue".into(), "true".into()));
+    Client::create(role, &properties).map_err(|error| match error {
+        CreateError::Property { name, reason } => {
+            // librdkafka's reason quotes the value.
+            let reason = if is_secret(&name) { "the value is refused".into() } else { reason };
+            Error::new(ErrorKind::Config, reason).with("property", name)
+        }
+        CreateError::Client(reason) => Error::new(ErrorKind::Config, reason),
+    })
+}
+
+/// Whether a property's value is to be kept out of messages.
+fn is_secret(name: &str) -> bool {
+    ["password", "secret", "key", "token", "credential", "jaas", "oauthbearer.config", ".pem"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+fn no_thread(error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal, "no thread for the Kafka client").with_source(error)
+}

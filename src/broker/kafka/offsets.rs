@@ -1,0 +1,134 @@
+//! Questions to the brokers about offsets. They block, so each is asked on a thread for such.
+//!
+//! Place in the data path: before it. The answers say where a partition begins.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::errors;
+use super::ffi::{Client, Code, PartitionList};
+use super::queue::no_handle;
+use crate::broker::OffsetSpec;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+
+/// How long the brokers have for an answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// librdkafka's numbers for the ends of the log, where a timestamp is asked for.
+const END: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// Runs a blocking call. Dropping the future leaves the call to itself.
+pub(super) async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
+        let message = "a call into the Kafka client did not end";
+        Err(Error::new(ErrorKind::Internal, message).with_source(error))
+    })
+}
+
+/// The committed next offsets, in the order asked for.
+pub(super) fn committed(
+    client: &Client,
+    partitions: &[TopicPartition],
+) -> Result<Vec<Option<Offset>>> {
+    if partitions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut list = PartitionList::new(client).ok_or_else(|| no_handle("partition list"))?;
+    for partition in partitions {
+        list.add(&partition.topic, partition.partition, 0);
+    }
+    let result = client.committed(&mut list, TIMEOUT);
+    result.map_err(|code| errors::plain(code).with("operation", "committed"))?;
+    let answers = answers(&list, "committed")?;
+    let find = |partition: &TopicPartition| find(&answers, partition);
+    let offsets = partitions.iter().map(|partition| find(partition));
+    // A negative number stands for "nothing committed".
+    Ok(offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect())
+}
+
+/// Offsets of the log, in the order asked for. One request to each leader, unless a partition is
+/// asked about twice, or a time is after its last message.
+pub(super) fn list(
+    client: &Client,
+    queries: &[(TopicPartition, OffsetSpec)],
+) -> Result<Vec<Offset>> {
+    let mut offsets: Vec<Option<Offset>> = vec![None; queries.len()];
+    let mut numbers: Vec<i64> = queries.iter().map(|(_, spec)| number(*spec)).collect();
+    while offsets.iter().any(Option::is_none) {
+        let round = next_round(queries, &offsets);
+        let mut list = PartitionList::new(client).ok_or_else(|| no_handle("partition list"))?;
+        for index in &round {
+            let partition = &queries[*index].0;
+            list.add(&partition.topic, partition.partition, numbers[*index]);
+        }
+        let result = client.offsets_for_times(&mut list, TIMEOUT);
+        result.map_err(|code| errors::plain(code).with("operation", "list_offsets"))?;
+        let answers = answers(&list, "list_offsets")?;
+        for index in round {
+            let partition = &queries[index].0;
+            match find(&answers, partition) {
+                Some(offset) if offset >= 0 => offsets[index] = Some(Offset::new(offset)),
+                // No message at or after this time: ask for the end next.
+                _ if numbers[index] >= 0 => numbers[index] = END,
+                _ => return Err(no_answer(partition)),
+            }
+        }
+    }
+    Ok(offsets.into_iter().flatten().collect())
+}
+
+fn number(spec: OffsetSpec) -> i64 {
+    match spec {
+        OffsetSpec::Earliest => EARLIEST,
+        OffsetSpec::End => END,
+        // Negative times would be taken for the ends of the log; no message is that old.
+        OffsetSpec::Timestamp(time) => time.max(0),
+    }
+}
+
+/// The unanswered queries, each partition once: answers are told apart by partition.
+fn next_round(queries: &[(TopicPartition, OffsetSpec)], offsets: &[Option<Offset>]) -> Vec<usize> {
+    let mut seen: HashMap<(&str, i32), ()> = HashMap::new();
+    let open = (0..queries.len()).filter(|index| offsets[*index].is_none());
+    open.filter(|index| {
+        let partition = &queries[*index].0;
+        seen.insert((&partition.topic, partition.partition), ()).is_none()
+    })
+    .collect()
+}
+
+type Answers = HashMap<(String, i32), i64>;
+
+fn answers(list: &PartitionList<'_>, operation: &'static str) -> Result<Answers> {
+    let mut answers = Answers::new();
+    for entry in list.entries() {
+        if let Some(code) = entry.error {
+            return Err(failed(code, operation, &entry.topic, entry.partition));
+        }
+        answers.insert((entry.topic, entry.partition), entry.offset);
+    }
+    Ok(answers)
+}
+
+fn find(answers: &Answers, partition: &TopicPartition) -> Option<i64> {
+    answers.get(&(partition.topic.to_string(), partition.partition)).copied()
+}
+
+fn failed(code: Code, operation: &'static str, topic: &str, partition: i32) -> Error {
+    errors::plain(code)
+        .with("operation", operation)
+        .with("topic", topic)
+        .with("partition", partition)
+}
+
+fn no_answer(partition: &TopicPartition) -> Error {
+    Error::new(ErrorKind::Backend, "the broker gave no offset")
+        .retryable()
+        .with("operation", "list_offsets")
+        .with("topic", &partition.topic)
+        .with("partition", partition.partition)
+}

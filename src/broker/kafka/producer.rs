@@ -1,0 +1,186 @@
+//! The producer: hands deliveries to librdkafka, and counts its reports.
+//!
+//! Place in the data path: its end. What is counted down here lets a batch be recorded.
+//!
+//! Values are not copied: librdkafka reads them from the [`Delivery`], which `ffi` keeps alive until
+//! the report of its last message. So every message must get its report, whatever happens: when the
+//! producer is dropped, its thread purges what is left and counts until nothing is.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::control::POLL;
+use super::errors;
+use super::ffi::{
+    self, Client, ClientEvent, EventKind, HandedOver, QueueHandle, Role, TopicHandle,
+};
+use super::log::{self, Repetitions};
+use super::queue::no_handle;
+use super::token::{self, TokenProvider};
+use super::{create_client, no_thread};
+use crate::broker::{Handover, Producer};
+use crate::error::Result;
+use crate::pipeline::outgoing::Delivery;
+use crate::processor::BoxFuture;
+
+/// A wake-up for room is not stored: one may come between the look at the full queue and the wait.
+const ROOM_SAFETY_NET: Duration = Duration::from_millis(10);
+
+/// A producer of librdkafka's. Dropping it blocks nobody; what is not delivered by then fails.
+pub(crate) struct KafkaProducer {
+    client: Arc<Client>,
+    queue: Arc<QueueHandle>,
+    topics: Mutex<HashMap<Arc<str>, Arc<TopicHandle>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    over: AtomicBool,
+    room: Notify,
+}
+
+impl fmt::Debug for KafkaProducer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaProducer").finish_non_exhaustive()
+    }
+}
+
+impl KafkaProducer {
+    /// # Errors
+    /// A property is refused, or there are no more threads.
+    pub(super) fn new(
+        properties: Vec<(String, String)>,
+        token_provider: Option<TokenProvider>,
+    ) -> Result<Self> {
+        let client = create_client(Role::Producer, properties)?;
+        let queue = QueueHandle::main(&client).ok_or_else(|| no_handle("queue"))?;
+        let queue = Arc::new(queue);
+        queue.take_log();
+        let shared = Arc::new(Shared::default());
+        let reports = Reports {
+            client: Arc::clone(&client),
+            queue: Arc::clone(&queue),
+            shared: Arc::clone(&shared),
+            token_provider,
+            repetitions: Repetitions::default(),
+        };
+        let thread = thread::Builder::new().name("kasper-producer".into());
+        thread.spawn(move || reports.run()).map_err(no_thread)?;
+        Ok(Self { client, queue, topics: Mutex::default(), shared })
+    }
+
+    /// Handles for all topics of a delivery: once a delivery, not once a message.
+    fn handles(&self, delivery: &Delivery) -> Result<Vec<Arc<TopicHandle>>, (usize, ffi::Code)> {
+        let mut known = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let topics = delivery.topics().iter().enumerate();
+        let handles = topics.map(|(index, topic)| {
+            if let Some(handle) = known.get(topic) {
+                return Ok(Arc::clone(handle));
+            }
+            let handle = TopicHandle::new(&self.client, topic).map_err(|code| (index, code))?;
+            let handle = Arc::new(handle);
+            known.insert(Arc::clone(topic), Arc::clone(&handle));
+            Ok(handle)
+        });
+        handles.collect()
+    }
+}
+
+impl Producer for KafkaProducer {
+    fn produce(&self, delivery: &Arc<Delivery>) -> Handover {
+        let handles = match self.handles(delivery) {
+            Ok(handles) => handles,
+            Err((topic, code)) => {
+                ffi::refuse(delivery, &delivery.topics()[topic], &code.text());
+                return Handover::Complete;
+            }
+        };
+        match ffi::hand_over(delivery, &handles) {
+            HandedOver::All | HandedOver::Refused => Handover::Complete,
+            HandedOver::QueueFull => Handover::QueueFull,
+        }
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            // Over the time or not: the caller looks again.
+            let _ = timeout(ROOM_SAFETY_NET, self.shared.room.notified()).await;
+        })
+    }
+}
+
+impl Drop for KafkaProducer {
+    fn drop(&mut self) {
+        self.shared.over.store(true, Ordering::Release);
+        self.queue.wake();
+    }
+}
+
+/// The thread that counts delivery reports.
+struct Reports {
+    client: Arc<Client>,
+    queue: Arc<QueueHandle>,
+    shared: Arc<Shared>,
+    token_provider: Option<TokenProvider>,
+    repetitions: Repetitions,
+}
+
+impl Reports {
+    fn run(mut self) {
+        while !self.shared.over.load(Ordering::Acquire) {
+            self.serve();
+        }
+        // Nobody produces any more. Destroying the client would drop its messages without a report,
+        // and their deliveries would never end.
+        while self.client.outstanding() > 0 {
+            self.client.purge();
+            self.serve();
+        }
+    }
+
+    fn serve(&mut self) {
+        let queue = Arc::clone(&self.queue);
+        if let Some(mut event) = queue.poll(POLL) {
+            self.handle(&mut event);
+        }
+    }
+
+    fn handle(&mut self, event: &mut ClientEvent<'_>) {
+        match event.kind() {
+            EventKind::Deliveries => {
+                if event.settle_deliveries(&self.client) > 0 {
+                    self.shared.room.notify_waiters();
+                }
+            }
+            EventKind::Log => log::log("producer", event),
+            EventKind::TokenRefresh => token::refresh(&self.client, self.token_provider.as_ref()),
+            EventKind::Error => self.error(event),
+            _ => {}
+        }
+    }
+
+    fn error(&mut self, event: &ClientEvent<'_>) {
+        let Some(code) = event.error() else { return };
+        if event.is_fatal() {
+            // librdkafka sends nothing any more, and waits for the messages' own time-outs, of which
+            // there may be none. Purged, they get their reports now.
+            tracing::error!(
+                code = code.name(),
+                "the producer cannot go on: {}",
+                event.error_text()
+            );
+            self.client.purge();
+        } else if self.repetitions.is_new(code, Instant::now()) {
+            let error = errors::warning(code, event.error_text());
+            tracing::warn!(%error, "the Kafka producer has trouble");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The queue of one partition number: where librdkafka puts the messages of all its topics, and
+//! the reader that turns them into records.
+//!
+//! Place in the data path: its beginning. The batcher takes from [`KafkaQueue`].
+//!
+//! Invariants:
+//! - Nothing changes where a partition is read from while a reader is inside librdkafka's batch
+//!   call. The sequence that breaks it otherwise: the call has taken messages 10 to 20 out of the
+//!   queue; the partition is sought to 5; the call ends by noting 21 as what the application has
+//!   seen; the next rebalance pauses the partition and resumes it at 21, and 5 to 20 are lost. So
+//!   [`PartitionQueue::pause_reading`] comes before a seek and an unassignment.
+//! - Of one assignment of one partition, offsets only rise, until a seek. librdkafka repeats
+//!   messages when a cooperative rebalance pauses a partition between the end of a batch call and
+//!   the note of what was seen. The repetition is dropped here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use tokio::sync::Notify;
+
+use super::errors;
+use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
+use crate::batch::{Keepalive, Payload, Record};
+use crate::broker::Queue;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Offset;
+
+/// The most entries that are taken out of librdkafka's queue in one call.
+const MOST: usize = 8192;
+
+/// One partition number's messages, shared by its topics, its reader, and whoever assigns.
+pub(super) struct PartitionQueue {
+    arrivals: ArrivalQueue,
+    /// Per index of an input topic, the lowest offset that may come next.
+    floors: Mutex<Vec<i64>>,
+}
+
+impl PartitionQueue {
+    pub(super) fn new(client: &Arc<Client>, topics: usize) -> Option<Arc<Self>> {
+        let arrivals = ArrivalQueue::new(client)?;
+        Some(Arc::new(Self { arrivals, floors: Mutex::new(vec![i64::MIN; topics]) }))
+    }
+
+    pub(super) fn arrivals(&self) -> &ArrivalQueue {
+        &self.arrivals
+    }
+
+    /// Keeps the reader out until the guard is dropped; waits for a batch call that is under way,
+    /// which takes microseconds. The reader gets nothing meanwhile and is woken afterwards.
+    pub(super) fn pause_reading(&self) -> ReadingPaused<'_> {
+        let floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
+        ReadingPaused { floors: Some(floors), arrived: self.arrivals.arrived() }
+    }
+}
+
+/// While it lives, nothing is read from the queue.
+pub(super) struct ReadingPaused<'q> {
+    floors: Option<MutexGuard<'q, Vec<i64>>>,
+    arrived: &'q Notify,
+}
+
+impl ReadingPaused<'_> {
+    /// Reading of the topic with this index goes on at `offset`.
+    pub(super) fn set_position(&mut self, topic: usize, offset: Offset) {
+        if let Some(floor) = self.floors.as_mut().and_then(|floors| floors.get_mut(topic)) {
+            *floor = offset.get();
+        }
+    }
+
+    /// Where reading of the topic with this index has come to.
+    pub(super) fn position(&self, topic: usize) -> Option<Offset> {
+        let floor = self.floors.as_ref()?.get(topic)?;
+        (*floor >= 0).then_some(Offset::new(*floor))
+    }
+}
+
+impl Drop for ReadingPaused<'_> {
+    fn drop(&mut self) {
+        // The lock goes first: a reader woken under it would find it closed, and sleep.
+        self.floors = None;
+        self.arrived.notify_one();
+    }
+}
+
+/// The reader of a partition number's queue.
+pub(super) struct KafkaQueue {
+    queue: Arc<PartitionQueue>,
+    topics: Arc<[Arc<str>]>,
+    partition: i32,
+    /// Empty between calls; kept for its memory.
+    buffer: Vec<KafkaMessage>,
+    /// The topics seen in the current call, by librdkafka's pointer. Not kept between calls: the
+    /// pointer of a topic that is gone may come again as another topic's.
+    seen: Vec<(usize, u16)>,
+    /// Came behind messages of the last call.
+    error: Option<Error>,
+}
+
+impl KafkaQueue {
+    pub(super) fn new(queue: Arc<PartitionQueue>, topics: Arc<[Arc<str>]>, partition: i32) -> Self {
+        Self { queue, topics, partition, buffer: Vec::new(), seen: Vec::new(), error: None }
+    }
+
+    /// Turns what is in the buffer into records. Of a topic whose error came, nothing behind the
+    /// error is handed out: it would be processed and recorded as if there were no gap.
+    fn sort(&mut self, floors: &mut [i64], into: &mut Vec<Record>) -> Option<Error> {
+        let mut failed: Option<(usize, Error)> = None;
+        self.seen.clear();
+        let mut last = (0, 0);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for message in buffer.drain(..) {
+            let id = message.topic_id();
+            if let Some(code) = message.error() {
+                if let Some(error) = self.judge(&message, code) {
+                    failed.get_or_insert((id, error));
+                }
+                continue;
+            }
+            if failed.as_ref().is_some_and(|(failed, _)| *failed == id) {
+                continue;
+            }
+            if id != last.0 {
+                match self.topic_index(&message, id) {
+                    Some(index) => last = (id, index),
+                    None => continue,
+                }
+            }
+            let floor = &mut floors[usize::from(last.1)];
+            let offset = message.offset();
+            if offset.get() >= *floor {
+                *floor = offset.next().get();
+                into.push(Record { payload: Payload::Kafka(message), topic: last.1 });
+            }
+        }
+        self.buffer = buffer;
+        failed.map(|(_, error)| error)
+    }
+
+    fn topic_index(&mut self, message: &KafkaMessage, id: usize) -> Option<u16> {
+        if let Some((_, index)) = self.seen.iter().find(|(seen, _)| *seen == id) {
+            return Some(*index);
+        }
+        let name = message.topic();
+        let index = self.topics.iter().position(|topic| **topic == *name)?;
+        let index = u16::try_from(index).ok()?;
+        self.seen.push((id, index));
+        Some(index)
+    }
+
+    /// The error that an entry stands for, unless librdkafka deals with it.
+    fn judge(&self, message: &KafkaMessage, code: Code) -> Option<Error> {
+        if code.is(Known::RD_KAFKA_RESP_ERR__PARTITION_EOF) {
+            return None;
+        }
+        let (topic, text) = (message.topic(), message.error_text());
+        let offset = message.offset();
+        if errors::passes_by_itself(code) {
+            tracing::warn!(topic, partition = self.partition, code = code.name(), "{text}");
+            return None;
+        }
+        let error = errors::error(code, text).with("topic", topic);
+        let error = error.with("partition", message.partition());
+        // Errors that belong to no offset carry a negative number.
+        let known = offset.get() >= 0;
+        Some(if known { error.with("offset", offset) } else { error })
+    }
+}
+
+impl Queue for KafkaQueue {
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
+        if let Some(error) = self.error.take() {
+            return Err(error);
+        }
+        let queue = Arc::clone(&self.queue);
+        let mut floors = match queue.floors.try_lock() {
+            Ok(floors) => floors,
+            Err(TryLockError::Poisoned(floors)) => floors.into_inner(),
+            // Paused; woken when that ends.
+            Err(TryLockError::WouldBlock) => return Ok(0),
+        };
+        let before = into.len();
+        // The queue is empty only when librdkafka says so: what it gave may have been entries that
+        // are no messages, and no wake-up comes for those that are still behind them.
+        while queue.arrivals.take(max.min(MOST), &mut self.buffer) > 0 {
+            let error = self.sort(&mut floors, into);
+            let taken = into.len() - before;
+            match error {
+                Some(error) if taken == 0 => return Err(error),
+                Some(error) => self.error = Some(error),
+                None => {}
+            }
+            if taken > 0 {
+                return Ok(taken);
+            }
+        }
+        Ok(0)
+    }
+
+    fn arrived(&self) -> Arc<Notify> {
+        Arc::clone(self.queue.arrivals.arrived())
+    }
+
+    fn keepalive(&self) -> Keepalive {
+        Some(Arc::clone(self.queue.arrivals.client()) as Arc<dyn std::any::Any + Send + Sync>)
+    }
+}
+
+/// What to say where librdkafka has no memory or no client for a handle.
+pub(super) fn no_handle(what: &str) -> Error {
+    Error::new(ErrorKind::Backend, format!("librdkafka gave no {what}"))
+}

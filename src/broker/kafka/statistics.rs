@@ -1,0 +1,145 @@
+//! What librdkafka's statistics say about the fetch positions.
+//!
+//! Place in the data path: beside it. The control thread turns each statistics event into an
+//! [`Event::Positions`] and an [`Event::Settled`].
+//!
+//! librdkafka's `next_offset` is copied from the fetcher's position between two fetches. The
+//! fetcher moves that position only after the messages below it have been put into the queue, so
+//! a position never runs ahead of its messages. But the copy may be *old*: after an assignment or a
+//! seek it stays as it was until the fetcher's next round, and so would say "at the end" of a
+//! partition that has just been sent back. Hence [`Freshness`]: a position counts only with
+//! evidence that it belongs to the current assignment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::statistics::{Partition, Statistics};
+
+use crate::broker::{Event, FetchPosition};
+use crate::message::{Offset, TopicPartition};
+
+/// After a seek that no message follows, positions count again after this time. The fetcher's
+/// rounds are at most a second apart.
+const SEEK_SETTLES: Duration = Duration::from_secs(3);
+
+/// The assigned partitions, and since when they are read from where they are read.
+#[derive(Default)]
+pub(super) struct Assigned {
+    partitions: HashMap<Arc<str>, HashMap<i32, Freshness>>,
+    count: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Freshness {
+    since: Instant,
+    sought: bool,
+}
+
+impl Assigned {
+    pub(super) fn add(&mut self, partition: &TopicPartition, since: Instant) {
+        let topic = self.partitions.entry(Arc::clone(&partition.topic)).or_default();
+        let new = topic.insert(partition.partition, Freshness { since, sought: false });
+        self.count += usize::from(new.is_none());
+    }
+
+    pub(super) fn remove(&mut self, partition: &TopicPartition) {
+        if let Some(topic) = self.partitions.get_mut(&partition.topic) {
+            self.count -= usize::from(topic.remove(&partition.partition).is_some());
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.partitions.clear();
+        self.count = 0;
+    }
+
+    pub(super) fn sought(&mut self, partition: &TopicPartition, since: Instant) {
+        let topic = self.partitions.get_mut(&partition.topic);
+        if let Some(freshness) = topic.and_then(|topic| topic.get_mut(&partition.partition)) {
+            *freshness = Freshness { since, sought: true };
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+}
+
+impl Freshness {
+    /// Whether a position seen at `taken` belongs to the current assignment.
+    ///
+    /// librdkafka forgets `app_offset` when a partition is stopped or sought, and sets it when it
+    /// hands a message out; and it forgets `eof_offset` when a partition is started, and sets it
+    /// when a fetch finds the end. Either proves that the fetcher has been at work since.
+    fn holds(self, partition: &Partition, taken: Instant) -> bool {
+        if taken < self.since {
+            return false;
+        }
+        let settled = !self.sought || taken - self.since >= SEEK_SETTLES;
+        partition.app_offset >= 0 || (settled && partition.eof_offset >= 0)
+    }
+}
+
+/// How to read the statistics of this client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    pub(super) read_committed: bool,
+    pub(super) static_partitions: bool,
+    /// Just before the client began to count its age.
+    pub(super) created: Instant,
+}
+
+impl Reading {
+    /// The events that a statistics event stands for; none if it can't be read.
+    pub(super) fn events(self, json: &str, assigned: &Assigned) -> Vec<Event> {
+        let statistics: Statistics = match serde_json::from_str(json) {
+            Ok(statistics) => statistics,
+            Err(error) => {
+                tracing::debug!(%error, "librdkafka's statistics could not be read");
+                return Vec::new();
+            }
+        };
+        let mut events = vec![Event::Positions(self.positions(&statistics, assigned))];
+        events.extend(
+            self.settled(&statistics, assigned).map(|assigned| Event::Settled { assigned }),
+        );
+        events
+    }
+
+    fn positions(self, statistics: &Statistics, assigned: &Assigned) -> Vec<FetchPosition> {
+        let age = Duration::from_micros(u64::try_from(statistics.age).unwrap_or(0));
+        let taken = self.created + age;
+        let mut positions = Vec::with_capacity(assigned.len());
+        for (topic, partitions) in &assigned.partitions {
+            let Some(seen) = statistics.topics.get(&**topic) else { continue };
+            for (number, freshness) in partitions {
+                let Some(seen) = seen.partitions.get(number) else { continue };
+                if freshness.holds(seen, taken) {
+                    let end = if self.read_committed { seen.ls_offset } else { seen.hi_offset };
+                    positions.push(FetchPosition {
+                        partition: TopicPartition::new(Arc::clone(topic), *number),
+                        fetched: offset(seen.next_offset),
+                        end: offset(end),
+                    });
+                }
+            }
+        }
+        positions
+    }
+
+    /// The number of assigned partitions, if the assignment stands. A static consumer joins no
+    /// group, so librdkafka counts nothing for it.
+    fn settled(self, statistics: &Statistics, assigned: &Assigned) -> Option<usize> {
+        if self.static_partitions {
+            return (assigned.len() > 0).then_some(assigned.len());
+        }
+        let group = statistics.cgrp.as_ref().filter(|group| group.join_state == "steady")?;
+        usize::try_from(group.assignment_size).ok()
+    }
+}
+
+/// An offset, unless the number stands for "none".
+fn offset(number: i64) -> Option<Offset> {
+    (number >= 0).then_some(Offset::new(number))
+}
