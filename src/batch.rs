@@ -20,6 +20,10 @@ pub(crate) struct Record {
 pub(crate) enum Payload {
     #[cfg(feature = "kafka")]
     Kafka(crate::broker::kafka::KafkaMessage),
+    #[cfg_attr(
+        not(any(test, feature = "testkit")),
+        allow(dead_code, reason = "made by simulations and the test kit")
+    )]
     Owned(Box<OwnedMessage>),
 }
 

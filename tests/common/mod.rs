@@ -1,0 +1,233 @@
+//! What the live tests share: a real Kafka, topics of their own, raw clients to look from outside.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kasper::{Batch, BoxError, Builder, Context, OwnedMessage, Processor, TopicProcessor};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message as _;
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+/// The brokers to test against. There is no test without them: it fails, and says why.
+pub fn brokers() -> String {
+    std::env::var("KASPER_TEST_KAFKA")
+        .expect("this test needs a Kafka: run it with `cargo xtask test`, or set KASPER_TEST_KAFKA")
+}
+
+/// A name that no other test run has used.
+pub fn unique(name: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    format!("{name}-{now}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Creates a topic with a name of its own.
+pub async fn topic(name: &str, partitions: i32) -> String {
+    topic_with(name, partitions, &[]).await
+}
+
+pub async fn topic_with(name: &str, partitions: i32, config: &[(&str, &str)]) -> String {
+    let topic = unique(name);
+    create(&topic, partitions, config).await;
+    topic
+}
+
+pub async fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+    let admin: AdminClient<_> = config_of(&[]).create().unwrap();
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (property, value) in config {
+        new = new.set(property, value);
+    }
+    let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+    created.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+    // The broker answers before every request handler knows the topic.
+    let consumer: BaseConsumer = config_of(&[]).create().unwrap();
+    wait_until(Duration::from_secs(10), || {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(5)).unwrap();
+        let known = metadata.topics().iter().map(|t| t.partitions().len()).sum::<usize>();
+        known == usize::try_from(partitions).unwrap()
+    });
+}
+
+pub fn config_of(properties: &[(&str, &str)]) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers());
+    for (property, value) in properties {
+        config.set(*property, *value);
+    }
+    config
+}
+
+/// Polls a condition of the outside world; fails when it does not come true in time.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Like [`wait_until`], leaving the runtime to others between two looks.
+pub async fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < limit, "not within {limit:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A producer of the raw client.
+pub struct Sender {
+    producer: ThreadedProducer<DefaultProducerContext>,
+}
+
+impl Sender {
+    pub fn new() -> Self {
+        Self { producer: config_of(&[("enable.idempotence", "true")]).create().unwrap() }
+    }
+
+    /// Sends without waiting.
+    pub fn send(&self, topic: &str, partition: i32, key: &str, value: &[u8]) {
+        loop {
+            let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
+            match self.producer.send(record) {
+                Ok(()) => return,
+                Err((error, _)) if error.rdkafka_error_code().is_some() => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err((error, _)) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// Sends messages `0..count`, each with its number as the value, and waits for the acks.
+    pub fn send_numbers(&self, topic: &str, partition: i32, count: u32) {
+        for number in 0..count {
+            self.send(topic, partition, &number.to_string(), number.to_string().as_bytes());
+        }
+        self.flush();
+    }
+
+    pub fn flush(&self) {
+        self.producer.flush(Duration::from_secs(30)).unwrap();
+    }
+}
+
+/// Everything that a topic holds, read by a raw client.
+pub fn read_all(topic: &str, partitions: i32) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = config_of(&[("group.id", &unique("reader"))]).create().unwrap();
+    let mut assignment = TopicPartitionList::new();
+    let mut missing: BTreeMap<i32, i64> = BTreeMap::new();
+    for partition in 0..partitions {
+        let (low, high) =
+            consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap();
+        assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
+        if high > low {
+            missing.insert(partition, high);
+        }
+    }
+    consumer.assign(&assignment).unwrap();
+    let mut messages = Vec::new();
+    let started = Instant::now();
+    while !missing.is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(60), "could not read {topic} to its end");
+        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
+            // Control records at the end yield no message.
+            let position = consumer.position().unwrap();
+            missing.retain(|p, high| {
+                let at = position.find_partition(topic, *p).map(|e| e.offset());
+                !matches!(at, Some(Offset::Offset(at)) if at + 1 >= *high)
+            });
+            continue;
+        };
+        let message = message.unwrap();
+        if missing.get(&message.partition()).is_some_and(|high| message.offset() + 1 >= *high) {
+            missing.remove(&message.partition());
+        }
+        messages.push(OwnedMessage {
+            topic: message.topic().into(),
+            partition: message.partition(),
+            offset: kasper::Offset::new(message.offset()),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: Vec::new(),
+            timestamp: message.timestamp().to_millis(),
+        });
+    }
+    messages
+}
+
+/// The next offset that a group has recorded.
+pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
+    let consumer: BaseConsumer = config_of(&[("group.id", group)]).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    let committed = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
+    committed.find_partition(topic, partition).and_then(|element| match element.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    })
+}
+
+/// Records an offset for a group from outside.
+pub fn commit(group: &str, topic: &str, partition: i32, offset: i64) {
+    let consumer: BaseConsumer = config_of(&[("group.id", group)]).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
+    consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
+}
+
+/// A builder with a name of its own, for these topics.
+pub fn builder(name: &str, topics: &[&str]) -> Builder {
+    TopicProcessor::builder(unique(name), topics.iter().copied()).brokers(brokers())
+}
+
+pub fn group_of(name: &str) -> String {
+    format!("kasper-topic-processor-{name}")
+}
+
+/// Collects copies of all messages; the collection is shared between partitions.
+#[derive(Clone, Default)]
+pub struct Collect(pub Arc<Mutex<Vec<OwnedMessage>>>);
+
+impl Collect {
+    pub fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub fn values(&self) -> Vec<String> {
+        let messages = self.0.lock().unwrap();
+        let text = |m: &OwnedMessage| String::from_utf8(m.value.clone().unwrap_or_default()).unwrap();
+        messages.iter().map(text).collect()
+    }
+}
+
+impl Processor for Collect {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        self.0.lock().unwrap().extend(batch.iter().map(|message| message.to_owned()));
+        Ok(())
+    }
+}
+
+/// Runs the closure on each batch.
+pub struct Each<F>(pub F);
+
+impl<F> Processor for Each<F>
+where
+    F: FnMut(&Batch, &mut Context) -> Result<(), BoxError> + Send + 'static,
+{
+    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+        (self.0)(batch, context)
+    }
+}
+
+pub fn log() {
+    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let _already = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+}
