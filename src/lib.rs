@@ -21,6 +21,9 @@ mod processor;
 mod properties;
 #[cfg(feature = "kafka")]
 mod signal;
+pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 #[cfg(feature = "kafka")]
 mod topic_processor;
 #[cfg(feature = "kafka")]
@@ -36,10 +39,14 @@ pub use error::{BoxError, Error, ErrorKind, Result};
 pub use handle::{
     Handle, PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status,
 };
-pub use message::{Bytes, Header, Message, Offset, OutgoingMessage, OwnedMessage, TopicPartition};
+pub use message::{
+    Header, Message, Offset, OutgoingBytes, OutgoingMessage, OwnedMessage, TopicPartition,
+};
 pub use pipeline::start::{OutOfRange, StartFrom};
 pub use processor::{Processor, ProcessorFactory};
 #[cfg(feature = "kafka")]
 pub use signal::shutdown_signal;
 #[cfg(feature = "kafka")]
 pub use topic_processor::TopicProcessor;
+
+pub use bytes::Bytes;

@@ -248,9 +248,9 @@ pub struct OwnedMessage {
 pub struct OutgoingMessage<'a> {
     pub(crate) topic: Cow<'a, str>,
     pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<Bytes<'a>>,
-    pub(crate) value: Option<Bytes<'a>>,
-    pub(crate) headers: Vec<(Cow<'a, str>, Option<Bytes<'a>>)>,
+    pub(crate) key: Option<OutgoingBytes<'a>>,
+    pub(crate) value: Option<OutgoingBytes<'a>>,
+    pub(crate) headers: Vec<(Cow<'a, str>, Option<OutgoingBytes<'a>>)>,
     pub(crate) timestamp: Option<i64>,
 }
 
@@ -268,27 +268,31 @@ impl<'a> OutgoingMessage<'a> {
     }
 
     /// The deletion of `key` in a compacted topic: a message without a value.
-    pub fn tombstone(topic: impl Into<Cow<'a, str>>, key: impl Into<Bytes<'a>>) -> Self {
+    pub fn tombstone(topic: impl Into<Cow<'a, str>>, key: impl Into<OutgoingBytes<'a>>) -> Self {
         Self::new(topic).key(key)
     }
 
     /// Sets the key. Default: none.
     #[must_use]
-    pub fn key(mut self, key: impl Into<Bytes<'a>>) -> Self {
+    pub fn key(mut self, key: impl Into<OutgoingBytes<'a>>) -> Self {
         self.key = Some(key.into());
         self
     }
 
     /// Sets the value. Default: none, which makes the message a tombstone.
     #[must_use]
-    pub fn value(mut self, value: impl Into<Bytes<'a>>) -> Self {
+    pub fn value(mut self, value: impl Into<OutgoingBytes<'a>>) -> Self {
         self.value = Some(value.into());
         self
     }
 
     /// Adds a header; names may repeat.
     #[must_use]
-    pub fn header(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Bytes<'a>>) -> Self {
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'a, str>>,
+        value: impl Into<OutgoingBytes<'a>>,
+    ) -> Self {
         self.headers.push((name.into(), Some(value.into())));
         self
     }
@@ -323,7 +327,7 @@ impl<'a> OutgoingMessage<'a> {
 /// Bytes of an [`OutgoingMessage`], borrowed or owned. Made by `into()` from `&[u8]`, `&str`,
 /// `&[u8; N]`, `&Vec<u8>`, `&String`, `Vec<u8>`, `String` and [`bytes::Bytes`].
 #[derive(Clone)]
-pub struct Bytes<'a>(BytesRepr<'a>);
+pub struct OutgoingBytes<'a>(BytesRepr<'a>);
 
 #[derive(Clone)]
 enum BytesRepr<'a> {
@@ -331,7 +335,7 @@ enum BytesRepr<'a> {
     Shared(bytes::Bytes),
 }
 
-impl Bytes<'_> {
+impl OutgoingBytes<'_> {
     /// The bytes.
     pub fn as_slice(&self) -> &[u8] {
         match &self.0 {
@@ -341,7 +345,7 @@ impl Bytes<'_> {
     }
 }
 
-impl fmt::Debug for Bytes<'_> {
+impl fmt::Debug for OutgoingBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.as_slice().len())
     }
@@ -349,7 +353,7 @@ impl fmt::Debug for Bytes<'_> {
 
 macro_rules! bytes_from {
     ($($type:ty => |$value:ident| $slice:expr),* $(,)?) => {$(
-        impl<'a> From<$type> for Bytes<'a> {
+        impl<'a> From<$type> for OutgoingBytes<'a> {
             fn from($value: $type) -> Self {
                 Self($slice)
             }
@@ -368,13 +372,13 @@ bytes_from! {
     Cow<'a, [u8]> => |value| BytesRepr::Slice(value),
 }
 
-impl<'a, const N: usize> From<&'a [u8; N]> for Bytes<'a> {
+impl<'a, const N: usize> From<&'a [u8; N]> for OutgoingBytes<'a> {
     fn from(value: &'a [u8; N]) -> Self {
         Self(BytesRepr::Slice(Cow::Borrowed(value)))
     }
 }
 
-impl<'a> From<&'a bytes::Bytes> for Bytes<'a> {
+impl<'a> From<&'a bytes::Bytes> for OutgoingBytes<'a> {
     fn from(value: &'a bytes::Bytes) -> Self {
         Self(BytesRepr::Slice(Cow::Borrowed(value)))
     }

@@ -5,11 +5,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::{Consumer, OffsetSpec, Queue};
+use super::Queue;
 use crate::batch::{Keepalive, Payload, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Offset, OwnedMessage, TopicPartition};
-use crate::processor::BoxFuture;
+use crate::message::{Offset, OwnedMessage};
 
 /// A message of `size` bytes.
 pub(crate) fn record(topic: u16, offset: i64, size: usize) -> Record {
@@ -70,52 +69,5 @@ impl Queue for ScriptedQueue {
 
     fn keepalive(&self) -> Keepalive {
         None
-    }
-}
-
-/// A consumer of which a test needs only `commit`.
-pub(crate) trait UnusedConsumer: Send + Sync + 'static {
-    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
-}
-
-impl<T: UnusedConsumer> Consumer for T {
-    fn start(&self) -> Result<()> {
-        unreachable!()
-    }
-    fn assign(&self, _: &[(TopicPartition, Offset)]) -> Result<()> {
-        unreachable!()
-    }
-    fn unassign(&self, _: &[TopicPartition]) -> Result<()> {
-        unreachable!()
-    }
-    fn queue(&self, _: i32) -> Result<Box<dyn Queue>> {
-        unreachable!()
-    }
-    fn queued(&self, _: i32) -> usize {
-        unreachable!()
-    }
-    fn seek(&self, _: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
-        unreachable!()
-    }
-    fn committed(
-        &self,
-        _: Vec<TopicPartition>,
-    ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
-        unreachable!()
-    }
-    fn list_offsets(
-        &self,
-        _: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
-        unreachable!()
-    }
-    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
-        UnusedConsumer::commit(self, offsets)
-    }
-    fn assignment_lost(&self) -> bool {
-        false
-    }
-    fn close(&self) -> BoxFuture<'static, ()> {
-        unreachable!()
     }
 }

@@ -90,9 +90,10 @@ impl Coordinator {
         board: Arc<Board>,
     ) -> Self {
         board.set_consumer(&consumer);
+        let recorder = consumer.clone();
         Self {
             settings,
-            committer: Committer::new(consumer.clone()),
+            committer: Committer::new(Box::new(move |offsets| recorder.commit(offsets))),
             consumer,
             producer,
             events,

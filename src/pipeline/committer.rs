@@ -13,9 +13,7 @@
 //! - Offsets of a partition never go back within an epoch.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use crate::broker::Consumer;
 use crate::error::Result;
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -33,15 +31,19 @@ struct Outstanding {
     result: BoxFuture<'static, Result<()>>,
 }
 
+/// Begins to record next offsets; see [`Consumer::commit`](crate::broker::Consumer::commit).
+pub(crate) type Record =
+    dyn Fn(Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> + Send + Sync;
+
 pub(crate) struct Committer {
-    consumer: Arc<dyn Consumer>,
+    record: Box<Record>,
     owned: BTreeMap<TopicPartition, Owned>,
     outstanding: Option<Outstanding>,
 }
 
 impl Committer {
-    pub(crate) fn new(consumer: Arc<dyn Consumer>) -> Self {
-        Self { consumer, owned: BTreeMap::new(), outstanding: None }
+    pub(crate) fn new(record: Box<Record>) -> Self {
+        Self { record, owned: BTreeMap::new(), outstanding: None }
     }
 
     /// An epoch of a partition begins. Where nothing is committed yet, the start itself will be:
@@ -88,7 +90,7 @@ impl Committer {
             return;
         }
         let list = offsets.iter().map(|(partition, _, next)| (partition.clone(), *next)).collect();
-        let result = self.consumer.commit(list);
+        let result = (self.record)(list);
         self.outstanding = Some(Outstanding { offsets, result });
     }
 
@@ -130,12 +132,11 @@ impl Committer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::broker::tests::UnusedConsumer;
     use crate::error::{Error, ErrorKind};
 
     type Answer = oneshot::Sender<Result<()>>;
@@ -144,8 +145,8 @@ mod tests {
     #[derive(Default)]
     struct Commits(Mutex<Vec<(Vec<(TopicPartition, Offset)>, Answer)>>);
 
-    impl UnusedConsumer for Commits {
-        fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+    impl Commits {
+        fn record(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
             let (answer, result) = oneshot::channel();
             self.0.lock().unwrap().push((offsets, answer));
             Box::pin(async { result.await.unwrap() })
@@ -162,7 +163,8 @@ mod tests {
 
     fn committer() -> (Committer, Arc<Commits>) {
         let commits = Arc::new(Commits::default());
-        let mut committer = Committer::new(commits.clone());
+        let recorder = commits.clone();
+        let mut committer = Committer::new(Box::new(move |offsets| recorder.record(offsets)));
         committer.begin(partition(), 1, offset(5), Some(offset(5)));
         (committer, commits)
     }

@@ -1,0 +1,144 @@
+//! [`MapStore`]: a store in the memory of the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use super::{Store, check_keys};
+use crate::error::Result;
+
+/// A store in the memory of the process, for tests and for state that may be lost.
+///
+/// Clones share the same data, so one can be moved into each processor and one be kept to look
+/// inside. Beyond the [rules](Store#rules), each call sees or makes all of its changes at once.
+///
+/// State and partitions move apart: when a partition goes to another process, what is in this map
+/// stays here. In a consumer group of more than one member use it for nothing that must be right.
+///
+/// ```
+/// use kasper::store::{MapStore, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let store = MapStore::new();
+/// let other = store.clone();
+/// other.put("a", "1").await?;
+/// assert_eq!(store.get("a").await?, Some("1".into()));
+/// assert_eq!(store.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias("Map", "NewMap"))]
+#[derive(Clone, Default)]
+pub struct MapStore {
+    map: Arc<RwLock<HashMap<String, Bytes>>>,
+}
+
+impl MapStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Everything in the store, in the order of the keys. Values are shared, not copied.
+    ///
+    /// ```
+    /// # use kasper::store::MapStore;
+    /// let store: MapStore = [("b", "2"), ("a", "1")].into_iter().collect();
+    /// let keys: Vec<String> = store.snapshot().into_keys().collect();
+    /// assert_eq!(keys, ["a", "b"]);
+    /// ```
+    #[doc(alias = "GetMap")]
+    pub fn snapshot(&self) -> BTreeMap<String, Bytes> {
+        self.read().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
+
+    /// The number of keys.
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Whether there is no key.
+    pub fn is_empty(&self) -> bool {
+        self.read().is_empty()
+    }
+
+    // A panic cannot come in the middle of a change, so a poisoned map is still whole.
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Bytes>> {
+        self.map.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Bytes>> {
+        self.map.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MapStore {
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        check_keys("get_many", keys)?;
+        let map = self.read();
+        Ok(keys.iter().map(|key| map.get(*key).cloned()).collect())
+    }
+
+    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+        check_keys("write_many", changes.iter().map(|(key, _)| key))?;
+        let mut map = self.write();
+        for (key, value) in changes {
+            match (value, map.get_mut(*key)) {
+                (Some(value), Some(slot)) => *slot = value.clone(),
+                (Some(value), None) => {
+                    map.insert((*key).to_owned(), value.clone());
+                }
+                (None, _) => {
+                    map.remove(*key);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<K: Into<String>, V: Into<Bytes>> FromIterator<(K, V)> for MapStore {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
+        let pairs = pairs.into_iter().map(|(key, value)| (key.into(), value.into()));
+        Self { map: Arc::new(RwLock::new(pairs.collect())) }
+    }
+}
+
+impl fmt::Debug for MapStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MapStore").field("keys", &self.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rules;
+
+    #[tokio::test]
+    async fn keeps_the_rules() {
+        rules::check_all(MapStore::new).await;
+    }
+
+    #[tokio::test]
+    async fn a_reference_keeps_the_rules() {
+        // Each rule wants a store that lives as long as the test.
+        rules::check_all(|| &*Box::leak(Box::new(MapStore::new()))).await;
+    }
+
+    #[tokio::test]
+    async fn an_arc_keeps_the_rules() {
+        rules::check_all(|| Arc::new(MapStore::new())).await;
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_stays_as_it_was() {
+        let store: MapStore = [("a", "1")].into_iter().collect();
+        let snapshot = store.snapshot();
+        store.put("a", "2").await.unwrap();
+        assert_eq!(snapshot["a"], "1");
+    }
+}

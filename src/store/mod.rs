@@ -1,0 +1,244 @@
+//! Stores: where processors keep their state, outside of the process.
+//!
+//! Place in the data path: beside it. [`Processor::process`](crate::Processor::process) reads what
+//! it needs of a batch with one [`get_many`](Store::get_many) and writes what changed with one
+//! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done; only then are its
+//! messages produced and its offsets recorded.
+
+mod map;
+#[cfg(test)]
+mod rules;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+
+pub use map::MapStore;
+
+/// A key-value store: keys are text, values are bytes.
+///
+/// Two methods are to be written, both for many keys at once, since a round trip per batch instead
+/// of one per message is what a store is fast by. `Arc<S>` and `&S` are stores where `S` is one.
+///
+/// # Rules
+/// 1. [`get_many`](Store::get_many) answers by position: one entry for each key, in the order of the
+///    keys. A key may be asked for more than once.
+/// 2. A key that was never written, or was deleted, is `None`. That is no error.
+/// 3. When [`write_many`](Store::write_many) has returned `Ok`, a `get_many` that begins later, on
+///    this value or a clone of it, finds what was written.
+/// 4. In `write_many`, `Some` sets a key's value, whether or not it had one; `None` deletes the key,
+///    whether or not it was there.
+/// 5. When a key comes more than once in a `write_many`, its last change counts.
+/// 6. A call without keys or changes returns `Ok` and does no I/O.
+/// 7. Any text but the empty one is a key: letter case, spaces, `/` and control characters count and
+///    are kept. An empty key is an error of kind [`InvalidInput`](ErrorKind::InvalidInput) that
+///    names the `operation`, found before anything is read or written. So is a key over a backend's
+///    limit.
+/// 8. Any bytes are a value; the empty value is one, and no deletion. A backend that holds only some
+///    values (JSON documents, say) tells so in its documentation, and refuses others as rule 7 does.
+/// 9. A `write_many` that failed, or whose future was dropped, may have written any part of its
+///    changes. Making the same call again leads to the same result as if it had gone well at once.
+/// 10. Calls may be made at the same time, from many tasks. Of two writes of a key at the same time
+///     one wins; a `get_many` in between finds, for each key, the value before or after.
+/// 11. An error says whether [the same call may succeed again](Error::is_retryable), and names the
+///     `operation`.
+///
+/// # A store of your own
+/// ```
+/// use std::collections::HashMap;
+/// use std::sync::Mutex;
+///
+/// use kasper::store::Store;
+/// use kasper::{Bytes, Error, ErrorKind, Result};
+///
+/// #[derive(Default)]
+/// struct Table(Mutex<HashMap<String, Bytes>>);
+///
+/// fn check(key: &str, operation: &str) -> Result<()> {
+///     match key {
+///         "" => Err(Error::new(ErrorKind::InvalidInput, "a key is empty").with("operation", operation)),
+///         _ => Ok(()),
+///     }
+/// }
+///
+/// impl Store for Table {
+///     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+///         keys.iter().try_for_each(|key| check(key, "get_many"))?;
+///         let table = self.0.lock().unwrap();
+///         Ok(keys.iter().map(|key| table.get(*key).cloned()).collect())
+///     }
+///
+///     async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+///         changes.iter().try_for_each(|(key, _)| check(key, "write_many"))?;
+///         let mut table = self.0.lock().unwrap();
+///         for (key, value) in changes {
+///             match value {
+///                 Some(value) => table.insert(key.to_string(), value.clone()),
+///                 None => table.remove(*key),
+///             };
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let table = Table::default();
+/// table.put("a", "1").await?;
+/// assert_eq!(table.get_many(&["b", "a"]).await?, [None, Some("1".into())]);
+/// # Ok(())
+/// # }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a Kasper store",
+    label = "needs `impl kasper::store::Store for {Self}`"
+)]
+pub trait Store: Send + Sync {
+    /// Reads the values of these keys: one entry for each, in their order.
+    ///
+    /// # Errors
+    /// An empty key ([`InvalidInput`](ErrorKind::InvalidInput)), or whatever keeps the backend from
+    /// answering. There are no partial answers.
+    ///
+    /// # Cancel safety
+    /// Reads only; the future may be dropped at any time.
+    ///
+    /// ```
+    /// # use kasper::store::{MapStore, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+    /// let store: MapStore = [("a", "1"), ("c", "3")].into_iter().collect();
+    /// let values = store.get_many(&["c", "b", "c"]).await?;
+    /// assert_eq!(values, [Some("3".into()), None, Some("3".into())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "GetAll")]
+    fn get_many(&self, keys: &[&str]) -> impl Future<Output = Result<Vec<Option<Bytes>>>> + Send;
+
+    /// Makes these changes: `Some` sets a value, `None` deletes. Where a key comes more than once,
+    /// its last change counts.
+    ///
+    /// # Errors
+    /// An empty key ([`InvalidInput`](ErrorKind::InvalidInput)), before anything is written; or
+    /// whatever the backend fails by, and then any part of the changes may be written.
+    ///
+    /// # Cancel safety
+    /// A dropped future is like an error: any part may be written. Make the same call again.
+    ///
+    /// ```
+    /// # use kasper::store::{MapStore, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+    /// let store: MapStore = [("a", "1"), ("b", "2")].into_iter().collect();
+    /// store.write_many(&[("b", None), ("c", Some("0".into())), ("c", Some("3".into()))]).await?;
+    /// assert_eq!(store.snapshot(), [("a", "1"), ("c", "3")].map(|(k, v)| (k.into(), v.into())).into());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "PutAll")]
+    fn write_many(
+        &self,
+        changes: &[(&str, Option<Bytes>)],
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Reads one value. For the keys of a batch use [`get_many`](Store::get_many): it takes the time
+    /// of one call, not of one per key.
+    ///
+    /// # Errors
+    /// Those of [`get_many`](Store::get_many).
+    #[doc(alias = "Get")]
+    fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>>> + Send {
+        async move { Ok(self.get_many(&[key]).await?.pop().flatten()) }
+    }
+
+    /// Sets one value. For the keys of a batch use [`write_many`](Store::write_many).
+    ///
+    /// # Errors
+    /// Those of [`write_many`](Store::write_many).
+    #[doc(alias = "Put")]
+    fn put(
+        &self,
+        key: &str,
+        value: impl Into<Bytes> + Send,
+    ) -> impl Future<Output = Result<()>> + Send {
+        async move { self.write_many(&[(key, Some(value.into()))]).await }
+    }
+
+    /// Deletes one key; it need not be there.
+    ///
+    /// # Errors
+    /// Those of [`write_many`](Store::write_many).
+    #[doc(alias = "Delete")]
+    fn delete(&self, key: &str) -> impl Future<Output = Result<()>> + Send {
+        async move { self.write_many(&[(key, None)]).await }
+    }
+
+    /// Makes what was written through this store persistent and visible to others, as far as the
+    /// backend tells the two from writing. Kasper never calls it. Does nothing by default.
+    ///
+    /// # Errors
+    /// Whatever keeps the backend from it.
+    #[doc(alias = "Flush")]
+    fn flush(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+}
+
+macro_rules! store_behind {
+    ($($pointer:ty),*) => {$(
+        impl<S: Store + ?Sized> Store for $pointer {
+            fn get_many(
+                &self,
+                keys: &[&str],
+            ) -> impl Future<Output = Result<Vec<Option<Bytes>>>> + Send {
+                (**self).get_many(keys)
+            }
+
+            fn write_many(
+                &self,
+                changes: &[(&str, Option<Bytes>)],
+            ) -> impl Future<Output = Result<()>> + Send {
+                (**self).write_many(changes)
+            }
+
+            fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>>> + Send {
+                (**self).get(key)
+            }
+
+            fn put(
+                &self,
+                key: &str,
+                value: impl Into<Bytes> + Send,
+            ) -> impl Future<Output = Result<()>> + Send {
+                (**self).put(key, value)
+            }
+
+            fn delete(&self, key: &str) -> impl Future<Output = Result<()>> + Send {
+                (**self).delete(key)
+            }
+
+            fn flush(&self) -> impl Future<Output = Result<()>> + Send {
+                (**self).flush()
+            }
+        }
+    )*};
+}
+
+store_behind!(&S, Arc<S>);
+
+/// Rule 7, for the stores here.
+fn check_keys<'a>(
+    operation: &'static str,
+    keys: impl IntoIterator<Item = &'a &'a str>,
+) -> Result<()> {
+    match keys.into_iter().position(|key| key.is_empty()) {
+        None => Ok(()),
+        Some(index) => Err(Error::new(ErrorKind::InvalidInput, "a key is empty")
+            .with("operation", operation)
+            .with("index", index)),
+    }
+}

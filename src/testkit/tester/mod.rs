@@ -1,0 +1,606 @@
+//! [`ProcessorTester`]: drives a processor through the stages of the pipeline, in the test's own task.
+//!
+//! Place in the data path: around it. The lane, its batcher, what is in flight and the committer are
+//! those that run in production; [`broker`] stands in for Kafka at both ends, and the tester does what
+//! the coordinator does: it starts and ends the lane, and says when offsets are recorded.
+//!
+//! Nothing is spawned: the lane is a future that the tester polls until it ends or waits for
+//! something that only the test can bring about (messages, acks). [`watched`] tells the tester
+//! whether the lane waits for the user's code instead.
+
+mod broker;
+mod message;
+mod watched;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use self::broker::{TestLog, TestProducer, TestQueue};
+use self::watched::{Calls, WatchedFactory};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::batcher::{BatchLimits, Batcher};
+use crate::pipeline::committer::Committer;
+use crate::pipeline::in_flight::FlightLimits;
+use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
+use crate::pipeline::progress::{Board, LaneProgress, TopicProgress};
+use crate::processor::{DynFactory, ProcessorFactory};
+
+pub use self::message::{OutgoingRecord, TestMessage};
+
+const DEFAULT_MAX_IN_FLIGHT: usize = 16;
+const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Tests a [`Processor`](crate::Processor) without a broker: the test makes the messages, says where
+/// a batch ends, and looks at what was sent and recorded.
+///
+/// The processor runs in the same code as in production: batches, acks, batches in flight, errors,
+/// panics, and the recording of offsets behave alike. The tester stands for one partition number. It
+/// spawns nothing and does not sleep, so a test is as fast as the processor, and time may be paused.
+/// Settings are given before the first run.
+///
+/// # What a good test does
+/// Kafka delivers at least once, so a batch may be processed twice, and the second time it may be cut
+/// differently. [`replay`](Self::replay) and [`replay_cut`](Self::replay_cut) do that; what the
+/// store holds should be the same before and after.
+///
+/// ```
+/// use std::collections::BTreeMap;
+///
+/// use kasper::store::{MapStore, Store};
+/// use kasper::testkit::{ProcessorTester, TestMessage};
+/// use kasper::{Batch, BoxError, Context, Offset, OutgoingMessage, Processor};
+///
+/// /// Counts messages per key. A count is stored with the offset of the last message in it, as
+/// /// `count@offset`: a message that comes again is not counted again.
+/// struct CountPerKey {
+///     store: MapStore,
+/// }
+///
+/// impl Processor for CountPerKey {
+///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+///         let mut found: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
+///         for message in batch.iter() {
+///             let key = std::str::from_utf8(message.key().unwrap_or_default())?;
+///             found.entry(key).or_default().push(message.offset().get());
+///         }
+///         let keys: Vec<&str> = found.keys().copied().collect();
+///         let stored = self.store.get_many(&keys).await?;
+///         let mut changes = Vec::new();
+///         for ((key, offsets), stored) in found.into_iter().zip(stored) {
+///             let (mut count, last) = stored.map_or(Ok((0, -1)), |stored| parse(&stored))?;
+///             count += offsets.iter().filter(|offset| **offset > last).count();
+///             let last = offsets.into_iter().fold(last, i64::max);
+///             context.send(OutgoingMessage::new("counts").key(key).value(count.to_string()));
+///             changes.push((key, Some(format!("{count}@{last}").into())));
+///         }
+///         self.store.write_many(&changes).await?;
+///         Ok(())
+///     }
+/// }
+///
+/// fn parse(stored: &[u8]) -> Result<(usize, i64), BoxError> {
+///     let text = std::str::from_utf8(stored)?;
+///     let (count, last) = text.split_once('@').ok_or("no `@` in a stored count")?;
+///     Ok((count.parse()?, last.parse()?))
+/// }
+///
+/// #[tokio::main(flavor = "current_thread")] // in a test: #[tokio::test]
+/// async fn main() -> kasper::Result<()> {
+///     let store = MapStore::new();
+///     let counts = store.clone();
+///     let mut tester = ProcessorTester::new(["words"], move |_partition| {
+///         CountPerKey { store: counts.clone() }
+///     });
+///
+///     for word in ["to", "be", "or", "not", "to", "be"] {
+///         tester.push(TestMessage::new("words").key(word));
+///     }
+///     tester.run_batch().await?;
+///     assert_eq!(store.snapshot()["to"], "2@4");
+///     assert_eq!(tester.outgoing().len(), 4);
+///     assert_eq!(tester.outgoing()[0], OutgoingMessage::new("counts").key("be").value("2"));
+///     assert_eq!(tester.recorded("words"), Some(Offset::new(6)));
+///
+///     // A crash before the offsets were recorded: all of it comes again, and changes nothing.
+///     let before = store.snapshot();
+///     tester.replay().await?;
+///     assert_eq!(store.snapshot(), before);
+///     tester.replay_cut(1).await?;
+///     assert_eq!(store.snapshot(), before);
+///     Ok(())
+/// }
+/// ```
+///
+/// # Runtime
+/// The async methods need a tokio runtime with its timer, as `#[tokio::test]` has it; paused time
+/// and the current-thread runtime are fine.
+///
+/// # Cancel safety
+/// When the future of [`run_batch`](Self::run_batch) or [`run_all`](Self::run_all) is dropped, the
+/// batch stays where it is, perhaps within `process`. The next run goes on with it; `revoke` drains
+/// it; `lose` and `crash` drop it. So a time-out around `run_batch`, and then `lose`, shows what a
+/// processor leaves behind when it is cancelled at an `await`.
+pub struct ProcessorTester {
+    topics: Arc<[Arc<str>]>,
+    partition: i32,
+    max_batch_messages: usize,
+    max_in_flight: usize,
+    drain_deadline: Duration,
+    factory: Arc<Mutex<Box<dyn DynFactory>>>,
+    calls: Arc<Calls>,
+    log: Arc<TestLog>,
+    producer: Arc<TestProducer>,
+    committer: Committer,
+    board: Arc<Board>,
+    epoch: u64,
+    assigned: bool,
+    lane: Option<Lane>,
+    /// What was recorded when the last run began: what a crash goes back to.
+    recorded_before: Vec<Option<Offset>>,
+}
+
+struct Lane {
+    future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,
+    commands: watch::Sender<Command>,
+    progress: Arc<LaneProgress>,
+}
+
+impl ProcessorTester {
+    /// A tester for these input topics, with the partition number 0 assigned. The factory is what
+    /// [`Builder::build`](crate::Builder::build) takes; it is called when the first run begins.
+    ///
+    /// # Panics
+    /// There is no topic, or one comes twice.
+    #[track_caller]
+    pub fn new<F: ProcessorFactory>(
+        topics: impl IntoIterator<Item = impl Into<String>>,
+        factory: F,
+    ) -> Self {
+        let topics: Arc<[Arc<str>]> = topics.into_iter().map(|topic| topic.into().into()).collect();
+        assert!(!topics.is_empty(), "a processor has at least one input topic");
+        for (index, topic) in topics.iter().enumerate() {
+            assert!(!topics[..index].contains(topic), "input topic `{topic}` comes twice");
+        }
+        let producer = Arc::new(TestProducer::default());
+        let calls = Calls::new(producer.clone());
+        let log = TestLog::new(topics.clone());
+        let factory = WatchedFactory { factory: Box::new(factory), calls: calls.clone() };
+        Self {
+            recorded_before: log.recorded(),
+            topics,
+            partition: 0,
+            max_batch_messages: usize::MAX,
+            max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            drain_deadline: DEFAULT_DRAIN_DEADLINE,
+            factory: Arc::new(Mutex::new(Box::new(factory))),
+            calls,
+            committer: recording_to(&log),
+            log,
+            producer,
+            board: Board::new(),
+            epoch: 0,
+            assigned: true,
+            lane: None,
+        }
+    }
+
+    /// Sets the partition number. Default: 0.
+    #[must_use]
+    pub fn partition(mut self, partition: i32) -> Self {
+        self.partition = partition;
+        self
+    }
+
+    /// Sets the most messages in a batch. Default: no limit, so that a batch ends where the test
+    /// runs it.
+    ///
+    /// # Panics
+    /// The number is 0.
+    #[must_use]
+    #[track_caller]
+    pub fn max_batch_messages(mut self, messages: usize) -> Self {
+        assert!(messages > 0, "a batch has at least one message");
+        self.max_batch_messages = messages;
+        self
+    }
+
+    /// Sets how many batches may be in flight, as
+    /// [`Builder::max_in_flight`](crate::Builder::max_in_flight) does. Default: 16. It shows only
+    /// while [acks are held](Self::hold_acks).
+    ///
+    /// # Panics
+    /// The number is 0.
+    #[must_use]
+    #[track_caller]
+    pub fn max_in_flight(mut self, batches: usize) -> Self {
+        assert!(batches > 0, "at least one batch must be in flight for anything to happen");
+        self.max_in_flight = batches;
+        self
+    }
+
+    /// Sets how long a batch may still run when the partition is [revoked](Self::revoke), as
+    /// [`Builder::drain_deadline`](crate::Builder::drain_deadline) does. Default: 30 s.
+    #[must_use]
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.drain_deadline = deadline;
+        self
+    }
+
+    /// Adds a message to its topic; the next run delivers it. Returns its offset.
+    ///
+    /// Messages are delivered in the order in which they are pushed, over all topics.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Offset, Processor};
+    /// # struct Ignore;
+    /// # impl Processor for Ignore {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// let mut tester = ProcessorTester::new(["orders", "profiles"], |_| Ignore);
+    /// assert_eq!(tester.push(TestMessage::new("orders").value("1")), Offset::new(0));
+    /// assert_eq!(tester.push(TestMessage::new("orders").value("2").offset(7)), Offset::new(7));
+    /// assert_eq!(tester.push(TestMessage::new("orders").value("3")), Offset::new(8));
+    /// assert_eq!(tester.push(TestMessage::new("profiles").key("42")), Offset::new(0));
+    /// assert_eq!(tester.pending(), 4);
+    /// ```
+    ///
+    /// # Panics
+    /// The topic is no input topic, or the message's [own offset](TestMessage::offset) does not lie
+    /// behind those already in the topic.
+    #[track_caller]
+    pub fn push(&mut self, message: impl Into<TestMessage>) -> Offset {
+        let message = message.into();
+        let topic = self.topic_index(&message.topic);
+        let end = self.log.end(topic);
+        let offset = message.offset.unwrap_or(end);
+        assert!(offset >= end, "offset {offset} in `{}`, where the next is {end}", message.topic);
+        self.log.push(topic, offset, message);
+        offset
+    }
+
+    /// Delivers what was pushed as one batch: all of it or, of more than
+    /// [`max_batch_messages`](Self::max_batch_messages), the first. Returns when the batch is
+    /// finished and its offsets are recorded, with the number of messages given to `process`.
+    ///
+    /// Without messages `process` is not called, and the number is 0. While
+    /// [acks are held](Self::hold_acks) it returns as soon as the batch waits for them, and begins
+    /// none where [`max_in_flight`](Self::max_in_flight) already do. Where an earlier run was dropped
+    /// within `process`, this one finishes that batch and begins none.
+    ///
+    /// # Errors
+    /// The one that [`run`](crate::TopicProcessor::run) would return. What finished before is
+    /// recorded and the processor dropped, as when `run` ends; to go on, [`assign`](Self::assign) or
+    /// [`replay`](Self::replay). Without an assignment the error's kind is
+    /// [`InvalidInput`](ErrorKind::InvalidInput).
+    pub async fn run_batch(&mut self) -> Result<usize> {
+        self.begin_run()?;
+        let (before, _) = self.calls.given();
+        self.step(self.max_batch_messages).await?;
+        Ok(self.calls.given().0 - before)
+    }
+
+    /// Delivers everything that was pushed, in batches of at most
+    /// [`max_batch_messages`](Self::max_batch_messages), and returns the number of messages given to
+    /// `process`. While [acks are held](Self::hold_acks) it returns when
+    /// [`max_in_flight`](Self::max_in_flight) batches wait for them.
+    ///
+    /// # Errors
+    /// Those of [`run_batch`](Self::run_batch).
+    pub async fn run_all(&mut self) -> Result<usize> {
+        self.run_in_batches(self.max_batch_messages).await
+    }
+
+    /// A crash, and everything since the last run began once more:
+    /// [`crash`](Self::crash), [`assign`](Self::assign), [`run_all`](Self::run_all).
+    ///
+    /// # Errors
+    /// Those of [`run_batch`](Self::run_batch).
+    pub async fn replay(&mut self) -> Result<usize> {
+        self.replay_cut(self.max_batch_messages).await
+    }
+
+    /// Like [`replay`](Self::replay), in batches of at most `max_batch_messages`.
+    ///
+    /// # Errors
+    /// Those of [`run_batch`](Self::run_batch).
+    ///
+    /// # Panics
+    /// The number is 0.
+    pub async fn replay_cut(&mut self, max_batch_messages: usize) -> Result<usize> {
+        assert!(max_batch_messages > 0, "a batch has at least one message");
+        self.crash();
+        self.assign();
+        self.run_in_batches(max_batch_messages).await
+    }
+
+    /// The process dies at the worst moment: everything of the last run is processed and sent, its
+    /// offsets are not recorded. The processor is dropped where it stands. What is recorded goes
+    /// back to where it was when the last run began.
+    ///
+    /// A [revocation](Self::revoke), and a run that ended with an error, record what finished: a crash
+    /// after them takes nothing back.
+    pub fn crash(&mut self) {
+        let recorded = std::mem::take(&mut self.recorded_before);
+        self.log.set_recorded(&recorded);
+        self.recorded_before = recorded;
+        self.unassign();
+    }
+
+    /// The group takes the partition away: what is in flight is finished (until the
+    /// [drain deadline](Self::drain_deadline), and only as far as acks are not
+    /// [held](Self::hold_acks)), the finished prefix is recorded, the processor is dropped.
+    ///
+    /// # Errors
+    /// What was in flight failed.
+    pub async fn revoke(&mut self) -> Result<()> {
+        let Some(lane) = &self.lane else {
+            self.unassign();
+            return Ok(());
+        };
+        self.log.open(0);
+        let deadline = Instant::now() + self.drain_deadline;
+        lane.commands.send_replace(Command::Drain(Some(deadline)));
+        let mut end = self.drive().await;
+        if end.is_none()
+            && let Some(lane) = &self.lane
+        {
+            // It waits for acks that the test holds: the deadline may as well have passed.
+            lane.commands.send_replace(Command::Stop);
+            end = self.drive().await;
+        }
+        self.end_lane(end).await
+    }
+
+    /// The partition is lost, as after a session time-out: the processor is dropped where it stands,
+    /// and nothing more is recorded. The offsets of the last run were not recorded either.
+    pub async fn lose(&mut self) {
+        if let Some(lane) = &self.lane {
+            lane.commands.send_replace(Command::Stop);
+            let _nothing_of_it_counts = self.drive().await;
+        }
+        self.crash();
+    }
+
+    /// The partition is assigned, after [`revoke`](Self::revoke), [`lose`](Self::lose),
+    /// [`crash`](Self::crash), an error, or [`Context::close`]: the next run makes a fresh processor
+    /// and goes on at the recorded offsets. Does nothing where it is assigned already.
+    pub fn assign(&mut self) {
+        if !self.assigned {
+            self.assigned = true;
+            self.board.control.send_modify(|control| control.close = false);
+        }
+    }
+
+    /// Lets the next message to this topic that is not delivered yet fail with this reason, as one
+    /// that is too large. Called twice, it fails two.
+    pub fn fail_delivery(&mut self, topic: impl Into<String>, reason: impl Into<String>) {
+        self.producer.fail_next(topic.into(), reason.into());
+    }
+
+    /// Acks are held back from now on: batches that send something stay in flight, until
+    /// [`release_acks`](Self::release_acks).
+    pub fn hold_acks(&mut self) {
+        self.producer.hold_acks();
+    }
+
+    /// Gives all acks that were held, and holds none any more. Batches that waited for them finish
+    /// and are recorded; no other batch is begun.
+    ///
+    /// # Errors
+    /// A delivery had failed, or a `process` that waited in [`flush`](Context::flush) went on and
+    /// failed.
+    pub async fn release_acks(&mut self) -> Result<()> {
+        self.producer.release_acks();
+        match &self.lane {
+            Some(_) => self.settle().await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was sent and reached the broker, in order, replays included; whether or not it is
+    /// acknowledged yet, but without what [could not be delivered](Self::fail_delivery).
+    pub fn outgoing(&self) -> Vec<OutgoingRecord> {
+        self.producer.outgoing()
+    }
+
+    /// Like [`outgoing`](Self::outgoing), and forgets it: the next call returns what is sent from
+    /// now on.
+    pub fn take_outgoing(&mut self) -> Vec<OutgoingRecord> {
+        self.producer.take_outgoing()
+    }
+
+    /// The next offset that is recorded for this topic; `None` while there is none.
+    ///
+    /// # Panics
+    /// It is no input topic.
+    #[track_caller]
+    pub fn recorded(&self, topic: &str) -> Option<Offset> {
+        self.log.recorded()[usize::from(self.topic_index(topic))]
+    }
+
+    /// Messages that the next runs deliver.
+    pub fn pending(&self) -> usize {
+        self.log.pending()
+    }
+
+    /// Batches that were begun and are not finished: because [acks are held](Self::hold_acks), or
+    /// because a run was dropped within `process`.
+    pub fn in_flight(&self) -> usize {
+        self.lane.as_ref().map_or(0, |lane| lane.progress.status().in_flight)
+    }
+
+    /// How often `process` was called, replays included.
+    pub fn batches(&self) -> usize {
+        self.calls.given().1
+    }
+
+    /// Whether the processor has called [`Context::close`]. The run in which it did so ended like a
+    /// [revocation](Self::revoke).
+    pub fn has_asked_to_close(&self) -> bool {
+        self.board.control.borrow().close
+    }
+}
+
+impl ProcessorTester {
+    #[track_caller]
+    #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
+    fn topic_index(&self, topic: &str) -> u16 {
+        let index = self.topics.iter().position(|known| **known == *topic);
+        assert!(index.is_some(), "`{topic}` is none of the input topics {:?}", self.topics);
+        index.unwrap_or_default() as u16
+    }
+
+    fn begin_run(&mut self) -> Result<()> {
+        if !self.assigned {
+            let message = "the partition is not assigned: it was revoked or lost, or the processor \
+                ended; call `assign`";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        self.recorded_before = self.log.recorded();
+        if self.lane.is_none() {
+            self.lane = Some(self.start_lane());
+        }
+        Ok(())
+    }
+
+    fn start_lane(&mut self) -> Lane {
+        self.epoch += 1;
+        let mut topics = Vec::new();
+        for ((index, topic), recorded) in (0..).zip(self.topics.iter()).zip(self.log.recorded()) {
+            let partition = TopicPartition::new(topic.clone(), self.partition);
+            let start = recorded.unwrap_or(Offset::new(0));
+            self.committer.begin(partition.clone(), self.epoch, start, Some(start));
+            topics.push(TopicProgress::new(index, partition, self.epoch, start, start));
+        }
+        // The test says where a batch ends: the queue gives no more than that.
+        let limits = BatchLimits {
+            max_messages: usize::MAX,
+            max_bytes: usize::MAX,
+            max_wait: Duration::ZERO,
+        };
+        let queue = TestQueue { log: self.log.clone(), partition: self.partition };
+        let batcher = Batcher::new(self.partition, self.topics.clone(), limits, Box::new(queue));
+        let progress = LaneProgress::new(self.partition, topics, self.board.changed.clone());
+        let progress = Arc::new(progress);
+        let commands = watch::Sender::new(Command::Run);
+        let board = self.board.clone();
+        let close = Arc::new(move || board.request_close());
+        let partition_processor = PartitionProcessor::new(
+            batcher,
+            Context::new(self.partition, self.producer.clone(), close),
+            FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
+            progress.clone(),
+            self.board.clone(),
+            commands.subscribe(),
+        );
+        let run = partition_processor.run(self.factory.clone());
+        // Else tokio makes a future that was polled often wait without a reason, which would look
+        // like one that waits for the test.
+        let future = Box::pin(tokio::task::unconstrained(run));
+        Lane { future, commands, progress }
+    }
+
+    async fn run_in_batches(&mut self, max_batch_messages: usize) -> Result<usize> {
+        self.begin_run()?;
+        let (before, _) = self.calls.given();
+        loop {
+            let was_busy = self.calls.is_busy();
+            let pending = self.log.pending();
+            self.step(max_batch_messages).await?;
+            let progressed = was_busy || self.log.pending() < pending;
+            let go_on = progressed && !self.calls.is_busy() && self.lane.is_some();
+            if !go_on || self.log.pending() == 0 {
+                return Ok(self.calls.given().0 - before);
+            }
+        }
+    }
+
+    /// One batch; or the rest of one that an earlier run left.
+    async fn step(&mut self, max_batch_messages: usize) -> Result<()> {
+        if !self.calls.is_busy() {
+            self.log.open(max_batch_messages);
+        }
+        self.settle().await
+    }
+
+    /// Drives the lane until it is still, and records.
+    async fn settle(&mut self) -> Result<()> {
+        let end = self.drive().await;
+        self.log.open(0);
+        if end.is_some() {
+            return self.end_lane(end).await;
+        }
+        self.record().await?;
+        if self.has_asked_to_close() { self.revoke().await } else { Ok(()) }
+    }
+
+    /// Polls the lane until it ends, or waits for the test: then `None`.
+    async fn drive(&mut self) -> Option<LaneEnd> {
+        let lane = self.lane.as_mut()?;
+        let calls = &self.calls;
+        poll_fn(|task| match lane.future.as_mut().poll(task) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if calls.is_still() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    async fn end_lane(&mut self, end: Option<LaneEnd>) -> Result<()> {
+        let recorded = self.record().await;
+        self.recorded_before = self.log.recorded();
+        self.unassign();
+        match end {
+            Some(LaneEnd { result: Err(error), .. }) => Err(error),
+            _ => recorded,
+        }
+    }
+
+    async fn record(&mut self) -> Result<()> {
+        if let Some(lane) = &self.lane {
+            for topic in &lane.progress.status().topics {
+                self.committer.finished(&topic.partition, topic.epoch, topic.finished);
+            }
+        }
+        self.committer.commit_now(|_| true).await
+    }
+
+    fn unassign(&mut self) {
+        self.lane = None;
+        self.assigned = false;
+        for topic in self.topics.iter() {
+            self.committer.end(&TopicPartition::new(topic.clone(), self.partition));
+        }
+        self.log.rewind();
+    }
+}
+
+fn recording_to(log: &Arc<TestLog>) -> Committer {
+    let log = log.clone();
+    Committer::new(Box::new(move |offsets| {
+        log.record(&offsets);
+        Box::pin(std::future::ready(Ok(())))
+    }))
+}
+
+impl fmt::Debug for ProcessorTester {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessorTester")
+            .field("topics", &self.topics)
+            .field("partition", &self.partition)
+            .field("assigned", &self.assigned)
+            .field("pending", &self.pending())
+            .field("in_flight", &self.in_flight())
+            .finish_non_exhaustive()
+    }
+}
