@@ -283,7 +283,7 @@ async fn missing_topics_and_partitions_are_named_at_build() {
     let error = builder("unaligned", &[&present, &other]).build(|_| Collect::default()).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Config);
     let allowed = builder("unaligned", &[&present, &other]).allow_unaligned_topics();
-    allowed.build(|_| Collect::default()).await.unwrap();
+    drop(allowed.build(|_| Collect::default()).await.unwrap());
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn build_waits_for_a_topic_if_asked_to() {
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(!waiting.is_finished());
     common::create(&late, 1, &[]).await;
-    waiting.await.unwrap().unwrap();
+    drop(waiting.await.unwrap().unwrap());
 }
 
 #[tokio::test]

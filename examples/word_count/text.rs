@@ -69,7 +69,7 @@ pub fn print_table(counts: &HashMap<String, u64>, top: usize) {
     let mut ranked: Vec<_> = counts.iter().collect();
     ranked.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_BORDERS_ONLY).set_header(["word", "count"]);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["word", "count"]);
     for (word, count) in ranked.iter().take(top) {
         table.add_row([word.to_string(), count.to_string()]);
     }

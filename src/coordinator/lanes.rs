@@ -157,8 +157,7 @@ impl Coordinator {
         self.committer.begin(partition.clone(), epoch, next, None);
         let mut status = progress.status();
         if let Some(topic) = status.topics.iter_mut().find(|topic| topic.partition == partition) {
-            topic.epoch = epoch;
-            topic.finished = next;
+            topic.move_to(epoch, next);
         }
         Ok(())
     }

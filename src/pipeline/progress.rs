@@ -30,6 +30,9 @@ pub(crate) struct TopicProgress {
     pub(crate) target: Offset,
     /// The end of the log as last heard of.
     pub(crate) end: Offset,
+    /// It began beyond the end of the log. Being there means nothing then: the broker is about to say
+    /// that the offset is out of range, or (under `read_committed`) a transaction is still open.
+    pub(crate) began_beyond_end: bool,
     /// Everything below has been put into the lane's queue.
     pub(crate) fetched: Option<Offset>,
     /// So many reports of `fetched` may still be from before a seek.
@@ -55,9 +58,17 @@ impl TopicProgress {
             finished: start,
             target: end,
             end,
+            began_beyond_end: start > end,
             fetched: None,
             stale_reports: STALE_REPORTS,
         }
+    }
+
+    /// The offset was out of range: a new epoch begins at another one.
+    pub(crate) fn move_to(&mut self, epoch: u64, offset: Offset) {
+        self.epoch = epoch;
+        self.finished = offset;
+        self.began_beyond_end = false;
     }
 
     /// Fetching begins again at the finished offset, which is returned.
@@ -181,6 +192,7 @@ impl LaneProgress {
         for (topic, next) in next_offsets {
             if let Some(progress) = status.topics.iter_mut().find(|t| t.topic == *topic) {
                 progress.finished = progress.finished.max(*next);
+                progress.began_beyond_end = false;
             }
         }
         status.in_flight = status.in_flight.saturating_sub(1);
@@ -201,7 +213,8 @@ impl LaneProgress {
         let idle = queued == 0 && waiting && status.in_flight == 0;
         status.topics.iter().all(|topic| {
             let bound = bound(topic);
-            topic.finished >= bound || (idle && topic.fetched.is_some_and(|f| f >= bound))
+            let finished = topic.finished >= bound && !topic.began_beyond_end;
+            finished || (idle && topic.fetched.is_some_and(|f| f >= bound))
         })
     }
 }

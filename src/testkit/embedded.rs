@@ -10,8 +10,8 @@ use rdkafka::ClientContext;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::mocking::MockCluster;
 use rdkafka::message::DeliveryResult;
+use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{
     BaseRecord, DefaultProducerContext, Producer, ProducerContext, ThreadedProducer,
 };
@@ -188,7 +188,8 @@ impl Feeder {
             .set("enable.idempotence", "true")
             .create_with_context(FirstFailure(failure.clone()))
             .map_err(|error| failed("feeder", error))?;
-        let partitions = (0..partitions).map(|number| FedPartition { number, ..Default::default() });
+        let partitions =
+            (0..partitions).map(|number| FedPartition { number, ..Default::default() });
         Ok(Self {
             producer,
             failure,
@@ -285,7 +286,8 @@ pub async fn create_topic(brokers: &str, topic: &str, partitions: i32) -> Result
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     let options = AdminOptions::new().request_timeout(Some(Duration::from_secs(10)));
     let results = client.create_topics([&new], &options).await;
-    let results = results.map_err(|error| failed("create_topic", error).with("brokers", brokers))?;
+    let results =
+        results.map_err(|error| failed("create_topic", error).with("brokers", brokers))?;
     for result in results {
         result.map_err(|(topic, code)| {
             Error::new(ErrorKind::Backend, code.to_string()).with("topic", topic)

@@ -1,5 +1,5 @@
 //! What the live tests share: a real Kafka, topics of their own, raw clients to look from outside.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,0 +1,102 @@
+//! Sends every message of some topics on to another one: the smallest job with output.
+//!
+//! Prints its partitions as they come and go, and a report at the end. Several of them with the same
+//! name share the partitions; the tests start, stop and kill them while messages flow.
+
+use clap::Parser;
+use kasper::{Batch, BoxError, Context, Processor, RebalanceEvent, TopicProcessor};
+
+#[derive(Parser)]
+/// Sends every message of the input topics on to the output topic.
+struct Options {
+    /// Brokers to ask first (host:port,…)
+    #[arg(long, default_value = "localhost:9092")]
+    brokers: String,
+    /// The job's name; all with the same name share the partitions
+    #[arg(long, default_value = "pass-through")]
+    name: String,
+    /// A topic to read; may be given several times
+    #[arg(long, required = true)]
+    input: Vec<String>,
+    /// The topic to write to
+    #[arg(long)]
+    output: String,
+    /// Partition numbers to process without joining the group, such as 0,1,2
+    #[arg(long, value_delimiter = ',')]
+    partitions: Option<Vec<i32>>,
+    /// Use KIP-848, Kafka's newer rebalance protocol
+    #[arg(long)]
+    consumer_protocol: bool,
+    /// Stop when everything there is has been sent on
+    #[arg(long)]
+    once: bool,
+    /// Never finish the first batch of a partition: shows what a stalled job buffers
+    #[arg(long)]
+    stall: bool,
+    /// A librdkafka property, such as session.timeout.ms=6000; may be given several times
+    #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
+    kafka: Vec<(String, String)>,
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+struct PassThrough {
+    output: String,
+    stall: bool,
+}
+
+impl Processor for PassThrough {
+    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+        if self.stall {
+            std::future::pending::<()>().await;
+        }
+        for message in batch.iter() {
+            context.forward(&self.output, &message);
+        }
+        Ok(())
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let options = Options::parse();
+    let mut builder = TopicProcessor::builder(&options.name, &options.input)
+        .brokers(&options.brokers)
+        .on_rebalance(print_event);
+    for (name, value) in options.kafka {
+        builder = builder.kafka(name, value);
+    }
+    if let Some(partitions) = options.partitions {
+        builder = builder.partitions(partitions);
+    }
+    if options.consumer_protocol {
+        builder = builder.consumer_protocol();
+    }
+    let (output, stall) = (options.output, options.stall);
+    let processor =
+        builder.build(move |_partition| PassThrough { output: output.clone(), stall }).await?;
+    let report = match options.once {
+        true => processor.run_until_caught_up().await?,
+        false => processor.run_until(kasper::shutdown_signal()).await?,
+    };
+    println!("processed {} messages in {} batches", report.messages, report.batches);
+    Ok(())
+}
+
+fn print_event(event: &RebalanceEvent) {
+    let (what, partitions) = match event {
+        RebalanceEvent::Assigned(partitions) => ("assigned", partitions),
+        RebalanceEvent::Revoked(partitions) => ("revoked", partitions),
+        RebalanceEvent::Lost(partitions) => ("lost", partitions),
+        _ => return,
+    };
+    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    println!("{what} {}", names.join(" "));
+}

@@ -1,0 +1,347 @@
+//! Members come, go and are killed while messages flow: nothing is lost.
+//!
+//! `KASPER_CHURN_SECONDS` makes the churn tests longer than their 15 s.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Sender, brokers, committed, group_of, read_all, topic, wait_until};
+use kasper::{Batch, BoxError, Context, Processor};
+
+const PARTITIONS: i32 = 4;
+
+/// A `pass_through` process; its output goes to a file.
+struct Member {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Member {
+    fn start(job: &Job) -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let log = std::env::temp_dir().join(format!("{}-{number}.log", job.name));
+        let mut command = Command::new(pass_through());
+        command.args(["--brokers", &brokers(), "--name", &job.name, "--output", &job.output]);
+        command.args(job.inputs.iter().flat_map(|input| ["--input", input]));
+        command.args(&job.arguments);
+        let output = File::create(&log).unwrap();
+        let errors = output.try_clone().unwrap();
+        command.stdin(Stdio::null()).stdout(output).stderr(errors).env("RUST_LOG", "warn");
+        Self { process: command.spawn().unwrap(), log }
+    }
+
+    fn kill(mut self) -> PathBuf {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.log.clone()
+    }
+
+    /// Ends it as an orchestrator does, and checks that it ends well.
+    fn terminate(mut self) -> PathBuf {
+        let id = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let status = self.process.wait().unwrap();
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        assert!(status.success(), "{status}\n{log}");
+        self.log.clone()
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// The example's program, which `cargo test` builds beside the tests.
+fn pass_through() -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.parent().unwrap().with_file_name("examples").join("pass_through");
+    assert!(program.exists(), "build it first: cargo build --example pass_through");
+    program
+}
+
+struct Job {
+    name: String,
+    inputs: Vec<String>,
+    output: String,
+    arguments: Vec<String>,
+}
+
+impl Job {
+    async fn new(name: &str, inputs: usize, arguments: &[&str]) -> Self {
+        let mut topics = Vec::new();
+        for _ in 0..inputs {
+            topics.push(topic("in", PARTITIONS).await);
+        }
+        Self {
+            name: common::unique(name),
+            inputs: topics,
+            output: topic("out", PARTITIONS).await,
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Messages flow until the returned flag is set; then the number sent per topic-partition.
+    fn feed(&self, stop: Arc<AtomicBool>) -> thread::JoinHandle<u32> {
+        let inputs = self.inputs.clone();
+        thread::spawn(move || {
+            let sender = Sender::new();
+            let mut number = 0;
+            while !stop.load(Ordering::Relaxed) {
+                for _ in 0..10 {
+                    for (input, partition) in pairs(&inputs) {
+                        let value = format!("{input}/{partition}/{number}");
+                        sender.send(input, partition, &value, value.as_bytes());
+                    }
+                    number += 1;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+            sender.flush();
+            number
+        })
+    }
+
+    fn wait_until_all_recorded(&self, sent: u32) {
+        let group = group_of(&self.name);
+        wait_until(Duration::from_secs(60), || {
+            let mut pairs = pairs(&self.inputs);
+            pairs.all(|(input, p)| committed(&group, input, p) == Some(i64::from(sent)))
+        });
+    }
+
+    /// Every message that was sent is in the output; prints how many are there twice.
+    fn check_output(&self, sent: u32) {
+        let output = read_all(&self.output, PARTITIONS);
+        let total = output.len();
+        let seen: BTreeSet<_> = output.into_iter().map(|message| message.value.unwrap()).collect();
+        let expected = pairs(&self.inputs).count() * sent as usize;
+        println!("{}: {expected} sent, {} duplicates", self.name, total - seen.len());
+        let missing: Vec<_> = pairs(&self.inputs)
+            .flat_map(|(input, p)| (0..sent).map(move |n| format!("{input}/{p}/{n}")))
+            .filter(|value| !seen.contains(value.as_bytes()))
+            .collect();
+        assert!(missing.is_empty(), "{} lost, such as {:?}", missing.len(), missing.first());
+    }
+}
+
+fn pairs(inputs: &[String]) -> impl Iterator<Item = (&String, i32)> {
+    inputs.iter().flat_map(|input| (0..PARTITIONS).map(move |partition| (input, partition)))
+}
+
+/// Three members join, leave and are killed, one every two seconds.
+fn churn(job: &Job) {
+    let seconds = std::env::var("KASPER_CHURN_SECONDS").map_or(15, |text| text.parse().unwrap());
+    let stop = Arc::new(AtomicBool::new(false));
+    let feeder = job.feed(stop.clone());
+    let mut members = vec![Member::start(job)];
+    let mut logs = Vec::new();
+    let started = Instant::now();
+    for round in 0.. {
+        thread::sleep(Duration::from_secs(2));
+        if started.elapsed() >= Duration::from_secs(seconds) {
+            break;
+        }
+        match round % 4 {
+            0 | 1 if members.len() < 3 => members.push(Member::start(job)),
+            2 => logs.push(members.remove(0).terminate()),
+            3 => logs.push(members.remove(0).kill()),
+            _ => {}
+        }
+        if members.is_empty() {
+            members.push(Member::start(job));
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = feeder.join().unwrap();
+    job.wait_until_all_recorded(sent);
+    logs.extend(members.into_iter().map(Member::terminate));
+    job.check_output(sent);
+    let mut assignments = 0;
+    for log in &logs {
+        assignments += check_alignment(log, &job.inputs);
+        std::fs::remove_file(log).unwrap();
+    }
+    assert!(assignments > 3, "the group was not rebalanced: {assignments} assignments");
+    println!("{}: {assignments} assignments", job.name);
+}
+
+/// Whoever has a partition number of one topic has it of all: joins see both sides.
+fn check_alignment(log: &PathBuf, inputs: &[String]) -> usize {
+    let mut owned: BTreeMap<i32, BTreeSet<String>> = BTreeMap::new();
+    let mut assignments = 0;
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        let mut words = line.split(' ');
+        let what = words.next().unwrap_or_default();
+        if !["assigned", "revoked", "lost"].contains(&what) {
+            continue;
+        }
+        for name in words.filter(|name| !name.is_empty()) {
+            let (topic, partition) = name.rsplit_once('/').unwrap();
+            let topics = owned.entry(partition.parse().unwrap()).or_default();
+            match what {
+                "assigned" => topics.insert(topic.to_owned()),
+                _ => topics.remove(topic),
+            };
+        }
+        assignments += usize::from(what == "assigned");
+        for (partition, topics) in &owned {
+            let complete = topics.is_empty() || topics.len() == inputs.len();
+            assert!(complete, "partition {partition} is split after `{line}`: {topics:?}");
+        }
+    }
+    assignments
+}
+
+const CLASSIC: [&str; 4] =
+    ["--kafka", "session.timeout.ms=1000", "--kafka", "heartbeat.interval.ms=300"];
+const CONSUMER: [&str; 1] = ["--consumer-protocol"];
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn churn_in_a_classic_group() {
+    churn(&Job::new("churn-classic", 1, &CLASSIC).await);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn churn_in_a_classic_group_that_joins_two_topics() {
+    churn(&Job::new("churn-classic-join", 2, &CLASSIC).await);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn churn_in_a_kip_848_group() {
+    churn(&Job::new("churn-848", 1, &CONSUMER).await);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn churn_in_a_kip_848_group_that_joins_two_topics() {
+    churn(&Job::new("churn-848-join", 2, &CONSUMER).await);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn killed_ten_times_in_mid_run() {
+    let job = Job::new("killed", 1, &["--partitions", "0,1,2,3"]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let feeder = job.feed(stop.clone());
+    for round in 0..10 {
+        let member = Member::start(&job);
+        thread::sleep(Duration::from_millis(300 + 97 * round));
+        std::fs::remove_file(member.kill()).unwrap();
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = feeder.join().unwrap();
+    let member = Member::start(&job);
+    job.wait_until_all_recorded(sent);
+    std::fs::remove_file(member.terminate()).unwrap();
+    job.check_output(sent);
+}
+
+/// Takes 15 s for the batch with the message `slow`.
+struct Slow(Arc<AtomicUsize>);
+
+impl Processor for Slow {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        if batch.iter().any(|message| message.value() == Some(b"slow")) {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+        }
+        self.0.fetch_add(batch.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn a_batch_longer_than_the_poll_interval_costs_no_partition() {
+    let input = topic("slow", 2).await;
+    let (name, events, count) =
+        (common::unique("slow"), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let mut running = Vec::new();
+    let mut handles = Vec::new();
+    for _ in 0..2 {
+        let (events, count) = (events.clone(), count.clone());
+        let processor = kasper::TopicProcessor::builder(&name, [&input])
+            .brokers(brokers())
+            .kafka("max.poll.interval.ms", "6000")
+            .kafka("session.timeout.ms", "6000")
+            .on_rebalance(move |_| {
+                events.fetch_add(1, Ordering::Relaxed);
+            })
+            .build(move |_| Slow(count.clone()))
+            .await
+            .unwrap();
+        handles.push(processor.handle());
+        running.push(tokio::spawn(processor.run()));
+    }
+    let one_each = || handles.iter().all(|handle| handle.status().partitions.len() == 1);
+    common::eventually(Duration::from_secs(30), one_each).await;
+    let before = events.load(Ordering::Relaxed);
+    let sender = Sender::new();
+    sender.send(&input, 0, "k", b"slow");
+    sender.send(&input, 1, "k", b"slow");
+    sender.flush();
+    let both = || count.load(Ordering::Relaxed) == 2;
+    common::eventually(Duration::from_secs(30), both).await;
+    assert_eq!(events.load(Ordering::Relaxed), before, "there was a rebalance");
+    for handle in &handles {
+        handle.close();
+    }
+    for run in running {
+        run.await.unwrap().unwrap();
+    }
+    assert_eq!(count.load(Ordering::Relaxed), 2, "nothing was processed twice");
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn a_stalled_job_stays_within_its_memory() {
+    let (input, output) = (topic("memory", 12).await, topic("out", 1).await);
+    let sender = Sender::new();
+    for _ in 0..20_000 {
+        for partition in 0..12 {
+            sender.send(&input, partition, "", &[7; 1024]);
+        }
+    }
+    sender.flush();
+    let job = Job {
+        name: common::unique("memory"),
+        inputs: vec![input],
+        output,
+        arguments: ["--stall", "--partitions", "0,1,2,3,4,5,6,7,8,9,10,11"]
+            .map(str::to_owned)
+            .to_vec(),
+    };
+    let member = Member::start(&job);
+    let mut resident = 0;
+    let mut steady_since = Instant::now();
+    wait_until(Duration::from_secs(60), || {
+        let now = resident_mib(member.process.id());
+        if now > resident {
+            (resident, steady_since) = (now, Instant::now());
+        }
+        resident > 20 && steady_since.elapsed() > Duration::from_secs(3)
+    });
+    println!("resident: {resident} MiB with a budget of 64 MiB and 240 MiB to read");
+    std::fs::remove_file(member.kill()).unwrap();
+    assert!(resident <= 128, "{resident} MiB");
+}
+
+fn resident_mib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() >> 10
+}
