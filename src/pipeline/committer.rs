@@ -140,10 +140,11 @@ mod tests {
     use crate::error::{Error, ErrorKind};
 
     type Answer = oneshot::Sender<Result<()>>;
+    type Commit = (Vec<(TopicPartition, Offset)>, Answer);
 
     /// Notes what is committed and lets the test answer.
     #[derive(Default)]
-    struct Commits(Mutex<Vec<(Vec<(TopicPartition, Offset)>, Answer)>>);
+    struct Commits(Mutex<Vec<Commit>>);
 
     impl Commits {
         fn record(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

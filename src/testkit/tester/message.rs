@@ -207,6 +207,7 @@ impl From<OutgoingMessage<'_>> for OutgoingRecord {
 
 impl PartialEq<OutgoingMessage<'_>> for OutgoingRecord {
     fn eq(&self, expected: &OutgoingMessage<'_>) -> bool {
-        *self == Self::from(expected.clone())
+        let expected = Self::from(expected.clone());
+        *self == expected
     }
 }

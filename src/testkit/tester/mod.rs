@@ -2,36 +2,29 @@
 //!
 //! Place in the data path: around it. The lane, its batcher, what is in flight and the committer are
 //! those that run in production; [`broker`] stands in for Kafka at both ends, and the tester does what
-//! the coordinator does: it starts and ends the lane, and says when offsets are recorded.
-//!
-//! Nothing is spawned: the lane is a future that the tester polls until it ends or waits for
-//! something that only the test can bring about (messages, acks). [`watched`] tells the tester
-//! whether the lane waits for the user's code instead.
+//! the coordinator does: it starts and ends the lane, and says when offsets are recorded ([`drive`]).
+//! [`watched`] tells it whether the lane waits for the user's code. This file is what a test calls.
 
 mod broker;
+mod drive;
 mod message;
 mod watched;
 
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use self::broker::{TestLog, TestProducer, TestQueue};
+use self::broker::{TestLog, TestProducer};
+use self::drive::Lane;
 use self::watched::{Calls, WatchedFactory};
-use crate::context::Context;
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Offset, TopicPartition};
-use crate::pipeline::batcher::{BatchLimits, Batcher};
+use crate::error::Result;
+use crate::message::Offset;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::in_flight::FlightLimits;
-use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
-use crate::pipeline::progress::{Board, LaneProgress, TopicProgress};
+use crate::pipeline::partition_processor::Command;
+use crate::pipeline::progress::Board;
 use crate::processor::{DynFactory, ProcessorFactory};
 
 pub use self::message::{OutgoingRecord, TestMessage};
@@ -148,12 +141,6 @@ pub struct ProcessorTester {
     recorded_before: Vec<Option<Offset>>,
 }
 
-struct Lane {
-    future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,
-    commands: watch::Sender<Command>,
-    progress: Arc<LaneProgress>,
-}
-
 impl ProcessorTester {
     /// A tester for these input topics, with the partition number 0 assigned. The factory is what
     /// [`Builder::build`](crate::Builder::build) takes; it is called when the first run begins.
@@ -183,7 +170,7 @@ impl ProcessorTester {
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
             factory: Arc::new(Mutex::new(Box::new(factory))),
             calls,
-            committer: recording_to(&log),
+            committer: drive::recording_to(&log),
             log,
             producer,
             board: Board::new(),
@@ -281,7 +268,7 @@ impl ProcessorTester {
     /// The one that [`run`](crate::TopicProcessor::run) would return. What finished before is
     /// recorded and the processor dropped, as when `run` ends; to go on, [`assign`](Self::assign) or
     /// [`replay`](Self::replay). Without an assignment the error's kind is
-    /// [`InvalidInput`](ErrorKind::InvalidInput).
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput).
     pub async fn run_batch(&mut self) -> Result<usize> {
         self.begin_run()?;
         let (before, _) = self.calls.given();
@@ -350,14 +337,9 @@ impl ProcessorTester {
         self.log.open(0);
         let deadline = Instant::now() + self.drain_deadline;
         lane.commands.send_replace(Command::Drain(Some(deadline)));
-        let mut end = self.drive().await;
-        if end.is_none()
-            && let Some(lane) = &self.lane
-        {
-            // It waits for acks that the test holds: the deadline may as well have passed.
-            lane.commands.send_replace(Command::Stop);
-            end = self.drive().await;
-        }
+        // A lane that does not end waits for acks that the test holds: then the deadline may as well
+        // have passed, and what is in flight is dropped.
+        let end = self.drive().await;
         self.end_lane(end).await
     }
 
@@ -372,7 +354,7 @@ impl ProcessorTester {
     }
 
     /// The partition is assigned, after [`revoke`](Self::revoke), [`lose`](Self::lose),
-    /// [`crash`](Self::crash), an error, or [`Context::close`]: the next run makes a fresh processor
+    /// [`crash`](Self::crash), an error, or [`Context::close`](crate::Context::close): the next run makes a fresh processor
     /// and goes on at the recorded offsets. Does nothing where it is assigned already.
     pub fn assign(&mut self) {
         if !self.assigned {
@@ -397,7 +379,7 @@ impl ProcessorTester {
     /// and are recorded; no other batch is begun.
     ///
     /// # Errors
-    /// A delivery had failed, or a `process` that waited in [`flush`](Context::flush) went on and
+    /// A delivery had failed, or a `process` that waited in [`flush`](crate::Context::flush) went on and
     /// failed.
     pub async fn release_acks(&mut self) -> Result<()> {
         self.producer.release_acks();
@@ -444,153 +426,11 @@ impl ProcessorTester {
         self.calls.given().1
     }
 
-    /// Whether the processor has called [`Context::close`]. The run in which it did so ended like a
+    /// Whether the processor has called [`Context::close`](crate::Context::close). The run in which it did so ended like a
     /// [revocation](Self::revoke).
     pub fn has_asked_to_close(&self) -> bool {
         self.board.control.borrow().close
     }
-}
-
-impl ProcessorTester {
-    #[track_caller]
-    #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
-    fn topic_index(&self, topic: &str) -> u16 {
-        let index = self.topics.iter().position(|known| **known == *topic);
-        assert!(index.is_some(), "`{topic}` is none of the input topics {:?}", self.topics);
-        index.unwrap_or_default() as u16
-    }
-
-    fn begin_run(&mut self) -> Result<()> {
-        if !self.assigned {
-            let message = "the partition is not assigned: it was revoked or lost, or the processor \
-                ended; call `assign`";
-            return Err(Error::new(ErrorKind::InvalidInput, message));
-        }
-        self.recorded_before = self.log.recorded();
-        if self.lane.is_none() {
-            self.lane = Some(self.start_lane());
-        }
-        Ok(())
-    }
-
-    fn start_lane(&mut self) -> Lane {
-        self.epoch += 1;
-        let mut topics = Vec::new();
-        for ((index, topic), recorded) in (0..).zip(self.topics.iter()).zip(self.log.recorded()) {
-            let partition = TopicPartition::new(topic.clone(), self.partition);
-            let start = recorded.unwrap_or(Offset::new(0));
-            self.committer.begin(partition.clone(), self.epoch, start, Some(start));
-            topics.push(TopicProgress::new(index, partition, self.epoch, start, start));
-        }
-        // The test says where a batch ends: the queue gives no more than that.
-        let limits = BatchLimits {
-            max_messages: usize::MAX,
-            max_bytes: usize::MAX,
-            max_wait: Duration::ZERO,
-        };
-        let queue = TestQueue { log: self.log.clone(), partition: self.partition };
-        let batcher = Batcher::new(self.partition, self.topics.clone(), limits, Box::new(queue));
-        let progress = LaneProgress::new(self.partition, topics, self.board.changed.clone());
-        let progress = Arc::new(progress);
-        let commands = watch::Sender::new(Command::Run);
-        let board = self.board.clone();
-        let close = Arc::new(move || board.request_close());
-        let partition_processor = PartitionProcessor::new(
-            batcher,
-            Context::new(self.partition, self.producer.clone(), close),
-            FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
-            progress.clone(),
-            self.board.clone(),
-            commands.subscribe(),
-        );
-        let run = partition_processor.run(self.factory.clone());
-        // Else tokio makes a future that was polled often wait without a reason, which would look
-        // like one that waits for the test.
-        let future = Box::pin(tokio::task::unconstrained(run));
-        Lane { future, commands, progress }
-    }
-
-    async fn run_in_batches(&mut self, max_batch_messages: usize) -> Result<usize> {
-        self.begin_run()?;
-        let (before, _) = self.calls.given();
-        loop {
-            let was_busy = self.calls.is_busy();
-            let pending = self.log.pending();
-            self.step(max_batch_messages).await?;
-            let progressed = was_busy || self.log.pending() < pending;
-            let go_on = progressed && !self.calls.is_busy() && self.lane.is_some();
-            if !go_on || self.log.pending() == 0 {
-                return Ok(self.calls.given().0 - before);
-            }
-        }
-    }
-
-    /// One batch; or the rest of one that an earlier run left.
-    async fn step(&mut self, max_batch_messages: usize) -> Result<()> {
-        if !self.calls.is_busy() {
-            self.log.open(max_batch_messages);
-        }
-        self.settle().await
-    }
-
-    /// Drives the lane until it is still, and records.
-    async fn settle(&mut self) -> Result<()> {
-        let end = self.drive().await;
-        self.log.open(0);
-        if end.is_some() {
-            return self.end_lane(end).await;
-        }
-        self.record().await?;
-        if self.has_asked_to_close() { self.revoke().await } else { Ok(()) }
-    }
-
-    /// Polls the lane until it ends, or waits for the test: then `None`.
-    async fn drive(&mut self) -> Option<LaneEnd> {
-        let lane = self.lane.as_mut()?;
-        let calls = &self.calls;
-        poll_fn(|task| match lane.future.as_mut().poll(task) {
-            Poll::Ready(end) => Poll::Ready(Some(end)),
-            Poll::Pending if calls.is_still() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-        .await
-    }
-
-    async fn end_lane(&mut self, end: Option<LaneEnd>) -> Result<()> {
-        let recorded = self.record().await;
-        self.recorded_before = self.log.recorded();
-        self.unassign();
-        match end {
-            Some(LaneEnd { result: Err(error), .. }) => Err(error),
-            _ => recorded,
-        }
-    }
-
-    async fn record(&mut self) -> Result<()> {
-        if let Some(lane) = &self.lane {
-            for topic in &lane.progress.status().topics {
-                self.committer.finished(&topic.partition, topic.epoch, topic.finished);
-            }
-        }
-        self.committer.commit_now(|_| true).await
-    }
-
-    fn unassign(&mut self) {
-        self.lane = None;
-        self.assigned = false;
-        for topic in self.topics.iter() {
-            self.committer.end(&TopicPartition::new(topic.clone(), self.partition));
-        }
-        self.log.rewind();
-    }
-}
-
-fn recording_to(log: &Arc<TestLog>) -> Committer {
-    let log = log.clone();
-    Committer::new(Box::new(move |offsets| {
-        log.record(&offsets);
-        Box::pin(std::future::ready(Ok(())))
-    }))
 }
 
 impl fmt::Debug for ProcessorTester {

@@ -1,0 +1,172 @@
+//! What the coordinator does in production: starting, driving and ending the lane, recording offsets.
+//!
+//! Nothing is spawned. The lane is a future, and the tester polls it until it ends or waits for
+//! something that only the test can bring about (messages, acks). A lane that is not within the
+//! user's code has nothing else to wait for.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::ProcessorTester;
+use super::broker::{TestLog, TestQueue};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::batcher::{BatchLimits, Batcher};
+use crate::pipeline::committer::Committer;
+use crate::pipeline::in_flight::FlightLimits;
+use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
+use crate::pipeline::progress::{LaneProgress, TopicProgress};
+
+pub(super) struct Lane {
+    future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,
+    pub(super) commands: watch::Sender<Command>,
+    pub(super) progress: Arc<LaneProgress>,
+}
+
+impl ProcessorTester {
+    #[track_caller]
+    #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
+    pub(super) fn topic_index(&self, topic: &str) -> u16 {
+        let index = self.topics.iter().position(|known| **known == *topic);
+        assert!(index.is_some(), "`{topic}` is none of the input topics {:?}", self.topics);
+        index.unwrap_or_default() as u16
+    }
+
+    pub(super) fn begin_run(&mut self) -> Result<()> {
+        if !self.assigned {
+            let message = "the partition is not assigned: it was revoked or lost, or the processor \
+                ended; call `assign`";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        self.recorded_before = self.log.recorded();
+        if self.lane.is_none() {
+            self.lane = Some(self.start_lane());
+        }
+        Ok(())
+    }
+
+    fn start_lane(&mut self) -> Lane {
+        self.epoch += 1;
+        let mut topics = Vec::new();
+        for ((index, topic), recorded) in (0..).zip(self.topics.iter()).zip(self.log.recorded()) {
+            let partition = TopicPartition::new(topic.clone(), self.partition);
+            let start = recorded.unwrap_or(Offset::new(0));
+            self.committer.begin(partition.clone(), self.epoch, start, Some(start));
+            topics.push(TopicProgress::new(index, partition, self.epoch, start, start));
+        }
+        // The test says where a batch ends: the queue gives no more than that.
+        let limits = BatchLimits {
+            max_messages: usize::MAX,
+            max_bytes: usize::MAX,
+            max_wait: Duration::ZERO,
+        };
+        let queue = TestQueue { log: self.log.clone(), partition: self.partition };
+        let batcher = Batcher::new(self.partition, self.topics.clone(), limits, Box::new(queue));
+        let progress = LaneProgress::new(self.partition, topics, self.board.changed.clone());
+        let progress = Arc::new(progress);
+        let commands = watch::Sender::new(Command::Run);
+        let board = self.board.clone();
+        let close = Arc::new(move || board.request_close());
+        let partition_processor = PartitionProcessor::new(
+            batcher,
+            Context::new(self.partition, self.producer.clone(), close),
+            FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
+            progress.clone(),
+            self.board.clone(),
+            commands.subscribe(),
+        );
+        let run = partition_processor.run(self.factory.clone());
+        // Else a lane that has used up tokio's cooperative budget would look like one that waits
+        // for the test.
+        let future = Box::pin(tokio::task::unconstrained(run));
+        Lane { future, commands, progress }
+    }
+
+    pub(super) async fn run_in_batches(&mut self, max_batch_messages: usize) -> Result<usize> {
+        self.begin_run()?;
+        let (before, _) = self.calls.given();
+        loop {
+            let was_busy = self.calls.is_busy();
+            let pending = self.log.pending();
+            self.step(max_batch_messages).await?;
+            let progressed = was_busy || self.log.pending() < pending;
+            let go_on = progressed && !self.calls.is_busy() && self.lane.is_some();
+            if !go_on || self.log.pending() == 0 {
+                return Ok(self.calls.given().0 - before);
+            }
+        }
+    }
+
+    /// One batch; or the rest of one that an earlier run left.
+    pub(super) async fn step(&mut self, max_batch_messages: usize) -> Result<()> {
+        if !self.calls.is_busy() {
+            self.log.open(max_batch_messages);
+        }
+        self.settle().await
+    }
+
+    /// Drives the lane until it is still, and records.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        let end = self.drive().await;
+        self.log.open(0);
+        if end.is_some() {
+            return self.end_lane(end).await;
+        }
+        self.record().await?;
+        if self.has_asked_to_close() { self.revoke().await } else { Ok(()) }
+    }
+
+    /// Polls the lane until it ends, or waits for the test: then `None`.
+    pub(super) async fn drive(&mut self) -> Option<LaneEnd> {
+        let lane = self.lane.as_mut()?;
+        let calls = &self.calls;
+        poll_fn(|task| match lane.future.as_mut().poll(task) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            Poll::Pending if calls.is_still() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
+    pub(super) async fn end_lane(&mut self, end: Option<LaneEnd>) -> Result<()> {
+        let recorded = self.record().await;
+        self.recorded_before = self.log.recorded();
+        self.unassign();
+        match end {
+            Some(LaneEnd { result: Err(error), .. }) => Err(error),
+            _ => recorded,
+        }
+    }
+
+    async fn record(&mut self) -> Result<()> {
+        if let Some(lane) = &self.lane {
+            for topic in &lane.progress.status().topics {
+                self.committer.finished(&topic.partition, topic.epoch, topic.finished);
+            }
+        }
+        self.committer.commit_now(|_| true).await
+    }
+
+    pub(super) fn unassign(&mut self) {
+        self.lane = None;
+        self.assigned = false;
+        for topic in self.topics.iter() {
+            self.committer.end(&TopicPartition::new(topic.clone(), self.partition));
+        }
+        self.log.rewind();
+    }
+}
+
+pub(super) fn recording_to(log: &Arc<TestLog>) -> Committer {
+    let log = log.clone();
+    Committer::new(Box::new(move |offsets| {
+        log.record(&offsets);
+        Box::pin(std::future::ready(Ok(())))
+    }))
+}
