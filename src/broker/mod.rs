@@ -17,6 +17,8 @@ use crate::processor::BoxFuture;
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;
 #[cfg(test)]
+pub(crate) mod sim;
+#[cfg(test)]
 pub(crate) mod tests;
 
 /// What a consumer tells the topic processor, in order. Each assignment and revocation is answered

@@ -12,6 +12,8 @@
 
 mod lanes;
 mod rebalance;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;

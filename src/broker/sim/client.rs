@@ -1,0 +1,320 @@
+//! A member as its client library sees it: what the group wants of it, what it has asked its
+//! application, which waits for an answer, and what it is assigned.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::World;
+use super::fetch::{Fetching, QueueState};
+use super::group::Mode;
+use crate::broker::{Event, FetchPosition};
+use crate::message::{Offset, TopicPartition};
+
+/// What the group says to a member.
+#[derive(Debug)]
+pub(super) enum Tell {
+    /// Give everything back and join again (eager).
+    Rejoin,
+    /// What the new generation brings (eager).
+    Assignment { generation: i32, grants: BTreeMap<TopicPartition, u64> },
+    Revoke { partitions: Vec<TopicPartition> },
+    Assign { grants: BTreeMap<TopicPartition, u64> },
+    Epoch(i32),
+    /// You are no member any more.
+    Lost,
+}
+
+/// What the application has yet to answer.
+#[derive(Debug)]
+pub(super) enum Pending {
+    Assigned(BTreeMap<TopicPartition, u64>),
+    Revoked(Vec<TopicPartition>),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    New,
+    Active,
+    /// Closed, or dropped.
+    Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) life: Life,
+    pub(super) topics: Arc<[Arc<str>]>,
+    events: mpsc::UnboundedSender<Event>,
+    pub(super) statics: Option<Vec<TopicPartition>>,
+    /// Counts memberships: what was said to an earlier one does not concern the current one.
+    pub(super) membership: u64,
+    /// What commits go out with.
+    pub(super) generation: Option<i32>,
+    pub(super) lost: bool,
+    pub(super) pending: Option<Pending>,
+    inbox: VecDeque<Tell>,
+    told_until: Instant,
+    pub(super) assigned: BTreeMap<TopicPartition, Fetching>,
+    pub(super) queues: BTreeMap<i32, QueueState>,
+}
+
+/// How often fetch positions are reported.
+const REPORTS: Duration = Duration::from_millis(500);
+
+impl Client {
+    pub(super) fn new(
+        topics: Arc<[Arc<str>]>,
+        events: mpsc::UnboundedSender<Event>,
+        statics: Option<Vec<TopicPartition>>,
+    ) -> Self {
+        Self {
+            life: Life::New,
+            topics,
+            events,
+            statics,
+            membership: 0,
+            generation: None,
+            lost: false,
+            pending: None,
+            inbox: VecDeque::new(),
+            told_until: Instant::now(),
+            assigned: BTreeMap::new(),
+            queues: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_active(&self) -> bool {
+        self.life == Life::Active
+    }
+
+    /// When the member hears of something said now.
+    pub(super) fn next_tell(&mut self, delay: Duration) -> Instant {
+        self.told_until = self.told_until.max(Instant::now() + delay);
+        self.told_until
+    }
+
+    fn send(&self, event: Event) {
+        // Nobody hears what is said to one that is gone.
+        let _ = self.events.send(event);
+    }
+}
+
+impl World {
+    pub(super) fn client(&mut self, client: u32) -> &mut Client {
+        self.clients.get_mut(&client).unwrap()
+    }
+
+    pub(super) fn start_client(&mut self, id: u32) {
+        let client = self.client(id);
+        client.life = Life::Active;
+        match client.statics.clone() {
+            None => self.join_anew(id),
+            Some(statics) => {
+                let grants = statics.into_iter().map(|p| (p, self.fresh())).collect();
+                let membership = self.client(id).membership;
+                self.after_latency(move |world| world.hear(id, membership, Tell::Assign { grants }));
+            }
+        }
+        self.after(REPORTS, move |world| world.report(id));
+    }
+
+    /// Asks to become a member.
+    fn join_anew(&mut self, id: u32) {
+        let membership = self.fresh();
+        self.client(id).membership = membership;
+        self.send_join(id);
+    }
+
+    fn send_join(&mut self, id: u32) {
+        let membership = self.client(id).membership;
+        self.after_latency(move |world| world.join(id, membership));
+    }
+
+    /// The member hears what the group says.
+    pub(super) fn hear(&mut self, id: u32, membership: u64, tell: Tell) {
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        if !client.is_active() || client.membership != membership {
+            return;
+        }
+        match tell {
+            Tell::Lost => {
+                client.lost = true;
+                client.generation = None;
+                client.inbox.clear();
+            }
+            tell => client.inbox.push_back(tell),
+        }
+        self.step(id);
+    }
+
+    /// Asks the application the next thing, if it has answered the last.
+    pub(super) fn step(&mut self, id: u32) {
+        let client = self.client(id);
+        while client.is_active() && client.pending.is_none() {
+            if client.lost {
+                if client.assigned.is_empty() {
+                    client.lost = false;
+                    return self.join_anew(id);
+                }
+                let all = client.assigned.keys().cloned().collect();
+                return self.ask_revoked(id, all, true);
+            }
+            let Some(tell) = client.inbox.pop_front() else { return };
+            match tell {
+                Tell::Rejoin if client.assigned.is_empty() => return self.send_join(id),
+                Tell::Rejoin => {
+                    let all = client.assigned.keys().cloned().collect();
+                    return self.ask_revoked(id, all, false);
+                }
+                Tell::Revoke { partitions } => return self.ask_revoked(id, partitions, false),
+                Tell::Assignment { generation, grants } => {
+                    client.generation = Some(generation);
+                    return self.ask_assigned(id, grants);
+                }
+                Tell::Assign { grants } => return self.ask_assigned(id, grants),
+                Tell::Epoch(epoch) => client.generation = Some(epoch),
+                Tell::Lost => {}
+            }
+        }
+    }
+
+    fn ask_assigned(&mut self, id: u32, grants: BTreeMap<TopicPartition, u64>) {
+        let partitions: Vec<_> = grants.keys().cloned().collect();
+        self.tell_story(|| format!("client {id}: assigned {}", names(&partitions)));
+        let client = self.client(id);
+        client.pending = Some(Pending::Assigned(grants));
+        client.send(Event::Assigned(partitions));
+    }
+
+    fn ask_revoked(&mut self, id: u32, partitions: Vec<TopicPartition>, lost: bool) {
+        let word = if lost { "lost" } else { "revoked" };
+        self.tell_story(|| format!("client {id}: {word} {}", names(&partitions)));
+        let client = self.client(id);
+        client.pending = Some(Pending::Revoked(partitions.clone()));
+        client.send(Event::Revoked { partitions, lost });
+    }
+
+    /// The application's answer to an assignment.
+    pub(super) fn answer_assigned(&mut self, id: u32, starts: &[(TopicPartition, Offset)]) {
+        let client = self.client(id);
+        if !client.is_active() {
+            return;
+        }
+        let Some(Pending::Assigned(grants)) = client.pending.take() else {
+            return self.violation(|| format!("client {id} answers an assignment that was not asked"));
+        };
+        // What was lost meanwhile is not read; the revocation follows.
+        let dead = client.lost;
+        let given: Vec<_> = starts.iter().map(|(partition, _)| partition).collect();
+        if !given.iter().copied().eq(grants.keys()) {
+            self.violation(|| format!("client {id} assigns {given:?} where it got {grants:?}"));
+        }
+        for (partition, offset) in starts {
+            let grant = grants[partition];
+            let version = self.fresh();
+            let fetching = Fetching::new(grant, version, offset.get(), dead);
+            self.tell_story(|| format!("client {id}: reads {partition} from {offset}"));
+            self.monitor.assigned(id, partition, grant, offset.get());
+            let client = self.client(id);
+            client.assigned.insert(partition.clone(), fetching);
+            client.queues.entry(partition.partition).or_default();
+            self.arm(id, partition);
+        }
+        self.step(id);
+    }
+
+    /// The application's answer to a revocation.
+    pub(super) fn answer_revoked(&mut self, id: u32, partitions: &[TopicPartition]) {
+        let client = self.client(id);
+        if !client.is_active() {
+            return;
+        }
+        match client.pending.take() {
+            Some(Pending::Revoked(asked)) if asked == partitions => {}
+            pending => {
+                let what = format!("client {id} gives back {partitions:?}, asked was {pending:?}");
+                return self.violation(|| what);
+            }
+        }
+        self.tell_story(|| format!("client {id}: gives back {}", names(partitions)));
+        let released = self.forget(id, partitions);
+        let (lost, membership) = (self.client(id).lost, self.client(id).membership);
+        if lost {
+            return self.step(id);
+        }
+        match self.group.mode {
+            Mode::Eager => self.send_join(id),
+            Mode::Incremental => {
+                self.after_latency(move |world| world.released(id, membership, &released));
+            }
+        }
+        self.step(id);
+    }
+
+    /// From now on nothing of these partitions arrives. Their messages stay in the queues, outdated.
+    fn forget(&mut self, id: u32, partitions: &[TopicPartition]) -> Vec<(TopicPartition, u64)> {
+        let mut grants = Vec::new();
+        for partition in partitions {
+            let client = self.client(id);
+            if let Some(fetching) = client.assigned.remove(partition) {
+                grants.push((partition.clone(), fetching.grant));
+            }
+            let number = partition.partition;
+            if !client.assigned.keys().any(|assigned| assigned.partition == number) {
+                client.queues.remove(&number);
+            }
+            self.monitor.unassigned(id, partition);
+        }
+        grants
+    }
+
+    /// The client is closed or dropped: nothing more is asked or fetched.
+    pub(super) fn end_client(&mut self, id: u32) {
+        let client = self.client(id);
+        client.life = Life::Gone;
+        client.pending = None;
+        client.inbox.clear();
+        let all: Vec<_> = client.assigned.keys().cloned().collect();
+        self.forget(id, &all);
+    }
+
+    /// Tells the application where fetching stands, as it stood a moment ago.
+    fn report(&mut self, id: u32) {
+        let client = self.client(id);
+        if !client.is_active() {
+            return;
+        }
+        let steady = client.statics.is_some() || client.generation.is_some();
+        let steady = steady && client.pending.is_none() && client.inbox.is_empty() && !client.lost;
+        let settled = steady.then_some(client.assigned.len());
+        let reading: Vec<_> = client.assigned.iter().filter(|(_, f)| !f.dead).collect();
+        let reading: Vec<_> = reading.into_iter().map(|(p, f)| (p.clone(), f.position)).collect();
+        let positions = reading.into_iter().map(|(partition, fetched)| {
+            let end = Some(Offset::new(self.log(&partition).end));
+            FetchPosition { partition, fetched: Some(Offset::new(fetched)), end }
+        });
+        let positions: Vec<_> = positions.collect();
+        let delay = self.rng.millis(self.weather.latency.clone());
+        self.after(delay, move |world| {
+            let client = world.client(id);
+            client.send(Event::Positions(positions));
+            if let Some(assigned) = settled {
+                client.send(Event::Settled { assigned });
+            }
+        });
+        self.after(REPORTS, move |world| world.report(id));
+    }
+
+    /// Something that the client itself tells its application.
+    pub(crate) fn send_event(&mut self, id: u32, event: Event) {
+        self.client(id).send(event);
+    }
+}
+
+fn names(partitions: &[TopicPartition]) -> String {
+    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    names.join(" ")
+}

@@ -1,0 +1,182 @@
+//! Commits: when they leave the client, how the group judges them, when the answer comes.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::World;
+use super::group::{Mode, Phase};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+
+/// What becomes of a commit.
+#[derive(Debug, Clone)]
+pub(crate) enum CommitFate {
+    Good,
+    /// Refused with this code, though nothing is wrong with it.
+    Refused(&'static str),
+    /// It waits in the client for so long, and goes out with the generation of then.
+    Deferred(Duration),
+    /// It waits in the client until [`World::release_commits`].
+    Held,
+    /// It is applied, and the client hears nothing and reports an error.
+    AnswerLost,
+}
+
+#[derive(Debug)]
+pub(super) struct Commit {
+    client: u32,
+    offsets: Vec<Entry>,
+    fate: CommitFate,
+    give_up: Instant,
+    answer: oneshot::Sender<Result<()>>,
+}
+
+/// What is to be recorded, and of which ownership it was when the commit was called for.
+#[derive(Debug, Clone)]
+struct Entry {
+    partition: TopicPartition,
+    grant: Option<u64>,
+    offset: Offset,
+}
+
+/// What a commit is stamped with when it leaves the client.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    membership: u64,
+    generation: i32,
+}
+
+/// After this time the client reports an error.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl World {
+    pub(super) fn commit(
+        &mut self,
+        id: u32,
+        offsets: Vec<(TopicPartition, Offset)>,
+        answer: oneshot::Sender<Result<()>>,
+    ) {
+        let fate = self.commit_fates.pop_front().unwrap_or_else(|| self.chance_fate());
+        let client = self.client(id);
+        let offsets = offsets.into_iter().map(|(partition, offset)| {
+            let grant = client.assigned.get(&partition).map(|fetching| fetching.grant);
+            Entry { partition, grant, offset }
+        });
+        let offsets = offsets.collect();
+        let give_up = Instant::now() + PATIENCE;
+        let commit = Commit { client: id, offsets, fate, give_up, answer };
+        match commit.fate {
+            CommitFate::Deferred(delay) => self.after(delay, move |world| world.send(commit)),
+            CommitFate::Held => self.held_commits.push(commit),
+            _ => self.send(commit),
+        }
+    }
+
+    /// Lets the commits go that were held.
+    pub(crate) fn release_commits(&mut self) {
+        for commit in std::mem::take(&mut self.held_commits) {
+            self.send(commit);
+        }
+    }
+
+    pub(crate) fn held_commits(&self) -> usize {
+        self.held_commits.len()
+    }
+
+    fn chance_fate(&mut self) -> CommitFate {
+        let faults = self.weather.faults.clone();
+        if self.rng.chance(faults.commit_deferred) {
+            CommitFate::Deferred(self.rng.millis(1..=faults.deferred_up_to.max(1)))
+        } else if self.rng.chance(faults.commit_refused) {
+            let codes = ["COORDINATOR_LOAD_IN_PROGRESS", "NOT_COORDINATOR", "REQUEST_TIMED_OUT"];
+            CommitFate::Refused(self.rng.pick(&codes))
+        } else if self.rng.chance(faults.answer_lost) {
+            CommitFate::AnswerLost
+        } else {
+            CommitFate::Good
+        }
+    }
+
+    /// The commit leaves the client, as soon as the client is a member.
+    fn send(&mut self, commit: Commit) {
+        let client = self.client(commit.client);
+        if !client.is_active() {
+            return answer(commit, Err(refused("_DESTROY")));
+        }
+        let generation = if client.statics.is_some() { Some(-1) } else { client.generation };
+        let Some(generation) = generation else {
+            if Instant::now() >= commit.give_up {
+                return answer(commit, Err(refused("_TIMED_OUT")));
+            }
+            return self.after(Duration::from_millis(50), move |world| world.send(commit));
+        };
+        let stamp = Stamp { membership: client.membership, generation };
+        self.after_latency(move |world| world.arrive(commit, stamp));
+    }
+
+    fn arrive(&mut self, commit: Commit, stamp: Stamp) {
+        let judged = self.judge(&commit, stamp);
+        let what: Vec<_> =
+            commit.offsets.iter().map(|entry| format!("{}={}", entry.partition, entry.offset)).collect();
+        let (what, code) = (what.join(" "), judged.err().unwrap_or("applied"));
+        self.tell_story(|| format!("commit of client {}: {what}: {code}", commit.client));
+        if judged.is_ok() {
+            self.apply(&commit);
+        }
+        let result = match (&commit.fate, judged) {
+            (CommitFate::AnswerLost, Ok(())) => Err(refused("_TIMED_OUT")),
+            (_, judged) => judged.map_err(refused),
+        };
+        self.after_latency(move |_| answer(commit, result));
+    }
+
+    fn judge(&self, commit: &Commit, stamp: Stamp) -> Result<(), &'static str> {
+        let is_static = self.clients[&commit.client].statics.is_some();
+        match (is_static, self.group.members.is_empty()) {
+            (true, true) => return Ok(()),
+            (true, false) => return Err("UNKNOWN_MEMBER_ID"),
+            (false, _) => {}
+        }
+        if !self.group.is_member(commit.client, stamp.membership) {
+            return Err("UNKNOWN_MEMBER_ID");
+        }
+        let group = &self.group;
+        match group.mode {
+            Mode::Eager if group.generation != stamp.generation => Err("ILLEGAL_GENERATION"),
+            Mode::Eager if group.phase == Phase::Completing => Err("REBALANCE_IN_PROGRESS"),
+            Mode::Incremental if group.members[&commit.client].epoch != stamp.generation => {
+                Err("STALE_MEMBER_EPOCH")
+            }
+            _ => match commit.fate {
+                CommitFate::Refused(code) => Err(code),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    fn apply(&mut self, commit: &Commit) {
+        let is_static = self.clients[&commit.client].statics.is_some();
+        for Entry { partition, grant, offset } in commit.offsets.clone() {
+            let owner = self.group.owners.get(&partition).map(|owner| owner.grant);
+            if !is_static && (grant.is_none() || owner != grant) {
+                self.violation(|| {
+                    let id = commit.client;
+                    format!("client {id} records {offset} for {partition} after it gave it up")
+                });
+            }
+            self.check_commit(&partition, grant, offset.get());
+            self.group.committed.insert(partition, offset);
+        }
+    }
+}
+
+fn answer(commit: Commit, result: Result<()>) {
+    // Whoever is gone does not want to know.
+    let _ = commit.answer.send(result);
+}
+
+fn refused(code: &'static str) -> Error {
+    Error::new(ErrorKind::Commit, "offsets could not be recorded").with("code", code)
+}

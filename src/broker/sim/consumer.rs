@@ -1,0 +1,209 @@
+//! The consumer and its queues, as the library calls them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::client::{Client, Life};
+use super::fetch::QueueState;
+use super::{Cluster, World};
+use crate::batch::{Keepalive, Record};
+use crate::broker::{Consumer, Event, OffsetSpec, Queue};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::{Offset, TopicPartition};
+use crate::processor::BoxFuture;
+
+pub(crate) struct SimConsumer {
+    cluster: Cluster,
+    id: u32,
+}
+
+impl Cluster {
+    /// A client that will subscribe to these topics or, where `statics` names partitions, read those.
+    pub(crate) fn consumer(
+        &self,
+        topics: Arc<[Arc<str>]>,
+        statics: Option<Vec<TopicPartition>>,
+    ) -> (SimConsumer, mpsc::UnboundedReceiver<Event>) {
+        let (sender, events) = mpsc::unbounded_channel();
+        let mut world = self.world();
+        let id = u32::try_from(world.clients.len()).unwrap();
+        world.clients.insert(id, Client::new(topics, sender, statics));
+        (SimConsumer { cluster: self.clone(), id }, events)
+    }
+}
+
+impl SimConsumer {
+    pub(crate) fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// Asks the cluster something; the answer comes two ways later.
+    fn ask<T: Send + 'static>(
+        &self,
+        answer: impl FnOnce(&mut World) -> Result<T> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T>> {
+        let (sender, receiver) = oneshot::channel();
+        self.cluster.world().after_latency(|world| {
+            let failed = world.rng.chance(world.weather.faults.lookup_failed);
+            let result = if failed { Err(no_leader()) } else { answer(world) };
+            world.after_latency(|_| {
+                // Whoever is gone does not want to know.
+                let _ = sender.send(result);
+            });
+        });
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader())) })
+    }
+}
+
+fn no_leader() -> Error {
+    Error::new(ErrorKind::Unavailable, "no leader").retryable()
+}
+
+impl Drop for SimConsumer {
+    /// Without a close before, a crash: the group notices at once, or when the session is over.
+    fn drop(&mut self) {
+        let mut world = self.cluster.world();
+        let id = self.id;
+        if world.client(id).life != Life::Active {
+            return;
+        }
+        world.tell_story(|| format!("client {id}: crashes"));
+        world.end_client(id);
+        let session = world.weather.session_timeout;
+        let delay = if world.rng.chance(50) { Duration::from_millis(1) } else { session };
+        world.after(delay, move |world| world.leave(id));
+    }
+}
+
+impl Consumer for SimConsumer {
+    fn start(&self) -> Result<()> {
+        self.cluster.world().start_client(self.id);
+        Ok(())
+    }
+
+    fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()> {
+        self.cluster.world().answer_assigned(self.id, starts);
+        Ok(())
+    }
+
+    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()> {
+        self.cluster.world().answer_revoked(self.id, partitions);
+        Ok(())
+    }
+
+    fn queue(&self, partition: i32) -> Result<Box<dyn Queue>> {
+        let mut world = self.cluster.world();
+        let reader = world.fresh();
+        let Some(queue) = world.client(self.id).queues.get_mut(&partition) else {
+            let message = format!("a queue of partition {partition}, which has no assigned topic");
+            return Err(Error::new(ErrorKind::Internal, message));
+        };
+        queue.reader = reader;
+        // What is there already wakes nobody else.
+        queue.arrived.notify_one();
+        let (cluster, arrived) = (self.cluster.clone(), queue.arrived.clone());
+        Ok(Box::new(SimQueue { cluster, client: self.id, partition, reader, arrived }))
+    }
+
+    fn queued(&self, partition: i32) -> usize {
+        let mut world = self.cluster.world();
+        world.client(self.id).queues.get(&partition).map_or(0, QueueState::len)
+    }
+
+    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.id;
+        self.cluster.world().after_latency(move |world| {
+            for (partition, offset) in positions {
+                world.seek(id, &partition, offset.get());
+            }
+            let _ = sender.send(());
+        });
+        Box::pin(async {
+            // The world goes only when the test ends.
+            let _ = receiver.await;
+            Ok(())
+        })
+    }
+
+    fn committed(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
+        self.ask(move |world| Ok(partitions.iter().map(|p| world.committed(p)).collect()))
+    }
+
+    fn list_offsets(
+        &self,
+        queries: Vec<(TopicPartition, OffsetSpec)>,
+    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
+        self.ask(move |world| {
+            let answers = queries.iter().map(|(partition, spec)| {
+                let log = world.log(partition);
+                Offset::new(match spec {
+                    OffsetSpec::Earliest => log.start,
+                    OffsetSpec::End => log.end,
+                    OffsetSpec::Timestamp(time) => log.since(*time),
+                })
+            });
+            Ok(answers.collect())
+        })
+    }
+
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        let (sender, receiver) = oneshot::channel();
+        self.cluster.world().commit(self.id, offsets, sender);
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader())) })
+    }
+
+    fn assignment_lost(&self) -> bool {
+        self.cluster.world().client(self.id).lost
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.id;
+        let mut world = self.cluster.world();
+        world.tell_story(|| format!("client {id}: closes"));
+        world.end_client(id);
+        world.after_latency(move |world| {
+            world.leave(id);
+            world.after_latency(|_| {
+                let _ = sender.send(());
+            });
+        });
+        Box::pin(async {
+            let _ = receiver.await;
+        })
+    }
+}
+
+struct SimQueue {
+    cluster: Cluster,
+    client: u32,
+    partition: i32,
+    reader: u64,
+    arrived: Arc<Notify>,
+}
+
+impl Queue for SimQueue {
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
+        let mut world = self.cluster.world();
+        let (client, partition) = (self.client, self.partition);
+        let reader = world.client(client).queues.get(&partition).map(|queue| queue.reader);
+        if reader.is_some_and(|reader| reader != self.reader) {
+            world.violation(|| format!("two readers of partition {partition} of client {client}"));
+        }
+        world.take(client, partition, max, into)
+    }
+
+    fn arrived(&self) -> Arc<Notify> {
+        self.arrived.clone()
+    }
+
+    fn keepalive(&self) -> Keepalive {
+        None
+    }
+}

@@ -1,0 +1,191 @@
+//! Fetching: from the logs into the queues of the partition numbers, and from there to the reader.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::World;
+use crate::batch::{Payload, Record};
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::TopicPartition;
+
+/// An assigned partition.
+#[derive(Debug)]
+pub(super) struct Fetching {
+    pub(super) grant: u64,
+    /// What was fetched under an earlier version is outdated.
+    version: u64,
+    pub(super) position: i64,
+    /// A fetch is under way.
+    busy: bool,
+    /// The position is not in the log; nothing is fetched until a seek.
+    failed: bool,
+    /// Lost before it was assigned: nothing is fetched.
+    pub(super) dead: bool,
+}
+
+impl Fetching {
+    pub(super) fn new(grant: u64, version: u64, position: i64, dead: bool) -> Self {
+        Self { grant, version, position, busy: false, failed: false, dead }
+    }
+}
+
+/// The queue of a partition number.
+#[derive(Debug, Default)]
+pub(super) struct QueueState {
+    entries: VecDeque<Entry>,
+    pub(super) arrived: Arc<Notify>,
+    /// The one who may read.
+    pub(super) reader: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    partition: TopicPartition,
+    version: u64,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The message at this offset.
+    Message(i64),
+    /// The offset to read is not in the log.
+    OutOfRange(i64),
+}
+
+impl QueueState {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// As in librdkafka, only the first entry of an empty queue wakes the reader.
+    fn push(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        let was_empty = self.entries.is_empty();
+        self.entries.extend(entries);
+        if was_empty && !self.entries.is_empty() {
+            self.arrived.notify_one();
+        }
+    }
+}
+
+impl World {
+    /// Sees to it that a partition is fetched if there is something.
+    pub(super) fn arm(&mut self, id: u32, partition: &TopicPartition) {
+        let delay = self.rng.millis(self.weather.fetch.clone());
+        let end = self.log(partition).end;
+        let start = self.log(partition).start;
+        let limit = self.weather.queue_limit;
+        let client = self.client(id);
+        let queued = client.queues.get(&partition.partition).map_or(0, QueueState::len);
+        let Some(fetching) = client.assigned.get_mut(partition) else { return };
+        let in_log = (start..end).contains(&fetching.position);
+        let wanted = fetching.position != end && (!in_log || queued < limit);
+        if fetching.busy || fetching.failed || fetching.dead || !wanted {
+            return;
+        }
+        fetching.busy = true;
+        let (partition, version) = (partition.clone(), fetching.version);
+        self.after(delay, move |world| world.fetch(id, &partition, version));
+    }
+
+    /// There is more in a log.
+    pub(super) fn arm_readers(&mut self, partition: &TopicPartition) {
+        let readers: Vec<u32> = self.clients.keys().copied().collect();
+        for client in readers {
+            self.arm(client, partition);
+        }
+    }
+
+    fn fetch(&mut self, id: u32, partition: &TopicPartition, version: u64) {
+        let most = self.rng.size(self.weather.fetched.clone());
+        let log = &self.logs[partition];
+        let Some(client) = self.clients.get_mut(&id) else { return };
+        let fetching = client.assigned.get_mut(partition).filter(|f| f.version == version);
+        let Some(fetching) = fetching else { return };
+        fetching.busy = false;
+        let entry = |what| Entry { partition: partition.clone(), version, what };
+        let position = fetching.position;
+        let entries: Vec<Entry> = if (log.start..=log.end).contains(&position) {
+            let offsets: Vec<i64> = log.offsets(position, log.end).take(most).collect();
+            let last = offsets.last().copied();
+            // Behind the last message there may be offsets without one: they are fetched too.
+            let ended = last.is_none_or(|last| log.at(last + 1).is_none());
+            fetching.position = if ended { log.end } else { last.unwrap_or(position) + 1 };
+            offsets.into_iter().map(|offset| entry(What::Message(offset))).collect()
+        } else {
+            fetching.failed = true;
+            vec![entry(What::OutOfRange(position))]
+        };
+        if let Some(queue) = client.queues.get_mut(&partition.partition) {
+            queue.push(entries);
+        }
+        self.arm(id, partition);
+    }
+
+    /// Hands messages to the reader; outdated ones are dropped on the way.
+    pub(super) fn take(
+        &mut self,
+        id: u32,
+        number: i32,
+        max: usize,
+        into: &mut Vec<Record>,
+    ) -> Result<usize> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(0) };
+        let Some(queue) = client.queues.get_mut(&number) else { return Ok(0) };
+        let mut taken = 0;
+        let mut result = Ok(());
+        while taken < max {
+            let Some(entry) = queue.entries.pop_front() else { break };
+            let fetching = client.assigned.get(&entry.partition);
+            if fetching.is_none_or(|fetching| fetching.version != entry.version) {
+                continue;
+            }
+            match entry.what {
+                What::Message(offset) => {
+                    let topic = client.topics.iter().position(|t| *t == entry.partition.topic);
+                    let topic = u16::try_from(topic.unwrap()).unwrap();
+                    let message = self.logs[&entry.partition].message(offset).clone();
+                    let payload = Payload::Owned(Box::new(message));
+                    into.push(Record { payload, topic });
+                    taken += 1;
+                }
+                What::OutOfRange(_) if taken > 0 => {
+                    queue.entries.push_front(entry);
+                    break;
+                }
+                What::OutOfRange(offset) => {
+                    result = Err(out_of_range(&entry.partition, offset));
+                    break;
+                }
+            }
+        }
+        let assigned = client.assigned.keys().filter(|partition| partition.partition == number);
+        for partition in assigned.cloned().collect::<Vec<_>>() {
+            self.arm(id, &partition);
+        }
+        result.map(|()| taken)
+    }
+
+    /// Goes to another offset; what was fetched before is outdated.
+    pub(super) fn seek(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
+        let version = self.fresh();
+        let client = self.client(id);
+        let Some(fetching) = client.assigned.get_mut(partition) else { return };
+        fetching.version = version;
+        fetching.position = offset;
+        fetching.busy = false;
+        fetching.failed = false;
+        self.tell_story(|| format!("client {id}: {partition} goes to {offset}"));
+        self.sought(id, partition, offset);
+        self.arm(id, partition);
+    }
+}
+
+fn out_of_range(partition: &TopicPartition, offset: i64) -> Error {
+    Error::new(ErrorKind::OffsetOutOfRange, "fetch failed: offset out of range")
+        .with("topic", &partition.topic)
+        .with("partition", partition.partition)
+        .with("offset", offset)
+}

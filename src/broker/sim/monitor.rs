@@ -1,0 +1,256 @@
+//! The monitor: what the library promises, checked at the moment it could be broken.
+//!
+//! - `process` gets the messages of a partition in order and without a gap, from where it was
+//!   assigned or sought to, and only while it is assigned.
+//! - An offset is recorded only when everything before it, from the start of the same ownership, is
+//!   finished: `process` returned `Ok` and all that it sent is acknowledged.
+//! - What is recorded never goes back.
+//! - A processor value serves one ownership of a partition, one batch at a time.
+//! - What one processor value sends to one partition arrives in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::World;
+use super::producer::LineKey;
+use crate::message::TopicPartition;
+
+/// A call of `process`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CallId(usize);
+
+#[derive(Debug)]
+struct Call {
+    client: u32,
+    incarnation: u64,
+    number: i32,
+    /// Partition, offset, and ownership.
+    messages: Vec<(TopicPartition, i64, u64)>,
+    sent: usize,
+    acked: usize,
+    failed: bool,
+    returned: bool,
+}
+
+/// An ownership of a partition, from assignment to revocation.
+#[derive(Debug)]
+struct Grant {
+    start: i64,
+    /// `process` gets this offset next, or the first message behind it.
+    expected: i64,
+    finished: BTreeSet<i64>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Monitor {
+    pub(crate) violations: Vec<String>,
+    /// Offsets may be skipped and go back: the scenario is about offsets out of range.
+    pub(crate) offsets_jump: bool,
+    calls: Vec<Call>,
+    grants: BTreeMap<u64, Grant>,
+    current: BTreeMap<(u32, TopicPartition), u64>,
+    /// Processed and delivered by anybody.
+    done: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    running: BTreeMap<(u32, i32), usize>,
+    incarnations: BTreeMap<u64, BTreeMap<TopicPartition, u64>>,
+    order: BTreeMap<(LineKey, u64, TopicPartition), i64>,
+}
+
+impl Monitor {
+    pub(super) fn assigned(&mut self, id: u32, partition: &TopicPartition, grant: u64, start: i64) {
+        self.current.insert((id, partition.clone()), grant);
+        self.grants.insert(grant, Grant { start, expected: start, finished: BTreeSet::new() });
+    }
+
+    pub(super) fn unassigned(&mut self, client: u32, partition: &TopicPartition) {
+        self.current.remove(&(client, partition.clone()));
+    }
+
+    pub(super) fn is_done(&self, partition: &TopicPartition, offset: i64) -> bool {
+        self.done.get(partition).is_some_and(|done| done.contains(&offset))
+    }
+
+    /// Calls of `process` since the beginning.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Calls of `process` that are neither over nor dropped.
+    pub(crate) fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// What was handed to `process`, in order, each message as often as it was.
+    pub(crate) fn processed(&self, partition: &TopicPartition) -> Vec<i64> {
+        let messages = self.calls.iter().flat_map(|call| &call.messages);
+        let messages = messages.filter(|(p, _, _)| p == partition);
+        messages.map(|(_, offset, _)| *offset).collect()
+    }
+
+    /// The number of processor values that have processed something.
+    pub(crate) fn incarnations(&self) -> usize {
+        self.incarnations.len()
+    }
+
+    fn finish_if_complete(&mut self, id: usize) {
+        let call = &self.calls[id];
+        if !call.returned || call.failed || call.acked < call.sent {
+            return;
+        }
+        for (partition, offset, grant) in &call.messages {
+            if let Some(grant) = self.grants.get_mut(grant) {
+                grant.finished.insert(*offset);
+            }
+            self.done.entry(partition.clone()).or_default().insert(*offset);
+        }
+    }
+}
+
+impl World {
+    /// `process` is called with these messages.
+    pub(crate) fn process_begins(
+        &mut self,
+        client: u32,
+        incarnation: u64,
+        number: i32,
+        messages: &[(TopicPartition, i64)],
+    ) -> CallId {
+        let id = self.monitor.calls.len();
+        self.tell_story(|| {
+            let messages: Vec<_> = messages.iter().map(|(p, offset)| format!("{p}={offset}")).collect();
+            format!("client {client}: process {id} ({incarnation}) {}", messages.join(" "))
+        });
+        let mut granted = Vec::with_capacity(messages.len());
+        for (partition, offset) in messages {
+            let grant = self.monitor.current.get(&(client, partition.clone())).copied();
+            match grant {
+                None => self.violation(|| {
+                    format!("client {client} processes {partition}={offset}, which is not its own")
+                }),
+                Some(grant) => self.check_sequence(partition, *offset, grant),
+            }
+            let grant = grant.unwrap_or(0);
+            self.check_incarnation(incarnation, partition, grant);
+            granted.push((partition.clone(), *offset, grant));
+        }
+        if self.monitor.running.insert((client, number), id).is_some() {
+            self.violation(|| format!("client {client} processes two batches of {number} at once"));
+        }
+        self.monitor.calls.push(Call {
+            client,
+            incarnation,
+            number,
+            messages: granted,
+            sent: 0,
+            acked: 0,
+            failed: false,
+            returned: false,
+        });
+        CallId(id)
+    }
+
+    fn check_sequence(&mut self, partition: &TopicPartition, offset: i64, grant: u64) {
+        let Some(state) = self.monitor.grants.get_mut(&grant) else { return };
+        let expected = self.logs[partition].at(state.expected).map(|m| m.offset.get());
+        state.expected = offset + 1;
+        if expected != Some(offset) {
+            self.violation(|| format!("{partition}: got {offset} where {expected:?} is next"));
+        }
+    }
+
+    fn check_incarnation(&mut self, incarnation: u64, partition: &TopicPartition, grant: u64) {
+        let served = self.monitor.incarnations.entry(incarnation).or_default();
+        let first = *served.entry(partition.clone()).or_insert(grant);
+        if first != grant {
+            self.violation(|| format!("a processor serves two epochs of {partition}"));
+        }
+    }
+
+    /// The input message `index` of the call leads to an outgoing one; the value to send.
+    pub(crate) fn process_sends(&mut self, CallId(id): CallId, index: usize) -> Vec<u8> {
+        self.monitor.calls[id].sent += 1;
+        let mut value = u32::try_from(id).unwrap().to_le_bytes().to_vec();
+        value.extend(u32::try_from(index).unwrap().to_le_bytes());
+        value
+    }
+
+    /// The call is over: it returned `Ok`, or it failed or was dropped.
+    pub(crate) fn process_ends(&mut self, CallId(id): CallId, ok: bool) {
+        let end = if ok { "returns" } else { "ends without success" };
+        self.tell_story(|| format!("process {id} {end}"));
+        let monitor = &mut self.monitor;
+        let call = &mut monitor.calls[id];
+        call.returned = ok;
+        let key = (call.client, call.number);
+        if monitor.running.get(&key) == Some(&id) {
+            monitor.running.remove(&key);
+        }
+        monitor.finish_if_complete(id);
+    }
+
+    /// An outgoing message has its place in the log.
+    pub(super) fn delivered(&mut self, key: &LineKey, value: Option<&[u8]>) {
+        let Some((id, index)) = decode(value) else { return };
+        let call = &self.monitor.calls[id];
+        let (partition, offset, _) = call.messages[index].clone();
+        let line = (key.clone(), call.incarnation, partition.clone());
+        let last = self.monitor.order.insert(line, offset);
+        if last.is_some_and(|last| last > offset) {
+            self.violation(|| {
+                format!("what was made of {partition}={offset} arrives behind that of {last:?}")
+            });
+        }
+    }
+
+    pub(super) fn acked(&mut self, value: Option<&[u8]>) {
+        let Some((id, _)) = decode(value) else { return };
+        self.monitor.calls[id].acked += 1;
+        self.monitor.finish_if_complete(id);
+    }
+
+    pub(super) fn not_delivered(&mut self, value: Option<&[u8]>) {
+        let Some((id, _)) = decode(value) else { return };
+        self.tell_story(|| format!("a message of process {id} is not delivered"));
+        self.monitor.calls[id].failed = true;
+    }
+
+    pub(super) fn sought(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
+        let Some(grant) = self.monitor.current.get(&(id, partition.clone())).copied() else { return };
+        if let Some(skipped) = self.first_unfinished(partition, grant, offset) {
+            self.violation(|| format!("{partition} is sought to {offset}, {skipped} is unfinished"));
+        }
+        if let Some(state) = self.monitor.grants.get_mut(&grant) {
+            state.expected = offset;
+        }
+    }
+
+    /// A commit is being applied.
+    pub(super) fn check_commit(
+        &mut self,
+        partition: &TopicPartition,
+        grant: Option<u64>,
+        offset: i64,
+    ) {
+        let unfinished = grant.and_then(|grant| self.first_unfinished(partition, grant, offset));
+        if let Some(unfinished) = unfinished {
+            self.violation(|| format!("{partition}={offset} recorded, {unfinished} is unfinished"));
+        }
+        let before = self.committed(partition).filter(|before| before.get() > offset);
+        if let Some(before) = before.filter(|_| !self.monitor.offsets_jump) {
+            self.violation(|| format!("{partition}={offset} recorded, it was {before}"));
+        }
+    }
+
+    fn first_unfinished(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
+        let grant = self.monitor.grants.get(&grant).filter(|_| !self.monitor.offsets_jump)?;
+        let mut offsets = self.logs[partition].offsets(grant.start, to);
+        offsets.find(|offset| !grant.finished.contains(offset))
+    }
+}
+
+/// The call and its input message that an outgoing one was made from.
+fn decode(value: Option<&[u8]>) -> Option<(usize, usize)> {
+    let (call, rest) = value?.split_first_chunk::<4>()?;
+    let (index, _) = rest.split_first_chunk::<4>()?;
+    let call = usize::try_from(u32::from_le_bytes(*call)).ok()?;
+    Some((call, usize::try_from(u32::from_le_bytes(*index)).ok()?))
+}

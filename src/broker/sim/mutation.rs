@@ -1,0 +1,32 @@
+//! Faults put into the library on purpose, to see that the tests see them. Compiled for tests only.
+//!
+//! The switch belongs to the thread: a test runs on a thread of its own, and simulations run on one
+//! thread.
+
+use std::cell::Cell;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mutation {
+    /// A batch counts as finished when `process` has returned.
+    CommitBeforeAcks,
+    /// What was buffered is kept though messages before it were given up.
+    KeepBuffer,
+    /// A failed delivery is taken for a good one.
+    IgnoreDeliveryFailure,
+    /// A revocation is answered while a commit is outstanding.
+    AnswerBeforeCommit,
+    /// Offsets of partitions that were given back are still recorded.
+    CommitWithoutOwnership,
+}
+
+thread_local! {
+    static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+pub(crate) fn is(mutation: Mutation) -> bool {
+    CURRENT.get() == Some(mutation)
+}
+
+pub(crate) fn set(mutation: Option<Mutation>) {
+    CURRENT.set(mutation);
+}

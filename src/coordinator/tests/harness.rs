@@ -1,0 +1,353 @@
+//! Members that consume from the simulated cluster: a coordinator each, with a processor that does
+//! as it is told and tells the monitor what it does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::broker::sim::{CallId, Cluster, Mode, Weather, World};
+use crate::config::Settings;
+use crate::coordinator::{Coordinator, Until};
+use crate::handle::{Handle, Report};
+use crate::message::{Offset, TopicPartition};
+use crate::pipeline::batcher::BatchLimits;
+use crate::pipeline::in_flight::FlightLimits;
+use crate::pipeline::progress::Board;
+use crate::pipeline::start::{OutOfRange, StartFrom};
+use crate::{
+    Batch, BoxError, Context, Error, OutgoingMessage, Processor, ProcessorFactory, Result,
+};
+
+/// What one call of `process` does, in order.
+pub(super) type Plan = Vec<Step>;
+
+#[derive(Clone)]
+pub(super) enum Step {
+    Sleep(Duration),
+    /// Waits for a permit.
+    Gate(Arc<Semaphore>),
+    /// Sends one message for each of the batch, to this topic.
+    Send(&'static str),
+    Flush,
+    /// Flushes and goes on as if that had gone well.
+    FlushBlindly,
+    /// Flushes and drops the future after this time.
+    FlushFor(Duration),
+    Close,
+    Fail,
+    Panic,
+    /// Blocks the thread.
+    Block(Arc<std::sync::Barrier>),
+}
+
+/// What comes of making a processor.
+#[derive(Clone)]
+pub(super) enum Making {
+    Good,
+    Slow(Duration),
+    Fails,
+    Panics,
+}
+
+/// The error that a planned failure returns.
+#[derive(Debug, thiserror::Error)]
+#[error("as planned")]
+pub(super) struct Planned;
+
+type Planner = Arc<std::sync::Mutex<dyn FnMut(&Batch) -> Plan + Send>>;
+type Maker = Box<dyn FnMut(i32) -> Making + Send>;
+
+struct TestProcessor {
+    cluster: Cluster,
+    client: u32,
+    incarnation: u64,
+    planner: Planner,
+}
+
+/// A call of `process` under way; dropped before [`CallGuard::ok`], it did not succeed.
+struct CallGuard {
+    cluster: Cluster,
+    id: CallId,
+    ok: bool,
+}
+
+impl CallGuard {
+    fn ok(mut self) {
+        self.ok = true;
+    }
+}
+
+impl Drop for CallGuard {
+    fn drop(&mut self) {
+        self.cluster.world().process_ends(self.id, self.ok);
+    }
+}
+
+impl TestProcessor {
+    fn begin(&self, batch: &Batch) -> CallGuard {
+        let messages: Vec<_> = batch
+            .iter()
+            .map(|m| (TopicPartition::new(m.topic(), m.partition()), m.offset().get()))
+            .collect();
+        let number = batch.partition();
+        let mut world = self.cluster.world();
+        let id = world.process_begins(self.client, self.incarnation, number, &messages);
+        drop(world);
+        CallGuard { cluster: self.cluster.clone(), id, ok: false }
+    }
+}
+
+impl Processor for TestProcessor {
+    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+        let call = self.begin(batch);
+        let plan = (self.planner.lock().unwrap())(batch);
+        for step in plan {
+            match step {
+                Step::Sleep(time) => sleep(time).await,
+                Step::Gate(gate) => gate.acquire().await?.forget(),
+                Step::Send(topic) => {
+                    for index in 0..batch.len() {
+                        let value = self.cluster.world().process_sends(call.id, index);
+                        let message = OutgoingMessage::new(topic).value(value);
+                        context.send(message.partition(batch.partition()));
+                    }
+                }
+                Step::Flush => context.flush().await?,
+                Step::FlushBlindly => drop(context.flush().await),
+                Step::FlushFor(time) => drop(timeout(time, context.flush()).await),
+                Step::Close => context.close(),
+                Step::Fail => return Err(Planned.into()),
+                // Without the noise of the panic hook.
+                Step::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
+                Step::Block(barrier) => drop(barrier.wait()),
+            }
+        }
+        call.ok();
+        Ok(())
+    }
+}
+
+struct TestFactory {
+    cluster: Cluster,
+    client: u32,
+    planner: Planner,
+    maker: Maker,
+}
+
+impl ProcessorFactory for TestFactory {
+    type Processor = TestProcessor;
+
+    async fn create(&mut self, partition: i32) -> Result<TestProcessor, BoxError> {
+        match (self.maker)(partition) {
+            Making::Good => {}
+            Making::Slow(time) => sleep(time).await,
+            Making::Fails => return Err(Planned.into()),
+            Making::Panics => std::panic::resume_unwind(Box::new("a planned panic")),
+        }
+        Ok(TestProcessor {
+            cluster: self.cluster.clone(),
+            client: self.client,
+            incarnation: self.cluster.world().fresh(),
+            planner: self.planner.clone(),
+        })
+    }
+}
+
+/// A member to be.
+pub(super) struct MemberSetup {
+    cluster: Cluster,
+    pub(super) settings: Settings,
+    planner: Planner,
+    maker: Maker,
+    until: Until,
+    statics: Option<Vec<TopicPartition>>,
+}
+
+impl MemberSetup {
+    pub(super) fn new(cluster: &Cluster, topics: Arc<[Arc<str>]>) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            settings: settings(topics),
+            planner: Arc::new(std::sync::Mutex::new(|_: &Batch| Plan::new())),
+            maker: Box::new(|_| Making::Good),
+            until: Until::Closed,
+            statics: None,
+        }
+    }
+
+    pub(super) fn set(mut self, set: impl FnOnce(&mut Settings)) -> Self {
+        set(&mut self.settings);
+        self
+    }
+
+    /// What the calls of `process` do.
+    pub(super) fn plan(mut self, plan: impl FnMut(&Batch) -> Plan + Send + 'static) -> Self {
+        self.planner = Arc::new(std::sync::Mutex::new(plan));
+        self
+    }
+
+    pub(super) fn make(mut self, maker: impl FnMut(i32) -> Making + Send + 'static) -> Self {
+        self.maker = Box::new(maker);
+        self
+    }
+
+    pub(super) fn until_caught_up(mut self) -> Self {
+        self.until = Until::CaughtUp;
+        self
+    }
+
+    pub(super) fn statics(mut self, partitions: Vec<TopicPartition>) -> Self {
+        self.settings.is_static = true;
+        self.statics = Some(partitions);
+        self
+    }
+
+    pub(super) fn start(self) -> Member {
+        self.start_until(std::future::pending())
+    }
+
+    pub(super) fn start_until(self, stop: impl Future<Output = ()> + Send + 'static) -> Member {
+        let topics = self.settings.topics.clone();
+        let (consumer, events) = self.cluster.consumer(topics, self.statics);
+        let id = consumer.id();
+        let factory = TestFactory {
+            cluster: self.cluster.clone(),
+            client: id,
+            planner: self.planner,
+            maker: self.maker,
+        };
+        let board = Board::new();
+        let handle = Handle::new(board.clone(), self.settings.name.clone());
+        let coordinator = Coordinator::new(
+            Arc::new(self.settings),
+            Arc::new(consumer),
+            Arc::new(self.cluster.producer()),
+            events,
+            Box::new(factory),
+            board,
+        );
+        let task = tokio::spawn(coordinator.run(self.until, stop));
+        Member { id, handle, task }
+    }
+}
+
+fn settings(topics: Arc<[Arc<str>]>) -> Settings {
+    let max_wait = Duration::ZERO;
+    Settings {
+        name: "test".into(),
+        group_id: "kasper-topic-processor-test".into(),
+        topics,
+        is_static: false,
+        batch: BatchLimits { max_messages: 100, max_bytes: 1 << 20, max_wait },
+        in_flight: FlightLimits { max_batches: 16, max_bytes: 1 << 20 },
+        commit_interval: Duration::from_millis(100),
+        drain_deadline: Duration::from_secs(2),
+        stall_timeout: Duration::from_secs(10),
+        start_from: StartFrom::Earliest,
+        out_of_range: OutOfRange::Fail,
+        on_rebalance: None,
+    }
+}
+
+/// A member of the group: `run`, in a task.
+pub(super) struct Member {
+    pub(super) id: u32,
+    pub(super) handle: Handle,
+    pub(super) task: JoinHandle<Result<Report>>,
+}
+
+impl Member {
+    /// What `run` returns; waits for it at most some minutes.
+    pub(super) async fn end(self) -> Result<Report> {
+        timeout(Duration::from_secs(300), self.task).await.expect("run does not end").unwrap()
+    }
+
+    pub(super) async fn close(self) -> Result<Report> {
+        self.handle.close();
+        self.end().await
+    }
+
+    pub(super) async fn error(self) -> Error {
+        self.end().await.expect_err("run ends with an error")
+    }
+
+    /// Drops the future of `run`.
+    pub(super) async fn crash(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+/// A scenario: a cluster where nothing goes wrong but what the test is about. At its end the
+/// monitor's verdict is asked for.
+pub(super) struct Sim {
+    pub(super) cluster: Cluster,
+    topics: Arc<[Arc<str>]>,
+}
+
+impl Sim {
+    pub(super) fn new(mode: Mode, topics: &[&str], partitions: i32) -> Self {
+        let cluster = Cluster::new(1, mode, Weather::calm());
+        cluster.world().story = Some(Vec::new());
+        for topic in topics {
+            cluster.world().create_topic(topic, partitions);
+        }
+        Self { cluster, topics: topics.iter().map(|topic| Arc::from(*topic)).collect() }
+    }
+
+    pub(super) fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.cluster.world()
+    }
+
+    /// Appends so many messages of 10 bytes.
+    pub(super) fn produce(&self, partition: &TopicPartition, messages: usize) {
+        for _ in 0..messages {
+            self.world().append(partition, 10);
+        }
+    }
+
+    pub(super) fn member(&self) -> MemberSetup {
+        MemberSetup::new(&self.cluster, self.topics.clone())
+    }
+
+    pub(super) fn committed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.world().committed(partition).map(Offset::get)
+    }
+
+    pub(super) fn processed(&self, partition: &TopicPartition) -> Vec<i64> {
+        self.world().monitor.processed(partition)
+    }
+
+    /// Waits until the world is so.
+    pub(super) async fn until(&self, what: &str, is_so: impl Fn(&mut World) -> bool) {
+        let limit = Instant::now() + Duration::from_secs(120);
+        while !is_so(&mut self.world()) {
+            assert!(Instant::now() < limit, "never: {what}\n{}", self.story());
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) fn story(&self) -> String {
+        self.world().story.as_ref().map_or_else(String::new, |story| story.join("\n"))
+    }
+}
+
+impl Drop for Sim {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let violations = std::mem::take(&mut self.world().monitor.violations);
+            assert!(violations.is_empty(), "{violations:#?}\n{}", self.story());
+        }
+    }
+}
+
+pub(super) fn at(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition::new(topic, partition)
+}
+
+pub(super) fn millis(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}

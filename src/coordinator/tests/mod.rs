@@ -1,0 +1,4 @@
+//! The coordinator and its lanes against the simulated cluster.
+
+mod basics;
+mod harness;
