@@ -97,6 +97,12 @@ impl KafkaConsumer {
         Ok((consumer, receiver))
     }
 
+    /// Becomes true when the client is destroyed.
+    #[cfg(test)]
+    pub(super) fn destroyed(&self) -> Arc<std::sync::atomic::AtomicBool> {
+        self.client().destroyed()
+    }
+
     fn client(&self) -> &Arc<Client> {
         &self.context.client
     }

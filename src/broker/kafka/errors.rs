@@ -25,7 +25,8 @@ pub(super) fn warning(code: Code, text: impl Into<String>) -> Error {
 pub(super) fn commit(code: Code, topics: &str) -> Error {
     let error = Error::new(ErrorKind::Commit, code.text()).with("code", code.name());
     let error = if topics.is_empty() { error } else { error.with("topic", topics) };
-    let rebalance = code.is(Known::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS);
+    let rebalance = code.is(Known::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS)
+        || code.is(Known::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH);
     if rebalance || passes(kind(code)) { error.retryable() } else { error }
 }
 

@@ -44,8 +44,7 @@ pub(super) fn committed(
     let result = client.committed(&mut list, TIMEOUT);
     result.map_err(|code| errors::plain(code).with("operation", "committed"))?;
     let answers = answers(&list, "committed")?;
-    let find = |partition: &TopicPartition| find(&answers, partition);
-    let offsets = partitions.iter().map(|partition| find(partition));
+    let offsets = partitions.iter().map(|partition| find(&answers, partition));
     // A negative number stands for "nothing committed".
     Ok(offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect())
 }

@@ -156,9 +156,8 @@ impl Reports {
     fn handle(&mut self, event: &mut ClientEvent<'_>) {
         match event.kind() {
             EventKind::Deliveries => {
-                if event.settle_deliveries(&self.client) > 0 {
-                    self.shared.room.notify_waiters();
-                }
+                event.settle_deliveries(&self.client);
+                self.shared.room.notify_waiters();
             }
             EventKind::Log => log::log("producer", event),
             EventKind::TokenRefresh => token::refresh(&self.client, self.token_provider.as_ref()),

@@ -1,0 +1,222 @@
+use super::*;
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+#[tokio::test]
+async fn a_member_reads_commits_and_hands_over() {
+    let broker = Broker::any();
+    let topics = [broker.topic("a", 2).await, broker.topic("b", 2).await];
+    number(&broker, &topics[0], 1, 0, 10).await;
+    number(&broker, &topics[1], 1, 0, 10).await;
+    let group = unique("group");
+    let mut member = Member::join(&broker, &topics, &group);
+    let own = member.assign_from_zero().await;
+    assert_eq!(own.len(), 4);
+    let mut reader = member.reader(&topics, 1);
+    reader.read(20).await;
+    let commit = vec![(partition(&topics[0], 1), Offset::new(10))];
+    member.consumer.commit(commit).await.unwrap();
+    let settled = member
+        .event("settled", |event| match event {
+            Event::Settled { assigned } if assigned > 0 => Some(assigned),
+            _ => None,
+        })
+        .await;
+    assert_eq!(settled, 4);
+    let left = Instant::now();
+    patiently("the close", member.consumer.close()).await;
+    assert!(left.elapsed() < Duration::from_secs(2), "{:?}", left.elapsed());
+    let mut next = Member::join(&broker, &topics, &group);
+    let own = next.assigned().await;
+    // With the session time-out of 6 s it would take at least so long, had the first not left.
+    assert_eq!(own.len(), 4);
+    assert!(left.elapsed() < Duration::from_millis(5500), "{:?}", left.elapsed());
+    let committed = next.consumer.committed(vec![partition(&topics[0], 1)]).await.unwrap();
+    assert_eq!(committed, [Some(Offset::new(10))]);
+}
+
+/// Dropped without a close, as in a crash of the task: it leaves the group nevertheless.
+#[tokio::test]
+async fn a_dropped_member_leaves_its_group() {
+    let broker = Broker::any();
+    let topics = [broker.topic("a", 2).await];
+    let group = unique("group");
+    let mut member = Member::join(&broker, &topics, &group);
+    member.assign_from_zero().await;
+    let left = Instant::now();
+    drop(member);
+    assert!(left.elapsed() < Duration::from_millis(100));
+    let mut next = Member::join(&broker, &topics, &group);
+    assert_eq!(next.assigned().await.len(), 2);
+    assert!(left.elapsed() < Duration::from_millis(5500), "{:?}", left.elapsed());
+}
+
+/// Answers rebalances until every member has as many partitions as expected, and is told that this
+/// is all. (A cooperative member whose partitions went is also assigned "nothing more", and reads
+/// nothing until it has answered that.)
+async fn balance(members: &mut [(Member, BTreeSet<TopicPartition>)], expected: &[usize]) {
+    let (started, mut settled) = (Instant::now(), BTreeSet::new());
+    while settled.len() < members.len() {
+        let own = || members.iter().map(|(_, own)| own).collect::<Vec<_>>();
+        assert!(started.elapsed() < PATIENCE, "{:?}", own());
+        for (index, (member, own)) in members.iter_mut().enumerate() {
+            let wait = timeout(Duration::from_millis(20), member.events.recv());
+            match wait.await.map(|event| event.expect("the events have ended")) {
+                Ok(Event::Settled { assigned }) => {
+                    if assigned == expected[index] && own.len() == assigned {
+                        settled.insert(index);
+                    }
+                }
+                Ok(event) => {
+                    if matches!(event, Event::Assigned(_) | Event::Revoked { .. }) {
+                        settled.clear();
+                    }
+                    answer(member, own, event).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Answers a rebalance; a revocation late, to see that the group waits.
+async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: Event) {
+    match event {
+        Event::Assigned(new) => {
+            let starts: Vec<_> = new.iter().map(|p| (p.clone(), Offset::new(0))).collect();
+            member.consumer.assign(&starts).unwrap();
+            own.extend(new);
+        }
+        Event::Revoked { partitions, lost } => {
+            assert!(!lost);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+            let number = partitions.first().unwrap().partition;
+            // The mock cluster takes no commits during a rebalance; a real broker does.
+            let commit = vec![(partitions[0].clone(), Offset::new(1))];
+            if let Err(error) = member.consumer.commit(commit).await {
+                assert_eq!(error.get("code"), Some("REBALANCE_IN_PROGRESS"), "{error}");
+                assert!(live().is_none(), "{error}");
+            }
+            member.consumer.unassign(&partitions).unwrap();
+            partitions.iter().for_each(|partition| assert!(own.remove(partition)));
+            let still = own.iter().any(|partition| partition.partition == number);
+            assert_eq!(member.consumer.queue(number).is_ok(), still);
+        }
+        Event::Fatal(error) => panic!("{error}"),
+        _ => {}
+    }
+}
+
+async fn a_second_member_takes_its_share(broker: &Broker, more: &[(&str, &str)]) {
+    let topics = [broker.topic("a", 2).await, broker.topic("b", 2).await];
+    let group = unique("group");
+    let join = || {
+        let options = MemberOptions { group: &group, properties: more, ..MemberOptions::default() };
+        let member = Member::new(broker, &topics, options);
+        member.consumer.start().unwrap();
+        (member, BTreeSet::new())
+    };
+    let mut members = vec![join()];
+    balance(&mut members, &[4]).await;
+    for topic in &topics {
+        number(broker, topic, 0, 0, 20).await;
+        number(broker, topic, 1, 0, 20).await;
+    }
+    let mut old: Vec<_> = (0..2).map(|number| members[0].0.reader(&topics, number)).collect();
+    for reader in &mut old {
+        reader.read(40).await;
+    }
+    members.push(join());
+    balance(&mut members, &[2, 2]).await;
+    for (member, own) in &members {
+        let numbers: BTreeSet<_> = own.iter().map(|partition| partition.partition).collect();
+        for number in numbers {
+            let read: Vec<_> = own.iter().filter(|p| p.partition == number).collect();
+            for partition in &read {
+                super::number(broker, &partition.topic, number, 20, 5).await;
+            }
+            let mut reader = member.reader(&topics, number);
+            let mut seen = BTreeSet::new();
+            patiently("all messages", async {
+                // Whoever got the partition anew reads it from the beginning.
+                while read.iter().any(|p| !seen.contains(&(p.topic.clone(), 24))) {
+                    for record in reader.some().await.unwrap() {
+                        let message = reader.own(&record);
+                        assert!(own.contains(&partition(&message.topic, number)));
+                        seen.insert((message.topic, message.offset.get()));
+                    }
+                }
+            })
+            .await;
+        }
+    }
+    // The first one leaves, the second gets everything.
+    let (first, _) = members.remove(0);
+    patiently("the close", first.consumer.close()).await;
+    balance(&mut members, &[4]).await;
+    assert!(old.iter_mut().all(|old| old.queue.take(100, &mut Vec::new()).unwrap() == 0));
+}
+
+#[tokio::test]
+async fn range() {
+    a_second_member_takes_its_share(&Broker::any(), &[]).await;
+}
+
+#[tokio::test]
+async fn cooperative_sticky() {
+    let strategy = [("partition.assignment.strategy", "cooperative-sticky")];
+    a_second_member_takes_its_share(&Broker::any(), &strategy).await;
+}
+
+#[tokio::test]
+#[ignore = "the mock cluster has no KIP-848 groups: set KASPER_TEST_KAFKA to a broker's address"]
+async fn consumer_protocol() {
+    let protocol = [("group.protocol", "consumer"), ("group.remote.assignor", "range")];
+    a_second_member_takes_its_share(&Broker::real(), &protocol).await;
+}
+
+/// A member without partitions is told that the group has settled.
+#[tokio::test]
+async fn a_member_too_many_settles_with_nothing() {
+    let broker = Broker::any();
+    let topics = [broker.topic("a", 1).await];
+    let group = unique("group");
+    let join = || (Member::join(&broker, &topics, &group), BTreeSet::new());
+    let mut members = vec![join()];
+    balance(&mut members, &[1]).await;
+    members.push(join());
+    let started = Instant::now();
+    // One of them, nobody knows which.
+    let settled = 'settled: loop {
+        assert!(started.elapsed() < PATIENCE);
+        for (index, (member, own)) in members.iter_mut().enumerate() {
+            let wait = timeout(Duration::from_millis(20), member.events.recv());
+            match wait.await.ok().flatten() {
+                Some(Event::Settled { assigned: 0 }) if own.is_empty() => break 'settled index,
+                Some(event) => answer(member, own, event).await,
+                None => {}
+            }
+        }
+    };
+    assert!(members[settled].1.is_empty());
+}
+
+/// The session ends while the member does not answer the broker: the assignment is lost.
+#[tokio::test]
+async fn a_lost_assignment_is_reported_as_lost() {
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+    let broker = Broker::mock();
+    let topics = [broker.topic("a", 2).await];
+    let mut member = Member::join(&broker, &topics, &unique("group"));
+    let own = member.assign_from_zero().await;
+    let unknown = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID];
+    broker.cluster().request_errors(RDKafkaApiKey::Heartbeat, &unknown);
+    let (partitions, lost) = member.revoked().await;
+    assert!(lost && member.consumer.assignment_lost());
+    assert_eq!(partitions.len(), own.len());
+    member.consumer.unassign(&partitions).unwrap();
+    assert!(!member.consumer.assignment_lost());
+    number(&broker, &topics[0], 0, 0, 3).await;
+    member.assign_from_zero().await;
+    member.reader(&topics, 0).read(3).await;
+}
