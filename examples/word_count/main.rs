@@ -1,18 +1,20 @@
 //! Counts words: text goes in line by line, counts come out of a store.
 //!
 //! `cargo run --release --example word_count` needs no server: it starts a broker inside the
-//! process and feeds it this repository's own text.
+//! process and feeds it this repository's own text. The counting is in `count.rs`.
 
+mod count;
 mod text;
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use kasper::store::{MapStore, Store};
+use kasper::store::MapStore;
 use kasper::testkit::{EmbeddedBroker, Feeder, create_topic};
-use kasper::{Batch, BoxError, Context, Offset, Processor, TopicProcessor};
+use kasper::{BoxError, TopicProcessor};
+
+use crate::count::{WordCount, totals};
 
 #[derive(Parser)]
 /// Counts words in Kafka messages, with the counts in a store.
@@ -32,58 +34,6 @@ struct Options {
     /// The most lines in a batch
     #[arg(long, default_value_t = 10_000)]
     batch: usize,
-}
-
-/// Counts the words of one partition. Each count in the store carries the offset of the last line
-/// that it includes: when a batch comes again, its lines are not counted twice.
-struct WordCount {
-    store: MapStore,
-}
-
-impl Processor for WordCount {
-    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
-        let mut found: HashMap<String, Vec<Offset>> = HashMap::new();
-        for line in batch.iter() {
-            for word in text::words(line.value().unwrap_or_default()) {
-                let key = format!("{}/{word}", batch.partition());
-                found.entry(key).or_default().push(line.offset());
-            }
-        }
-        let keys: Vec<&str> = found.keys().map(String::as_str).collect();
-        let stored = self.store.get_many(&keys).await?;
-        let mut changes = Vec::with_capacity(keys.len());
-        for (key, stored) in keys.into_iter().zip(stored) {
-            let mut count = stored.as_deref().map_or(Ok(Count::NONE), Count::parse)?;
-            let new = found[key].iter().filter(|offset| offset.get() > count.offset).count();
-            count.count += new as u64;
-            count.offset = found[key].iter().map(|o| o.get()).fold(count.offset, i64::max);
-            changes.push((key, Some(count.to_string().into())));
-        }
-        self.store.write_many(&changes).await?;
-        Ok(())
-    }
-}
-
-/// A count and the offset of the last line that it includes; in the store as `count@offset`.
-struct Count {
-    count: u64,
-    offset: i64,
-}
-
-impl Count {
-    const NONE: Self = Self { count: 0, offset: -1 };
-
-    fn parse(stored: &[u8]) -> Result<Self, BoxError> {
-        let text = std::str::from_utf8(stored)?;
-        let (count, offset) = text.split_once('@').ok_or("no `@` in a stored count")?;
-        Ok(Self { count: count.parse()?, offset: offset.parse()? })
-    }
-}
-
-impl std::fmt::Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}", self.count, self.offset)
-    }
 }
 
 #[tokio::main]
@@ -112,7 +62,7 @@ async fn main() -> Result<(), BoxError> {
         .brokers(&brokers)
         .partitions(0..options.partitions)
         .max_batch_messages(options.batch)
-        .build(move |_partition| WordCount { store: counts.clone() })
+        .build(move |_partition| WordCount::new(counts.clone()))
         .await?;
     let handle = processor.handle();
     let feeder = Feeder::new(&brokers, &topic, options.partitions, handle.clone())?;
@@ -141,16 +91,6 @@ async fn feed(mut feeder: Feeder, input: &[String], bar: &ProgressBar) -> Result
         }
     }
     Ok(feeder.finish().await?)
-}
-
-/// The counts of all partitions, summed.
-fn totals(store: &MapStore) -> Result<HashMap<String, u64>, BoxError> {
-    let mut totals = HashMap::new();
-    for (key, stored) in store.snapshot() {
-        let word = key.split_once('/').map_or(key.as_str(), |(_, word)| word);
-        *totals.entry(word.to_owned()).or_default() += Count::parse(&stored)?.count;
-    }
-    Ok(totals)
 }
 
 fn progress_bar() -> ProgressBar {

@@ -9,7 +9,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use kasper::BoxError;
 
 /// Lower-case runs of letters, digits and apostrophes; what is not UTF-8 separates words.
-pub fn words(line: &[u8]) -> impl Iterator<Item = String> {
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = String> {
     let text = String::from_utf8_lossy(line).to_lowercase();
     let words = text.split(|c: char| !(c.is_alphanumeric() || c == '\''));
     let words: Vec<_> = words.map(|word| word.trim_matches('\'').to_owned()).collect();
@@ -17,13 +17,13 @@ pub fn words(line: &[u8]) -> impl Iterator<Item = String> {
 }
 
 /// A file or standard input.
-pub enum Source {
+pub(crate) enum Source {
     File(PathBuf),
     Stdin,
 }
 
 impl Source {
-    pub fn lines(&self) -> Result<Box<dyn Iterator<Item = io::Result<String>>>, BoxError> {
+    pub(crate) fn lines(&self) -> Result<Box<dyn Iterator<Item = io::Result<String>>>, BoxError> {
         let reader: Box<dyn BufRead> = match self {
             Self::Stdin => Box::new(BufReader::new(io::stdin())),
             Self::File(path) => match File::open(path) {
@@ -37,7 +37,7 @@ impl Source {
 }
 
 /// What `--input` names; this repository's Markdown and Rust files where it names nothing.
-pub fn sources(input: &[String]) -> Result<Vec<Source>, BoxError> {
+pub(crate) fn sources(input: &[String]) -> Result<Vec<Source>, BoxError> {
     if input.is_empty() {
         let mut files = Vec::new();
         collect(Path::new(env!("CARGO_MANIFEST_DIR")), &mut files)?;
@@ -65,7 +65,7 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// The most frequent words, and the totals.
-pub fn print_table(counts: &HashMap<String, u64>, top: usize) {
+pub(crate) fn print_table(counts: &HashMap<String, u64>, top: usize) {
     let mut ranked: Vec<_> = counts.iter().collect();
     ranked.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut table = Table::new();

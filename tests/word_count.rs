@@ -1,0 +1,114 @@
+//! The library's main job, on the embedded broker: right when it is cut off, and when there is more to
+//! read than the broker keeps.
+
+#[path = "../examples/word_count/count.rs"]
+mod count;
+#[path = "../examples/word_count/text.rs"]
+#[allow(dead_code, reason = "only `words` is used here")]
+mod text;
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use count::{WordCount, totals};
+use kasper::store::MapStore;
+use kasper::testkit::{EmbeddedBroker, Feeder};
+use kasper::{Handle, Report, Result, TopicProcessor};
+use tokio::task::JoinHandle;
+
+const PARTITIONS: i32 = 3;
+
+/// A broker with one topic, and a store; both survive the runs.
+struct Job {
+    broker: EmbeddedBroker,
+    store: MapStore,
+}
+
+impl Job {
+    fn new() -> Self {
+        let broker = EmbeddedBroker::start().unwrap();
+        broker.create_topic("text", PARTITIONS).unwrap();
+        Self { broker, store: MapStore::new() }
+    }
+
+    async fn start(&self, batch: usize) -> (Handle, JoinHandle<Result<Report>>) {
+        let store = self.store.clone();
+        let processor = TopicProcessor::builder("words", ["text"])
+            .brokers(self.broker.brokers())
+            .partitions(0..PARTITIONS)
+            .max_batch_messages(batch)
+            // Nothing is recorded before the end: all that was counted comes again.
+            .commit_interval(Duration::from_hours(1))
+            .build(move |_| WordCount::new(store.clone()))
+            .await
+            .unwrap();
+        (processor.handle(), tokio::spawn(processor.run()))
+    }
+
+    fn feeder(&self, reader: Handle) -> Feeder {
+        Feeder::new(&self.broker.brokers(), "text", PARTITIONS, reader).unwrap()
+    }
+}
+
+/// The run's future is dropped in the middle, twice; what was counted and not recorded comes again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn counts_are_the_same_when_the_run_is_aborted_half_way() {
+    let job = Job::new();
+    let mut expected: HashMap<String, u64> = HashMap::new();
+    let lines: Vec<String> = (0..6000u32).map(|n| format!("a b{} c{}", n % 7, n % 101)).collect();
+    for word in lines.iter().flat_map(|line| text::words(line.as_bytes())) {
+        *expected.entry(word).or_default() += 1;
+    }
+    // Everything fits into what the broker keeps, so feeding needs no reader: pause this one.
+    let (handle, running) = job.start(10).await;
+    handle.pause();
+    let mut feeder = job.feeder(handle.clone());
+    for line in &lines {
+        feeder.send(line.as_bytes()).await.unwrap();
+    }
+    let mut replayed = 0;
+    let mut run = (handle, running);
+    for part in [2000, 4000] {
+        let (handle, running) = run;
+        handle.resume();
+        while handle.status().messages + replayed < part {
+            tokio::task::yield_now().await;
+        }
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+        handle.closed().await;
+        replayed += handle.status().messages;
+        run = job.start(10).await;
+    }
+    let (handle, running) = run;
+    while !handle.has_consumed_all() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    handle.close();
+    let report = running.await.unwrap().unwrap();
+    assert!(report.messages + replayed > 6000 + 2000, "the runs replayed nothing");
+    assert_eq!(totals(&job.store).unwrap(), expected);
+}
+
+/// The broker keeps 5 MiB a partition and drops the oldest: the feeder waits for the reader.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_word_is_lost_of_more_text_than_the_broker_keeps() {
+    let job = Job::new();
+    let (handle, running) = job.start(10_000).await;
+    let mut feeder = job.feeder(handle.clone());
+    let padding = "x".repeat(990);
+    let lines = 55_000u64;
+    let mut bytes = 0;
+    for number in 0..lines {
+        let line = format!("{padding} word n{}", number % 1000);
+        bytes += line.len();
+        feeder.send(line.as_bytes()).await.unwrap();
+    }
+    assert_eq!(feeder.finish().await.unwrap(), lines);
+    assert!(bytes > 50 << 20, "{bytes}");
+    handle.close();
+    running.await.unwrap().unwrap();
+    let counts = totals(&job.store).unwrap();
+    assert_eq!((counts["word"], counts[&padding]), (lines, lines));
+    assert!((0..1000).all(|number| counts[&format!("n{number}")] == lines / 1000));
+}
