@@ -152,7 +152,7 @@ async fn a_pause_holds_back_batches_and_resume_lets_them_go() {
 #[tokio::test]
 async fn passwords_appear_in_no_debug_output_or_error() {
     let broker = broker();
-    let with = |builder: Builder| builder.kafka("ssl.key.password", "hunter2");
+    let with = |builder: Builder| builder.kafka("sasl.password", "hunter2");
     let text = format!("{:?}", with(builder(&broker)));
     assert!(!text.contains("hunter2"), "{text}");
     let error = with(builder(&broker)).kafka("no.such.property", "x").build(|_| Count::default());
