@@ -24,8 +24,8 @@ use crate::error::BoxError;
 /// 3. When `process` returns an error or panics, nothing of the batch is sent (but for what was
 ///    [flushed](Context::flush)) or recorded, and the processor stops with that error.
 /// 4. The future may be dropped at any `await`: when the partition is revoked and the drain
-///    deadline passes, or when it is lost. The batch is then not recorded and comes again,
-///    here or elsewhere.
+///    deadline passes, when it is lost, or when what an earlier batch sent could not be delivered.
+///    The batch is then not recorded and comes again, here or elsewhere.
 /// 5. Don't block the thread for long (use `tokio::task::spawn_blocking`): a blocked thread cannot
 ///    be interrupted by rule 4.
 ///
@@ -49,7 +49,9 @@ use crate::error::BoxError;
     message = "`{Self}` is not a Kasper processor",
     label = "needs `impl kasper::Processor for {Self}`",
     note = "a processor has one method: \
-            `async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError>`"
+            `async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError>`",
+    note = "a closure that makes processors returns the processor itself; implement \
+            `kasper::ProcessorFactory` where that is async or can fail"
 )]
 pub trait Processor: Send + 'static {
     /// Processes one batch; see the trait's rules.
@@ -97,8 +99,9 @@ pub trait Processor: Send + 'static {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no Kasper processor",
     label = "expected a closure `|partition: i32| -> P` where `P: kasper::Processor`",
-    note = "the closure gets the partition number and returns a fresh processor for it; \
-            implement `kasper::ProcessorFactory` where that is async or can fail"
+    note = "the closure gets the partition number and returns a fresh processor for it, as in \
+            `|_partition| MyProcessor::new()`; implement `kasper::ProcessorFactory` where that is \
+            async or can fail"
 )]
 pub trait ProcessorFactory: Send + 'static {
     /// The type of processor made.
