@@ -317,16 +317,17 @@ fn layered(defaults: Properties, builder: &Builder, not: &[&str]) -> Properties 
     all
 }
 
-/// The share of one partition number's queue. librdkafka counts the payload; with its own overhead a
-/// small message takes up to 1.75 times as much (measured).
+/// The share of one partition number's queue: of seven eighths of the budget, since a fetch can come
+/// on top. librdkafka counts the payload; with its own overhead a message of 1 KiB takes up to 1.75
+/// times as much (measured).
 fn queue_bytes(budget: usize, numbers: usize) -> usize {
-    (budget / numbers.max(1)).max(16 << 10)
+    (budget / 8 * 7 / numbers.max(1)).max(16 << 10)
 }
 
-/// How much one fetch may bring per topic-partition: it can come on top of a queue that was just not
-/// full. 1 MiB at most, librdkafka's default; a larger message is still fetched.
+/// How much one fetch may bring per topic-partition, on top of a queue that was just not full.
+/// 1 MiB at most, librdkafka's default; a larger message is still fetched.
 fn fetch_bytes(budget: usize, topic_partitions: usize) -> usize {
-    (budget / 4 / topic_partitions.max(1)).clamp(16 << 10, 1 << 20)
+    (budget / 8 / topic_partitions.max(1)).clamp(16 << 10, 1 << 20)
 }
 
 #[cfg(test)]
