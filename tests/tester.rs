@@ -458,6 +458,31 @@ async fn an_earlier_batch_that_fails_stops_the_later_ones() {
 }
 
 #[tokio::test]
+async fn an_error_waits_for_the_acks_of_earlier_batches() {
+    let mut tester = Obedient::default().tester().max_batch_messages(1);
+    tester.hold_acks();
+    push_orders(&mut tester, &["1", "fail", "2"]);
+    assert_eq!(tester.run_all().await.unwrap(), 2);
+    assert_eq!(tester.run_all().await.unwrap(), 0, "no batch is begun after the failed one");
+    let error = tester.release_acks().await.unwrap_err();
+    assert_eq!((error.kind(), error.get("offsets")), (ErrorKind::Process, Some("1..=1")));
+    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)), "the earlier one is recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_is_dropped_when_an_earlier_delivery_fails() {
+    let mut tester = Obedient::default().tester().max_batch_messages(1);
+    tester.hold_acks();
+    tester.fail_delivery("out", "too large");
+    push_orders(&mut tester, &["1", "sleep"]);
+    let run = timeout(Duration::from_secs(10), tester.run_all()).await;
+    assert!(run.is_err());
+    let released = Instant::now();
+    let error = tester.release_acks().await.unwrap_err();
+    assert_eq!((error.kind(), released.elapsed()), (ErrorKind::Delivery, Duration::ZERO));
+}
+
+#[tokio::test]
 async fn only_so_many_batches_are_in_flight() {
     let obedient = Obedient::default();
     let mut tester = obedient.tester().max_batch_messages(1).max_in_flight(2);

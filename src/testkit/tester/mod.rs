@@ -370,7 +370,8 @@ impl ProcessorTester {
     }
 
     /// Acks are held back from now on: batches that send something stay in flight, until
-    /// [`release_acks`](Self::release_acks).
+    /// [`release_acks`](Self::release_acks). An error of a later batch comes out there too, since a
+    /// failed processor first waits for what is in flight.
     pub fn hold_acks(&mut self) {
         self.producer.hold_acks();
     }
