@@ -20,9 +20,16 @@ pub(super) enum Tell {
     /// Give everything back and join again (eager).
     Rejoin,
     /// What the new generation brings (eager).
-    Assignment { generation: i32, grants: BTreeMap<TopicPartition, u64> },
-    Revoke { partitions: Vec<TopicPartition> },
-    Assign { grants: BTreeMap<TopicPartition, u64> },
+    Assignment {
+        generation: i32,
+        grants: BTreeMap<TopicPartition, u64>,
+    },
+    Revoke {
+        partitions: Vec<TopicPartition>,
+    },
+    Assign {
+        grants: BTreeMap<TopicPartition, u64>,
+    },
     Epoch(i32),
     /// You are no member any more.
     Lost,
@@ -115,7 +122,9 @@ impl World {
             Some(statics) => {
                 let grants = statics.into_iter().map(|p| (p, self.fresh())).collect();
                 let membership = self.client(id).membership;
-                self.after_latency(move |world| world.hear(id, membership, Tell::Assign { grants }));
+                self.after_latency(move |world| {
+                    world.hear(id, membership, Tell::Assign { grants })
+                });
             }
         }
         self.after(REPORTS, move |world| world.report(id));
@@ -184,6 +193,7 @@ impl World {
     fn ask_assigned(&mut self, id: u32, grants: BTreeMap<TopicPartition, u64>) {
         let partitions: Vec<_> = grants.keys().cloned().collect();
         self.tell_story(|| format!("client {id}: assigned {}", names(&partitions)));
+        self.count("assigned");
         let client = self.client(id);
         client.pending = Some(Pending::Assigned(grants));
         client.send(Event::Assigned(partitions));
@@ -192,6 +202,7 @@ impl World {
     fn ask_revoked(&mut self, id: u32, partitions: Vec<TopicPartition>, lost: bool) {
         let word = if lost { "lost" } else { "revoked" };
         self.tell_story(|| format!("client {id}: {word} {}", names(&partitions)));
+        self.count(word);
         let client = self.client(id);
         client.pending = Some(Pending::Revoked(partitions.clone()));
         client.send(Event::Revoked { partitions, lost });
@@ -204,7 +215,8 @@ impl World {
             return;
         }
         let Some(Pending::Assigned(grants)) = client.pending.take() else {
-            return self.violation(|| format!("client {id} answers an assignment that was not asked"));
+            return self
+                .violation(|| format!("client {id} answers an assignment that was not asked"));
         };
         // What was lost meanwhile is not read; the revocation follows.
         let dead = client.lost;

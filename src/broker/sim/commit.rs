@@ -68,7 +68,10 @@ impl World {
         let give_up = Instant::now() + PATIENCE;
         let commit = Commit { client: id, offsets, fate, give_up, answer };
         match commit.fate {
-            CommitFate::Deferred(delay) => self.after(delay, move |world| world.send(commit)),
+            CommitFate::Deferred(delay) => {
+                self.count("commit deferred");
+                self.after(delay, move |world| world.send(commit));
+            }
             CommitFate::Held => self.held_commits.push(commit),
             _ => self.send(commit),
         }
@@ -118,10 +121,13 @@ impl World {
 
     fn arrive(&mut self, commit: Commit, stamp: Stamp) {
         let judged = self.judge(&commit, stamp);
-        let what: Vec<_> =
-            commit.offsets.iter().map(|entry| format!("{}={}", entry.partition, entry.offset)).collect();
-        let (what, code) = (what.join(" "), judged.err().unwrap_or("applied"));
-        self.tell_story(|| format!("commit of client {}: {what}: {code}", commit.client));
+        let code = judged.err().unwrap_or("applied");
+        self.tell_story(|| {
+            let entries = commit.offsets.iter();
+            let what: Vec<_> = entries.map(|e| format!("{}={}", e.partition, e.offset)).collect();
+            format!("commit of client {}: {}: {code}", commit.client, what.join(" "))
+        });
+        self.count(if judged.is_ok() { "commit applied" } else { "commit refused" });
         if judged.is_ok() {
             self.apply(&commit);
         }

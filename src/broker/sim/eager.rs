@@ -5,20 +5,14 @@ use std::collections::BTreeMap;
 
 use super::World;
 use super::client::Tell;
-use super::group::{GroupMember, Owner, Phase};
+use super::group::{Owner, Phase};
 use crate::message::TopicPartition;
 
 impl World {
     /// A JoinGroup arrives.
     pub(super) fn eager_join(&mut self, client: u32, membership: u64) {
-        if !self.group.is_member(client, membership) {
-            // One that was thrown out hears of that.
-            let known = self.group.members.contains_key(&client);
-            let current = self.clients.get(&client).is_some_and(|c| c.membership == membership);
-            if known || !current {
-                return;
-            }
-            self.group.members.insert(client, GroupMember { membership, epoch: 0 });
+        if !self.group.is_member(client, membership) && !self.enlist(client, membership) {
+            return;
         }
         match &mut self.group.phase {
             Phase::Preparing(joined) => {

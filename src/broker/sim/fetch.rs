@@ -178,6 +178,7 @@ impl World {
         fetching.busy = false;
         fetching.failed = false;
         self.tell_story(|| format!("client {id}: {partition} goes to {offset}"));
+        self.count("sought");
         self.sought(id, partition, offset);
         self.arm(id, partition);
     }

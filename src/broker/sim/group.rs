@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
-use super::client::Tell;
+use super::client::{Client, Tell};
 use crate::message::{Offset, TopicPartition};
 
 /// How partitions change hands.
@@ -63,6 +63,8 @@ pub(crate) struct Group {
     pub(super) phase: Phase,
     pub(super) round: u64,
     pub(super) members: BTreeMap<u32, GroupMember>,
+    /// Memberships that are over.
+    former: BTreeSet<u64>,
     pub(super) owners: BTreeMap<TopicPartition, Owner>,
     pub(super) target: BTreeMap<TopicPartition, u32>,
     pub(super) committed: BTreeMap<TopicPartition, Offset>,
@@ -77,6 +79,7 @@ impl Group {
             phase: Phase::Stable,
             round: 0,
             members: BTreeMap::new(),
+            former: BTreeSet::new(),
             owners: BTreeMap::new(),
             target: BTreeMap::new(),
             committed: BTreeMap::new(),
@@ -115,6 +118,7 @@ impl World {
         let Some(member) = self.group.members.get(&client) else { return };
         let membership = member.membership;
         self.tell_story(|| format!("group: member {client} is thrown out"));
+        self.count("thrown out");
         let notice = self.rng.millis(self.weather.notice.clone());
         self.after(notice, move |world| world.hear(client, membership, Tell::Lost));
         self.leave(client);
@@ -122,9 +126,8 @@ impl World {
 
     /// A member is gone.
     pub(super) fn leave(&mut self, client: u32) {
-        if self.group.members.remove(&client).is_none() {
-            return;
-        }
+        let Some(member) = self.group.members.remove(&client) else { return };
+        self.group.former.insert(member.membership);
         match self.group.mode {
             Mode::Eager => self.prepare(None),
             Mode::Incremental => {
@@ -132,6 +135,17 @@ impl World {
                 self.retarget();
             }
         }
+    }
+
+    /// Takes a new member, unless it is gone already, or was thrown out and will hear of that.
+    pub(super) fn enlist(&mut self, client: u32, membership: u64) -> bool {
+        let wants = |c: &Client| c.is_active() && c.membership == membership;
+        let wants = self.clients.get(&client).is_some_and(wants);
+        if !wants || self.group.former.contains(&membership) {
+            return false;
+        }
+        self.group.members.insert(client, GroupMember { membership, epoch: 0 });
+        true
     }
 
     pub(super) fn join(&mut self, client: u32, membership: u64) {

@@ -6,16 +6,14 @@ use std::collections::BTreeMap;
 
 use super::World;
 use super::client::Tell;
-use super::group::{GroupMember, Owner};
+use super::group::Owner;
 use crate::message::TopicPartition;
 
 impl World {
     pub(super) fn incremental_join(&mut self, client: u32, membership: u64) {
-        let current = self.clients.get(&client).is_some_and(|c| c.membership == membership);
-        if !current || self.group.members.contains_key(&client) {
+        if !self.enlist(client, membership) {
             return;
         }
-        self.group.members.insert(client, GroupMember { membership, epoch: 0 });
         if self.rng.chance(30) {
             let nothing = Tell::Assign { grants: BTreeMap::new() };
             self.tell(client, nothing);

@@ -98,7 +98,8 @@ impl World {
         let all = self.logs.iter().flat_map(|(partition, log)| {
             log.offsets(log.start, log.end).map(move |offset| (partition, offset))
         });
-        let unfinished = all.filter(|(partition, offset)| !self.monitor.is_done(partition, *offset));
+        let unfinished =
+            all.filter(|(partition, offset)| !self.monitor.is_done(partition, *offset));
         unfinished.map(|(partition, offset)| (partition.clone(), offset)).collect()
     }
 

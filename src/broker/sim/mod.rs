@@ -39,10 +39,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) use self::commit::CommitFate;
-pub(crate) use self::consumer::SimConsumer;
 pub(crate) use self::group::{Mode, Spread};
 pub(crate) use self::monitor::CallId;
-pub(crate) use self::producer::SimProducer;
+pub(crate) use self::producer::{REFUSED, UNDELIVERABLE};
 pub(crate) use self::rng::Rng;
 pub(crate) use self::weather::{Faults, Weather};
 
@@ -99,6 +98,8 @@ pub(crate) struct World {
     pub(crate) weather: Weather,
     pub(crate) monitor: Monitor,
     pub(crate) group: Group,
+    /// What happened, and how often.
+    pub(crate) counts: BTreeMap<&'static str, usize>,
     /// What happened, if anybody wants to read it.
     pub(crate) story: Option<Vec<String>>,
     /// The fates of the next commits; behind them, chance.
@@ -120,6 +121,7 @@ impl World {
             weather,
             monitor: Monitor::default(),
             group: Group::new(mode),
+            counts: BTreeMap::new(),
             story: None,
             commit_fates: VecDeque::new(),
             held_commits: Vec::new(),
@@ -140,7 +142,11 @@ impl World {
     }
 
     /// Does something later.
-    pub(crate) fn after(&mut self, delay: Duration, action: impl FnOnce(&mut Self) + Send + 'static) {
+    pub(crate) fn after(
+        &mut self,
+        delay: Duration,
+        action: impl FnOnce(&mut Self) + Send + 'static,
+    ) {
         self.at(Instant::now() + delay, action);
     }
 
@@ -168,6 +174,10 @@ impl World {
             let line = format!("{:>8} ms  {}", self.begun.elapsed().as_millis(), line());
             story.push(line);
         }
+    }
+
+    pub(crate) fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
     }
 
     /// A promise was broken.

@@ -52,7 +52,8 @@ pub(crate) struct Monitor {
     done: BTreeMap<TopicPartition, BTreeSet<i64>>,
     running: BTreeMap<(u32, i32), usize>,
     incarnations: BTreeMap<u64, BTreeMap<TopicPartition, u64>>,
-    order: BTreeMap<(LineKey, u64, TopicPartition), i64>,
+    /// Per line and processor value, the last message in the log: its call, and its place in that.
+    order: BTreeMap<(LineKey, u64), (usize, usize)>,
 }
 
 impl Monitor {
@@ -116,7 +117,8 @@ impl World {
     ) -> CallId {
         let id = self.monitor.calls.len();
         self.tell_story(|| {
-            let messages: Vec<_> = messages.iter().map(|(p, offset)| format!("{p}={offset}")).collect();
+            let messages: Vec<_> =
+                messages.iter().map(|(p, offset)| format!("{p}={offset}")).collect();
             format!("client {client}: process {id} ({incarnation}) {}", messages.join(" "))
         });
         let mut granted = Vec::with_capacity(messages.len());
@@ -165,9 +167,11 @@ impl World {
         }
     }
 
-    /// The input message `index` of the call leads to an outgoing one; the value to send.
-    pub(crate) fn process_sends(&mut self, CallId(id): CallId, index: usize) -> Vec<u8> {
-        self.monitor.calls[id].sent += 1;
+    /// The call sends one more message; the value to send.
+    pub(crate) fn process_sends(&mut self, CallId(id): CallId) -> Vec<u8> {
+        let call = &mut self.monitor.calls[id];
+        let index = call.sent;
+        call.sent += 1;
         let mut value = u32::try_from(id).unwrap().to_le_bytes().to_vec();
         value.extend(u32::try_from(index).unwrap().to_le_bytes());
         value
@@ -176,6 +180,7 @@ impl World {
     /// The call is over: it returned `Ok`, or it failed or was dropped.
     pub(crate) fn process_ends(&mut self, CallId(id): CallId, ok: bool) {
         let end = if ok { "returns" } else { "ends without success" };
+        self.count(if ok { "process returned" } else { "process did not return" });
         self.tell_story(|| format!("process {id} {end}"));
         let monitor = &mut self.monitor;
         let call = &mut monitor.calls[id];
@@ -190,13 +195,11 @@ impl World {
     /// An outgoing message has its place in the log.
     pub(super) fn delivered(&mut self, key: &LineKey, value: Option<&[u8]>) {
         let Some((id, index)) = decode(value) else { return };
-        let call = &self.monitor.calls[id];
-        let (partition, offset, _) = call.messages[index].clone();
-        let line = (key.clone(), call.incarnation, partition.clone());
-        let last = self.monitor.order.insert(line, offset);
-        if last.is_some_and(|last| last > offset) {
+        let line = (key.clone(), self.monitor.calls[id].incarnation);
+        let last = self.monitor.order.insert(line, (id, index));
+        if last.is_some_and(|last| last >= (id, index)) {
             self.violation(|| {
-                format!("what was made of {partition}={offset} arrives behind that of {last:?}")
+                format!("message {index} of process {id} arrives in {key:?} behind {last:?}")
             });
         }
     }
@@ -214,9 +217,13 @@ impl World {
     }
 
     pub(super) fn sought(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
-        let Some(grant) = self.monitor.current.get(&(id, partition.clone())).copied() else { return };
+        let Some(grant) = self.monitor.current.get(&(id, partition.clone())).copied() else {
+            return;
+        };
         if let Some(skipped) = self.first_unfinished(partition, grant, offset) {
-            self.violation(|| format!("{partition} is sought to {offset}, {skipped} is unfinished"));
+            self.violation(|| {
+                format!("{partition} is sought to {offset}, {skipped} is unfinished")
+            });
         }
         if let Some(state) = self.monitor.grants.get_mut(&grant) {
             state.expected = offset;
@@ -247,7 +254,7 @@ impl World {
     }
 }
 
-/// The call and its input message that an outgoing one was made from.
+/// The call that sent an outgoing message, and its place there.
 fn decode(value: Option<&[u8]>) -> Option<(usize, usize)> {
     let (call, rest) = value?.split_first_chunk::<4>()?;
     let (index, _) = rest.split_first_chunk::<4>()?;

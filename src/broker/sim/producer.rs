@@ -142,7 +142,9 @@ impl World {
             reports.push((delivery, index, failed));
         }
         let delay = self.rng.millis(self.weather.ack.clone());
-        self.after(delay.max(Duration::from_millis(1)), move |world| world.report_line(key, reports));
+        self.after(delay.max(Duration::from_millis(1)), move |world| {
+            world.report_line(key, reports)
+        });
     }
 
     fn report_line(&mut self, key: LineKey, reports: Vec<(Arc<Delivery>, usize, bool)>) {

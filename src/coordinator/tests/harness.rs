@@ -44,7 +44,7 @@ pub(super) enum Step {
 }
 
 /// What comes of making a processor.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) enum Making {
     Good,
     Slow(Duration),
@@ -109,8 +109,8 @@ impl Processor for TestProcessor {
                 Step::Sleep(time) => sleep(time).await,
                 Step::Gate(gate) => gate.acquire().await?.forget(),
                 Step::Send(topic) => {
-                    for index in 0..batch.len() {
-                        let value = self.cluster.world().process_sends(call.id, index);
+                    for _ in batch {
+                        let value = self.cluster.world().process_sends(call.id);
                         let message = OutgoingMessage::new(topic).value(value);
                         context.send(message.partition(batch.partition()));
                     }

@@ -1,4 +1,8 @@
 //! The coordinator and its lanes against the simulated cluster.
+#![allow(clippy::print_stdout, reason = "a seed's story is for a person")]
 
 mod basics;
+mod case;
 mod harness;
+mod property;
+mod storm;

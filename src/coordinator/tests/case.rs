@@ -1,0 +1,221 @@
+//! What a seed stands for: a cluster, its weather, members with their settings, and what their
+//! processors do.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::harness::{Making, MemberSetup, Plan, Step, millis};
+use crate::broker::sim::{Cluster, Faults, Mode, Rng, Spread, UNDELIVERABLE, Weather};
+use crate::config::Settings;
+
+#[derive(Debug, Clone)]
+pub(super) struct Case {
+    pub(super) mode: Mode,
+    pub(super) spread: Spread,
+    pub(super) weather: Weather,
+    /// Names and numbers of partitions.
+    pub(super) topics: Vec<(&'static str, i32)>,
+    pub(super) members: usize,
+    /// Messages per partition at the beginning.
+    pub(super) messages: RangeInclusive<usize>,
+    pub(super) storm: Duration,
+    /// Between two events of the storm, in milliseconds.
+    pub(super) gusts: RangeInclusive<u64>,
+    limits: Limits,
+    habits: Habits,
+}
+
+#[derive(Debug, Clone)]
+struct Limits {
+    batch_messages: usize,
+    batch_bytes: usize,
+    batch_wait: Duration,
+    in_flight: usize,
+    in_flight_bytes: usize,
+    commit_interval: Duration,
+    drain_deadline: Duration,
+}
+
+/// What processors do, how many times in a hundred.
+#[derive(Debug, Clone)]
+struct Habits {
+    sends: u64,
+    sleeps: u64,
+    /// Sleeps longer than the drain deadline.
+    oversleeps: u64,
+    fails: u64,
+    panics: u64,
+    undeliverable: u64,
+    flushes: u64,
+    closes: u64,
+    /// The factory takes its time.
+    slow_start: u64,
+    factory_fails: u64,
+}
+
+/// Half of the time nothing, else up to `most`.
+fn sometimes(rng: &mut Rng, most: u64) -> u64 {
+    if rng.chance(50) { 0 } else { rng.within(1..=most) }
+}
+
+fn up_to(rng: &mut Rng, most: u64) -> RangeInclusive<u64> {
+    1..=rng.within(1..=most)
+}
+
+impl Case {
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        let drain_deadline = rng.millis(50..=2000);
+        let names = ["a", "b", "c"];
+        let partitions = rng.within(1..=4);
+        let topics = names[..rng.size(1..=3)].iter().map(|name| {
+            let partitions = if rng.chance(80) { partitions } else { rng.within(1..=4) };
+            (*name, i32::try_from(partitions).unwrap())
+        });
+        Self {
+            topics: topics.collect(),
+            mode: rng.pick(&[Mode::Eager, Mode::Incremental]),
+            spread: if rng.chance(40) { Spread::Range } else { Spread::Scattered },
+            weather: weather(rng, drain_deadline),
+            members: rng.size(1..=3),
+            messages: 0..=rng.size(0..=40),
+            storm: rng.millis(500..=8000),
+            gusts: 10..=rng.within(50..=1500),
+            limits: Limits {
+                batch_messages: rng.size(1..=20),
+                batch_bytes: rng.size(10..=500),
+                batch_wait: Duration::from_millis(sometimes(rng, 200)),
+                in_flight: rng.size(1..=16),
+                in_flight_bytes: rng.size(1..=1000),
+                commit_interval: rng.millis(20..=1000),
+                drain_deadline,
+            },
+            habits: Habits {
+                sends: rng.pick(&[0, 50, 100, 100]),
+                sleeps: rng.within(0..=80),
+                oversleeps: sometimes(rng, 5),
+                fails: sometimes(rng, 3),
+                panics: sometimes(rng, 2),
+                undeliverable: sometimes(rng, 3),
+                flushes: sometimes(rng, 30),
+                closes: sometimes(rng, 1),
+                slow_start: sometimes(rng, 30),
+                factory_fails: sometimes(rng, 2),
+            },
+        }
+    }
+
+    /// A member whose processors follow the case's habits, until `quiet`.
+    pub(super) fn member(
+        &self,
+        cluster: &Cluster,
+        topics: Arc<[Arc<str>]>,
+        quiet: &Arc<AtomicBool>,
+    ) -> MemberSetup {
+        let (case, world, calm) = (self.clone(), cluster.clone(), quiet.clone());
+        let plan = move |_: &crate::Batch| {
+            let rng = &mut world.world().rng;
+            if calm.load(Ordering::SeqCst) { case.habits.calm(rng) } else { case.plan(rng) }
+        };
+        let (case, world, calm) = (self.clone(), cluster.clone(), quiet.clone());
+        let make = move |_| {
+            let rng = &mut world.world().rng;
+            match calm.load(Ordering::SeqCst) {
+                false if rng.chance(case.habits.factory_fails) => {
+                    rng.pick(&[Making::Fails, Making::Panics])
+                }
+                false if rng.chance(case.habits.slow_start) => Making::Slow(rng.millis(1..=1500)),
+                _ => Making::Good,
+            }
+        };
+        MemberSetup::new(cluster, topics).set(|s| self.limits.set(s)).plan(plan).make(make)
+    }
+
+    fn plan(&self, rng: &mut Rng) -> Plan {
+        let Habits { sends, flushes, .. } = self.habits;
+        let mut plan = Plan::new();
+        for _ in 0..rng.size(1..=2) {
+            if rng.chance(sends) {
+                plan.push(Step::Send(self.habits.topic(rng)));
+            }
+            if rng.chance(self.habits.sleeps) {
+                plan.push(Step::Sleep(rng.millis(1..=50)));
+            }
+            if rng.chance(self.habits.oversleeps) {
+                let wait = rng.within(1..=3) * self.limits.drain_deadline.as_millis() as u64;
+                plan.push(Step::Sleep(millis(wait)));
+            }
+            if rng.chance(flushes) {
+                let patience = rng.millis(1..=30);
+                plan.push(match rng.within(0..=2) {
+                    0 => Step::Flush,
+                    1 => Step::FlushBlindly,
+                    _ => Step::FlushFor(patience),
+                });
+            }
+        }
+        if rng.chance(self.habits.closes) {
+            plan.push(Step::Close);
+        }
+        if rng.chance(self.habits.fails) {
+            plan.push(Step::Fail);
+        }
+        if rng.chance(self.habits.panics) {
+            plan.push(Step::Panic);
+        }
+        plan
+    }
+}
+
+impl Habits {
+    fn topic(&self, rng: &mut Rng) -> &'static str {
+        match rng.chance(self.undeliverable) {
+            true => UNDELIVERABLE,
+            false => rng.pick(&["out", "audit"]),
+        }
+    }
+
+    fn calm(&self, rng: &mut Rng) -> Plan {
+        if rng.chance(self.sends) { vec![Step::Send("out")] } else { Plan::new() }
+    }
+}
+
+impl Limits {
+    fn set(&self, settings: &mut Settings) {
+        settings.batch.max_messages = self.batch_messages;
+        settings.batch.max_bytes = self.batch_bytes;
+        settings.batch.max_wait = self.batch_wait;
+        settings.in_flight.max_batches = self.in_flight;
+        settings.in_flight.max_bytes = self.in_flight_bytes;
+        settings.commit_interval = self.commit_interval;
+        settings.drain_deadline = self.drain_deadline;
+    }
+}
+
+fn weather(rng: &mut Rng, drain_deadline: Duration) -> Weather {
+    Weather {
+        latency: up_to(rng, 40),
+        heartbeat: up_to(rng, 600),
+        notice: up_to(rng, 3000),
+        fetch: up_to(rng, 30),
+        fetched: 1..=rng.size(1..=20),
+        queue_limit: rng.size(1..=50),
+        append: up_to(rng, 50),
+        ack: up_to(rng, 100),
+        producer_queue: rng.size(1..=100),
+        rebalance_timeout: drain_deadline * 2 + rng.millis(0..=3000) - rng.millis(0..=1000) / 8,
+        session_timeout: rng.millis(500..=6000),
+        faults: Faults {
+            commit_refused: sometimes(rng, 20),
+            commit_deferred: sometimes(rng, 30),
+            deferred_up_to: rng.within(1..=3000),
+            answer_lost: sometimes(rng, 10),
+            delivery_failed: sometimes(rng, 2),
+            message_refused: sometimes(rng, 1),
+            queue_full: sometimes(rng, 20),
+            lookup_failed: sometimes(rng, 20),
+            piecemeal: sometimes(rng, 60),
+        },
+    }
+}

@@ -1,0 +1,63 @@
+//! Thousands of seeded schedules. A seed that fails is printed with its case and what happened; to
+//! run it again: `KASPER_SIM_SEED=n cargo test --lib seeded`. `KASPER_SIM_SEEDS=n` runs so many.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::case::Case;
+use super::storm::{self, Outcome};
+use crate::broker::sim::Rng;
+
+const SEEDS: u64 = 3000;
+
+fn number(name: &str) -> Option<u64> {
+    let value = std::env::var(name).ok()?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
+}
+
+/// What a person needs to see what went wrong.
+fn tell(seed: u64, outcome: &Outcome) -> String {
+    let mut text = String::new();
+    writeln!(text, "{:#?}", Case::draw(&mut Rng::new(seed))).unwrap();
+    writeln!(text, "{}", outcome.story.join("\n")).unwrap();
+    writeln!(text, "{:#?}", outcome.violations).unwrap();
+    writeln!(text, "again with KASPER_SIM_SEED={seed}").unwrap();
+    text
+}
+
+/// The same seed once more, now with its story.
+pub(super) fn assert_good(seed: u64) {
+    let outcome = storm::run(seed, true);
+    assert!(outcome.violations.is_empty(), "{}", tell(seed, &outcome));
+}
+
+#[test]
+fn seeded_schedules_keep_every_promise() {
+    if let Some(seed) = number("KASPER_SIM_SEED") {
+        let _already = tracing_subscriber::fmt().without_time().with_test_writer().try_init();
+        let outcome = storm::run(seed, true);
+        println!("{}", tell(seed, &outcome));
+        assert!(outcome.violations.is_empty());
+        return;
+    }
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in 0..number("KASPER_SIM_SEEDS").unwrap_or(SEEDS) {
+        let outcome = storm::run(seed, false);
+        if !outcome.violations.is_empty() {
+            assert_good(seed);
+            panic!("seed {seed} fails only without its story: {:#?}", outcome.violations);
+        }
+        for (what, times) in outcome.counts {
+            *counts.entry(what).or_default() += times;
+        }
+    }
+    println!("{counts:#?}");
+}
+
+#[test]
+fn a_seed_always_tells_the_same_story() {
+    for seed in 0..20 {
+        let (first, second) = (storm::run(seed, true), storm::run(seed, true));
+        assert_eq!(first.story, second.story);
+    }
+}

@@ -1,0 +1,263 @@
+//! Runs a case: members consume while everything goes wrong, then the faults cease, and everything
+//! must come to a good end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::case::Case;
+use super::harness::{Member, MemberSetup};
+use crate::ErrorKind;
+use crate::broker::sim::{Cluster, Faults, Rng};
+use crate::error::Result;
+use crate::handle::{Handle, Report};
+
+/// How long the end may take once the faults have ceased. Virtual time.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What came of a seed.
+pub(super) struct Outcome {
+    /// What happened, and how often.
+    pub(super) counts: BTreeMap<&'static str, usize>,
+    pub(super) violations: Vec<String>,
+    pub(super) story: Vec<String>,
+}
+
+/// Runs the case of this seed on a clock of its own.
+pub(super) fn run(seed: u64, with_story: bool) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut rng = Rng::new(seed);
+        let case = Case::draw(&mut rng);
+        let mut storm = Storm::new(case, &mut rng);
+        storm.cluster.world().story = with_story.then(Vec::new);
+        storm.rage().await;
+        storm.calm_down().await;
+        storm.outcome()
+    })
+}
+
+struct Storm {
+    case: Case,
+    cluster: Cluster,
+    topics: Arc<[Arc<str>]>,
+    quiet: Arc<AtomicBool>,
+    slots: Vec<Slot>,
+}
+
+/// A member, and when another one takes its place.
+struct Slot {
+    member: Option<Member>,
+    again: Instant,
+}
+
+impl Storm {
+    fn new(case: Case, rng: &mut Rng) -> Self {
+        let seed = rng.within(0..=u64::MAX - 1);
+        let cluster = Cluster::new(seed, case.mode, case.weather.clone());
+        {
+            let mut world = cluster.world();
+            world.group.spread = case.spread.clone();
+            for (topic, partitions) in &case.topics {
+                world.create_topic(topic, *partitions);
+            }
+            for partition in world.partitions() {
+                for _ in 0..rng.size(case.messages.clone()) {
+                    let size = rng.size(0..=30);
+                    world.append(&partition, size);
+                }
+            }
+        }
+        let topics = case.topics.iter().map(|(topic, _)| Arc::from(*topic)).collect();
+        let slots = (0..case.members)
+            .map(|_| Slot { member: None, again: Instant::now() + rng.millis(0..=1000) });
+        let slots = slots.collect();
+        Self { cluster, topics, quiet: Arc::default(), slots, case }
+    }
+
+    async fn rage(&mut self) {
+        let end = Instant::now() + self.case.storm;
+        while Instant::now() < end {
+            self.tend().await;
+            self.gust().await;
+            self.check_consumed();
+            let pause = self.cluster.world().rng.millis(self.case.gusts.clone());
+            sleep(pause).await;
+        }
+    }
+
+    /// Starts members where there is none, after a while.
+    async fn tend(&mut self) {
+        let setups: Vec<MemberSetup> = (0..self.slots.len()).map(|_| self.setup()).collect();
+        for (index, setup) in setups.into_iter().enumerate() {
+            let slot = &mut self.slots[index];
+            if slot.member.as_ref().is_some_and(|member| member.task.is_finished())
+                && let Some(member) = slot.member.take()
+            {
+                let result = member.end().await;
+                judge(&self.cluster, &result);
+                slot.again = Instant::now() + self.cluster.world().rng.millis(0..=1000);
+            }
+            if slot.member.is_none() && slot.again <= Instant::now() {
+                slot.member = Some(setup.start());
+            }
+        }
+    }
+
+    fn setup(&self) -> MemberSetup {
+        self.case.member(&self.cluster, self.topics.clone(), &self.quiet)
+    }
+
+    /// Something happens.
+    async fn gust(&mut self) {
+        let slot = self.cluster.world().rng.size(0..=self.slots.len() - 1);
+        let chance = self.cluster.world().rng.within(0..=99);
+        let member = &self.slots[slot].member;
+        match (chance, member) {
+            (0..40, _) => self.produce(),
+            (40..58, _) => {
+                let mut world = self.cluster.world();
+                world.count("rebalance forced");
+                world.rebalance();
+            }
+            (58..66, Some(member)) => self.cluster.world().throw_out(member.id),
+            (66..74, Some(_)) => self.crash(slot).await,
+            (74..79, Some(member)) => member.handle.close(),
+            (79..88, Some(member)) => self.pause(&member.handle.clone()),
+            (88..94, Some(member)) => member.handle.resume(),
+            _ => {}
+        }
+    }
+
+    fn produce(&self) {
+        let world = &mut *self.cluster.world();
+        let partitions = world.partitions();
+        for _ in 0..world.rng.size(1..=4) {
+            let partition = partitions[world.rng.size(0..=partitions.len() - 1)].clone();
+            for _ in 0..world.rng.size(0..=8) {
+                let size = world.rng.size(0..=30);
+                world.append(&partition, size);
+            }
+            if world.rng.chance(30) {
+                let gap = world.rng.within(1..=3);
+                world.append_gap(&partition, i64::try_from(gap).unwrap());
+            }
+        }
+    }
+
+    async fn crash(&mut self, slot: usize) {
+        if let Some(member) = self.slots[slot].member.take() {
+            if member.task.is_finished() {
+                return judge(&self.cluster, &member.end().await);
+            }
+            self.cluster.world().count("crash");
+            let handle = member.handle.clone();
+            member.crash().await;
+            self.check_closed(&handle).await;
+            self.slots[slot].again = Instant::now() + self.cluster.world().rng.millis(0..=2000);
+        }
+    }
+
+    fn pause(&self, handle: &Handle) {
+        let one = self.cluster.world().rng.chance(50);
+        self.cluster.world().count("pause");
+        if one { handle.pause_partition(0) } else { handle.pause() }
+    }
+
+    /// Whoever says that everything is consumed is right.
+    fn check_consumed(&self) {
+        let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
+        for member in members.filter(|member| member.handle.has_consumed_all()) {
+            let unfinished = self.cluster.world().unfinished();
+            self.cluster.world().count("consumed all");
+            for status in member.handle.status().partitions {
+                let end = status.end_offset.get();
+                let left = unfinished
+                    .iter()
+                    .find(|(partition, offset)| *partition == status.partition && *offset < end);
+                if let Some((partition, offset)) = left {
+                    self.cluster.world().violation(|| {
+                        format!("client {} has not consumed {partition}={offset}", member.id)
+                    });
+                }
+            }
+        }
+    }
+
+    async fn check_closed(&self, handle: &Handle) {
+        if timeout(Duration::from_secs(1), handle.closed()).await.is_err() {
+            self.cluster.world().violation(|| "closed() waits behind the end".into());
+        }
+    }
+
+    async fn calm_down(&mut self) {
+        self.cluster.world().tell_story(|| "the storm is over".into());
+        self.cluster.world().weather.faults = Faults::default();
+        self.quiet.store(true, Ordering::SeqCst);
+        let limit = Instant::now() + PATIENCE;
+        while !self.is_all_done() {
+            if Instant::now() > limit {
+                let mut world = self.cluster.world();
+                let left = (world.unfinished(), world.unrecorded());
+                return world.violation(|| format!("it does not come to an end: {left:?}"));
+            }
+            self.tend().await;
+            let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
+            members.for_each(|member| member.handle.resume());
+            self.check_consumed();
+            sleep(Duration::from_millis(100)).await;
+        }
+        for slot in std::mem::take(&mut self.slots) {
+            let Some(member) = slot.member else { continue };
+            let handle = member.handle.clone();
+            judge(&self.cluster, &member.close().await);
+            self.check_closed(&handle).await;
+        }
+    }
+
+    fn is_all_done(&self) -> bool {
+        let mut members = self.slots.iter().map(|slot| slot.member.as_ref());
+        members.all(|member| member.is_some_and(|member| member.handle.has_consumed_all()))
+            && self.cluster.world().unfinished().is_empty()
+            && self.cluster.world().unrecorded().is_empty()
+    }
+
+    fn outcome(self) -> Outcome {
+        let mut world = self.cluster.world();
+        Outcome {
+            counts: std::mem::take(&mut world.counts),
+            violations: std::mem::take(&mut world.monitor.violations),
+            story: world.story.take().unwrap_or_default(),
+        }
+    }
+}
+
+/// Only planned errors come out of `run`, and what it reports is so.
+fn judge(cluster: &Cluster, result: &Result<Report>) {
+    let mut world = cluster.world();
+    match result {
+        Ok(report) => {
+            world.count("run ended well");
+            for (partition, next) in &report.next_offsets {
+                let committed = world.committed(partition);
+                if committed < Some(*next) {
+                    world.count("report ahead of the group");
+                }
+            }
+        }
+        Err(error) => {
+            world.tell_story(|| format!("run ended with {error:?}"));
+            match error.kind() {
+                ErrorKind::Process => world.count("process failed"),
+                ErrorKind::Panic => world.count("process panicked"),
+                ErrorKind::Delivery => world.count("delivery failed"),
+                ErrorKind::Commit => world.count("last commit failed"),
+                _ => world.violation(|| format!("run ended with {error:?}")),
+            }
+        }
+    }
+}
