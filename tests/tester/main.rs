@@ -15,7 +15,7 @@ use kasper::testkit::{OutgoingRecord, ProcessorTester, TestMessage};
 use kasper::{
     Batch, BoxError, Context, ErrorKind, Offset, OutgoingMessage, Processor, ProcessorFactory,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 fn text(bytes: Option<&[u8]>) -> &str {
     str::from_utf8(bytes.unwrap_or_default()).unwrap()
