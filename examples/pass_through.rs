@@ -2,6 +2,7 @@
 //!
 //! Prints its partitions as they come and go, and a report at the end. Several of them with the same
 //! name share the partitions; the tests start, stop and kill them while messages flow.
+#![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use clap::Parser;
 use kasper::{Batch, BoxError, Context, Processor, RebalanceEvent, TopicProcessor};

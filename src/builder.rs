@@ -10,7 +10,6 @@ use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
-use crate::pipeline::progress::Board;
 use crate::pipeline::start::{OutOfRange, StartFrom};
 use crate::processor::ProcessorFactory;
 use crate::properties::{self, GroupProtocol};
@@ -281,10 +280,7 @@ impl Builder {
 
     /// Called when partitions come or go. It runs on the task that answers the group: be quick, and
     /// don't block.
-    pub fn on_rebalance(
-        mut self,
-        hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn on_rebalance(mut self, hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static) -> Self {
         self.on_rebalance = Some(Arc::new(hook));
         self
     }
@@ -313,7 +309,8 @@ impl Builder {
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let plan = properties::check(&self)?;
         let metadata = topics::look_up(&self, &plan).await?;
-        let topics: Arc<[Arc<str>]> = self.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let topics: Arc<[Arc<str>]> =
+            self.topics.iter().map(|topic| topic.as_str().into()).collect();
         let assignment = topics::static_assignment(&self, &metadata)?;
         let numbers = topics::partition_numbers(&metadata, assignment.as_deref());
         let (consumer_properties, producer_properties) = plan.clients(&self, numbers, topics.len());
@@ -348,7 +345,7 @@ impl Builder {
         })?;
         let (consumer, events, producer) = connected;
         let connected = Connected { consumer, events, producer, factory: Box::new(factory) };
-        Ok(TopicProcessor::new(Arc::new(settings), connected, Board::new()))
+        Ok(TopicProcessor::new(Arc::new(settings), connected))
     }
 }
 

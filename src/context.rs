@@ -55,6 +55,7 @@ impl Context {
     /// # Ok(())
     /// # }
     /// ```
+    #[allow(clippy::needless_pass_by_value, reason = "a message is built for one call")]
     pub fn send(&mut self, message: OutgoingMessage<'_>) {
         self.outbox.push(&message);
     }
@@ -105,7 +106,7 @@ impl Context {
     /// Drops what the last call of `process` left, so that the next begins with nothing.
     pub(crate) fn begin(&mut self, spent: Option<Outbox>) {
         self.outbox.clear();
-        self.deliveries.clear();
+        self.abandon();
         if spent.is_some() {
             self.spent = spent;
         }
@@ -124,9 +125,24 @@ impl Context {
         }
     }
 
+    /// Lets go of what was begun to be sent for a batch that was given up.
+    fn abandon(&mut self) {
+        for delivery in self.deliveries.drain(..) {
+            if delivery.next() < delivery.len() {
+                self.producer.abandon(&delivery);
+            }
+        }
+    }
+
     /// The deliveries of this batch; call after [`hand_over`](Context::hand_over).
     pub(crate) fn take_deliveries(&mut self) -> VecDeque<Arc<Delivery>> {
         std::mem::take(&mut self.deliveries)
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.abandon();
     }
 }
 

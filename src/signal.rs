@@ -27,5 +27,5 @@ pub async fn shutdown_signal() {
 
 async fn never(error: &std::io::Error) {
     tracing::error!(%error, "cannot listen for signals");
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

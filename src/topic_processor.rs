@@ -47,9 +47,8 @@ use crate::processor::DynFactory;
 /// ```
 #[must_use = "a topic processor does nothing before `run`"]
 pub struct TopicProcessor {
-    settings: Arc<Settings>,
-    connected: Connected,
-    board: Arc<Board>,
+    coordinator: Coordinator,
+    handle: Handle,
 }
 
 /// The clients and the user's part.
@@ -73,13 +72,17 @@ impl TopicProcessor {
         Builder::new(name.into(), topics.into_iter().map(Into::into).collect())
     }
 
-    pub(crate) fn new(settings: Arc<Settings>, connected: Connected, board: Arc<Board>) -> Self {
-        Self { settings, connected, board }
+    pub(crate) fn new(settings: Arc<Settings>, connected: Connected) -> Self {
+        let board = Board::new();
+        let handle = Handle::new(board.clone(), settings.name.clone());
+        let Connected { consumer, events, producer, factory } = connected;
+        let coordinator = Coordinator::new(settings, consumer, producer, events, factory, board);
+        Self { coordinator, handle }
     }
 
     /// A handle to control and watch it while it runs.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.board.clone(), self.settings.name.clone())
+        self.handle.clone()
     }
 
     /// Processes until [`Handle::close`] is called or something fails.
@@ -114,7 +117,7 @@ impl TopicProcessor {
     /// # Errors
     /// As [`run`](TopicProcessor::run).
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<Report> {
-        self.coordinator().run(Until::Closed, stop).await
+        self.coordinator.run(Until::Closed, stop).await
     }
 
     /// Like [`run`](TopicProcessor::run), until everything is processed that was there when this
@@ -127,17 +130,12 @@ impl TopicProcessor {
     /// # Errors
     /// As [`run`](TopicProcessor::run).
     pub async fn run_until_caught_up(self) -> Result<Report> {
-        self.coordinator().run(Until::CaughtUp, std::future::pending()).await
-    }
-
-    fn coordinator(self) -> Coordinator {
-        let Connected { consumer, events, producer, factory } = self.connected;
-        Coordinator::new(self.settings, consumer, producer, events, factory, self.board)
+        self.coordinator.run(Until::CaughtUp, std::future::pending()).await
     }
 }
 
 impl fmt::Debug for TopicProcessor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TopicProcessor").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("TopicProcessor").field("handle", &self.handle).finish_non_exhaustive()
     }
 }

@@ -1,5 +1,11 @@
 //! The documents say what is so: every path that they name exists, and every source file has its line
 //! in ARCHITECTURE.md.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests and what they print"
+)]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -67,16 +73,59 @@ fn every_source_file_has_its_line_in_the_architecture() {
 fn every_symbol_of_go_kasper_is_answered_in_the_design() {
     let design = read("DESIGN.md");
     for symbol in [
-        "Config.TopicProcessorName", "Config.Client", "Config.InputTopics", "Config.InputPartitions",
-        "Config.BatchSize", "Config.BatchWaitDuration", "Config.Logger", "Config.MetricsProvider",
-        "Config.MetricsUpdateInterval", "Counter", "Elasticsearch", "NewElasticsearch", "GetClient",
-        "ElasticsearchTenancy", "Gauge", "Logger", "NewBasicLogger", "NewJSONLogger", "NewTextLogger",
-        "Map", "NewMap", "Map.GetMap", "MessageProcessor.Process", "MetricsProvider",
-        "MultiElasticsearch", "NewMultiElasticsearch", "MultiMap", "NewMultiMap", "MultiRedis",
-        "NewMultiRedis", "MultiStore", "NoopMetricsProvider", "Prometheus", "Redis", "NewRedis",
-        "Sender.Send", "Sender.Flush", "Store", "Store.Get", "GetAll", "Put", "PutAll", "Delete",
-        "Summary", "TenantKey", "AllTenants", "Tenant", "Fetch", "Push", "NewTopicProcessor",
-        "TopicProcessor.Close", "TopicProcessor.HasConsumedAllMessages", "TopicProcessor.RunLoop",
+        "Config.TopicProcessorName",
+        "Config.Client",
+        "Config.InputTopics",
+        "Config.InputPartitions",
+        "Config.BatchSize",
+        "Config.BatchWaitDuration",
+        "Config.Logger",
+        "Config.MetricsProvider",
+        "Config.MetricsUpdateInterval",
+        "Counter",
+        "Elasticsearch",
+        "NewElasticsearch",
+        "GetClient",
+        "ElasticsearchTenancy",
+        "Gauge",
+        "Logger",
+        "NewBasicLogger",
+        "NewJSONLogger",
+        "NewTextLogger",
+        "Map",
+        "NewMap",
+        "Map.GetMap",
+        "MessageProcessor.Process",
+        "MetricsProvider",
+        "MultiElasticsearch",
+        "NewMultiElasticsearch",
+        "MultiMap",
+        "NewMultiMap",
+        "MultiRedis",
+        "NewMultiRedis",
+        "MultiStore",
+        "NoopMetricsProvider",
+        "Prometheus",
+        "Redis",
+        "NewRedis",
+        "Sender.Send",
+        "Sender.Flush",
+        "Store",
+        "Store.Get",
+        "GetAll",
+        "Put",
+        "PutAll",
+        "Delete",
+        "Summary",
+        "TenantKey",
+        "AllTenants",
+        "Tenant",
+        "Fetch",
+        "Push",
+        "NewTopicProcessor",
+        "TopicProcessor.Close",
+        "TopicProcessor.HasConsumedAllMessages",
+        "TopicProcessor.RunLoop",
     ] {
         assert!(design.contains(&format!("`{symbol}`")), "DESIGN.md does not answer `{symbol}`");
     }

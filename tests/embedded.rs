@@ -1,4 +1,10 @@
 //! What needs a broker, but no real one: outages, time-outs at `build`, dropping and closing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests and what they print"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,9 +108,32 @@ async fn close_before_run_and_twice_ends_at_once() {
 }
 
 #[tokio::test]
+async fn a_finite_delivery_timeout_turns_an_outage_into_an_error() {
+    let broker = broker();
+    let processor = builder(&broker).delivery_timeout(Duration::from_secs(1));
+    let processor = processor.build(|_| Count::default()).await.unwrap();
+    let handle = processor.handle();
+    handle.pause();
+    let running = tokio::spawn(processor.run());
+    let mut feeder = Feeder::new(&broker.brokers(), "in", 2, handle.clone()).unwrap();
+    feeder.send(b"x").await.unwrap();
+    eventually(|| handle.lag() == 1).await;
+    // It is in the lane's queue: only sending it on needs the broker.
+    broker.suspend().unwrap();
+    handle.resume();
+    let error = running.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Delivery, "{error}");
+    assert_eq!(error.get("topic"), Some("out"), "{error}");
+    assert!(error.to_string().to_lowercase().contains("timed out"), "{error}");
+}
+
+#[tokio::test]
 async fn a_processor_that_is_dropped_unrun_or_in_mid_run_does_not_hang() {
     let broker = broker();
-    drop(builder(&broker).build(|_| Count::default()).await.unwrap());
+    let unrun = builder(&broker).build(|_| Count::default()).await.unwrap();
+    let handle = unrun.handle();
+    drop(unrun);
+    handle.closed().await;
     for _ in 0..5 {
         let processor = builder(&broker).build(|_| Count::default()).await.unwrap();
         let handle = processor.handle();

@@ -1,4 +1,10 @@
 //! Consuming, processing, sending and recording, on a real Kafka.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests and what they print"
+)]
 
 mod common;
 
@@ -126,8 +132,14 @@ async fn everything_of_a_message_comes_in_and_goes_out() {
         Ok(())
     };
     let processor = builder("in", &[&output]).partitions([1]);
-    processor.build(move |_| Each(look.clone())).await.unwrap().run_until_caught_up().await.unwrap();
-    let seen = seen.lock().unwrap();
+    processor
+        .build(move |_| Each(look.clone()))
+        .await
+        .unwrap()
+        .run_until_caught_up()
+        .await
+        .unwrap();
+    let seen = seen.lock().unwrap().clone();
     assert_eq!(seen[0].key.as_deref(), Some(&b"k"[..]));
     assert_eq!(seen[0].timestamp, Some(1234));
     let header = |value: &str| ("h".to_owned(), Some(value.as_bytes().to_vec()));
@@ -304,8 +316,7 @@ async fn a_transactional_tail_does_not_hang_the_run_to_the_end() {
     use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
     let input = topic("input", 1).await;
     let id = common::unique("transaction");
-    let producer: BaseProducer =
-        common::config_of(&[("transactional.id", &id)]).create().unwrap();
+    let producer: BaseProducer = common::config_of(&[("transactional.id", &id)]).create().unwrap();
     let timeout = Duration::from_secs(20);
     producer.init_transactions(timeout).unwrap();
     for (round, commits) in [(0, true), (1, false), (2, true), (3, false)] {
@@ -325,7 +336,8 @@ async fn a_transactional_tail_does_not_hang_the_run_to_the_end() {
     for isolation in ["read_committed", "read_uncommitted"] {
         let all = Collect::default();
         let collect = all.clone();
-        let builder = builder("tail", &[&input]).partitions([0]).kafka("isolation.level", isolation);
+        let builder =
+            builder("tail", &[&input]).partitions([0]).kafka("isolation.level", isolation);
         let processor = builder.build(move |_| collect.clone()).await.unwrap();
         let run = tokio::time::timeout(NEEDS_KAFKA, processor.run_until_caught_up());
         run.await.expect("control records at the end must not hang it").unwrap();

@@ -1,6 +1,12 @@
 //! Members come, go and are killed while messages flow: nothing is lost.
 //!
 //! `KASPER_CHURN_SECONDS` makes the churn tests longer than their 15 s.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests and what they print"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! The library's main job, on the embedded broker: right when it is cut off, and when there is more to
 //! read than the broker keeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "tests and what they print"
+)]
 
 #[path = "../examples/word_count/count.rs"]
 mod count;

@@ -136,6 +136,11 @@ pub(crate) trait Producer: Send + Sync + 'static {
     /// behind it are counted down unsent.
     fn produce(&self, delivery: &Arc<Delivery>) -> Handover;
 
+    /// Gives up the messages of a delivery that are not handed over: nobody will come back for them.
+    fn abandon(&self, delivery: &Arc<Delivery>) {
+        delivery.refuse_rest("", "the batch was given up");
+    }
+
     /// Done when the client's queue may have room again.
     fn room(&self) -> BoxFuture<'_, ()>;
 }

@@ -223,6 +223,14 @@ impl Delivery {
         self.next.store(next, Ordering::Relaxed);
     }
 
+    /// Fails the delivery and counts down what is not handed over. Says whether these were the last.
+    pub(crate) fn refuse_rest(&self, topic: &str, reason: &str) -> bool {
+        let (next, end) = (self.next(), self.len());
+        self.fail(topic, reason);
+        self.handed_over(end);
+        self.count_down(end - next)
+    }
+
     pub(crate) fn message(&self, index: usize) -> OutgoingRef<'_> {
         let Outbox { bytes, entries, headers, .. } = &self.outbox;
         let entry = &entries[index];
@@ -250,7 +258,8 @@ impl Delivery {
     /// Keeps the first failure. The failed message is counted down besides.
     pub(crate) fn fail(&self, topic: &str, reason: &str) {
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure.get_or_insert_with(|| DeliveryFailure { topic: topic.into(), reason: reason.into() });
+        failure
+            .get_or_insert_with(|| DeliveryFailure { topic: topic.into(), reason: reason.into() });
     }
 
     pub(crate) fn is_finished(&self) -> bool {

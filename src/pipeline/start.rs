@@ -61,7 +61,8 @@ pub(crate) async fn starting_offsets(
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
-    let committed = retried("committed offsets", || consumer.committed(partitions.to_vec())).await?;
+    let committed =
+        retried("committed offsets", || consumer.committed(partitions.to_vec())).await?;
     let spec = match start_from {
         StartFrom::Earliest => OffsetSpec::Earliest,
         StartFrom::Latest => OffsetSpec::End,

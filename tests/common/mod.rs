@@ -203,7 +203,8 @@ impl Collect {
 
     pub fn values(&self) -> Vec<String> {
         let messages = self.0.lock().unwrap();
-        let text = |m: &OwnedMessage| String::from_utf8(m.value.clone().unwrap_or_default()).unwrap();
+        let text =
+            |m: &OwnedMessage| String::from_utf8(m.value.clone().unwrap_or_default()).unwrap();
         messages.iter().map(text).collect()
     }
 }

@@ -25,7 +25,7 @@ const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub(super) struct Slots {
     by_number: BTreeMap<i32, Slot>,
-    /// Nothing is assigned any more: the thread that closes the consumer answers for us.
+    /// Nothing may be asked of the group any more: see [`Slots::close`].
     closed: bool,
 }
 
@@ -65,20 +65,23 @@ impl Slots {
         self.by_number.get(&number).map(|slot| &slot.queue)
     }
 
+    /// Before the group is left. From then on the consumer's thread answers, and nobody else: a call
+    /// that meets the group's end gets no reply from librdkafka, and would wait for good.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.by_number.clear();
     }
 
-    /// Answers an assignment. Returns whether partitions are read now.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Answers an assignment, unless closed. Returns whether partitions are read now.
     pub(super) fn assign(
         &mut self,
         context: &Context,
         starts: &[(TopicPartition, Offset)],
     ) -> Result<bool> {
-        if self.closed {
-            return Ok(false);
-        }
         let cooperative = context.client.is_cooperative();
         // Lost while the answer was prepared. "Unassign" would not be the answer that librdkafka
         // waits for; an empty assignment is, and the revocation follows.
@@ -99,15 +102,12 @@ impl Slots {
         Ok(!lost)
     }
 
-    /// Answers a revocation.
+    /// Answers a revocation, unless closed.
     pub(super) fn unassign(
         &mut self,
         context: &Context,
         partitions: &[TopicPartition],
     ) -> Result<()> {
-        if self.closed {
-            return Ok(());
-        }
         let result = if context.client.is_cooperative() {
             let mut list = context.list()?;
             for partition in partitions {

@@ -4,13 +4,13 @@
 //! hands out.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
-use super::assignment::{Context, Slots};
+use super::assignment::Context;
 use super::control::{Control, Shared};
 use super::errors;
 use super::ffi::{Client, PartitionList, QueueHandle, Role};
@@ -36,7 +36,6 @@ pub(crate) struct KafkaConsumer {
     /// librdkafka's queue of the consumer's events; results of commits come there too.
     queue: Arc<QueueHandle>,
     partitions: Option<Vec<TopicPartition>>,
-    slots: Arc<Mutex<Slots>>,
     shared: Arc<Shared>,
     /// Weak, so that the events end with the thread.
     events: mpsc::WeakUnboundedSender<Event>,
@@ -90,7 +89,6 @@ impl KafkaConsumer {
             context: Context { client, topics: options.topics },
             queue,
             partitions: options.partitions,
-            slots: Arc::default(),
             shared,
             events: sender.downgrade(),
         };
@@ -106,22 +104,18 @@ impl KafkaConsumer {
     fn client(&self) -> &Arc<Client> {
         &self.context.client
     }
-
-    /// From here on the thread answers rebalances, and nobody else.
-    fn stop_assigning(&self) {
-        lock(&self.slots).close();
-        self.shared.assigned().clear();
-    }
-}
-
-fn lock(slots: &Mutex<Slots>) -> MutexGuard<'_, Slots> {
-    slots.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Consumer for KafkaConsumer {
     fn start(&self) -> Result<()> {
+        // Held while librdkafka is asked: it must not be closed meanwhile.
+        let slots = self.shared.slots();
+        if slots.is_closed() {
+            return Ok(());
+        }
         if let Some(partitions) = &self.partitions {
             if let Some(events) = self.events.upgrade() {
+                self.shared.reported();
                 // The receiver may be gone; then nobody waits for the answer either.
                 let _ = events.send(Event::Assigned(partitions.clone()));
             }
@@ -136,7 +130,13 @@ impl Consumer for KafkaConsumer {
     }
 
     fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()> {
-        if lock(&self.slots).assign(&self.context, starts)? {
+        let mut slots = self.shared.slots();
+        if slots.is_closed() {
+            return Ok(());
+        }
+        let reads = slots.assign(&self.context, starts)?;
+        self.shared.answered();
+        if reads {
             let (mut assigned, now) = (self.shared.assigned(), Instant::now());
             starts.iter().for_each(|(partition, _)| assigned.add(partition, now));
         }
@@ -144,14 +144,20 @@ impl Consumer for KafkaConsumer {
     }
 
     fn unassign(&self, partitions: &[TopicPartition]) -> Result<()> {
+        let mut slots = self.shared.slots();
+        if slots.is_closed() {
+            return Ok(());
+        }
         let mut assigned = self.shared.assigned();
         partitions.iter().for_each(|partition| assigned.remove(partition));
         drop(assigned);
-        lock(&self.slots).unassign(&self.context, partitions)
+        slots.unassign(&self.context, partitions)?;
+        self.shared.answered();
+        Ok(())
     }
 
     fn queue(&self, partition: i32) -> Result<Box<dyn Queue>> {
-        let slots = lock(&self.slots);
+        let slots = self.shared.slots();
         let queue = slots.queue(partition).ok_or_else(|| {
             let message = "no topic of this partition number is assigned";
             Error::new(ErrorKind::UnknownPartition, message).with("partition", partition)
@@ -161,15 +167,14 @@ impl Consumer for KafkaConsumer {
     }
 
     fn queued(&self, partition: i32) -> usize {
-        lock(&self.slots).queue(partition).map_or(0, |queue| queue.arrivals().len())
+        self.shared.slots().queue(partition).map_or(0, |queue| queue.arrivals().len())
     }
 
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
-        let (context, slots) = (self.context.clone(), Arc::clone(&self.slots));
-        let shared = Arc::clone(&self.shared);
+        let (context, shared) = (self.context.clone(), Arc::clone(&self.shared));
         Box::pin(async move {
             offsets::blocking(move || {
-                lock(&slots).seek(&context, &positions)?;
+                shared.slots().seek(&context, &positions)?;
                 let (mut assigned, now) = (shared.assigned(), Instant::now());
                 positions.iter().for_each(|(partition, _)| assigned.sought(partition, now));
                 Ok(())
@@ -221,7 +226,6 @@ impl Consumer for KafkaConsumer {
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
-        self.stop_assigning();
         let closed = self.shared.request_close();
         self.queue.wake();
         Box::pin(async move {
@@ -233,7 +237,6 @@ impl Consumer for KafkaConsumer {
 
 impl Drop for KafkaConsumer {
     fn drop(&mut self) {
-        self.stop_assigning();
         drop(self.shared.request_close());
         self.queue.wake();
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::assignment::Slots;
 use super::errors;
 use super::ffi::{Client, ClientEvent, EventKind, Known, ListEntry, QueueHandle};
 use super::log::{self, Repetitions};
@@ -27,6 +28,8 @@ pub(super) const POLL: Duration = Duration::from_millis(100);
 /// What the consumer and its thread share.
 #[derive(Default)]
 pub(super) struct Shared {
+    slots: Mutex<Slots>,
+    rebalances: Rebalances,
     commits: Mutex<Commits>,
     next_commit: AtomicUsize,
     closing: Mutex<Closing>,
@@ -38,6 +41,14 @@ pub(super) struct Shared {
 struct Commits {
     waiting: HashMap<usize, oneshot::Sender<Result<()>>>,
     over: bool,
+}
+
+/// How many rebalances were reported, and how many answered. Counted, since the next may be
+/// reported while the answer to the last one has only just been taken.
+#[derive(Default)]
+struct Rebalances {
+    reported: AtomicUsize,
+    answered: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -52,6 +63,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Shared {
+    pub(super) fn slots(&self) -> MutexGuard<'_, Slots> {
+        lock(&self.slots)
+    }
+
+    /// Notes that a rebalance waits for its answer.
+    pub(super) fn reported(&self) {
+        self.rebalances.reported.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Notes that librdkafka has taken an answer.
+    pub(super) fn answered(&self) {
+        self.rebalances.answered.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn is_answer_due(&self) -> bool {
+        let Rebalances { reported, answered } = &self.rebalances;
+        reported.load(Ordering::Acquire) > answered.load(Ordering::Acquire)
+    }
+
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
         lock(&self.assigned)
     }
@@ -144,15 +174,21 @@ impl Control {
 
     /// Whether there is something to wait for.
     ///
-    /// A rebalance that was reported and not answered is answered here: librdkafka takes any answer
-    /// for "unassign" once it is closing. The order matters: before `close`, an "unassign" would
-    /// not be the answer that an assignment waits for.
+    /// A rebalance that was reported and not answered is answered here, after `close`: then
+    /// librdkafka takes "unassign" for the answer to an assignment too. And *only* such a one: a
+    /// call that reaches librdkafka between the group's end and the closing of its queue is dropped
+    /// without a reply, and waits for good. While an answer is due, the group cannot end. For the
+    /// same reason nobody assigns any more from here on.
     fn begin_to_close(&self) -> bool {
+        self.shared.slots().close();
+        self.shared.assigned().clear();
         if let Err((code, text)) = self.client.close(&self.queue) {
             tracing::debug!(code = code.name(), "the consumer does not close: {text}");
             return false;
         }
-        self.answer_with_unassign();
+        if self.shared.is_answer_due() {
+            self.answer_with_unassign();
+        }
         true
     }
 
@@ -189,9 +225,11 @@ impl Control {
         let partitions = event.partitions().iter().map(|entry| self.partition(entry)).collect();
         let Some(code) = event.error() else { return };
         if code.is(Known::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
+            self.shared.reported();
             self.send(Event::Assigned(partitions));
         } else if code.is(Known::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
             let lost = self.client.assignment_lost();
+            self.shared.reported();
             self.send(Event::Revoked { partitions, lost });
         } else {
             self.answer_with_unassign();

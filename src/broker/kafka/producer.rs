@@ -109,6 +109,10 @@ impl Producer for KafkaProducer {
         }
     }
 
+    fn abandon(&self, delivery: &Arc<Delivery>) {
+        ffi::refuse(delivery, "", "the batch was given up");
+    }
+
     fn room(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {
             // Over the time or not: the caller looks again.

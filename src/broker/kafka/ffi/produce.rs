@@ -184,15 +184,10 @@ pub(crate) fn hand_over(delivery: &Arc<Delivery>, topics: &[Arc<TopicHandle>]) -
 
 /// Fails a delivery whose messages from [`Delivery::next`] on cannot be handed over.
 pub(crate) fn refuse(delivery: &Arc<Delivery>, topic: &str, reason: &str) {
-    let (first, end) = (delivery.next(), delivery.len());
-    delivery.fail(topic, reason);
-    delivery.handed_over(end);
-    if first == 0 {
-        // No reference is kept for the client.
-        delivery.count_down(end);
-    } else {
-        // SAFETY: as in `hand_over`, which kept a reference with the first message.
-        unsafe { settle(Arc::as_ptr(delivery), end - first) };
+    let is_kept = delivery.next() > 0;
+    if delivery.refuse_rest(topic, reason) && is_kept {
+        // SAFETY: the reference that `hand_over` kept with the first message; these were the last.
+        drop(unsafe { Arc::from_raw(Arc::as_ptr(delivery)) });
     }
 }
 
