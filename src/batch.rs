@@ -42,7 +42,8 @@ impl Record {
             #[cfg(feature = "kafka")]
             Payload::Kafka(message) => message.size(),
             Payload::Owned(message) => {
-                message.key.as_ref().map_or(0, Vec::len) + message.value.as_ref().map_or(0, Vec::len)
+                message.key.as_ref().map_or(0, Vec::len)
+                    + message.value.as_ref().map_or(0, Vec::len)
             }
         }
     }

@@ -22,8 +22,11 @@ const OWNED: &[(&str, &str)] = &[
     ("auto.commit.enable", "offsets are recorded when a batch is finished, never before"),
     ("auto.commit.interval.ms", "use `commit_interval`"),
     ("enable.auto.offset.store", "offsets are recorded when a batch is finished, never before"),
-    ("auto.offset.reset", "use `start_from` and `out_of_range`: this property cannot tell a new \
-        group from lost messages"),
+    (
+        "auto.offset.reset",
+        "use `start_from` and `out_of_range`: this property cannot tell a new \
+        group from lost messages",
+    ),
     ("enable.partition.eof", "it can skip messages; use `run_until_caught_up`"),
     ("group.protocol", "use `consumer_protocol`"),
     ("group.remote.assignor", "use `consumer_protocol`: joins need the range assignor"),
@@ -212,7 +215,8 @@ fn check_protocol(builder: &Builder, faults: &mut Vec<String>) {
     if builder.partitions.is_some() {
         faults.push("`consumer_protocol` has no meaning with static `partitions`".into());
     }
-    for property in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"] {
+    for property in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"]
+    {
         if builder.property(property).is_some() {
             faults.push(format!(
                 "property `{property}` has no meaning with `consumer_protocol`: the broker decides"
@@ -243,7 +247,8 @@ impl Plan {
         numbers: usize,
         topics: usize,
     ) -> (Properties, Properties) {
-        let consumer = layered(self.consumer_defaults(builder, numbers, topics), builder, PRODUCER_ONLY);
+        let consumer =
+            layered(self.consumer_defaults(builder, numbers, topics), builder, PRODUCER_ONLY);
         let producer = layered(producer_defaults(builder), builder, CONSUMER_ONLY);
         (consumer, producer)
     }
@@ -308,7 +313,8 @@ fn layered(defaults: Properties, builder: &Builder, not: &[&str]) -> Properties 
     let mut all = defaults;
     let own = builder.properties.iter().filter(|(name, _)| !not.contains(&name.as_str()));
     for (name, value) in own {
-        let name = if name == "max.partition.fetch.bytes" { "fetch.message.max.bytes" } else { name };
+        let name =
+            if name == "max.partition.fetch.bytes" { "fetch.message.max.bytes" } else { name };
         match all.iter_mut().find(|(set, _)| set == name) {
             Some(set) => set.1.clone_from(value),
             None => all.push((name.to_owned(), value.clone())),
@@ -351,7 +357,15 @@ mod tests {
                 .kafka("enable.auto.commit", "true")
                 .partitions([]),
         );
-        for part in ["name is empty", "`brokers`", "named twice", "b/c", "max_in_flight", "auto.commit", "`partitions` is empty"] {
+        for part in [
+            "name is empty",
+            "`brokers`",
+            "named twice",
+            "b/c",
+            "max_in_flight",
+            "auto.commit",
+            "`partitions` is empty",
+        ] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
     }

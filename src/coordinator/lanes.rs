@@ -225,7 +225,8 @@ impl Coordinator {
                 lane.command(command);
             }
         }
-        while numbers.iter().any(|number| self.lanes.get(number).is_some_and(|l| l.task.is_some())) {
+        while numbers.iter().any(|number| self.lanes.get(number).is_some_and(|l| l.task.is_some()))
+        {
             match timeout_at(deadline + GRACE, self.tasks.join_next_with_id()).await {
                 Ok(Some(end)) => self.note_lane_end(end),
                 Ok(None) => break,

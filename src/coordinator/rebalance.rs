@@ -127,7 +127,8 @@ impl Coordinator {
                 }
             }
         }
-        if let Err(error) = self.committer.commit_now(|partition| revoked.contains(partition)).await {
+        if let Err(error) = self.committer.commit_now(|partition| revoked.contains(partition)).await
+        {
             warn!(%error, "could not record at the revocation: what was finished last comes again");
         }
     }

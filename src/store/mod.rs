@@ -109,7 +109,7 @@ pub trait Store: Send + Sync {
     /// ```
     /// # use kasper::store::{MapStore, Store};
     /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> kasper::Result<()> {
+    /// # async fn main() -> kasper::Result<()> {
     /// let store: MapStore = [("a", "1"), ("c", "3")].into_iter().collect();
     /// let values = store.get_many(&["c", "b", "c"]).await?;
     /// assert_eq!(values, [Some("3".into()), None, Some("3".into())]);
@@ -132,7 +132,7 @@ pub trait Store: Send + Sync {
     /// ```
     /// # use kasper::store::{MapStore, Store};
     /// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> kasper::Result<()> {
+    /// # async fn main() -> kasper::Result<()> {
     /// let store: MapStore = [("a", "1"), ("b", "2")].into_iter().collect();
     /// store.write_many(&[("b", None), ("c", Some("0".into())), ("c", Some("3".into()))]).await?;
     /// assert_eq!(store.snapshot(), [("a", "1"), ("c", "3")].map(|(k, v)| (k.into(), v.into())).into());
