@@ -1,4 +1,64 @@
-//! Process Kafka topics in micro-batches, with state in a central key-value store.
+//! Process Kafka topics in **micro-batches**, with state in a central key-value store.
+//!
+//! A [`TopicProcessor`] reads input topics and calls your [`Processor`] with a [`Batch`]: the messages
+//! of one partition number, across all input topics. The processor reads and writes its state in a
+//! [store](store::Store) once per batch, and [sends](Context::send) messages. When those are
+//! acknowledged, the batch's offsets are recorded:
+//!
+//! **store writes → produced and acknowledged → offsets recorded.**
+//!
+//! An error, a panic or a crash anywhere before the last step replays the batch: processing is
+//! at-least-once, and should give the same result when it is done twice. Nothing is recorded for a
+//! batch that did not finish, nor for a partition that is no longer ours.
+//!
+//! # Where to begin
+//!
+//! - [`TopicProcessor`]: build one, run it, watch it with its [`Handle`].
+//! - [`Processor`]: the trait to implement, and its rules.
+//! - [`Builder`]: every setting with its default and its trade-off.
+//! - [`testkit`]: test a processor without a broker; feature `testkit`.
+//! - The `word_count` example: a whole program.
+//!
+//! # A processor and its test
+//!
+//! ```
+//! # #[cfg(feature = "testkit")]
+//! # async fn example() -> kasper::Result<()> {
+//! use kasper::testkit::{ProcessorTester, TestMessage};
+//! use kasper::{Batch, BoxError, Context, Processor};
+//!
+//! /// Sends orders on that are worth a look.
+//! struct Watch;
+//!
+//! impl Processor for Watch {
+//!     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+//!         for order in batch.topic("orders") {
+//!             let amount: f64 = std::str::from_utf8(order.value().unwrap_or_default())?.parse()?;
+//!             if amount > 1000.0 {
+//!                 context.forward("large-orders", &order);
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut tester = ProcessorTester::new(["orders"], |_partition| Watch);
+//! tester.push(TestMessage::new("orders").key("7").value("12.50"));
+//! tester.push(TestMessage::new("orders").key("8").value("1200"));
+//! tester.run_batch().await?;
+//! assert_eq!(tester.outgoing().len(), 1);
+//! # Ok(())
+//! # }
+//! # #[cfg(feature = "testkit")]
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+//! #     .block_on(example()).unwrap();
+//! ```
+//!
+//! # Features
+//!
+//! `kafka` (default): the real broker, librdkafka compiled from source. `testkit`: see above. `ssl`,
+//! `zstd`, `gssapi`: TLS and SASL-SCRAM, zstd compression, Kerberos. Without default features the
+//! crate has no C code, and only what processors and stores are written against.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "kafka"),
@@ -50,3 +110,7 @@ pub use signal::shutdown_signal;
 pub use topic_processor::TopicProcessor;
 
 pub use bytes::Bytes;
+
+#[cfg(all(doctest, feature = "kafka"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
