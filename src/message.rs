@@ -286,6 +286,28 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
+    /// Sets the key, or none: for a key that comes from a message that may have none.
+    ///
+    /// ```
+    /// # use kasper::{Message, OutgoingMessage};
+    /// fn renamed<'a>(message: &Message<'a>) -> OutgoingMessage<'a> {
+    ///     let copy = OutgoingMessage::new("copies");
+    ///     copy.optional_key(message.key()).optional_value(message.value())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn optional_key(mut self, key: Option<impl Into<OutgoingBytes<'a>>>) -> Self {
+        self.key = key.map(Into::into);
+        self
+    }
+
+    /// Sets the value, or none, which makes the message a tombstone.
+    #[must_use]
+    pub fn optional_value(mut self, value: Option<impl Into<OutgoingBytes<'a>>>) -> Self {
+        self.value = value.map(Into::into);
+        self
+    }
+
     /// Adds a header; names may repeat.
     #[must_use]
     pub fn header(

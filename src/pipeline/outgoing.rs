@@ -33,7 +33,7 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Clone)]
 struct Entry {
-    topic: u16,
+    topic: u32,
     partition: Option<i32>,
     key: Option<Span>,
     value: Option<Span>,
@@ -99,7 +99,7 @@ impl Outbox {
 
     fn finish(
         &mut self,
-        topic: u16,
+        topic: u32,
         partition: Option<i32>,
         key: Option<Span>,
         value: Option<Span>,
@@ -117,7 +117,7 @@ impl Outbox {
     }
 
     /// Most processors send to one topic, or to few by turns: look at the last one first.
-    fn topic_index(&mut self, topic: &str) -> u16 {
+    fn topic_index(&mut self, topic: &str) -> u32 {
         if self.topics.get(self.last_topic).is_none_or(|last| **last != *topic) {
             let known = self.topics.iter().position(|known| **known == *topic);
             self.last_topic = known.unwrap_or_else(|| {
@@ -125,7 +125,7 @@ impl Outbox {
                 self.topics.len() - 1
             });
         }
-        index16(self.last_topic)
+        index32(self.last_topic)
     }
 
     /// Everything collected, as one delivery; the outbox is empty afterwards.
@@ -133,8 +133,12 @@ impl Outbox {
     pub(crate) fn take(&mut self, spent: Option<Outbox>) -> Arc<Delivery> {
         let outbox = std::mem::replace(self, spent.unwrap_or_default());
         self.clear();
-        self.topics.clone_from(&outbox.topics);
-        self.last_topic = outbox.last_topic;
+        // The next batch probably sends to the same topics, unless there is one for every customer.
+        self.topics.clear();
+        if outbox.topics.len() <= KEPT_TOPICS {
+            self.topics.extend_from_slice(&outbox.topics);
+        }
+        self.last_topic = 0;
         Arc::new(Delivery {
             remaining: AtomicUsize::new(outbox.entries.len()),
             next: AtomicUsize::new(0),
@@ -145,16 +149,13 @@ impl Outbox {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "asserted")]
-fn index32(index: usize) -> u32 {
-    assert!(u32::try_from(index).is_ok(), "more than 4,294,967,295 headers in one batch");
-    index as u32
-}
+/// So many names of topics are kept from one batch to the next.
+const KEPT_TOPICS: usize = 64;
 
 #[allow(clippy::cast_possible_truncation, reason = "asserted")]
-fn index16(index: usize) -> u16 {
-    assert!(u16::try_from(index).is_ok(), "more than 65,535 outgoing topics");
-    index as u16
+fn index32(index: usize) -> u32 {
+    assert!(u32::try_from(index).is_ok(), "more than 4,294,967,295 headers or topics in one batch");
+    index as u32
 }
 
 /// One outgoing message as the producer sees it.
@@ -235,7 +236,7 @@ impl Delivery {
         let Outbox { bytes, entries, headers, .. } = &self.outbox;
         let entry = &entries[index];
         OutgoingRef {
-            topic: usize::from(entry.topic),
+            topic: entry.topic as usize,
             partition: entry.partition,
             key: entry.key.map(|key| slice(bytes, key)),
             value: entry.value.map(|value| slice(bytes, value)),

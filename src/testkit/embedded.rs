@@ -36,7 +36,7 @@ use crate::message::Offset;
 /// let broker = EmbeddedBroker::start()?;
 /// broker.create_topic("orders", 4)?;
 /// assert!(broker.brokers().starts_with("127.0.0.1:"));
-/// # kasper::Result::Ok(())
+/// # Ok::<(), kasper::Error>(())
 /// ```
 pub struct EmbeddedBroker {
     brokers: String,
