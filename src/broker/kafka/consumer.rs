@@ -115,7 +115,6 @@ impl Consumer for KafkaConsumer {
         }
         if let Some(partitions) = &self.partitions {
             if let Some(events) = self.events.upgrade() {
-                self.shared.reported();
                 // The receiver may be gone; then nobody waits for the answer either.
                 let _ = events.send(Event::Assigned(partitions.clone()));
             }
