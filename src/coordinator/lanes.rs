@@ -47,7 +47,7 @@ impl Lane {
         }
     }
 
-    pub(super) fn progress(&self) -> &LaneProgress {
+    pub(super) fn progress(&self) -> &Arc<LaneProgress> {
         &self.progress
     }
 

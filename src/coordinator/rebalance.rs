@@ -69,7 +69,10 @@ impl Coordinator {
                 lane.command(Command::Drain(None));
             }
             None => {
-                self.lanes.insert(number, Lane::new(number, topics));
+                let lane = Lane::new(number, topics);
+                // Not only when it starts: until then it is not consumed either.
+                self.board.insert(lane.progress().clone());
+                self.lanes.insert(number, lane);
             }
         }
     }
@@ -92,6 +95,19 @@ impl Coordinator {
             self.committer.end(partition);
         }
         self.consumer.unassign(revoked)?;
+        self.forget(numbers, revoked);
+        let partitions = revoked.to_vec();
+        self.settings.rebalanced(&match lost {
+            true => RebalanceEvent::Lost(partitions),
+            false => RebalanceEvent::Revoked(partitions),
+        });
+        self.start_lanes().await
+    }
+
+    fn forget(&mut self, numbers: Vec<i32>, revoked: &[TopicPartition]) {
+        // Without lanes nothing is left to consume, and yet we are not done: an eager rebalance
+        // takes everything and then brings it back. Only a report that we get nothing is believed.
+        self.board.settled.store(false, Ordering::SeqCst);
         for number in numbers {
             let remains = self.lanes.get_mut(&number).is_some_and(|l| l.remove_topics(revoked));
             if !remains {
@@ -99,12 +115,8 @@ impl Coordinator {
                 self.board.remove(number);
             }
         }
-        let partitions = revoked.to_vec();
-        self.settings.rebalanced(&match lost {
-            true => RebalanceEvent::Lost(partitions),
-            false => RebalanceEvent::Revoked(partitions),
-        });
-        self.start_lanes().await
+        self.empty_reports = 0;
+        self.board.settled.store(!self.lanes.is_empty(), Ordering::SeqCst);
     }
 
     /// Records the finished prefix of partitions that go, unless they are lost.
