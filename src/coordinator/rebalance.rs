@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+#[cfg(test)]
+use crate::broker::sim::mutation::{self, Mutation};
 use crate::coordinator::Coordinator;
 use crate::coordinator::lanes::Lane;
 use crate::error::{Error, ErrorKind, Result};
@@ -92,6 +94,10 @@ impl Coordinator {
         }
         self.record_revoked(revoked, lost).await;
         for partition in revoked {
+            #[cfg(test)]
+            if mutation::is(Mutation::CommitWithoutOwnership) {
+                continue;
+            }
             self.committer.end(partition);
         }
         self.consumer.unassign(revoked)?;
@@ -138,6 +144,10 @@ impl Coordinator {
                     self.given_back.insert(topic.partition.clone(), topic.finished);
                 }
             }
+        }
+        #[cfg(test)]
+        if mutation::is(Mutation::AnswerBeforeCommit) {
+            return self.committer.commit(|partition| revoked.contains(partition));
         }
         if let Err(error) = self.committer.commit_now(|partition| revoked.contains(partition)).await
         {

@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::batch::{Batch, Record};
 use crate::broker::Queue;
+#[cfg(test)]
+use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
 use crate::pipeline::progress::LaneProgress;
 
@@ -191,14 +193,21 @@ impl Batcher {
 
     /// Drops the buffered messages of all topics but these; the others were revoked.
     pub(crate) fn retain_topics(&mut self, topics: &[u16]) {
-        self.buffer.retain(|record| topics.contains(&record.topic));
-        self.restart_measuring();
+        self.keep_only(|record| topics.contains(&record.topic));
     }
 
     /// Drops everything buffered: what follows comes from a new position.
     pub(crate) fn clear(&mut self) {
-        self.buffer.clear();
         self.error = None;
+        self.keep_only(|_| false);
+    }
+
+    fn keep_only(&mut self, wanted: impl FnMut(&Record) -> bool) {
+        #[cfg(test)]
+        if mutation::is(Mutation::KeepBuffer) {
+            return;
+        }
+        self.buffer.retain(wanted);
         self.restart_measuring();
     }
 }

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::batch::{Batch, OffsetRange};
+#[cfg(test)]
+use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
 use crate::message::Offset;
 use crate::pipeline::outgoing::{Delivery, Outbox};
@@ -98,6 +100,10 @@ impl InFlightQueue {
     pub(crate) async fn front_finished(&mut self) -> Result<()> {
         let Some(front) = self.batches.front() else { return std::future::pending().await };
         for delivery in &front.deliveries {
+            #[cfg(test)]
+            if mutation::is(Mutation::CommitBeforeAcks) {
+                continue;
+            }
             delivery.finished().await;
         }
         self.batches.pop_front().map_or(Ok(()), |front| self.finish(front))
@@ -108,7 +114,10 @@ impl InFlightQueue {
         if self.failed {
             return Ok(());
         }
-        if let Some(error) = front.deliveries.iter().find_map(|delivery| delivery.result().err()) {
+        let failure = front.deliveries.iter().find_map(|delivery| delivery.result().err());
+        #[cfg(test)]
+        let failure = failure.filter(|_| !mutation::is(Mutation::IgnoreDeliveryFailure));
+        if let Some(error) = failure {
             self.failed = true;
             return Err(self.locate(error, &front));
         }

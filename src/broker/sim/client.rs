@@ -62,6 +62,11 @@ pub(super) struct Client {
     pub(super) generation: Option<i32>,
     pub(super) lost: bool,
     pub(super) pending: Option<Pending>,
+    /// Asks to be a member, or to stay one, and has not heard what it gets.
+    joining: bool,
+    /// Everything was given back, and nothing has come yet (eager). A member that had nothing is not
+    /// asked to give anything back, and so its application knows of no rebalance.
+    waiting: bool,
     inbox: VecDeque<Tell>,
     told_until: Instant,
     pub(super) assigned: BTreeMap<TopicPartition, Fetching>,
@@ -86,6 +91,8 @@ impl Client {
             generation: None,
             lost: false,
             pending: None,
+            joining: false,
+            waiting: false,
             inbox: VecDeque::new(),
             told_until: Instant::now(),
             assigned: BTreeMap::new(),
@@ -95,6 +102,13 @@ impl Client {
 
     pub(super) fn is_active(&self) -> bool {
         self.life == Life::Active
+    }
+
+    /// The group is stable, as far as the member knows.
+    fn is_steady(&self) -> bool {
+        let has_joined = self.statics.is_some() || self.generation.is_some();
+        let is_asked = self.pending.is_some() || !self.inbox.is_empty() || self.lost;
+        has_joined && !is_asked && !self.joining
     }
 
     /// When the member hears of something said now.
@@ -138,7 +152,9 @@ impl World {
     }
 
     fn send_join(&mut self, id: u32) {
-        let membership = self.client(id).membership;
+        let client = self.client(id);
+        client.joining = true;
+        let membership = client.membership;
         self.after_latency(move |world| world.join(id, membership));
     }
 
@@ -184,7 +200,10 @@ impl World {
                     return self.ask_assigned(id, grants);
                 }
                 Tell::Assign { grants } => return self.ask_assigned(id, grants),
-                Tell::Epoch(epoch) => client.generation = Some(epoch),
+                Tell::Epoch(epoch) => {
+                    client.generation = Some(epoch);
+                    client.joining = false;
+                }
                 Tell::Lost => {}
             }
         }
@@ -224,6 +243,9 @@ impl World {
         if !given.iter().copied().eq(grants.keys()) {
             self.violation(|| format!("client {id} assigns {given:?} where it got {grants:?}"));
         }
+        let client = self.client(id);
+        client.joining = false;
+        client.waiting = false;
         for (partition, offset) in starts {
             let grant = grants[partition];
             let version = self.fresh();
@@ -253,11 +275,14 @@ impl World {
         }
         self.tell_story(|| format!("client {id}: gives back {}", names(partitions)));
         let released = self.forget(id, partitions);
-        let (lost, membership) = (self.client(id).lost, self.client(id).membership);
+        let mode = self.group.mode;
+        let client = self.client(id);
+        client.waiting = mode == Mode::Eager && !partitions.is_empty();
+        let (lost, membership) = (client.lost, client.membership);
         if lost {
             return self.step(id);
         }
-        match self.group.mode {
+        match mode {
             Mode::Eager => self.send_join(id),
             Mode::Incremental => {
                 self.after_latency(move |world| world.released(id, membership, &released));
@@ -299,9 +324,7 @@ impl World {
         if !client.is_active() {
             return;
         }
-        let steady = client.statics.is_some() || client.generation.is_some();
-        let steady = steady && client.pending.is_none() && client.inbox.is_empty() && !client.lost;
-        let settled = steady.then_some(client.assigned.len());
+        let settled = client.is_steady().then_some(client.assigned.len());
         let reading: Vec<_> = client.assigned.iter().filter(|(_, f)| !f.dead).collect();
         let reading: Vec<_> = reading.into_iter().map(|(p, f)| (p.clone(), f.position)).collect();
         let positions = reading.into_iter().map(|(partition, fetched)| {
@@ -318,6 +341,11 @@ impl World {
             }
         });
         self.after(REPORTS, move |world| world.report(id));
+    }
+
+    /// Everything was given back, and nothing has come yet.
+    pub(crate) fn is_between_assignments(&mut self, id: u32) -> bool {
+        self.client(id).waiting
     }
 
     /// Something that the client itself tells its application.

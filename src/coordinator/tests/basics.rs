@@ -44,3 +44,23 @@ async fn caught_up_ends_at_the_end_of_the_log_and_behind_gaps() {
     assert_eq!(report.messages, 10);
     assert!(sim.world().unfinished().is_empty());
 }
+
+/// An eager rebalance takes all partitions and brings them back; a member that looked in between saw
+/// nothing left to consume, and `run_until_caught_up` returned.
+#[tokio::test(start_paused = true)]
+async fn caught_up_is_not_true_between_revocation_and_assignment() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.produce(&at("a", 0), 50);
+    let member = sim
+        .member()
+        .set(|s| s.batch.max_messages = 1)
+        .plan(|_| vec![Step::Sleep(millis(10))])
+        .until_caught_up()
+        .start();
+    sim.until("it is at work", |world| world.monitor.calls() == 5).await;
+    sim.world().rebalance();
+    sim.until("all is given back", |world| world.is_between_assignments(member.id)).await;
+    assert!(!member.handle.has_consumed_all());
+    member.end().await.unwrap();
+    assert!(sim.world().unfinished().is_empty());
+}

@@ -4,5 +4,6 @@
 mod basics;
 mod case;
 mod harness;
+mod mutations;
 mod property;
 mod storm;

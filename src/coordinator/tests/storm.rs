@@ -173,7 +173,12 @@ impl Storm {
         let members = self.slots.iter().filter_map(|slot| slot.member.as_ref());
         for member in members.filter(|member| member.handle.has_consumed_all()) {
             let unfinished = self.cluster.world().unfinished();
-            self.cluster.world().count("consumed all");
+            let mut world = self.cluster.world();
+            world.count("consumed all");
+            if world.is_between_assignments(member.id) {
+                world.violation(|| format!("client {} has consumed all of nothing", member.id));
+            }
+            drop(world);
             for status in member.handle.status().partitions {
                 let end = status.end_offset.get();
                 let left = unfinished
