@@ -129,7 +129,7 @@ impl Coordinator {
         let changed = self.board.changed.clone();
         loop {
             let caught_up = until == Until::CaughtUp && self.board.reached_targets();
-            if caught_up || self.failure.is_some() || control.borrow_and_update().close {
+            if caught_up || self.failure.is_some() || control.borrow_and_update().is_over() {
                 break;
             }
             self.apply_pauses();
@@ -163,7 +163,7 @@ impl Coordinator {
                 let starts = tokio::select! {
                     biased;
                     starts = found => starts,
-                    _ = control.wait_for(|control| control.close) => return,
+                    _ = control.wait_for(Control::is_over) => return,
                     () = stop => return self.board.request_close(),
                 };
                 let assigned = match starts {

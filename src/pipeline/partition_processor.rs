@@ -22,6 +22,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
+use tracing::warn;
 
 use crate::batch::Batch;
 use crate::context::Context;
@@ -76,6 +77,7 @@ pub(crate) struct PartitionProcessor {
     context: Context,
     in_flight: InFlightQueue,
     progress: Arc<LaneProgress>,
+    board: Arc<Board>,
     commands: watch::Receiver<Command>,
 }
 
@@ -88,8 +90,8 @@ impl PartitionProcessor {
         board: Arc<Board>,
         commands: watch::Receiver<Command>,
     ) -> Self {
-        let in_flight = InFlightQueue::new(limits, progress.clone(), board);
-        Self { batcher, context, in_flight, progress, commands }
+        let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone());
+        Self { batcher, context, in_flight, progress, board, commands }
     }
 
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
@@ -110,13 +112,27 @@ impl PartitionProcessor {
     async fn drive(&mut self, factory: &Mutex<Box<dyn DynFactory>>) -> Result<(), Interrupt> {
         let Some(mut processor) = self.create(factory).await? else { return Ok(()) };
         let ended = self.process_batches(&mut *processor).await;
-        if matches!(ended, Err(Interrupt::Abandoned)) {
-            return ended;
+        match &ended {
+            Err(Interrupt::Abandoned) => return ended,
+            // At once: waiting for acks may take long, and the coordinator limits it.
+            Err(Interrupt::Failed(error)) => self.fail(error),
+            Ok(()) => {}
         }
         // After a failure too: what was finished before the failed batch is to be recorded, and its
         // replay must not overtake what is still on the way.
         let settled = self.settle().await;
+        if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {
+            warn!(partition = self.progress.partition, %error, "an earlier batch failed as well");
+        }
         ended.and(settled)
+    }
+
+    /// Says so before the lane has ended. (An offset out of range may turn out to be no failure.)
+    fn fail(&self, error: &Error) {
+        if error.kind() != ErrorKind::OffsetOutOfRange {
+            self.progress.fail(error);
+            self.board.report_failure();
+        }
     }
 
     /// The processor, or `None` when the lane is to end before it began.

@@ -241,15 +241,21 @@ pub(crate) struct Board {
     consumer: OnceLock<Weak<dyn Consumer>>,
 }
 
-/// What handles ask for.
+/// What handles ask for, and lanes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Control {
     pub(crate) close: bool,
+    /// A lane has failed, and may still have to wait for acks before it ends.
+    pub(crate) failed: bool,
     pub(crate) paused: bool,
     pub(crate) paused_partitions: Vec<i32>,
 }
 
 impl Control {
+    pub(crate) fn is_over(&self) -> bool {
+        self.close || self.failed
+    }
+
     pub(crate) fn is_paused(&self, partition: i32) -> bool {
         self.paused || self.paused_partitions.contains(&partition)
     }
@@ -272,6 +278,11 @@ impl Board {
     /// Asks the topic processor to shut down; may be called from anywhere, as often as you like.
     pub(crate) fn request_close(&self) {
         self.control.send_modify(|control| control.close = true);
+    }
+
+    /// A lane has failed: the others are to be drained.
+    pub(crate) fn report_failure(&self) {
+        self.control.send_modify(|control| control.failed = true);
     }
 
     /// `run` has ended, one way or the other.
