@@ -346,6 +346,38 @@ async fn a_transactional_tail_does_not_hang_the_run_to_the_end() {
     }
 }
 
+/// The second of two members for one partition is told that there is nothing for it.
+async fn none_assigned(configure: impl Fn(kasper::Builder) -> kasper::Builder) {
+    let input = topic("one", 1).await;
+    let name = common::unique("none");
+    let build = || {
+        let builder = TopicProcessor::builder(&name, [&input]).brokers(common::brokers());
+        configure(builder).build(|_| Collect::default())
+    };
+    let first = build().await.unwrap();
+    let handle = first.handle();
+    let running = tokio::spawn(first.run());
+    eventually(NEEDS_KAFKA, || handle.status().partitions.len() == 1).await;
+    let second = build().await.unwrap();
+    let run = tokio::time::timeout(NEEDS_KAFKA, second.run_until_caught_up());
+    let report = run.await.expect("a member without partitions is caught up").unwrap();
+    assert_eq!(report.messages, 0);
+    handle.close();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn a_member_without_partitions_is_caught_up() {
+    none_assigned(|builder| builder.kafka("heartbeat.interval.ms", "300")).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn a_member_without_partitions_is_caught_up_in_a_kip_848_group() {
+    none_assigned(kasper::Builder::consumer_protocol).await;
+}
+
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_dry_partition_does_not_stall_the_others() {

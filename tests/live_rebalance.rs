@@ -240,6 +240,14 @@ async fn churn_in_a_kip_848_group_that_joins_two_topics() {
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn churn_in_a_cooperative_group() {
+    let assignor = ["--kafka", "partition.assignment.strategy=cooperative-sticky"];
+    let arguments: Vec<_> = CLASSIC.into_iter().chain(assignor).collect();
+    churn(&Job::new("churn-cooperative", 1, &arguments).await);
+}
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn killed_ten_times_in_mid_run() {
     let job = Job::new("killed", 1, &["--partitions", "0,1,2,3"]).await;
     let stop = Arc::new(AtomicBool::new(false));

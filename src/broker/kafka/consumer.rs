@@ -56,6 +56,8 @@ impl KafkaConsumer {
     /// A property is refused, or there are no more threads.
     pub(super) fn new(options: KafkaOptions) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         let mut properties = options.consumer_properties;
+        let consumer_protocol =
+            properties.iter().any(|(name, value)| name == "group.protocol" && value == "consumer");
         if !properties.iter().any(|(name, _)| name == STATISTICS.0) {
             properties.push((STATISTICS.0.into(), STATISTICS.1.into()));
         }
@@ -77,6 +79,7 @@ impl KafkaConsumer {
             reading: Reading {
                 read_committed: options.isolation_read_committed,
                 static_partitions: options.partitions.is_some(),
+                consumer_protocol,
                 created: client.created(),
             },
             token_provider: options.token_provider,
@@ -99,6 +102,11 @@ impl KafkaConsumer {
     #[cfg(test)]
     pub(super) fn destroyed(&self) -> Arc<std::sync::atomic::AtomicBool> {
         self.client().destroyed()
+    }
+
+    #[cfg(test)]
+    pub(super) fn raise_fatal_error(&self) {
+        self.client().raise_fatal_error();
     }
 
     fn client(&self) -> &Arc<Client> {

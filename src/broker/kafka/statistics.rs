@@ -23,6 +23,9 @@ use crate::message::{Offset, TopicPartition};
 /// rounds are at most a second apart.
 const SEEK_SETTLES: Duration = Duration::from_secs(3);
 
+/// Twice the brokers' default heartbeat interval: others had the time to give partitions up for us.
+const NEVER_GOT_ANY: Duration = Duration::from_secs(10);
+
 /// The assigned partitions, and since when they are read from where they are read.
 #[derive(Default)]
 pub(super) struct Assigned {
@@ -86,6 +89,8 @@ impl Freshness {
 pub(super) struct Reading {
     pub(super) read_committed: bool,
     pub(super) static_partitions: bool,
+    /// KIP-848.
+    pub(super) consumer_protocol: bool,
     /// Just before the client began to count its age.
     pub(super) created: Instant,
 }
@@ -134,8 +139,15 @@ impl Reading {
         if self.static_partitions {
             return (assigned.len() > 0).then_some(assigned.len());
         }
-        let group = statistics.cgrp.as_ref().filter(|group| group.join_state == "steady")?;
-        usize::try_from(group.assignment_size).ok()
+        let group = statistics.cgrp.as_ref()?;
+        // With KIP-848 a member that never got a partition stays in its first state; so does one
+        // that has not been heard by the group yet, but not for long.
+        let never_got_any = self.consumer_protocol
+            && group.state == "up"
+            && group.join_state == "init"
+            && u128::try_from(group.stateage).is_ok_and(|age| age >= NEVER_GOT_ANY.as_millis());
+        let settled = group.join_state == "steady" || never_got_any;
+        settled.then(|| usize::try_from(group.assignment_size).ok()).flatten()
     }
 }
 

@@ -95,6 +95,13 @@ impl Client {
         Arc::clone(&self.handle.destroyed)
     }
 
+    #[cfg(test)]
+    pub(crate) fn raise_fatal_error(&self) {
+        let code = Known::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // SAFETY: the client is valid, the string is copied.
+        unsafe { rd::rd_kafka_test_fatal_error(self.raw(), code, c"a test".as_ptr()) };
+    }
+
     /// A time just before the client began to count its age.
     pub(crate) fn created(&self) -> Instant {
         self.created
