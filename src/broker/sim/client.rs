@@ -348,6 +348,22 @@ impl World {
         self.client(id).waiting
     }
 
+    /// Every member has what it is to have, and nobody is asked anything.
+    pub(crate) fn is_settled(&self) -> bool {
+        let mut active = self.clients.values().filter(|client| client.is_active());
+        active.all(Client::is_steady) && self.is_group_settled()
+    }
+
+    /// The member has been asked to give something back, and has not answered.
+    pub(crate) fn is_asked_to_give_back(&mut self, id: u32) -> bool {
+        matches!(self.client(id).pending, Some(Pending::Revoked(_)))
+    }
+
+    /// The topic-partitions that a member reads.
+    pub(crate) fn assigned(&mut self, id: u32) -> Vec<TopicPartition> {
+        self.client(id).assigned.keys().cloned().collect()
+    }
+
     /// Something that the client itself tells its application.
     pub(crate) fn send_event(&mut self, id: u32, event: Event) {
         self.client(id).send(event);

@@ -105,6 +105,16 @@ impl World {
         self.group.members.keys().copied().collect()
     }
 
+    pub(super) fn is_group_settled(&self) -> bool {
+        let group = &self.group;
+        let mut owners = group.owners.iter();
+        group.phase == Phase::Stable
+            && owners.all(|(partition, owner)| {
+                let held = self.clients.get(&owner.client).and_then(|c| c.assigned.get(partition));
+                !owner.revoking && held.is_some_and(|fetching| fetching.grant == owner.grant)
+            })
+    }
+
     /// Partitions move, or may.
     pub(crate) fn rebalance(&mut self) {
         match self.group.mode {

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::broker::sim::{CallId, Cluster, Mode, Weather, World};
+use crate::broker::sim::{CallId, Cluster, Mode, Spread, Weather, World};
 use crate::config::Settings;
 use crate::coordinator::{Coordinator, Until};
 use crate::handle::{Handle, Report};
@@ -309,6 +309,18 @@ impl Sim {
         }
     }
 
+    /// From now on these members own these partitions, and nobody the others.
+    pub(super) fn give(&self, owners: &[(TopicPartition, u32)]) {
+        let mut world = self.world();
+        world.group.spread = Spread::Pinned(owners.iter().cloned().collect());
+        world.rebalance();
+    }
+
+    /// Waits until every member has its partitions.
+    pub(super) async fn settled(&self) {
+        self.until("the group is settled", |world| world.is_settled()).await;
+    }
+
     pub(super) fn member(&self) -> MemberSetup {
         MemberSetup::new(&self.cluster, self.topics.clone())
     }
@@ -342,6 +354,11 @@ impl Drop for Sim {
             assert!(violations.is_empty(), "{violations:#?}\n{}", self.story());
         }
     }
+}
+
+/// Stays closed until permits are added.
+pub(super) fn gate() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(0))
 }
 
 pub(super) fn at(topic: &str, partition: i32) -> TopicPartition {

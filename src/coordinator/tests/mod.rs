@@ -6,4 +6,5 @@ mod case;
 mod harness;
 mod mutations;
 mod property;
+mod revocation;
 mod storm;

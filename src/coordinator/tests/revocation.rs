@@ -1,0 +1,304 @@
+//! Everything is revoked, in each state that a lane can be in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::harness::{Making, Member, MemberSetup, Sim, Step, at, gate, millis};
+use crate::broker::sim::{CommitFate, Mode, Spread, World};
+
+/// `a/0` with so many messages is the first member's; the second has nothing yet.
+async fn two_members(messages: usize, first: impl FnOnce(MemberSetup) -> MemberSetup) -> Setup {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    let first = first(sim.member().set(|s| s.batch.max_messages = 5)).start();
+    let second = sim.member().start();
+    sim.give(&[(at("a", 0), first.id)]);
+    sleep(millis(50)).await;
+    sim.settled().await;
+    sim.produce(&at("a", 0), messages);
+    Setup { sim, first, second }
+}
+
+struct Setup {
+    sim: Sim,
+    first: Member,
+    second: Member,
+}
+
+impl Setup {
+    /// Begins to move the partition to the second member.
+    async fn revoke(&self) {
+        self.sim.give(&[(at("a", 0), self.second.id)]);
+        let first = self.first.id;
+        let asked = |world: &mut World| {
+            world.is_asked_to_give_back(first) || world.assigned(first).is_empty()
+        };
+        self.sim.until("it is asked", asked).await;
+    }
+
+    async fn moved(&self) {
+        let second = self.second.id;
+        self.sim.until("it has moved", |world| world.assigned(second) == [at("a", 0)]).await;
+    }
+
+    fn processed(&self) -> Vec<i64> {
+        self.sim.processed(&at("a", 0))
+    }
+
+    fn committed(&self) -> Option<i64> {
+        self.sim.committed(&at("a", 0))
+    }
+
+    async fn finish(self) {
+        self.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+        self.first.close().await.unwrap();
+        self.second.close().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty() {
+    let setup = two_members(0, |first| first).await;
+    setup.revoke().await;
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(0), "the start is recorded");
+    setup.sim.produce(&at("a", 0), 3);
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn filling_a_batch() {
+    let wait = Duration::from_secs(60);
+    let setup = two_members(3, |first| first.set(|s| s.batch.max_wait = wait)).await;
+    sleep(millis(200)).await;
+    setup.revoke().await;
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(0));
+    sleep(millis(100)).await;
+    assert_eq!(setup.processed(), [0, 1, 2], "by the second member only");
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn processing() {
+    let gate = gate();
+    let shut = gate.clone();
+    let setup = two_members(10, |first| first.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    sleep(millis(50)).await;
+    setup.revoke().await;
+    sleep(millis(500)).await;
+    assert!(setup.sim.world().is_asked_to_give_back(setup.first.id), "it waits for the batch");
+    gate.add_permits(1);
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(5), "the batch in process is recorded");
+    sleep(millis(50)).await;
+    assert_eq!(setup.processed(), (0..10).collect::<Vec<_>>(), "nothing twice");
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_for_acks() {
+    let setup = two_members(10, |first| first.plan(|_| vec![Step::Send("out")])).await;
+    setup.sim.world().hold("out");
+    setup.sim.until("all is sent", |world| world.unreported() == 10).await;
+    setup.revoke().await;
+    sleep(millis(500)).await;
+    assert!(setup.sim.world().is_asked_to_give_back(setup.first.id), "it waits for the acks");
+    setup.sim.world().release("out");
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(10));
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn committing() {
+    let setup = two_members(0, |first| first).await;
+    sleep(millis(500)).await;
+    setup.sim.world().commit_fates.push_back(CommitFate::Held);
+    setup.sim.produce(&at("a", 0), 5);
+    setup.sim.until("a commit is under way", |world| world.held_commits() == 1).await;
+    setup.sim.produce(&at("a", 0), 5);
+    sleep(millis(50)).await;
+    setup.revoke().await;
+    sleep(millis(1000)).await;
+    assert!(setup.sim.world().is_asked_to_give_back(setup.first.id), "it waits for the commit");
+    setup.sim.world().release_commits();
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(10), "the rest is recorded after it");
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_in_process_past_the_deadline_is_given_up() {
+    let setup = two_members(10, |first| first.plan(|_| vec![Step::Gate(gate())])).await;
+    sleep(millis(50)).await;
+    let asked = Instant::now();
+    setup.revoke().await;
+    setup.moved().await;
+    assert!((1990..2200).contains(&asked.elapsed().as_millis()), "{:?}", asked.elapsed());
+    assert_eq!(setup.committed(), Some(0));
+    sleep(millis(50)).await;
+    let by_both: Vec<i64> = (0..5).chain(0..10).collect();
+    assert_eq!(setup.processed(), by_both);
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_finished_before_the_batch_that_is_given_up_is_recorded() {
+    let mut calls = 0;
+    let plan = move |_: &crate::Batch| {
+        calls += 1;
+        vec![Step::Send(if calls == 2 { "held" } else { "out" })]
+    };
+    let setup = two_members(0, |first| first.plan(plan)).await;
+    setup.sim.world().hold("held");
+    setup.sim.produce(&at("a", 0), 15);
+    setup.sim.until("all is sent", |world| world.unreported() == 5).await;
+    setup.revoke().await;
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(5), "the third batch has its acks, the second has not");
+    sleep(millis(50)).await;
+    assert_eq!(setup.processed()[15..], (5..15).collect::<Vec<_>>());
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_in_process() {
+    let setup = two_members(10, |first| first.plan(|_| vec![Step::Gate(gate())])).await;
+    sleep(millis(150)).await;
+    setup.sim.world().group.spread = Spread::Pinned([(at("a", 0), setup.second.id)].into());
+    let thrown_out = Instant::now();
+    setup.sim.world().throw_out(setup.first.id);
+    setup.sim.until("the call is dropped", |world| world.monitor.running() == 0).await;
+    assert!(thrown_out.elapsed() < millis(100), "it is not drained: {:?}", thrown_out.elapsed());
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(0), "nothing is recorded");
+    setup.finish().await;
+}
+
+/// While it does not yet know that it was thrown out, a member goes on; the group takes nothing of it.
+#[tokio::test(start_paused = true)]
+async fn lost_and_not_yet_told() {
+    let setup = two_members(0, |first| first).await;
+    setup.sim.world().weather.notice = 3000..=3000;
+    setup.sim.world().throw_out(setup.first.id);
+    setup.sim.produce(&at("a", 0), 10);
+    sleep(millis(1500)).await;
+    assert_eq!(setup.processed().len(), 10);
+    assert_eq!(setup.committed(), Some(0), "refused");
+    setup.sim.until("it is back", |world| world.assigned(0) == [at("a", 0)]).await;
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_while_a_commit_is_outstanding() {
+    let setup = two_members(0, |first| first).await;
+    sleep(millis(500)).await;
+    setup.sim.world().commit_fates.push_back(CommitFate::Held);
+    setup.sim.produce(&at("a", 0), 5);
+    setup.sim.until("a commit is under way", |world| world.held_commits() == 1).await;
+    setup.sim.world().throw_out(setup.first.id);
+    sleep(millis(1000)).await;
+    assert!(setup.sim.world().is_asked_to_give_back(setup.first.id), "it waits for the commit");
+    setup.sim.world().release_commits();
+    setup.sim.settled().await;
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deferred_commit_does_not_outlive_the_ownership() {
+    let setup = two_members(0, |first| first).await;
+    sleep(millis(500)).await;
+    setup.sim.world().commit_fates.push_back(CommitFate::Deferred(millis(1500)));
+    setup.sim.produce(&at("a", 0), 5);
+    sleep(millis(200)).await;
+    setup.sim.produce(&at("a", 0), 5);
+    setup.revoke().await;
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(10));
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_commit_is_no_failure() {
+    let setup = two_members(0, |first| first.set(|s| s.commit_interval = millis(10_000))).await;
+    let refused = CommitFate::Refused("REBALANCE_IN_PROGRESS");
+    setup.sim.produce(&at("a", 0), 10);
+    sleep(millis(50)).await;
+    setup.sim.world().commit_fates.push_back(refused);
+    setup.revoke().await;
+    setup.moved().await;
+    assert_eq!(setup.committed(), Some(0), "the start");
+    sleep(millis(50)).await;
+    assert_eq!(setup.processed().len(), 20, "it comes again");
+    setup.finish().await;
+}
+
+/// The buffer of an earlier epoch is not delivered into a later one, nor is its processor used.
+#[tokio::test(start_paused = true)]
+async fn assigned_again_to_the_same_member() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    let setup = |s: &mut crate::config::Settings| {
+        s.batch.max_messages = 5;
+        s.batch.max_wait = millis(1000);
+    };
+    let member = sim.member().set(setup).start();
+    sim.produce(&at("a", 0), 7);
+    sim.until("one batch", |world| world.monitor.calls() == 1).await;
+    sleep(millis(50)).await;
+    sim.world().rebalance();
+    sleep(millis(50)).await;
+    sim.settled().await;
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    assert_eq!(sim.processed(&at("a", 0)), (0..7).collect::<Vec<_>>());
+    assert_eq!(sim.world().monitor.incarnations(), 2);
+    assert_eq!(member.handle.status().partitions[0].next_offset.get(), 7);
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_outlives_the_assignment() {
+    let sim = Sim::new(Mode::Eager, &["a"], 2);
+    let member = sim.member().start();
+    sim.settled().await;
+    member.handle.pause_partition(0);
+    sim.world().rebalance();
+    sleep(millis(50)).await;
+    sim.settled().await;
+    sim.produce(&at("a", 0), 3);
+    sim.produce(&at("a", 1), 3);
+    sleep(millis(2000)).await;
+    assert_eq!(sim.processed(&at("a", 0)), []);
+    assert_eq!(sim.processed(&at("a", 1)), [0, 1, 2]);
+    let states: Vec<_> = member.handle.status().partitions.iter().map(|p| p.state).collect();
+    assert_eq!(states, [crate::PartitionState::Paused, crate::PartitionState::Running]);
+    member.handle.resume();
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_factory_works() {
+    let slow = |_| Making::Slow(Duration::from_secs(60));
+    let setup = two_members(5, |first| first.make(slow)).await;
+    let asked = Instant::now();
+    setup.revoke().await;
+    setup.moved().await;
+    assert!(asked.elapsed() < millis(100), "nobody waits for the factory");
+    setup.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_revocations_in_a_row_while_processing() {
+    let gate = gate();
+    let shut = Arc::clone(&gate);
+    let setup = two_members(10, |first| first.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    sleep(millis(50)).await;
+    setup.revoke().await;
+    setup.sim.give(&[(at("a", 0), setup.first.id)]);
+    sleep(millis(100)).await;
+    gate.add_permits(100);
+    setup.sim.settled().await;
+    setup.finish().await;
+}
