@@ -77,6 +77,11 @@ impl KafkaProducer {
         Ok(Self { client, queue, topics: Mutex::default(), shared })
     }
 
+    #[cfg(test)]
+    pub(super) fn raise_fatal_error(&self) {
+        self.client.raise_fatal_error();
+    }
+
     /// Handles for all topics of a delivery: once a delivery, not once a message.
     fn handles(&self, delivery: &Delivery) -> Result<Vec<Arc<TopicHandle>>, (usize, ffi::Code)> {
         let mut known = self.topics.lock().unwrap_or_else(PoisonError::into_inner);

@@ -99,6 +99,91 @@ async fn an_unanswered_assignment_does_not_hold_up_the_end() {
     }
 }
 
+/// Closed and dropped at all sorts of moments, among them the one where the group just ends.
+#[tokio::test]
+async fn many_come_and_go() {
+    let broker = Broker::any();
+    let topics = [broker.topic("a", 2).await];
+    number(&broker, &topics[0], 0, 0, 1000).await;
+    for round in 0..60_u64 {
+        let group = unique("group");
+        let partitions = Some(vec![partition(&topics[0], 0), partition(&topics[0], 1)]);
+        let options = MemberOptions { group: &group, partitions, ..MemberOptions::default() };
+        let mut member = Member::new(&broker, &topics, options);
+        let destroyed = member.consumer.destroyed();
+        if round % 4 > 0 {
+            member.consumer.start().unwrap();
+        }
+        if round % 4 > 1 {
+            member.assign_from_zero().await;
+        }
+        if round % 4 > 2 {
+            let mut reader = member.reader(&topics, 0);
+            reader.some().await.unwrap();
+            let position = (partition(&topics[0], 0), Offset::new(1));
+            drop(member.consumer.commit(vec![position.clone()]));
+            tokio::spawn(member.consumer.seek(vec![position]));
+            tokio::task::yield_now().await;
+        }
+        if round % 3 > 0 {
+            patiently("the close", member.consumer.close()).await;
+        }
+        drop(member);
+        is_destroyed(&destroyed).await;
+    }
+}
+
+/// librdkafka calls a consumer dead that is not polled for `max.poll.interval.ms`. However long
+/// the reader does nothing, its thread polls.
+#[tokio::test]
+async fn a_reader_that_rests_keeps_its_partitions() {
+    let broker = Broker::any();
+    let topics = [broker.topic("a", 2).await];
+    let options = MemberOptions {
+        group: &unique("group"),
+        properties: &[("max.poll.interval.ms", "6000"), ("auto.commit.interval.ms", "1000")],
+        ..MemberOptions::default()
+    };
+    let mut member = Member::new(&broker, &topics, options);
+    member.consumer.start().unwrap();
+    member.assign_from_zero().await;
+    let revoked = async { member.revoked().await };
+    assert!(timeout(Duration::from_secs(8), revoked).await.is_err());
+}
+
+#[tokio::test]
+async fn a_fatal_error_is_told_and_ends_all() {
+    let broker = Broker::mock();
+    let topics = [broker.topic("a", 1).await];
+    let options = MemberOptions {
+        group: &unique("group"),
+        // Only such a member can have a fatal error, librdkafka thinks.
+        properties: &[("group.instance.id", "one")],
+        ..MemberOptions::default()
+    };
+    let mut member = Member::new(&broker, &topics, options);
+    member.consumer.start().unwrap();
+    member.assign_from_zero().await;
+    let destroyed = member.consumer.destroyed();
+    member.consumer.raise_fatal_error();
+    let wait = async {
+        loop {
+            // `event` would stop at it.
+            if let Some(Event::Fatal(error)) = member.events.recv().await {
+                return error;
+            }
+        }
+    };
+    let error = patiently("the fatal error", wait).await;
+    assert!(error.to_string().contains("a test"), "{error}");
+    assert!(!error.is_retryable());
+    let commit = member.consumer.commit(vec![(partition(&topics[0], 0), Offset::new(1))]);
+    assert!(patiently("the commit's end", commit).await.is_err());
+    patiently("the close", member.consumer.close()).await;
+    drop(member);
+    is_destroyed(&destroyed).await;
+}
+
 #[tokio::test]
 async fn an_unreachable_broker_does_not_hold_up_the_end() {
     let broker = Broker { mock: None, address: "127.0.0.1:1".into() };

@@ -147,6 +147,27 @@ async fn a_dropped_producer_fails_what_it_has() {
     released(delivery).await;
 }
 
+/// librdkafka would keep what it has for good: deliveries have no time-out.
+#[tokio::test]
+async fn a_fatal_error_fails_what_is_under_way_and_what_comes() {
+    let broker = Broker::mock();
+    let topic = broker.topic("never", 1).await;
+    broker.cluster().broker_round_trip_time(1, Duration::from_secs(30)).unwrap();
+    let producer = producer(&broker, &[("message.timeout.ms", "0")]);
+    let make = || delivery((0..100).map(|n| OutgoingMessage::new(&*topic).value(n.to_string())));
+    let (under_way, coming) = (make(), make());
+    hand_over(&producer, &under_way).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    producer.raise_fatal_error();
+    let error = reports(&under_way).await.unwrap_err();
+    assert!(error.to_string().contains("a test"), "{error}");
+    hand_over(&producer, &coming).await;
+    let error = reports(&coming).await.unwrap_err();
+    assert!(error.to_string().contains("a test"), "{error}");
+    released(under_way).await;
+    released(coming).await;
+}
+
 #[tokio::test]
 async fn an_unreachable_broker_fails_a_delivery_by_its_time_out() {
     let broker = Broker { mock: None, address: "127.0.0.1:1".into() };
