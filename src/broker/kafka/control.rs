@@ -203,10 +203,7 @@ impl Control {
             EventKind::Rebalance => self.rebalance(event),
             EventKind::Commit => self.commit_result(event),
             EventKind::Error => self.error(event),
-            EventKind::Statistics => {
-                let events = self.reading.events(&event.statistics(), &self.shared.assigned());
-                events.into_iter().for_each(|event| self.send(event));
-            }
+            EventKind::Statistics => self.statistics(event),
             EventKind::Log => log::log("consumer", event),
             EventKind::TokenRefresh => token::refresh(&self.client, self.token_provider.as_ref()),
             EventKind::Deliveries | EventKind::Other => {}
@@ -216,6 +213,14 @@ impl Control {
     /// To the topic processor, if it is still there.
     fn send(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+
+    /// Sends under the lock: a seek takes it too, so what is sent after the seek was judged after
+    /// it. (What was sent before may still be on its way to whoever sought.)
+    fn statistics(&self, event: &ClientEvent<'_>) {
+        let assigned = self.shared.assigned();
+        let events = self.reading.events(&event.statistics(), &assigned);
+        events.into_iter().for_each(|event| self.send(event));
     }
 
     fn rebalance(&self, event: &ClientEvent<'_>) {
