@@ -158,7 +158,7 @@ impl ProcessorFactory for TestFactory {
 
 /// A member to be.
 pub(super) struct MemberSetup {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     pub(super) settings: Settings,
     planner: Planner,
     maker: Maker,

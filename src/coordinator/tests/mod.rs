@@ -3,8 +3,13 @@
 
 mod basics;
 mod case;
+mod failures;
 mod harness;
 mod mutations;
+mod offsets;
+mod partial;
 mod property;
 mod revocation;
+mod shutdown;
 mod storm;
+mod watching;

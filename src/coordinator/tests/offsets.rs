@@ -1,0 +1,238 @@
+//! Where a partition begins, and what happens when that is not in the log.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::harness::{MemberSetup, Sim, Step, at, gate, millis};
+use crate::broker::sim::{Mode, Spread};
+use crate::{Batch, ErrorKind, OutOfRange, StartFrom};
+
+fn policy(policy: OutOfRange) -> impl FnOnce(MemberSetup) -> MemberSetup {
+    move |member| member.set(|s| s.out_of_range = policy)
+}
+
+/// Of `a/0`, offset 3 is recorded, and everything below 10 of 20 was deleted.
+fn expired(mode: Mode) -> Sim {
+    let sim = Sim::new(mode, &["a", "b"], 1);
+    sim.world().monitor.offsets_jump = true;
+    sim.produce(&at("a", 0), 20);
+    sim.world().set_committed(&at("a", 0), 3);
+    sim.world().delete_before(&at("a", 0), 10);
+    sim
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_range_fails() {
+    let sim = expired(Mode::Eager);
+    let error = sim.member().start().error().await;
+    assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
+    let context = ["topic", "partition", "offset", "log"].map(|name| error.get(name));
+    assert_eq!(context, [Some("a"), Some("0"), Some("3"), Some("10..20")]);
+    assert_eq!(sim.committed(&at("a", 0)), Some(3), "nothing is recorded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_range_goes_on_at_the_earliest() {
+    let sim = expired(Mode::Eager);
+    let member = policy(OutOfRange::Earliest)(sim.member()).start();
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    assert_eq!(sim.processed(&at("a", 0)), (10..20).collect::<Vec<_>>());
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_range_goes_on_at_the_latest() {
+    let sim = expired(Mode::Eager);
+    let member = policy(OutOfRange::Latest)(sim.member()).start();
+    sleep(millis(500)).await;
+    assert_eq!(sim.committed(&at("a", 0)), Some(20));
+    sim.produce(&at("a", 0), 1);
+    sleep(millis(500)).await;
+    assert_eq!(sim.processed(&at("a", 0)), [20]);
+    member.close().await.unwrap();
+}
+
+/// The topic was made anew: what is recorded lies beyond its end. What goes on is recorded, though it
+/// goes back.
+#[tokio::test(start_paused = true)]
+async fn beyond_the_end() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.world().monitor.offsets_jump = true;
+    sim.produce(&at("a", 0), 5);
+    sim.world().set_committed(&at("a", 0), 1000);
+    let member = policy(OutOfRange::Earliest)(sim.member()).start();
+    sleep(millis(500)).await;
+    assert_eq!(sim.processed(&at("a", 0)), [0, 1, 2, 3, 4]);
+    assert_eq!(sim.committed(&at("a", 0)), Some(5));
+    member.close().await.unwrap();
+}
+
+/// The other topic of the lane neither loses nor repeats anything.
+#[tokio::test(start_paused = true)]
+async fn the_other_topic_goes_on() {
+    let sim = expired(Mode::Eager);
+    sim.produce(&at("b", 0), 200);
+    let member = policy(OutOfRange::Earliest)(sim.member()).set(|s| s.batch.max_messages = 7);
+    let member = member.plan(|_| vec![Step::Send("out")]).start();
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    let mut of_b = sim.processed(&at("b", 0));
+    assert_eq!(of_b.len(), 200);
+    of_b.dedup();
+    assert_eq!(of_b, (0..200).collect::<Vec<_>>());
+    member.close().await.unwrap();
+}
+
+/// The offset of `a/0` is out of range; before the lane that found out has ended, `a/0` is revoked.
+/// It was then given a new epoch here, and its offset recorded, while another member had it.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_and_then_revoked() {
+    let sim = Sim::new(Mode::Incremental, &["a", "b"], 1);
+    sim.world().hold("out");
+    let plan = |_: &Batch| vec![Step::Send("out")];
+    let first = policy(OutOfRange::Latest)(sim.member()).plan(plan).start();
+    let second = policy(OutOfRange::Earliest)(sim.member()).start();
+    sim.give(&[(at("a", 0), first.id), (at("b", 0), first.id)]);
+    sim.settled().await;
+    sim.produce(&at("b", 0), 5);
+    sim.until("it waits for acks", |world| world.unreported() == 5).await;
+    sim.produce(&at("a", 0), 20);
+    sim.world().delete_before(&at("a", 0), 10);
+    sim.world().monitor.offsets_jump = true;
+    sleep(millis(50)).await;
+    sim.give(&[(at("a", 0), second.id), (at("b", 0), first.id)]);
+    sim.until("it is asked", |world| world.is_asked_to_give_back(first.id)).await;
+    sim.world().release("out");
+    sleep(millis(2000)).await;
+    sim.settled().await;
+    assert_eq!(sim.committed(&at("a", 0)), Some(20));
+    assert_eq!(sim.processed(&at("a", 0)), (10..20).collect::<Vec<_>>());
+    assert_eq!(sim.processed(&at("b", 0)).len(), 5);
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
+/// As above, and the error is still behind messages that were not processed yet.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_behind_messages_and_then_revoked() {
+    let sim = expired(Mode::Incremental);
+    sim.world().weather.fetch = 1..=1;
+    let gate = gate();
+    let shut = gate.clone();
+    let first = policy(OutOfRange::Latest)(sim.member())
+        .set(|s| s.batch.max_messages = 5)
+        .plan(move |_| vec![Step::Gate(shut.clone())])
+        .start();
+    let second = policy(OutOfRange::Earliest)(sim.member()).start();
+    sim.give(&[(at("a", 0), first.id), (at("b", 0), first.id)]);
+    sim.produce(&at("b", 0), 12);
+    sleep(millis(100)).await;
+    sim.give(&[(at("a", 0), second.id), (at("b", 0), first.id)]);
+    sleep(millis(50)).await;
+    gate.add_permits(1000);
+    sleep(millis(2000)).await;
+    sim.settled().await;
+    assert_eq!(sim.committed(&at("a", 0)), Some(20));
+    assert_eq!(sim.committed(&at("b", 0)), Some(12));
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
+/// Brokers that do not answer then keep nobody from closing, nor from giving partitions back.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_and_no_answer() {
+    let sim = expired(Mode::Eager);
+    let member = policy(OutOfRange::Earliest)(sim.member()).start();
+    sim.until("it reads", |world| !world.assigned(member.id).is_empty()).await;
+    sim.world().weather.faults.lookup_failed = 100;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(sim.processed(&at("a", 0)), []);
+    let asked = Instant::now();
+    member.close().await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn out_of_range_no_answer_and_a_revocation() {
+    let sim = expired(Mode::Eager);
+    let member = policy(OutOfRange::Earliest)(sim.member()).start();
+    sim.until("it reads", |world| !world.assigned(member.id).is_empty()).await;
+    sim.world().weather.faults.lookup_failed = 100;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(sim.processed(&at("a", 0)), []);
+    sim.world().group.spread = Spread::Pinned([].into());
+    sim.world().rebalance();
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(sim.world().assigned(member.id), []);
+    sim.world().weather.faults.lookup_failed = 0;
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn beginning_at_the_end_or_at_a_time() {
+    for (start_from, first) in [(StartFrom::Latest, 10), (StartFrom::Timestamp(6500), 7)] {
+        let sim = Sim::new(Mode::Eager, &["a"], 1);
+        sim.produce(&at("a", 0), 10);
+        let member = sim.member().set(|s| s.start_from = start_from).start();
+        sim.until("it reads", |world| !world.assigned(member.id).is_empty()).await;
+        sleep(millis(200)).await;
+        sim.produce(&at("a", 0), 5);
+        sleep(millis(500)).await;
+        assert_eq!(sim.processed(&at("a", 0)), (first..15).collect::<Vec<_>>());
+        member.close().await.unwrap();
+    }
+}
+
+/// Where nothing is recorded yet, the start is: messages that come while nobody is there are not
+/// skipped by the next `latest`.
+#[tokio::test(start_paused = true)]
+async fn a_latest_start_is_recorded() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.produce(&at("a", 0), 10);
+    let latest = |member: MemberSetup| member.set(|s| s.start_from = StartFrom::Latest);
+    let member = latest(sim.member()).start();
+    sim.until("it is recorded", |world| world.unrecorded().is_empty()).await;
+    member.crash().await;
+    sim.produce(&at("a", 0), 3);
+    let member = latest(sim.member()).start();
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    assert_eq!(sim.processed(&at("a", 0)), [10, 11, 12]);
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn brokers_that_answer_late() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.produce(&at("a", 0), 3);
+    sim.world().weather.faults.lookup_failed = 100;
+    let member = sim.member().start();
+    sleep(Duration::from_secs(30)).await;
+    sim.world().weather.faults.lookup_failed = 0;
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn static_partitions() {
+    let sim = Sim::new(Mode::Eager, &["a"], 3);
+    for number in 0..3 {
+        sim.produce(&at("a", number), 5);
+    }
+    let member = sim.member().statics(vec![at("a", 0), at("a", 2)]).until_caught_up().start();
+    let report = member.end().await.unwrap();
+    assert_eq!(report.messages, 10);
+    assert_eq!(sim.committed(&at("a", 0)), Some(5));
+    assert_eq!(sim.committed(&at("a", 1)), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn static_partitions_of_a_group_that_has_members() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    let subscriber = sim.member().start();
+    sim.settled().await;
+    sim.produce(&at("a", 0), 5);
+    let error = sim.member().statics(vec![at("a", 0)]).start().error().await;
+    assert_eq!(error.kind(), ErrorKind::Commit);
+    assert!(error.to_string().contains("the group has members"), "{error}");
+    subscriber.close().await.unwrap();
+}
