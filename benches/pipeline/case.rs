@@ -1,0 +1,165 @@
+//! What is measured: the table of all cases.
+
+use std::fmt;
+
+use crate::setup::PARTITIONS;
+
+/// What the messages go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Read everything, look at each message's size.
+    Consume,
+    /// Produce each message again, to another topic; all acked; offsets committed.
+    PassThrough,
+    /// Pass through what a producer sends at a steady, low rate.
+    Latency,
+    /// Read to the end where partitions run dry one after the other.
+    Drain,
+}
+
+/// The size of the messages' values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    Small,
+    Large,
+}
+
+impl Size {
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Self::Small => 100,
+            Self::Large => 1024,
+        }
+    }
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Small => "100B",
+            Self::Large => "1KiB",
+        }
+    }
+}
+
+/// Who does it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// `rd_kafka_consumer_poll`, message by message.
+    RawPoll,
+    /// `rd_kafka_consume_batch_queue`; when passing through, many batches in flight.
+    RawBatches,
+    /// The same with one batch in flight.
+    RawOneInFlight,
+    Ours {
+        group: bool,
+        one_in_flight: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Case {
+    pub(crate) work: Work,
+    pub(crate) size: Size,
+    pub(crate) who: Who,
+}
+
+impl Case {
+    /// Every case, in groups of the same work and size: those that are compared run one after the
+    /// other.
+    pub(crate) fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for (work, sizes) in [
+            (Work::Consume, &[Size::Small, Size::Large][..]),
+            (Work::PassThrough, &[Size::Small, Size::Large]),
+            (Work::Latency, &[Size::Small]),
+            (Work::Drain, &[Size::Large]),
+        ] {
+            for size in sizes {
+                all.extend(work.whos().iter().map(|who| Self { work, size: *size, who: *who }));
+            }
+        }
+        all
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::all().into_iter().find(|case| case.to_string() == name)
+    }
+
+    /// The raw loop that it is measured against; none for raw loops.
+    pub(crate) fn ceiling(self) -> Option<Self> {
+        let Who::Ours { one_in_flight, .. } = self.who else { return None };
+        let strict = one_in_flight && self.work == Work::PassThrough;
+        let who = if strict { Who::RawOneInFlight } else { Who::RawBatches };
+        Some(Self { who, ..self })
+    }
+
+    /// How many messages a run takes: enough for 1 to 3 seconds, or a fifth of that.
+    pub(crate) fn messages(self, quick: bool) -> u64 {
+        let full = match (self.work, self.size) {
+            (Work::Consume, Size::Small) => 5_000_000,
+            (Work::Consume, Size::Large) => 1_500_000,
+            (Work::PassThrough, Size::Small) => 1_500_000,
+            (Work::PassThrough, Size::Large) => 500_000,
+            (Work::Drain, _) => return 40_000,
+            (Work::Latency, _) => return 0,
+        };
+        if quick { full / 5 } else { full }
+    }
+
+    /// The messages of each partition.
+    pub(crate) fn spread(self, quick: bool) -> [u64; PARTITIONS] {
+        let messages = self.messages(quick);
+        match self.work {
+            Work::Drain => [messages / 2, messages / 10 * 3, messages / 5, 0],
+            _ => [messages / PARTITIONS as u64; PARTITIONS],
+        }
+    }
+}
+
+impl Work {
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Consume => "consume",
+            Self::PassThrough => "pass-through",
+            Self::Latency => "latency",
+            Self::Drain => "drain",
+        }
+    }
+
+    pub(crate) fn has_output(self) -> bool {
+        matches!(self, Self::PassThrough | Self::Latency)
+    }
+
+    fn whos(self) -> &'static [Who] {
+        const STATIC: Who = Who::Ours { group: false, one_in_flight: false };
+        const GROUP: Who = Who::Ours { group: true, one_in_flight: false };
+        const STATIC_1: Who = Who::Ours { group: false, one_in_flight: true };
+        const GROUP_1: Who = Who::Ours { group: true, one_in_flight: true };
+        match self {
+            Self::Consume => &[Who::RawPoll, STATIC, Who::RawBatches, GROUP, STATIC_1, GROUP_1],
+            Self::PassThrough => {
+                &[STATIC, Who::RawBatches, GROUP, STATIC_1, Who::RawOneInFlight, GROUP_1]
+            }
+            Self::Latency | Self::Drain => &[STATIC, Who::RawBatches, GROUP],
+        }
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.work.label(), self.size.label(), self.who)
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RawPoll => f.write_str("raw-poll"),
+            Self::RawBatches => f.write_str("raw"),
+            Self::RawOneInFlight => f.write_str("raw-1"),
+            Self::Ours { group, one_in_flight } => {
+                f.write_str(if *group { "ours-group" } else { "ours-static" })?;
+                f.write_str(if *one_in_flight { "-1" } else { "" })
+            }
+        }
+    }
+}

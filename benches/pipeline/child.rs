@@ -1,0 +1,101 @@
+//! One run of one case, in a process of its own: CPU time and peak memory are then that run's.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, panic, process, thread};
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::BoxError;
+use crate::case::{Case, Size, Who, Work};
+use crate::measure::Sample;
+use crate::ours::{self, Job};
+use crate::raw::{self, Input, Limits};
+
+/// What the parent says to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) case: Case,
+    pub(crate) brokers: String,
+    pub(crate) input: String,
+    pub(crate) output: Option<String>,
+    pub(crate) messages: u64,
+}
+
+/// Does it and prints the sample, as one line of JSON. A task without end ends with the end of
+/// standard input.
+pub(crate) fn run(task: Task) -> Result<(), BoxError> {
+    let sample = match task.case.who {
+        Who::Ours { group, one_in_flight } => {
+            Runtime::new()?.block_on(ours(task, group, one_in_flight))?
+        }
+        _ => raw(&task),
+    };
+    println!("{}", sample.to_json());
+    Ok(())
+}
+
+async fn ours(task: Task, group: bool, one_in_flight: bool) -> Result<Sample, BoxError> {
+    let job = Job {
+        brokers: task.brokers,
+        input: task.input,
+        output: task.output,
+        group,
+        max_in_flight: one_in_flight.then_some(1),
+    };
+    if task.case.work != Work::Latency {
+        return ours::run_to_end(job, task.messages).await;
+    }
+    let (stop, stopped) = oneshot::channel::<()>();
+    at_end_of_input(move || drop(stop));
+    ours::run_until(job, async {
+        // Ends, with an error, when the sender is dropped.
+        let _ended = stopped.await;
+    })
+    .await
+}
+
+fn raw(task: &Task) -> Sample {
+    // Unwinding would destroy clients while messages of theirs are alive, and wait for good.
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        process::exit(101);
+    }));
+    let input = Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
+    let limits = limits(task.case);
+    match (&task.output, task.case.who) {
+        (None, Who::RawPoll) => raw::poll(input),
+        (None, _) => raw::consume_batches(input),
+        (Some(output), _) if task.case.work == Work::Latency => {
+            let stop = Arc::new(AtomicBool::new(false));
+            let stopped = Arc::clone(&stop);
+            at_end_of_input(move || stopped.store(true, Ordering::Relaxed));
+            let input = Input { messages: u64::MAX, ..input };
+            raw::forward(input, output, limits, || stop.load(Ordering::Relaxed))
+        }
+        (Some(output), _) => raw::forward(input, output, limits, || false),
+    }
+}
+
+/// Found by trying. Many in flight means about 3 MB: what the producer sends in one request to each
+/// of four partitions. With more, messages wait in librdkafka's queues behind the requests, and its
+/// thread looks for them without a pause: the same throughput for up to 1.7 times the CPU.
+fn limits(case: Case) -> Limits {
+    match (case.who, case.size) {
+        // As the library does: up to 10,000 messages of each partition.
+        (Who::RawOneInFlight, _) => Limits { batch: 40_000, in_flight: 1 },
+        (_, Size::Small) => Limits { batch: 1000, in_flight: 28 },
+        (_, Size::Large) => Limits { batch: 500, in_flight: 6 },
+    }
+}
+
+fn at_end_of_input(act: impl FnOnce() + Send + 'static) {
+    thread::spawn(move || {
+        // An error is an end, too.
+        let _read = io::stdin().read_to_end(&mut Vec::new());
+        act();
+    });
+}

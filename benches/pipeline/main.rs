@@ -1,0 +1,144 @@
+//! `cargo xtask bench pipeline`: the library against raw librdkafka, on a real Kafka.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program with output")]
+
+mod case;
+mod child;
+mod latency;
+mod measure;
+mod ours;
+mod raw;
+mod report;
+mod rounds;
+mod setup;
+mod summary;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::case::Case;
+use crate::child::Task;
+use crate::rounds::{Plan, Rounds};
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+const BROKERS: &str = "KASPER_TEST_KAFKA";
+
+/// Measures the library against raw librdkafka, on the Kafka at KASPER_TEST_KAFKA (host:port).
+///
+/// consume       read messages of 100 B and 1 KiB: raw (poll message by message; batches of 1000) and
+///               the library, with static partitions and in a group
+/// pass-through  produce each message again, to another topic; acks=all, idempotent; offsets
+///               committed once a second. `-1` is one batch in flight (the library: per partition)
+/// latency       pass-through of 10,000 messages/s: from `send` to the reader of the output
+/// drain         read 40,000 messages where one of four partitions is empty and the others run dry
+///               one after the other
+///
+/// Cases take turns, round by round; every run is a process of its own. Throughput is measured from
+/// the first message received (after the assignment) to the last one finished: read, or
+/// acknowledged by the broker. CPU is user and system time of the process in that time, with all
+/// of librdkafka's threads; memory is the peak of the whole run. Ratios are between runs of the same
+/// round, ours to the raw loop's; shown is the median of the rounds, in brackets the range.
+#[derive(Parser)]
+#[command(verbatim_doc_comment)]
+struct Options {
+    /// A fifth of the messages and shorter latency runs: less than 2 minutes in all
+    #[arg(long)]
+    quick: bool,
+
+    /// Write the results to this file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// How often each case runs [default: 3 with --quick, else 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+
+    /// Only cases whose name, such as `pass-through/1KiB/ours-group-1`, contains one of these; the
+    /// raw loops that they are compared with run too
+    #[arg(long, value_name = "TEXT", num_args = 1..)]
+    only: Vec<String>,
+
+    /// Run one case in this process; used by the benchmark itself
+    #[arg(long, hide = true, requires_all = ["input", "messages"])]
+    case: Option<String>,
+    #[arg(long, hide = true)]
+    input: Option<String>,
+    #[arg(long, hide = true)]
+    output: Option<String>,
+    #[arg(long, hide = true)]
+    messages: Option<u64>,
+
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let result = match options.case {
+        Some(_) => run_case(options),
+        None => run_all(&options),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn brokers() -> Result<String, BoxError> {
+    let brokers = std::env::var(BROKERS).unwrap_or_default();
+    if brokers.is_empty() {
+        return Err(format!(
+            "{BROKERS} is not set; `cargo xtask bench pipeline` starts a broker and sets it"
+        )
+        .into());
+    }
+    Ok(brokers)
+}
+
+fn run_case(options: Options) -> Result<ExitCode, BoxError> {
+    let name = options.case.unwrap_or_default();
+    child::run(Task {
+        case: Case::named(&name).ok_or_else(|| format!("there is no case `{name}`"))?,
+        brokers: brokers()?,
+        input: options.input.unwrap_or_default(),
+        output: options.output,
+        messages: options.messages.unwrap_or_default(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
+    let cases = chosen(&options.only)?;
+    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
+    let plan = Plan { brokers: brokers()?, cases, rounds, quick: options.quick };
+    let results = Rounds::new(plan)?.run()?;
+    println!("{}", report::table(&results));
+    if let Some(file) = &options.json {
+        std::fs::write(file, format!("{:#}\n", report::json(&results)))
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+    }
+    // Bars missed are information; runs that failed are not.
+    Ok(if results.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The cases asked for, and those they are compared with.
+fn chosen(only: &[String]) -> Result<Vec<Case>, BoxError> {
+    let asked = |case: &Case| {
+        let name = case.to_string();
+        only.is_empty() || only.iter().any(|text| name.contains(text.as_str()))
+    };
+    let all = Case::all();
+    let wanted: Vec<Case> = all.iter().copied().filter(asked).collect();
+    if wanted.is_empty() {
+        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
+        return Err(format!("no case has such a name; there are\n  {}", names.join("\n  ")).into());
+    }
+    let ceilings: Vec<Case> = wanted.iter().filter_map(|case| case.ceiling()).collect();
+    Ok(all.into_iter().filter(|case| wanted.contains(case) || ceilings.contains(case)).collect())
+}

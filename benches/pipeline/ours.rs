@@ -1,0 +1,97 @@
+//! The library doing the same work as the raw loops.
+
+use std::hint::black_box;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use kasper::{Batch, BoxError, Context, Handle, Processor, ProcessorState, TopicProcessor};
+
+use crate::measure::{Mark, Sample};
+use crate::setup::PARTITIONS;
+
+/// What to do, besides reading.
+#[derive(Debug, Clone)]
+pub(crate) struct Job {
+    pub(crate) brokers: String,
+    pub(crate) input: String,
+    /// Pass each message on to this topic.
+    pub(crate) output: Option<String>,
+    pub(crate) group: bool,
+    /// `None`: the library's default.
+    pub(crate) max_in_flight: Option<usize>,
+}
+
+/// Processes everything there is. The last message is finished when its batch is: processed and,
+/// where something was produced, acknowledged.
+pub(crate) async fn run_to_end(job: Job, messages: u64) -> Result<Sample, BoxError> {
+    let first = Arc::new(OnceLock::new());
+    let processor = build(&job, first.clone()).await?;
+    let handle = processor.handle();
+    let start = Mark::now();
+    let running = tokio::spawn(processor.run_until_caught_up());
+    while handle.status().messages < messages && !has_ended(&handle) {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let end = Mark::now();
+    let report = running.await??;
+    if report.messages != messages {
+        return Err(format!("{} messages instead of {messages}", report.messages).into());
+    }
+    let sample = Sample::until(messages, start, first.get().copied(), end);
+    Ok(Sample { seconds_to_return: start.elapsed(), ..sample })
+}
+
+/// Processes until `stop` is done.
+pub(crate) async fn run_until(
+    job: Job,
+    stop: impl Future<Output = ()>,
+) -> Result<Sample, BoxError> {
+    let first = Arc::new(OnceLock::new());
+    let processor = build(&job, first.clone()).await?;
+    let start = Mark::now();
+    let mut end = None;
+    let stopped = async {
+        stop.await;
+        end = Some(Mark::now());
+    };
+    let report = processor.run_until(stopped).await?;
+    let end = end.unwrap_or_else(Mark::now);
+    Ok(Sample::until(report.messages, start, first.get().copied(), end))
+}
+
+async fn build(job: &Job, first: Arc<OnceLock<Mark>>) -> Result<TopicProcessor, BoxError> {
+    let name = format!("{}-{}", job.input, std::process::id());
+    let mut builder = TopicProcessor::builder(name, [&job.input]).brokers(&job.brokers);
+    if !job.group {
+        builder = builder.partitions(0..i32::try_from(PARTITIONS)?);
+    }
+    if let Some(batches) = job.max_in_flight {
+        builder = builder.max_in_flight(batches);
+    }
+    let output = job.output.clone();
+    Ok(builder.build(move |_| Worker { first: first.clone(), output: output.clone() }).await?)
+}
+
+fn has_ended(handle: &Handle) -> bool {
+    matches!(handle.status().state, ProcessorState::Closing | ProcessorState::Closed)
+}
+
+struct Worker {
+    first: Arc<OnceLock<Mark>>,
+    output: Option<String>,
+}
+
+impl Processor for Worker {
+    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+        self.first.get_or_init(Mark::now);
+        match &self.output {
+            Some(output) => batch.iter().for_each(|message| context.forward(output, &message)),
+            None => {
+                let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+                let sizes = batch.iter().map(|message| size(message.key()) + size(message.value()));
+                black_box(sizes.sum::<usize>());
+            }
+        }
+        Ok(())
+    }
+}

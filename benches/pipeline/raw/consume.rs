@@ -1,0 +1,65 @@
+//! Raw loops that only read.
+
+use std::hint::black_box;
+
+use rdkafka::bindings as rd;
+
+use super::{Consumer, Input, check_message};
+use crate::measure::{Mark, Sample};
+
+/// The most messages that the batch loop takes in one call.
+const BATCH: usize = 1000;
+
+/// One call and one wait a message.
+pub(crate) fn poll(input: Input<'_>) -> Sample {
+    let consumer = Consumer::new(input.brokers, input.topic);
+    let assigned = Mark::now();
+    consumer.assign();
+    let mut first = None;
+    let (mut received, mut bytes) = (0, 0);
+    while received < input.messages {
+        // SAFETY: the client is valid; a message is ours and destroyed once.
+        unsafe {
+            let message = rd::rd_kafka_consumer_poll(consumer.client.0, 100);
+            if message.is_null() {
+                continue;
+            }
+            check_message(message);
+            first.get_or_insert_with(Mark::now);
+            bytes += (*message).len + (*message).key_len;
+            rd::rd_kafka_message_destroy(message);
+        }
+        received += 1;
+    }
+    black_box(bytes);
+    Sample::until_now(received, assigned, first)
+}
+
+/// One call for up to [`BATCH`] messages.
+pub(crate) fn consume_batches(input: Input<'_>) -> Sample {
+    let consumer = Consumer::new(input.brokers, input.topic);
+    let mut buffer = Vec::with_capacity(BATCH);
+    let assigned = Mark::now();
+    consumer.assign();
+    let mut first = None;
+    let (mut received, mut bytes) = (0, 0);
+    while received < input.messages {
+        // Never more than are to come, so that the last call does not wait for its time-out.
+        let rest = usize::try_from(input.messages - received).unwrap_or(usize::MAX);
+        consumer.take(rest.min(BATCH), 100, &mut buffer);
+        if buffer.is_empty() {
+            continue;
+        }
+        first.get_or_insert_with(Mark::now);
+        received += buffer.len() as u64;
+        for message in buffer.drain(..) {
+            // SAFETY: a valid message, ours, destroyed once.
+            unsafe {
+                bytes += (*message).len + (*message).key_len;
+                rd::rd_kafka_message_destroy(message);
+            }
+        }
+    }
+    black_box(bytes);
+    Sample::until_now(received, assigned, first)
+}

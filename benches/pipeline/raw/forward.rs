@@ -1,0 +1,231 @@
+//! The raw pass-through: consume, produce the same, count the acks, commit what is acked.
+//!
+//! One thread, no locks, no copies: delivery reports are called back inside `rd_kafka_poll`, values
+//! are produced from the consumed messages' own memory, which is kept until the last ack of their
+//! batch.
+
+use std::collections::VecDeque;
+use std::ffi::{c_int, c_void};
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+
+use super::{Client, Consumer, Input, Topic, check};
+use crate::measure::{Mark, Sample};
+use crate::setup::PARTITIONS;
+
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How much is taken in one call, and how many such batches may wait for their acks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) batch: usize,
+    pub(crate) in_flight: usize,
+}
+
+/// Passes messages on until so many as the input says are acknowledged, or until `stop`.
+pub(crate) fn forward(
+    input: Input<'_>,
+    output: &str,
+    limits: Limits,
+    stop: impl Fn() -> bool,
+) -> Sample {
+    let mut forwarder = Forwarder::new(input.brokers, input.topic, output, limits);
+    let assigned = Mark::now();
+    forwarder.consumer.assign();
+    let mut first = None;
+    while forwarder.acked < input.messages && !stop() {
+        forwarder.finish_acked();
+        let rest = input.messages - forwarder.received;
+        let taken = forwarder.pass_on(usize::try_from(rest).unwrap_or(usize::MAX));
+        if taken > 0 {
+            first.get_or_insert_with(Mark::now);
+        }
+    }
+    let sample = Sample::until_now(forwarder.acked, assigned, first);
+    forwarder.finish();
+    sample
+}
+
+/// A batch whose messages wait for their acks. Boxed: librdkafka has its address.
+struct Batch {
+    waiting: usize,
+    messages: Vec<*mut rd::rd_kafka_message_t>,
+}
+
+/// The last fields are dropped last.
+struct Forwarder {
+    limits: Limits,
+    flying: VecDeque<Box<Batch>>,
+    spare: Vec<Box<Batch>>,
+    received: u64,
+    acked: u64,
+    next: [i64; PARTITIONS],
+    last_commit: Instant,
+    consumer: Consumer,
+    topic: Topic,
+    producer: Client,
+}
+
+unsafe extern "C" fn report(
+    _: *mut rd::rd_kafka_t,
+    message: *const rd::rd_kafka_message_t,
+    _: *mut c_void,
+) {
+    // SAFETY: the message is valid in the callback, and its batch is alive until all its messages
+    // are counted. The callback runs inside `rd_kafka_poll`, on the only thread there is.
+    unsafe {
+        super::check_message(message);
+        (*(*message)._private.cast::<Batch>()).waiting -= 1;
+    }
+}
+
+impl Forwarder {
+    fn new(brokers: &str, input: &str, output: &str, limits: Limits) -> Self {
+        let properties = [
+            ("bootstrap.servers", brokers),
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("message.timeout.ms", "0"),
+            ("partitioner", "murmur2_random"),
+            ("linger.ms", "1"),
+            ("queue.buffering.max.messages", "2000000"),
+            ("reconnect.backoff.max.ms", "2000"),
+        ];
+        let kind = rd::rd_kafka_type_t::RD_KAFKA_PRODUCER;
+        let producer = Client::new(kind, &properties, Some(report));
+        Self {
+            limits,
+            flying: VecDeque::new(),
+            spare: Vec::new(),
+            received: 0,
+            acked: 0,
+            next: [-1; PARTITIONS],
+            last_commit: Instant::now(),
+            consumer: Consumer::new(brokers, input),
+            topic: Topic::new(&producer, output),
+            producer,
+        }
+    }
+
+    /// Takes a batch, if there is room for one, produces it, and looks for delivery reports; waits
+    /// if there is nothing to do. Returns how many messages were taken.
+    fn pass_on(&mut self, rest: usize) -> usize {
+        if self.flying.len() >= self.limits.in_flight || rest == 0 {
+            self.poll_reports(10);
+            return 0;
+        }
+        let mut batch = self.take(rest.min(self.limits.batch));
+        let taken = batch.messages.len();
+        if taken == 0 {
+            self.spare.push(batch);
+        } else {
+            batch.waiting = taken;
+            self.received += taken as u64;
+            self.flying.push_back(batch);
+            self.produce_last();
+        }
+        self.poll_reports(0);
+        taken
+    }
+
+    /// What has arrived. Waits a millisecond for the first message: acks are to be looked at too.
+    fn take(&mut self, max: usize) -> Box<Batch> {
+        let mut batch = self
+            .spare
+            .pop()
+            .unwrap_or_else(|| Box::new(Batch { waiting: 0, messages: Vec::with_capacity(max) }));
+        self.consumer.take(max, 0, &mut batch.messages);
+        if batch.messages.is_empty() {
+            batch.messages.extend(self.consumer.wait(1));
+        }
+        batch
+    }
+
+    fn produce_last(&mut self) {
+        let Some(batch) = self.flying.back_mut() else { return };
+        let opaque = (&raw mut **batch).cast();
+        for message in &batch.messages {
+            // SAFETY: the message is valid and is kept until all of its batch are acknowledged.
+            while !unsafe { produce(&self.producer, &self.topic, *message, opaque) } {
+                // The producer's queue is full.
+                // SAFETY: the client is valid.
+                unsafe { rd::rd_kafka_poll(self.producer.0, 10) };
+            }
+        }
+    }
+
+    /// Waits for what is in flight, then commits.
+    fn finish(&mut self) {
+        while !self.flying.is_empty() {
+            self.poll_reports(10);
+            self.finish_acked();
+        }
+        self.consumer.commit(&self.next, true);
+    }
+
+    fn poll_reports(&self, timeout: c_int) {
+        // SAFETY: the client is valid.
+        unsafe { rd::rd_kafka_poll(self.producer.0, timeout) };
+    }
+
+    /// Ends the batches that are acknowledged, in order, and commits once a second.
+    fn finish_acked(&mut self) {
+        while let Some(mut batch) = self.flying.pop_front_if(|batch| batch.waiting == 0) {
+            self.acked += batch.messages.len() as u64;
+            for message in batch.messages.drain(..) {
+                // SAFETY: valid, ours, destroyed once; the producer has done with its memory.
+                unsafe {
+                    let partition = usize::try_from((*message).partition).unwrap_or(0);
+                    self.next[partition] = (*message).offset + 1;
+                    rd::rd_kafka_message_destroy(message);
+                }
+            }
+            self.spare.push(batch);
+        }
+        if self.last_commit.elapsed() >= COMMIT_INTERVAL {
+            self.consumer.commit(&self.next, false);
+            self.last_commit = Instant::now();
+        }
+    }
+}
+
+/// Produces key, value and timestamp of a message; false if the queue is full.
+///
+/// # Safety
+/// The message is valid and stays until its report.
+unsafe fn produce(
+    producer: &Client,
+    topic: &Topic,
+    message: *const rd::rd_kafka_message_t,
+    opaque: *mut c_void,
+) -> bool {
+    use rd::rd_kafka_vtype_t as Type;
+    type Union = rd::rd_kafka_vu_s__bindgen_ty_1;
+
+    let memory =
+        |ptr, size| Union { mem: rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size } };
+    let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the caller's promise; each argument has the member that its type says.
+    unsafe {
+        let timestamp = rd::rd_kafka_message_timestamp(message, &raw mut kind);
+        let arguments = [
+            (Type::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.0 }),
+            (Type::RD_KAFKA_VTYPE_VALUE, memory((*message).payload, (*message).len)),
+            (Type::RD_KAFKA_VTYPE_KEY, memory((*message).key, (*message).key_len)),
+            (Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }),
+            (Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
+        ]
+        .map(|(vtype, u)| rd::rd_kafka_vu_t { vtype, u });
+        let error = rd::rd_kafka_produceva(producer.0, arguments.as_ptr(), arguments.len());
+        if error.is_null() {
+            return true;
+        }
+        let code = rd::rd_kafka_error_code(error);
+        rd::rd_kafka_error_destroy(error);
+        if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__QUEUE_FULL {
+            check(code, "produce");
+        }
+        false
+    }
+}
