@@ -10,12 +10,12 @@ use tracing::{info, warn};
 
 use crate::context::Context;
 use crate::coordinator::Coordinator;
+use crate::coordinator::out_of_range::{partition_of, search};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
 use crate::pipeline::progress::{LaneProgress, TopicProgress};
-use crate::pipeline::start::after_out_of_range;
 
 /// A lane ends by itself at its deadline. One that does not, so much later, blocks its thread.
 const GRACE: Duration = Duration::from_millis(250);
@@ -33,6 +33,8 @@ pub(super) struct Lane {
     incomplete: bool,
     /// The last task found that an offset is not in the log.
     out_of_range: Option<Error>,
+    /// Where to go on then.
+    go_on_at: Option<(TopicPartition, Offset)>,
 }
 
 impl Lane {
@@ -44,6 +46,7 @@ impl Lane {
             batcher: None,
             incomplete: false,
             out_of_range: None,
+            go_on_at: None,
         }
     }
 
@@ -76,6 +79,9 @@ impl Lane {
         self.task = None;
         self.batcher = Some(end.batcher);
         self.incomplete = !end.complete;
+        if let Some((partition, found)) = end.searched {
+            self.go_on_at = Some((partition, found?));
+        }
         match end.result {
             Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
                 self.out_of_range = Some(error);
@@ -83,6 +89,20 @@ impl Lane {
             }
             result => result,
         }
+    }
+
+    fn owns(&self, partition: &TopicPartition) -> bool {
+        self.progress.status().topics.iter().any(|topic| topic.partition == *partition)
+    }
+
+    /// Whether to find out where to go on before going on. An offset of a topic that was revoked
+    /// meanwhile is forgotten: to begin an epoch for it would be to record its offset while another
+    /// member has it.
+    fn is_out_of_range(&mut self) -> bool {
+        let error = self.out_of_range.take();
+        let number = self.progress.partition;
+        self.out_of_range = error.filter(|error| self.owns(&partition_of(error, number)));
+        self.out_of_range.is_some()
     }
 }
 
@@ -122,10 +142,12 @@ impl Coordinator {
     /// Where the last task gave up messages, goes back to the finished ones.
     async fn go_back(&mut self, number: i32) -> Result<()> {
         let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+        if lane.is_out_of_range() {
+            return Ok(());
+        }
         let progress = lane.progress.clone();
-        if let Some(error) = lane.out_of_range.take() {
-            lane.incomplete = true;
-            self.skip_out_of_range(&progress, error).await?;
+        if let Some((partition, next)) = lane.go_on_at.take() {
+            self.move_to(&progress, &partition, next);
         }
         let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.incomplete) else {
             return Ok(());
@@ -143,23 +165,16 @@ impl Coordinator {
         self.consumer.seek(positions).await
     }
 
-    /// Moves a topic whose offset is not in the log to where the user wants to go on.
-    async fn skip_out_of_range(&mut self, progress: &LaneProgress, error: Error) -> Result<()> {
-        let name = error.get("topic").unwrap_or_default();
-        let partition = TopicPartition::new(name, progress.partition);
-        let at = error.get("offset").and_then(|offset| offset.parse().ok());
-        let at = at.map_or(Offset::new(-1), Offset::new);
-        let policy = self.settings.out_of_range;
-        let consumer = self.consumer.clone();
-        let next = after_out_of_range(&*consumer, &partition, at, policy, error).await?;
-        let epoch = self.new_epoch();
-        // A new epoch, since the offset to record may go back.
-        self.committer.begin(partition.clone(), epoch, next, None);
+    /// Moves a topic whose offset is not in the log to where the user wants to go on. Not one that
+    /// was revoked meanwhile.
+    fn move_to(&mut self, progress: &LaneProgress, partition: &TopicPartition, next: Offset) {
         let mut status = progress.status();
-        if let Some(topic) = status.topics.iter_mut().find(|topic| topic.partition == partition) {
-            topic.move_to(epoch, next);
-        }
-        Ok(())
+        let topic = status.topics.iter_mut().find(|topic| topic.partition == *partition);
+        let Some(topic) = topic else { return };
+        // A new epoch, since the offset to record may go back.
+        let epoch = self.new_epoch();
+        self.committer.begin(partition.clone(), epoch, next, None);
+        topic.move_to(epoch, next);
     }
 
     fn start_lane(&mut self, number: i32) -> Result<()> {
@@ -179,6 +194,13 @@ impl Coordinator {
         lane.progress = Arc::new(LaneProgress::new(number, topics, changed));
         lane.commands = watch::Sender::new(if paused { Command::Pause } else { Command::Run });
         self.board.insert(lane.progress.clone());
+        let commands = lane.commands.subscribe();
+        if let Some(error) = lane.out_of_range.take() {
+            let (consumer, policy) = (self.consumer.clone(), self.settings.out_of_range);
+            let search = search(consumer, policy, error, number, batcher, commands);
+            lane.task = Some(self.tasks.spawn(search));
+            return Ok(());
+        }
         let board = self.board.clone();
         let partition_processor = PartitionProcessor::new(
             batcher,
@@ -186,7 +208,7 @@ impl Coordinator {
             self.settings.in_flight,
             lane.progress.clone(),
             self.board.clone(),
-            lane.commands.subscribe(),
+            commands,
         );
         lane.task = Some(self.tasks.spawn(partition_processor.run(self.factory.clone())));
         Ok(())

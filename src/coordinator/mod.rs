@@ -8,9 +8,11 @@
 //! batch; what is in flight may finish until the deadline) → *revoked* (the finished prefix is
 //! recorded, then the partition given back) or *lost* (stopped at once, nothing recorded).
 //!
-//! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group.
+//! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group,
+//! [`out_of_range`] finds where to go on when an offset is gone.
 
 mod lanes;
+mod out_of_range;
 mod rebalance;
 #[cfg(test)]
 mod tests;

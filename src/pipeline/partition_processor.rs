@@ -28,6 +28,7 @@ use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::handle::PartitionState;
+use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::in_flight::{FlightLimits, InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
@@ -52,6 +53,8 @@ pub(crate) struct LaneEnd {
     /// Nothing was given up: the buffered messages follow the finished ones without a gap.
     pub(crate) complete: bool,
     pub(crate) result: Result<()>,
+    /// Where to go on after an offset that is not in the log, if that was looked up.
+    pub(crate) searched: Option<(TopicPartition, Result<Offset>)>,
 }
 
 /// Why a lane stops before it is done.
@@ -106,7 +109,8 @@ impl PartitionProcessor {
                 Err(error)
             }
         };
-        LaneEnd { partition: self.progress.partition, batcher: self.batcher, complete, result }
+        let partition = self.progress.partition;
+        LaneEnd { partition, batcher: self.batcher, complete, result, searched: None }
     }
 
     async fn drive(&mut self, factory: &Mutex<Box<dyn DynFactory>>) -> Result<(), Interrupt> {
@@ -293,7 +297,7 @@ fn is_over(command: Command) -> bool {
 }
 
 /// Done when the lane is to end, at once or after draining.
-async fn ending(commands: &mut watch::Receiver<Command>) {
+pub(crate) async fn ending(commands: &mut watch::Receiver<Command>) {
     let wanted = |command: &Command| matches!(command, Command::Stop | Command::Drain(_));
     // An error means that the topic processor is gone: end as well.
     let _ended = commands.wait_for(wanted).await;
