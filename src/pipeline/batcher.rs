@@ -191,8 +191,14 @@ impl Batcher {
         }
     }
 
-    /// Drops the buffered messages of all topics but these; the others were revoked.
+    /// Drops the buffered messages of all topics but these, and an error of another one; the others
+    /// were revoked.
     pub(crate) fn retain_topics(&mut self, topics: &[u16]) {
+        let mut kept = topics.iter().map(|topic| &self.topics[usize::from(*topic)]);
+        let of = self.error.as_ref().and_then(|error| error.get("topic"));
+        if of.is_some_and(|name| !kept.any(|topic| **topic == *name)) {
+            self.error = None;
+        }
         self.keep_only(|record| topics.contains(&record.topic));
     }
 
@@ -290,6 +296,19 @@ mod tests {
         queue.fail("truncated");
         assert_eq!(batcher.next(&progress).await.unwrap().len(), 1);
         assert!(batcher.next(&progress).await.is_err());
+    }
+
+    /// The error of a topic that is no longer ours failed the lane that still has the other one.
+    #[tokio::test(start_paused = true)]
+    async fn a_revoked_topics_error_is_dropped() {
+        for (kept, fails) in [(0, true), (1, false)] {
+            let (mut batcher, queue, progress) = batcher(limits(100, 1000, 0));
+            let error = Error::new(crate::ErrorKind::Unauthorized, "no");
+            batcher.error = Some(error.with("topic", "a"));
+            batcher.retain_topics(&[kept]);
+            queue.push([record(kept, 0, 1)]);
+            assert_eq!(batcher.next(&progress).await.is_err(), fails);
+        }
     }
 
     #[tokio::test(start_paused = true)]
