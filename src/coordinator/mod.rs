@@ -203,8 +203,8 @@ impl Coordinator {
         if !self.consumer.assignment_lost() {
             self.committer.commit(|_| true);
         }
-        for lane in self.lanes.values() {
-            lane.progress().watch(self.settings.stall_timeout);
+        for (number, lane) in &self.lanes {
+            lane.progress().watch(self.consumer.queued(*number), self.settings.stall_timeout);
         }
     }
 

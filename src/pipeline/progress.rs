@@ -87,7 +87,12 @@ impl TopicProgress {
         self.end = position.end.unwrap_or(self.end);
     }
 
-    fn lag(&self) -> u64 {
+    /// Nothing is left if the lane is `idle` and everything was fetched: what there is between the
+    /// finished offset and the end yields no message.
+    fn lag(&self, idle: bool) -> u64 {
+        if idle && self.fetched.is_some_and(|fetched| fetched >= self.end) {
+            return 0;
+        }
         u64::try_from(self.end.get() - self.finished.get()).unwrap_or(0)
     }
 }
@@ -99,6 +104,8 @@ pub(crate) struct LaneStatus {
     /// Batches begun and not finished: the one in `process` and those waiting for acks.
     pub(crate) in_flight: usize,
     pub(crate) last_progress: Instant,
+    /// When it was first seen that there is something to do.
+    busy_since: Option<Instant>,
     pub(crate) last_error: Option<String>,
     pub(crate) stalled: bool,
 }
@@ -123,6 +130,7 @@ impl LaneProgress {
                 state: PartitionState::Starting,
                 in_flight: 0,
                 last_progress: Instant::now(),
+                busy_since: None,
                 last_error: None,
                 stalled: false,
             }),
@@ -162,17 +170,26 @@ impl LaneProgress {
     }
 
     /// Warns, once, when there is lag and nothing has finished for this long.
-    pub(crate) fn watch(&self, stall_timeout: Duration) {
+    ///
+    /// Time without anything to do, or paused, does not count.
+    pub(crate) fn watch(&self, queued: usize, stall_timeout: Duration) {
+        let waiting = self.waiting.load(Ordering::SeqCst);
         let mut status = self.status();
-        let lag: u64 = status.topics.iter().map(TopicProgress::lag).sum();
-        let work = status.in_flight > 0 || !self.waiting.load(Ordering::SeqCst);
-        let paused = status.state == PartitionState::Paused;
-        let still = status.last_progress.elapsed();
-        if paused || (lag == 0 && !work) || still < stall_timeout {
+        let in_flight = status.in_flight;
+        let idle = queued == 0 && waiting && in_flight == 0;
+        let lag: u64 = status.topics.iter().map(|topic| topic.lag(idle)).sum();
+        if status.state == PartitionState::Paused || (lag == 0 && in_flight == 0) {
+            status.busy_since = None;
             status.stalled = false;
-        } else if !status.stalled && (lag > 0 || status.in_flight > 0) {
+            return;
+        }
+        let since = *status.busy_since.get_or_insert_with(Instant::now);
+        let still = since.max(status.last_progress).elapsed();
+        if still < stall_timeout {
+            status.stalled = false;
+        } else if !status.stalled {
             status.stalled = true;
-            let (partition, in_flight) = (self.partition, status.in_flight);
+            let partition = self.partition;
             warn!(partition, lag, in_flight, still_s = still.as_secs(), "no progress");
         }
     }
@@ -370,20 +387,17 @@ impl Board {
         let waiting = lane.waiting.load(Ordering::SeqCst);
         let status = lane.status();
         let idle = queued == 0 && waiting && status.in_flight == 0;
-        let topics = status.topics.iter().map(|topic| {
-            let at_end = idle && topic.fetched.is_some_and(|fetched| fetched >= topic.end);
-            PartitionStatus {
-                partition: topic.partition.clone(),
-                state: status.state,
-                epoch: topic.epoch,
-                next_offset: topic.finished,
-                end_offset: topic.end,
-                lag: if at_end { 0 } else { topic.lag() },
-                in_flight: status.in_flight,
-                last_progress: status.last_progress.elapsed(),
-                stalled: status.stalled,
-                last_error: status.last_error.clone(),
-            }
+        let topics = status.topics.iter().map(|topic| PartitionStatus {
+            partition: topic.partition.clone(),
+            state: status.state,
+            epoch: topic.epoch,
+            next_offset: topic.finished,
+            end_offset: topic.end,
+            lag: topic.lag(idle),
+            in_flight: status.in_flight,
+            last_progress: status.last_progress.elapsed(),
+            stalled: status.stalled,
+            last_error: status.last_error.clone(),
         });
         topics.collect()
     }

@@ -179,6 +179,18 @@ async fn a_partition_that_was_idle_is_not_stalled() {
     member.close().await.unwrap();
 }
 
+/// The log ends with a control record, which is never processed.
+#[tokio::test(start_paused = true)]
+async fn a_partition_behind_which_only_a_gap_is_left_is_not_stalled() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.produce(&at("a", 0), 5);
+    sim.world().append_gap(&at("a", 0), 1);
+    let member = sim.member().start();
+    sleep(Duration::from_secs(60)).await;
+    assert!(!member.handle.status().partitions[0].stalled);
+    member.close().await.unwrap();
+}
+
 /// A message that arrives while the lane is idle is processed at once: nobody waits for a timer.
 #[tokio::test(start_paused = true)]
 async fn a_message_wakes_an_idle_lane() {
