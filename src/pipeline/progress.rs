@@ -198,8 +198,9 @@ impl LaneProgress {
         self.status().in_flight += 1;
     }
 
-    /// A batch was given up; it will come again.
+    /// What was not finished is given up; it will come again, and so the lane does not wait.
     pub(crate) fn abandon_batches(&self) {
+        self.waiting.store(false, Ordering::SeqCst);
         self.status().in_flight = 0;
     }
 
