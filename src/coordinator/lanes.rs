@@ -162,7 +162,10 @@ impl Coordinator {
             topics.map(|topic| (topic.partition.clone(), topic.restart_reports())).collect()
         };
         info!(partition = number, "going back to the finished messages");
-        self.consumer.seek(positions).await
+        let sought = self.consumer.seek(positions).await;
+        // Reports of the fetch position may have come all the time while the lane was drained.
+        self.old_events = self.events.len();
+        sought
     }
 
     /// Moves a topic whose offset is not in the log to where the user wants to go on. Not one that

@@ -71,6 +71,8 @@ pub(crate) struct Coordinator {
     /// Next offsets of partitions that were ours and were given back.
     given_back: BTreeMap<TopicPartition, Offset>,
     empty_reports: u32,
+    /// So many of the next events are from before the last seek.
+    old_events: usize,
     started: Instant,
 }
 
@@ -109,6 +111,7 @@ impl Coordinator {
             failure: None,
             given_back: BTreeMap::new(),
             empty_reports: 0,
+            old_events: 0,
             started: Instant::now(),
         }
     }
@@ -157,7 +160,10 @@ impl Coordinator {
         control: &mut watch::Receiver<Control>,
         stop: Pin<&mut impl Future<Output = ()>>,
     ) {
+        let is_old = self.old_events > 0;
+        self.old_events = self.old_events.saturating_sub(1);
         match event {
+            Some(Event::Positions(_)) if is_old => {}
             Some(Event::Assigned(partitions)) => {
                 let consumer = self.consumer.clone();
                 let found = starting_offsets(&*consumer, &partitions, self.settings.start_from);
