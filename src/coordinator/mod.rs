@@ -165,20 +165,7 @@ impl Coordinator {
         match event {
             Some(Event::Positions(_)) if is_old => {}
             Some(Event::Assigned(partitions)) => {
-                let consumer = self.consumer.clone();
-                let found = starting_offsets(&*consumer, &partitions, self.settings.start_from);
-                // Brokers may take their time to answer; a shutdown need not wait for them.
-                let starts = tokio::select! {
-                    biased;
-                    starts = found => starts,
-                    _ = control.wait_for(Control::is_over) => return,
-                    () = stop => return self.board.request_close(),
-                };
-                let assigned = match starts {
-                    Ok(starts) => self.assign(starts).await,
-                    Err(error) => Err(error),
-                };
-                self.note(assigned);
+                self.find_starts_and_assign(&partitions, control, stop).await;
             }
             Some(Event::Revoked { partitions, lost }) => {
                 let revoked = self.revoke(&partitions, lost).await;
@@ -193,6 +180,32 @@ impl Coordinator {
                 self.note(Err(gone));
             }
         }
+    }
+
+    async fn find_starts_and_assign(
+        &mut self,
+        partitions: &[TopicPartition],
+        control: &mut watch::Receiver<Control>,
+        stop: Pin<&mut impl Future<Output = ()>>,
+    ) {
+        if !partitions.is_empty() {
+            // Until they are with us: they are not consumed.
+            self.board.settled.store(false, Ordering::SeqCst);
+        }
+        let consumer = self.consumer.clone();
+        let found = starting_offsets(&*consumer, partitions, self.settings.start_from);
+        // Brokers may take their time to answer; a shutdown need not wait for them.
+        let starts = tokio::select! {
+            biased;
+            starts = found => starts,
+            _ = control.wait_for(Control::is_over) => return,
+            () = stop => return self.board.request_close(),
+        };
+        let assigned = match starts {
+            Ok(starts) => self.assign(starts).await,
+            Err(error) => Err(error),
+        };
+        self.note(assigned);
     }
 
     /// The first failure stops the processor.
