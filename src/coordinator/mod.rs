@@ -68,7 +68,7 @@ pub(crate) struct Coordinator {
     next_epoch: u64,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
-    /// Next offsets of partitions that were ours and were given back.
+    /// Recorded next offsets of partitions that were ours and were given back, not lost.
     given_back: BTreeMap<TopicPartition, Offset>,
     empty_reports: u32,
     /// So many of the next events are from before the last seek.
@@ -277,10 +277,10 @@ impl Coordinator {
         let deadline = Instant::now() + self.settings.drain_deadline;
         self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
         let recorded = self.record_at_the_end().await;
+        let report = self.report();
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {
             warn!("leaving the group takes too long; it will notice by itself");
         }
-        let report = self.report();
         info!(processor = %self.settings.name, messages = report.messages, "closed");
         match self.failure.take() {
             Some(failure) => Err(failure),
@@ -308,13 +308,19 @@ impl Coordinator {
         }
     }
 
-    fn report(&mut self) -> Report {
-        let mut next_offsets = std::mem::take(&mut self.given_back);
-        for lane in self.lanes.values() {
-            for topic in &lane.progress().status().topics {
-                next_offsets.insert(topic.partition.clone(), topic.finished);
-            }
+    /// For the report: these partitions go.
+    fn note_recorded(&mut self, goes: impl Fn(&TopicPartition) -> bool, lost: bool) {
+        for (partition, next) in self.committer.recorded().filter(|(p, _)| goes(p)) {
+            match lost {
+                true => self.given_back.remove(partition),
+                false => self.given_back.insert(partition.clone(), next),
+            };
         }
+    }
+
+    fn report(&mut self) -> Report {
+        self.note_recorded(|_| true, self.consumer.assignment_lost());
+        let next_offsets = std::mem::take(&mut self.given_back);
         let totals = self.board.totals();
         Report {
             messages: totals.messages,

@@ -93,6 +93,8 @@ impl Coordinator {
             self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
         }
         self.record_revoked(revoked, lost).await;
+        let lost_after_all = lost || self.consumer.assignment_lost();
+        self.note_recorded(|partition| revoked.contains(partition), lost_after_all);
         for partition in revoked {
             #[cfg(test)]
             if mutation::is(Mutation::CommitWithoutOwnership) {
@@ -138,13 +140,6 @@ impl Coordinator {
             return;
         }
         self.collect_finished();
-        for lane in self.lanes.values() {
-            for topic in &lane.progress().status().topics {
-                if revoked.contains(&topic.partition) {
-                    self.given_back.insert(topic.partition.clone(), topic.finished);
-                }
-            }
-        }
         #[cfg(test)]
         if mutation::is(Mutation::AnswerBeforeCommit) {
             return self.committer.commit(|partition| revoked.contains(partition));

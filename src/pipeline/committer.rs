@@ -63,6 +63,12 @@ impl Committer {
         self.owned.remove(partition);
     }
 
+    /// What is recorded, as far as we know.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
+        let owned = self.owned.iter();
+        owned.filter_map(|(partition, owned)| Some((partition, owned.committed?)))
+    }
+
     /// Everything below `next` is finished. Ignored where the epoch is not the current one.
     pub(crate) fn finished(&mut self, partition: &TopicPartition, epoch: u64, next: Offset) {
         if let Some(owned) = self.owned.get_mut(partition).filter(|owned| owned.epoch == epoch) {

@@ -250,7 +250,7 @@ fn judge(cluster: &Cluster, result: &Result<Report>) {
             for (partition, next) in &report.next_offsets {
                 let committed = world.committed(partition);
                 if committed < Some(*next) {
-                    world.count("report ahead of the group");
+                    world.violation(|| format!("{partition}={next} reported, not recorded"));
                 }
             }
         }
