@@ -55,6 +55,10 @@ impl Lane {
     }
 
     pub(super) fn command(&self, command: Command) {
+        if matches!(command, Command::Drain(_)) {
+            // The lane itself only gets to say so when `process` has returned.
+            self.progress.drains();
+        }
         self.commands.send_replace(command);
     }
 

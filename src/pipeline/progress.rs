@@ -155,6 +155,14 @@ impl LaneProgress {
         self.status().state = state;
     }
 
+    /// What has failed stays so.
+    pub(crate) fn drains(&self) {
+        let mut status = self.status();
+        if status.state != PartitionState::Failed {
+            status.state = PartitionState::Draining;
+        }
+    }
+
     pub(crate) fn fail(&self, error: &Error) {
         let mut status = self.status();
         status.state = PartitionState::Failed;
