@@ -53,7 +53,7 @@ impl TopicHandle {
         let opaque = opaque.cast_mut().cast::<c_void>();
         if message.timestamp.is_some() || message.headers().len() > 0 {
             // SAFETY: the caller's promise.
-            return unsafe { self.enqueue_with_headers(message, opaque) };
+            return unsafe { self.enqueue_with_all(message, opaque) };
         }
         let (key, key_size) = parts(message.key);
         let (value, value_size) = parts(message.value);
@@ -69,7 +69,7 @@ impl TopicHandle {
 
     /// # Safety
     /// As in [`enqueue`](TopicHandle::enqueue).
-    unsafe fn enqueue_with_headers(
+    unsafe fn enqueue_with_all(
         &self,
         message: &OutgoingRef<'_>,
         opaque: *mut c_void,
@@ -81,8 +81,12 @@ impl TopicHandle {
             let (ptr, size) = parts(bytes);
             Union { mem: rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size } }
         };
-        // SAFETY: the list is ours; names and values are copied into it.
-        let headers = unsafe { header_list(message) };
+        // Most messages have none, and a list is an allocation.
+        let headers = match message.headers().len() {
+            0 => ptr::null_mut(),
+            // SAFETY: the list is ours; names and values are copied into it.
+            _ => unsafe { header_list(message) },
+        };
         let (partition, timestamp) = (message.partition.unwrap_or(-1), message.timestamp);
         let arguments = [
             (Type::RD_KAFKA_VTYPE_RKT, Union { rkt: self.topic.as_ptr() }),
@@ -98,10 +102,13 @@ impl TopicHandle {
         // SAFETY: each argument has the member that its type says; for the value, the caller's
         // promise. The headers belong to the message if it was taken, else they are still ours.
         unsafe {
-            let count = arguments.len();
+            // The headers come last.
+            let count = arguments.len() - usize::from(headers.is_null());
             let error = rd::rd_kafka_produceva(self.client.raw(), arguments.as_ptr(), count);
             let (code, _) = take_error(error).err()?;
-            rd::rd_kafka_headers_destroy(headers);
+            if !headers.is_null() {
+                rd::rd_kafka_headers_destroy(headers);
+            }
             Some(code)
         }
     }
