@@ -137,7 +137,7 @@ impl World {
                 let grants = statics.into_iter().map(|p| (p, self.fresh())).collect();
                 let membership = self.client(id).membership;
                 self.after_latency(move |world| {
-                    world.hear(id, membership, Tell::Assign { grants })
+                    world.hear(id, membership, Tell::Assign { grants });
                 });
             }
         }

@@ -143,7 +143,7 @@ impl World {
         }
         let delay = self.rng.millis(self.weather.ack.clone());
         self.after(delay.max(Duration::from_millis(1)), move |world| {
-            world.report_line(key, reports)
+            world.report_line(key, reports);
         });
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::harness::{Making, MemberSetup, Plan, Step, millis};
+use super::harness::{Making, MemberSetup, Plan, Step};
 use crate::broker::sim::{Cluster, Faults, Mode, Rng, Spread, UNDELIVERABLE, Weather};
 use crate::config::Settings;
 
@@ -143,8 +143,8 @@ impl Case {
                 plan.push(Step::Sleep(rng.millis(1..=50)));
             }
             if rng.chance(self.habits.oversleeps) {
-                let wait = rng.within(1..=3) * self.limits.drain_deadline.as_millis() as u64;
-                plan.push(Step::Sleep(millis(wait)));
+                let deadlines = u32::try_from(rng.within(1..=3)).unwrap();
+                plan.push(Step::Sleep(self.limits.drain_deadline * deadlines));
             }
             if rng.chance(flushes) {
                 let patience = rng.millis(1..=30);

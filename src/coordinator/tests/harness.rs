@@ -39,9 +39,11 @@ pub(super) enum Step {
     Close,
     Fail,
     Panic,
-    /// Blocks the thread.
-    Block(Arc<std::sync::Barrier>),
+    /// Blocks the thread until the sender is dropped.
+    Block(Blockade),
 }
+
+pub(super) type Blockade = Arc<std::sync::Mutex<std::sync::mpsc::Receiver<()>>>;
 
 /// What comes of making a processor.
 #[derive(Clone, Copy)]
@@ -122,7 +124,7 @@ impl Processor for TestProcessor {
                 Step::Fail => return Err(Planned.into()),
                 // Without the noise of the panic hook.
                 Step::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
-                Step::Block(barrier) => drop(barrier.wait()),
+                Step::Block(blockade) => drop(blockade.lock().unwrap().recv()),
             }
         }
         call.ok();

@@ -111,7 +111,8 @@ async fn a_topic_that_comes_joins_the_lane_and_nothing_is_lost_or_doubled() {
     setup.sim.give(&[(at("a", 0), setup.first.id), (at("b", 0), setup.first.id)]);
     sleep(millis(50)).await;
     assert_eq!(setup.first.handle.status().partitions[0].state, PartitionState::Draining);
-    assert_eq!(setup.sim.processed(&at("b", 0)), [], "the lane finishes what it has");
+    let of_b = setup.sim.processed(&at("b", 0));
+    assert!(of_b.is_empty(), "the lane finishes what it has: {of_b:?}");
     setup.gate.add_permits(1000);
     setup.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
     let all: Vec<i64> = (0..12).collect();

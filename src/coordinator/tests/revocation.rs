@@ -269,7 +269,7 @@ async fn a_pause_outlives_the_assignment() {
     sim.produce(&at("a", 0), 3);
     sim.produce(&at("a", 1), 3);
     sleep(millis(2000)).await;
-    assert_eq!(sim.processed(&at("a", 0)), []);
+    assert_eq!(sim.processed(&at("a", 0)), Vec::<i64>::new());
     assert_eq!(sim.processed(&at("a", 1)), [0, 1, 2]);
     let states: Vec<_> = member.handle.status().partitions.iter().map(|p| p.state).collect();
     assert_eq!(states, [crate::PartitionState::Paused, crate::PartitionState::Running]);
