@@ -57,6 +57,7 @@ struct Batch {
 struct Forwarder {
     limits: Limits,
     flying: VecDeque<Box<Batch>>,
+    #[allow(clippy::vec_box, reason = "boxes move between the two")]
     spare: Vec<Box<Batch>>,
     received: u64,
     acked: u64,
