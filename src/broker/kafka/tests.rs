@@ -92,7 +92,9 @@ async fn create_live_topic(address: &str, name: &str, partitions: i32) {
     let mut config = ClientConfig::new();
     let admin: AdminClient<DefaultClientContext> =
         config.set("bootstrap.servers", address).create().unwrap();
+    // Some messages have times of 1970: the broker would soon find them too old to keep.
     let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topic = topic.set("retention.ms", "-1");
     let results = admin.create_topics([&topic], &AdminOptions::new()).await.unwrap();
     assert!(results.iter().all(std::result::Result::is_ok), "{results:?}");
 }
