@@ -39,7 +39,7 @@ pub(super) enum Tell {
 #[derive(Debug)]
 pub(super) enum Pending {
     Assigned(BTreeMap<TopicPartition, u64>),
-    Revoked(Vec<TopicPartition>),
+    Revoked(Vec<TopicPartition>, Instant),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -170,6 +170,8 @@ impl World {
                 client.generation = None;
                 client.inbox.clear();
             }
+            // What was still on its way when the membership ended.
+            _ if client.lost => {}
             tell => client.inbox.push_back(tell),
         }
         self.step(id);
@@ -223,7 +225,7 @@ impl World {
         self.tell_story(|| format!("client {id}: {word} {}", names(&partitions)));
         self.count(word);
         let client = self.client(id);
-        client.pending = Some(Pending::Revoked(partitions.clone()));
+        client.pending = Some(Pending::Revoked(partitions.clone(), Instant::now()));
         client.send(Event::Revoked { partitions, lost });
     }
 
@@ -267,7 +269,7 @@ impl World {
             return;
         }
         match client.pending.take() {
-            Some(Pending::Revoked(asked)) if asked == partitions => {}
+            Some(Pending::Revoked(asked, at)) if asked == partitions => self.check_answer(id, at),
             pending => {
                 let what = format!("client {id} gives back {partitions:?}, asked was {pending:?}");
                 return self.violation(|| what);
@@ -289,6 +291,13 @@ impl World {
             }
         }
         self.step(id);
+    }
+
+    fn check_answer(&mut self, id: u32, asked: Instant) {
+        let took = asked.elapsed();
+        if self.monitor.answer_limit.is_some_and(|limit| took > limit) {
+            self.violation(|| format!("client {id} took {took:?} to answer a revocation"));
+        }
     }
 
     /// From now on nothing of these partitions arrives. Their messages stay in the queues, outdated.
@@ -356,7 +365,7 @@ impl World {
 
     /// The member has been asked to give something back, and has not answered.
     pub(crate) fn is_asked_to_give_back(&mut self, id: u32) -> bool {
-        matches!(self.client(id).pending, Some(Pending::Revoked(_)))
+        matches!(self.client(id).pending, Some(Pending::Revoked(..)))
     }
 
     /// The topic-partitions that a member reads.

@@ -6,9 +6,11 @@
 //!   finished: `process` returned `Ok` and all that it sent is acknowledged.
 //! - What is recorded never goes back.
 //! - A processor value serves one ownership of a partition, one batch at a time.
+//! - A revocation is answered in time.
 //! - What one processor value sends to one partition arrives in order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::World;
 use super::producer::LineKey;
@@ -47,6 +49,8 @@ pub(crate) struct Monitor {
     pub(crate) offsets_jump: bool,
     /// A call that blocks its thread may still be under way when the next begins.
     pub(crate) calls_overlap: bool,
+    /// How long the answer to a revocation may take.
+    pub(crate) answer_limit: Option<Duration>,
     calls: Vec<Call>,
     grants: BTreeMap<u64, Grant>,
     current: BTreeMap<(u32, TopicPartition), u64>,

@@ -18,6 +18,10 @@ pub(super) struct Case {
     /// Names and numbers of partitions.
     pub(super) topics: Vec<(&'static str, i32)>,
     pub(super) members: usize,
+    /// One member with static partitions.
+    pub(super) is_static: bool,
+    /// In the end a member runs until it has caught up.
+    pub(super) catches_up: bool,
     /// Messages per partition at the beginning.
     pub(super) messages: RangeInclusive<usize>,
     pub(super) storm: Duration,
@@ -66,6 +70,29 @@ fn up_to(rng: &mut Rng, most: u64) -> RangeInclusive<u64> {
 
 impl Case {
     pub(super) fn draw(rng: &mut Rng) -> Self {
+        let mut case = Self::draw_any(rng);
+        if rng.chance(20) {
+            case.favour_partial_revocations(rng);
+        }
+        case
+    }
+
+    /// The rarest of schedules: part of a lane's topics goes while a batch takes too long.
+    fn favour_partial_revocations(&mut self, rng: &mut Rng) {
+        self.mode = Mode::Incremental;
+        self.spread = Spread::Scattered;
+        self.is_static = false;
+        self.members = rng.size(2..=3);
+        let partitions = i32::try_from(rng.within(1..=2)).unwrap();
+        self.topics = vec![("a", partitions), ("b", partitions), ("c", partitions)];
+        self.gusts = 10..=300;
+        self.limits.drain_deadline = rng.millis(20..=200);
+        self.habits.oversleeps = rng.within(5..=40);
+        self.habits.fails = 0;
+        self.habits.panics = 0;
+    }
+
+    fn draw_any(rng: &mut Rng) -> Self {
         let drain_deadline = rng.millis(50..=2000);
         let names = ["a", "b", "c"];
         let partitions = rng.within(1..=4);
@@ -73,12 +100,16 @@ impl Case {
             let partitions = if rng.chance(80) { partitions } else { rng.within(1..=4) };
             (*name, i32::try_from(partitions).unwrap())
         });
+        let topics = topics.collect();
+        let is_static = rng.chance(8);
         Self {
-            topics: topics.collect(),
+            topics,
+            is_static,
+            catches_up: rng.chance(30),
             mode: rng.pick(&[Mode::Eager, Mode::Incremental]),
             spread: if rng.chance(40) { Spread::Range } else { Spread::Scattered },
             weather: weather(rng, drain_deadline),
-            members: rng.size(1..=3),
+            members: if is_static { 1 } else { rng.size(1..=3) },
             messages: 0..=rng.size(0..=40),
             storm: rng.millis(500..=8000),
             gusts: 10..=rng.within(50..=1500),
@@ -94,7 +125,7 @@ impl Case {
             habits: Habits {
                 sends: rng.pick(&[0, 50, 100, 100]),
                 sleeps: rng.within(0..=80),
-                oversleeps: sometimes(rng, 5),
+                oversleeps: sometimes(rng, 12),
                 fails: sometimes(rng, 3),
                 panics: sometimes(rng, 2),
                 undeliverable: sometimes(rng, 3),
@@ -129,7 +160,16 @@ impl Case {
                 _ => Making::Good,
             }
         };
-        MemberSetup::new(cluster, topics).set(|s| self.limits.set(s)).plan(plan).make(make)
+        let member = MemberSetup::new(cluster, topics).set(|s| self.limits.set(s));
+        let member = member.plan(plan).make(make);
+        let partitions = cluster.world().partitions();
+        if self.is_static { member.statics(partitions) } else { member }
+    }
+
+    /// How long the answer to a revocation may take: the drain, two commits that the client gives
+    /// up, and what else the coordinator may be about.
+    pub(super) fn answer_limit(&self) -> Duration {
+        self.limits.drain_deadline + Duration::from_secs(8)
     }
 
     fn plan(&self, rng: &mut Rng) -> Plan {

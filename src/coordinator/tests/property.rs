@@ -10,6 +10,29 @@ use crate::broker::sim::Rng;
 
 const SEEDS: u64 = 3000;
 
+/// What a storm is made of.
+const HAPPENINGS: [&str; 19] = [
+    "assigned",
+    "caught up",
+    "commit applied",
+    "commit deferred",
+    "commit refused",
+    "consumed all",
+    "crash",
+    "delivery failed",
+    "last commit failed",
+    "lost",
+    "pause",
+    "process did not return",
+    "process failed",
+    "process panicked",
+    "rebalance forced",
+    "revoked",
+    "run ended well",
+    "sought",
+    "thrown out",
+];
+
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is no number")))
@@ -41,7 +64,8 @@ fn seeded_schedules_keep_every_promise() {
         return;
     }
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for seed in 0..number("KASPER_SIM_SEEDS").unwrap_or(SEEDS) {
+    let seeds = number("KASPER_SIM_SEEDS").unwrap_or(SEEDS);
+    for seed in 0..seeds {
         let outcome = storm::run(seed, false);
         if !outcome.violations.is_empty() {
             assert_good(seed);
@@ -52,6 +76,11 @@ fn seeded_schedules_keep_every_promise() {
         }
     }
     println!("{counts:#?}");
+    let rare = HAPPENINGS
+        .iter()
+        .find(|what| counts.get(**what).is_none_or(|times| (*times as u64) * 300 < seeds));
+    let rare = rare.filter(|_| seeds >= SEEDS);
+    assert_eq!(rare, None, "it has to happen now and then, else nothing is tested");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! must come to a good end.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,6 +18,10 @@ use crate::handle::{Handle, Report};
 
 /// How long the end may take once the faults have ceased. Virtual time.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Until another member takes the place of one that ended, in milliseconds. Not at once: nothing
+/// fences a static member's last commit from the next one's first.
+const PAUSE: RangeInclusive<u64> = 100..=2000;
 
 /// What came of a seed.
 pub(super) struct Outcome {
@@ -62,6 +67,7 @@ impl Storm {
         {
             let mut world = cluster.world();
             world.group.spread = case.spread.clone();
+            world.monitor.answer_limit = Some(case.answer_limit());
             for (topic, partitions) in &case.topics {
                 world.create_topic(topic, *partitions);
             }
@@ -100,7 +106,7 @@ impl Storm {
             {
                 let result = member.end().await;
                 judge(&self.cluster, &result);
-                slot.again = Instant::now() + self.cluster.world().rng.millis(0..=1000);
+                slot.again = Instant::now() + self.cluster.world().rng.millis(PAUSE);
             }
             if slot.member.is_none() && slot.again <= Instant::now() {
                 slot.member = Some(setup.start());
@@ -157,8 +163,8 @@ impl Storm {
             self.cluster.world().count("crash");
             let handle = member.handle.clone();
             member.crash().await;
-            self.check_closed(&handle).await;
-            self.slots[slot].again = Instant::now() + self.cluster.world().rng.millis(0..=2000);
+            check_closed(&self.cluster, &handle).await;
+            self.slots[slot].again = Instant::now() + self.cluster.world().rng.millis(PAUSE);
         }
     }
 
@@ -193,16 +199,13 @@ impl Storm {
         }
     }
 
-    async fn check_closed(&self, handle: &Handle) {
-        if timeout(Duration::from_secs(1), handle.closed()).await.is_err() {
-            self.cluster.world().violation(|| "closed() waits behind the end".into());
-        }
-    }
-
     async fn calm_down(&mut self) {
         self.cluster.world().tell_story(|| "the storm is over".into());
         self.cluster.world().weather.faults = Faults::default();
         self.quiet.store(true, Ordering::SeqCst);
+        if self.case.catches_up {
+            self.catch_up().await;
+        }
         let limit = Instant::now() + PATIENCE;
         while !self.is_all_done() {
             if Instant::now() > limit {
@@ -216,11 +219,39 @@ impl Storm {
             self.check_consumed();
             sleep(Duration::from_millis(100)).await;
         }
-        for slot in std::mem::take(&mut self.slots) {
-            let Some(member) = slot.member else { continue };
+        for slot in &mut self.slots {
+            let Some(member) = slot.member.take() else { continue };
             let handle = member.handle.clone();
             judge(&self.cluster, &member.close().await);
-            self.check_closed(&handle).await;
+            check_closed(&self.cluster, &handle).await;
+        }
+    }
+
+    /// All leave; then one member runs until it has caught up, over rebalances and losses, and must
+    /// leave nothing behind.
+    async fn catch_up(&mut self) {
+        for slot in &mut self.slots {
+            let Some(member) = slot.member.take() else { continue };
+            judge(&self.cluster, &member.close().await);
+        }
+        while !self.cluster.world().members().is_empty() {
+            sleep(Duration::from_millis(100)).await;
+        }
+        let member = self.setup().until_caught_up().start();
+        let id = member.id;
+        let gusts = self.cluster.world().rng.size(0..=5);
+        for _ in 0..gusts {
+            let pause = self.cluster.world().rng.millis(self.case.gusts.clone());
+            sleep(pause).await;
+            let mut world = self.cluster.world();
+            if world.rng.chance(30) { world.throw_out(id) } else { world.rebalance() }
+        }
+        judge(&self.cluster, &member.end().await);
+        let mut world = self.cluster.world();
+        world.count("caught up");
+        let unfinished = world.unfinished();
+        if !unfinished.is_empty() {
+            world.violation(|| format!("not caught up: {unfinished:?}"));
         }
     }
 
@@ -238,6 +269,12 @@ impl Storm {
             violations: std::mem::take(&mut world.monitor.violations),
             story: world.story.take().unwrap_or_default(),
         }
+    }
+}
+
+async fn check_closed(cluster: &Cluster, handle: &Handle) {
+    if timeout(Duration::from_secs(1), handle.closed()).await.is_err() {
+        cluster.world().violation(|| "closed() waits behind the end".into());
     }
 }
 
