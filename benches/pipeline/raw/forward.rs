@@ -206,18 +206,19 @@ unsafe fn produce(
 
     let memory =
         |ptr, size| Union { mem: rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1 { ptr, size } };
+    // Made in place: the union is 64 bytes wide, and a copy of the array would show.
+    let argument = |vtype, u| rd::rd_kafka_vu_t { vtype, u };
     let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
     // SAFETY: the caller's promise; each argument has the member that its type says.
     unsafe {
         let timestamp = rd::rd_kafka_message_timestamp(message, &raw mut kind);
         let arguments = [
-            (Type::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.0 }),
-            (Type::RD_KAFKA_VTYPE_VALUE, memory((*message).payload, (*message).len)),
-            (Type::RD_KAFKA_VTYPE_KEY, memory((*message).key, (*message).key_len)),
-            (Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }),
-            (Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
-        ]
-        .map(|(vtype, u)| rd::rd_kafka_vu_t { vtype, u });
+            argument(Type::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.0 }),
+            argument(Type::RD_KAFKA_VTYPE_VALUE, memory((*message).payload, (*message).len)),
+            argument(Type::RD_KAFKA_VTYPE_KEY, memory((*message).key, (*message).key_len)),
+            argument(Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }),
+            argument(Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
+        ];
         let error = rd::rd_kafka_produceva(producer.0, arguments.as_ptr(), arguments.len());
         if error.is_null() {
             return true;
