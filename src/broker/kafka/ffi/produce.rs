@@ -88,17 +88,18 @@ impl TopicHandle {
             _ => unsafe { header_list(message) },
         };
         let (partition, timestamp) = (message.partition.unwrap_or(-1), message.timestamp);
+        let argument = |vtype, u| rd::rd_kafka_vu_t { vtype, u };
+        // Made in place: an array that is mapped is copied, for every message.
         let arguments = [
-            (Type::RD_KAFKA_VTYPE_RKT, Union { rkt: self.topic.as_ptr() }),
-            (Type::RD_KAFKA_VTYPE_PARTITION, Union { i32_: partition }),
-            (Type::RD_KAFKA_VTYPE_VALUE, memory(message.value)),
-            (Type::RD_KAFKA_VTYPE_KEY, memory(message.key)),
-            (Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
+            argument(Type::RD_KAFKA_VTYPE_RKT, Union { rkt: self.topic.as_ptr() }),
+            argument(Type::RD_KAFKA_VTYPE_PARTITION, Union { i32_: partition }),
+            argument(Type::RD_KAFKA_VTYPE_VALUE, memory(message.value)),
+            argument(Type::RD_KAFKA_VTYPE_KEY, memory(message.key)),
+            argument(Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
             // 0 stands for "now".
-            (Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp.unwrap_or(0) }),
-            (Type::RD_KAFKA_VTYPE_HEADERS, Union { headers }),
-        ]
-        .map(|(vtype, u)| rd::rd_kafka_vu_t { vtype, u });
+            argument(Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp.unwrap_or(0) }),
+            argument(Type::RD_KAFKA_VTYPE_HEADERS, Union { headers }),
+        ];
         // SAFETY: each argument has the member that its type says; for the value, the caller's
         // promise. The headers belong to the message if it was taken, else they are still ours.
         unsafe {
