@@ -15,7 +15,7 @@ pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     let mut previous = None;
     let (mut met, mut all) = (0, 0);
-    for (case, _) in &results.runs {
+    for case in &in_order(results) {
         if previous != Some((case.work, case.size)) {
             previous = Some((case.work, case.size));
             heading(&mut text, results, *case);
@@ -44,6 +44,17 @@ pub(crate) fn table(results: &Results) -> String {
         let _infallible = write!(text, "\nFAILED {failure}");
     }
     text
+}
+
+/// Each group's raw loops first.
+fn in_order(results: &Results) -> Vec<Case> {
+    let cases: Vec<Case> = results.runs.iter().map(|(case, _)| *case).collect();
+    let group = |case: &Case| {
+        cases.iter().position(|other| (other.work, other.size) == (case.work, case.size))
+    };
+    let mut ordered = cases.clone();
+    ordered.sort_by_key(|case| (group(case), case.ceiling().is_some()));
+    ordered
 }
 
 const THROUGHPUT: &[usize] = &[14, 20, 19, 18, 19, 5, 5];

@@ -147,7 +147,7 @@ fn run_child(plan: &Plan, case: Case, input: &str, output: Option<&str>) -> Resu
     let mut child = command.spawn()?;
     let latency = match (case.work, output) {
         (Work::Latency, Some(output)) => {
-            let seconds = if plan.quick { 3 } else { 10 };
+            let seconds = if plan.quick { 2 } else { 10 };
             let time = Duration::from_secs(seconds);
             Some(latency::measure(&plan.brokers, input, output, time))
         }
