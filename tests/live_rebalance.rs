@@ -24,6 +24,9 @@ use kasper::{Batch, BoxError, Context, Processor};
 
 const PARTITIONS: i32 = 4;
 
+/// Tests that load the machine run one after the other: each is to see its own load.
+static LOAD: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A `pass_through` process; its output goes to a file.
 struct Member {
     process: Child,
@@ -69,7 +72,7 @@ impl Drop for Member {
     }
 }
 
-/// The example's program, which `cargo test` builds beside the tests.
+/// The example's program, which `cargo xtask test` builds before the tests.
 fn pass_through() -> PathBuf {
     let tests = std::env::current_exe().unwrap();
     let program = tests.parent().unwrap().with_file_name("examples").join("pass_through");
@@ -217,30 +220,35 @@ const CONSUMER: [&str; 1] = ["--consumer-protocol"];
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_classic_group() {
+    let _alone = LOAD.lock().await;
     churn(&Job::new("churn-classic", 1, &CLASSIC).await);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_classic_group_that_joins_two_topics() {
+    let _alone = LOAD.lock().await;
     churn(&Job::new("churn-classic-join", 2, &CLASSIC).await);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_kip_848_group() {
+    let _alone = LOAD.lock().await;
     churn(&Job::new("churn-848", 1, &CONSUMER).await);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_kip_848_group_that_joins_two_topics() {
+    let _alone = LOAD.lock().await;
     churn(&Job::new("churn-848-join", 2, &CONSUMER).await);
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_cooperative_group() {
+    let _alone = LOAD.lock().await;
     let assignor = ["--kafka", "partition.assignment.strategy=cooperative-sticky"];
     let arguments: Vec<_> = CLASSIC.into_iter().chain(assignor).collect();
     churn(&Job::new("churn-cooperative", 1, &arguments).await);
@@ -249,6 +257,7 @@ async fn churn_in_a_cooperative_group() {
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn killed_ten_times_in_mid_run() {
+    let _alone = LOAD.lock().await;
     let job = Job::new("killed", 1, &["--partitions", "0,1,2,3"]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = job.feed(stop.clone());
@@ -323,6 +332,7 @@ async fn a_batch_longer_than_the_poll_interval_costs_no_partition() {
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_stalled_job_stays_within_its_memory() {
+    let _alone = LOAD.lock().await;
     let (input, output) = (topic("memory", 12).await, topic("out", 1).await);
     let sender = Sender::new();
     for _ in 0..20_000 {

@@ -14,7 +14,7 @@ use crate::steps::Steps;
 /// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
 /// at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. `cargo test -p kasper --features testkit --lib --tests --examples -- --include-ignored`:
+///   1. `cargo test -p kasper --features testkit --lib --tests --tests -- --include-ignored`:
 ///      unit and integration tests. Tests that need a server are ignored in a plain `cargo test`.
 ///   2. `cargo test -p kasper --features testkit --doc`: the examples in the documentation
 ///   3. `cargo test -p xtask`: this tool's own tests
@@ -40,6 +40,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let session = Session::open(Purpose::Test)?;
     let mut steps = Steps::new(args.no_fail_fast);
+    // As programs: tests start them. `cargo test --examples` would only build their unit tests.
+    steps.run("examples", &mut cargo(EXAMPLES))?;
     for (name, arguments, include_ignored) in STEPS {
         let mut command = step(args, arguments, *include_ignored);
         session.tell(&mut command);
@@ -55,11 +57,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.finish()
 }
 
+const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", "testkit", "--examples"];
+
 /// A step's name, its arguments for cargo, and whether it includes the tests against real servers.
 const STEPS: &[(&str, &[&str], bool)] = &[
     (
         "unit and integration tests",
-        &["test", "-p", "kasper", "--features", "testkit", "--lib", "--tests", "--examples"],
+        &["test", "-p", "kasper", "--features", "testkit", "--lib", "--tests"],
         true,
     ),
     ("documentation tests", &["test", "-p", "kasper", "--features", "testkit", "--doc"], false),
@@ -88,14 +92,14 @@ mod tests {
     #[test]
     fn only_the_first_step_includes_ignored_tests() {
         let args = Args { filters: Vec::new(), no_fail_fast: false };
-        assert!(line(&args, 0).ends_with("--examples -- --include-ignored"));
+        assert!(line(&args, 0).ends_with("--tests -- --include-ignored"));
         assert_eq!(line(&args, 1), "test -p kasper --features testkit --doc --");
     }
 
     #[test]
     fn filters_and_no_fail_fast_go_to_every_step() {
         let args = Args { filters: vec!["a".to_owned(), "b".to_owned()], no_fail_fast: true };
-        assert!(line(&args, 0).ends_with("--examples --no-fail-fast -- --include-ignored a b"));
+        assert!(line(&args, 0).ends_with("--tests --no-fail-fast -- --include-ignored a b"));
         assert_eq!(line(&args, 2), "test -p xtask --no-fail-fast -- a b");
     }
 }
