@@ -227,8 +227,8 @@ impl Builder {
     /// shuts down. Default: 30 s or half of `max.poll.interval.ms`, whichever is less. What is not
     /// finished then is dropped, and comes again at the next owner.
     ///
-    /// The whole group waits for a member that drains. At most `max.poll.interval.ms`, which
-    /// is what the group allows.
+    /// The whole group waits for a member that drains. At most three quarters of
+    /// `max.poll.interval.ms`, which is what the group allows, the last commit included.
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain_deadline = Some(deadline);
         self

@@ -72,11 +72,11 @@ impl Handle {
     }
 
     /// Whether everything is consumed: true only when each assigned partition is known to be at its
-    /// end, an empty one included, and everything before is finished. False while partitions are
-    /// still to be assigned.
+    /// end, an empty one included, everything before is finished, and nothing is queued or in flight.
+    /// False until partitions are assigned, and while some are being looked up or given back.
     ///
-    /// Ends are learnt with each fetch and at least every half a second; what was produced since is
-    /// not known here.
+    /// Ends are learnt from the fetches, about twice a second once a partition is being read; what
+    /// was produced since is not known here.
     #[doc(alias = "HasConsumedAllMessages")]
     pub fn has_consumed_all(&self) -> bool {
         self.board.state() == ProcessorState::Running && self.board.reached_ends()
@@ -204,7 +204,8 @@ pub struct Report {
 pub enum RebalanceEvent {
     /// These partitions came, besides those already there; their processors are being made.
     Assigned(Vec<TopicPartition>),
-    /// These partitions went; what finished is recorded.
+    /// These partitions went; what finished is recorded, unless the group refused the last commit
+    /// (which is logged).
     Revoked(Vec<TopicPartition>),
     /// These partitions were lost, for example after a session time-out: they may already have had a
     /// new owner, so nothing was recorded.

@@ -326,7 +326,8 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
-    /// Sets the timestamp, in milliseconds since 1970-01-01 UTC. Default: the time of sending.
+    /// Sets the timestamp, in milliseconds since 1970-01-01 UTC. Default: the time of sending, for
+    /// which Kafka's client takes a 0 too.
     #[must_use]
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);

@@ -129,10 +129,12 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     let max_poll_interval = max_poll_interval(builder, &mut faults);
     let default_deadline = Duration::from_secs(30).min(max_poll_interval / 2);
     let drain_deadline = builder.drain_deadline.unwrap_or(default_deadline);
-    if drain_deadline > max_poll_interval {
+    let most = max_poll_interval * 3 / 4;
+    if drain_deadline > most {
         faults.push(format!(
-            "`drain_deadline` ({drain_deadline:?}) is longer than `max.poll.interval.ms` \
-             ({max_poll_interval:?}): the group would go on without this member"
+            "`drain_deadline` ({drain_deadline:?}) is longer than three quarters of \
+             `max.poll.interval.ms` ({most:?}): the group could go on without this member before \
+             what it has drained is recorded"
         ));
     }
     if !faults.is_empty() {
@@ -382,7 +384,7 @@ mod tests {
     #[test]
     fn the_drain_deadline_must_fit_the_poll_interval() {
         let text = faults(
-            &builder().kafka("max.poll.interval.ms", "5000").drain_deadline(Duration::from_secs(6)),
+            &builder().kafka("max.poll.interval.ms", "5000").drain_deadline(Duration::from_secs(4)),
         );
         assert!(text.contains("drain_deadline"), "{text}");
         let plan = check(&builder().kafka("max.poll.interval.ms", "5000")).unwrap();

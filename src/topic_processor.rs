@@ -104,7 +104,7 @@ impl TopicProcessor {
     /// Brokers that go away are no error: the clients try again until they return.
     ///
     /// # Cancel safety
-    /// Dropping the future is a crash: lanes end at their next await, nothing more is recorded, what
+    /// Dropping the future is a crash: lanes end at their next await, no further commit is made, what
     /// was not recorded comes again. The group is left in the background. Nothing blocks.
     #[doc(alias = "RunLoop")]
     pub async fn run(self) -> Result<Report> {
@@ -124,8 +124,10 @@ impl TopicProcessor {
     /// member was given its partitions.
     ///
     /// Partitions assigned later count too, up to where they ended then; partitions that go away no
-    /// longer count. Without any partition it returns once the group is stable. Messages produced
-    /// after the assignment may or may not be processed.
+    /// longer count. With the [consumer protocol](Builder::consumer_protocol) partitions may come one
+    /// by one: it returns when those that are there are done. Without any partition it returns once
+    /// the group is stable: after some seconds, or about 15 with the consumer protocol. Messages
+    /// produced after the assignment may or may not be processed.
     ///
     /// # Errors
     /// As [`run`](TopicProcessor::run).

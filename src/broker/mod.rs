@@ -110,8 +110,18 @@ pub(crate) trait Consumer: Send + Sync + 'static {
 /// The reading side of one partition number's queue. One reader at a time.
 pub(crate) trait Queue: Send {
     /// Moves messages that have arrived into `into`, at most `max`, without waiting; returns how
-    /// many came. An error of a partition comes after the messages before it.
+    /// many came.
+    ///
+    /// # Errors
+    /// An error of a partition that no messages came before in this call. One that came behind the
+    /// messages of the last call, if nobody has asked for it with
+    /// [`error_behind`](Queue::error_behind).
     fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize>;
+
+    /// The error that came behind the messages of the last [`take`](Queue::take), if there was one.
+    fn error_behind(&mut self) -> Option<Error> {
+        None
+    }
 
     /// Has a permit whenever messages may have arrived since the last empty [`take`](Queue::take).
     fn arrived(&self) -> Arc<Notify>;

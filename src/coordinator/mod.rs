@@ -19,12 +19,12 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, mpsc, watch};
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
@@ -37,9 +37,19 @@ use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Command, LaneEnd};
-use crate::pipeline::progress::{Board, Control};
-use crate::pipeline::start::starting_offsets;
-use crate::processor::DynFactory;
+use crate::pipeline::progress::Board;
+use crate::pipeline::start::{Start, starting_offsets};
+use crate::processor::{BoxFuture, DynFactory};
+
+type Starting = BoxFuture<'static, Result<Vec<Start>>>;
+
+/// The starting offsets that are looked up; never done while there are none. Cancel-safe.
+async fn found(starting: &mut Option<Starting>) -> Result<Vec<Start>> {
+    match starting {
+        Some(starting) => starting.await,
+        None => std::future::pending().await,
+    }
+}
 
 /// When the processor stops by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +76,8 @@ pub(crate) struct Coordinator {
     lanes: BTreeMap<i32, Lane>,
     tasks: JoinSet<LaneEnd>,
     next_epoch: u64,
+    /// The starting offsets of an assignment, while they are looked up.
+    starting: Option<Starting>,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// Recorded next offsets of partitions that were ours and were given back, not lost.
@@ -108,6 +120,7 @@ impl Coordinator {
             lanes: BTreeMap::new(),
             tasks: JoinSet::new(),
             next_epoch: 1,
+            starting: None,
             failure: None,
             given_back: BTreeMap::new(),
             empty_reports: 0,
@@ -145,8 +158,9 @@ impl Coordinator {
                 Some(end) = self.tasks.join_next_with_id() => self.lane_ended(end).await,
                 result = self.committer.settle() => self.commit_settled(result),
                 _ = ticks.tick() => self.tick(),
-                event = self.events.recv() => {
-                    self.handle_event(event, &mut control, stop.as_mut()).await;
+                starts = found(&mut self.starting) => self.starts_found(starts).await,
+                event = self.events.recv(), if self.starting.is_none() => {
+                    self.handle_event(event).await;
                 }
                 () = changed.notified(), if until == Until::CaughtUp => {}
             }
@@ -154,19 +168,12 @@ impl Coordinator {
         self.shut_down().await
     }
 
-    async fn handle_event(
-        &mut self,
-        event: Option<Event>,
-        control: &mut watch::Receiver<Control>,
-        stop: Pin<&mut impl Future<Output = ()>>,
-    ) {
+    async fn handle_event(&mut self, event: Option<Event>) {
         let is_old = self.old_events > 0;
         self.old_events = self.old_events.saturating_sub(1);
         match event {
             Some(Event::Positions(_)) if is_old => {}
-            Some(Event::Assigned(partitions)) => {
-                self.find_starts_and_assign(&partitions, control, stop).await;
-            }
+            Some(Event::Assigned(partitions)) => self.find_starts(partitions),
             Some(Event::Revoked { partitions, lost }) => {
                 let revoked = self.revoke(&partitions, lost).await;
                 self.note(revoked);
@@ -182,25 +189,20 @@ impl Coordinator {
         }
     }
 
-    async fn find_starts_and_assign(
-        &mut self,
-        partitions: &[TopicPartition],
-        control: &mut watch::Receiver<Control>,
-        stop: Pin<&mut impl Future<Output = ()>>,
-    ) {
+    /// Begins to look up where newly assigned partitions start. Brokers may take their time to answer:
+    /// meanwhile the lanes that run are looked after, and only events wait.
+    fn find_starts(&mut self, partitions: Vec<TopicPartition>) {
         if !partitions.is_empty() {
             // Until they are with us: they are not consumed.
             self.board.settled.store(false, Ordering::SeqCst);
         }
-        let consumer = self.consumer.clone();
-        let found = starting_offsets(&*consumer, partitions, self.settings.start_from);
-        // Brokers may take their time to answer; a shutdown need not wait for them.
-        let starts = tokio::select! {
-            biased;
-            starts = found => starts,
-            _ = control.wait_for(Control::is_over) => return,
-            () = stop => return self.board.request_close(),
-        };
+        let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
+        let find = async move { starting_offsets(&*consumer, &partitions, start_from).await };
+        self.starting = Some(Box::pin(find));
+    }
+
+    async fn starts_found(&mut self, starts: Result<Vec<Start>>) {
+        self.starting = None;
         let assigned = match starts {
             Ok(starts) => self.assign(starts).await,
             Err(error) => Err(error),
@@ -237,15 +239,24 @@ impl Coordinator {
 
     fn commit_settled(&mut self, result: Result<()>) {
         let Err(error) = result else { return };
-        if self.settings.is_static && error.get("code") == Some("UNKNOWN_MEMBER_ID") {
-            let message = "the group has members, and Kafka takes no offsets from outside of it: \
-                stop the consumers that subscribe with this group id, or don't set `partitions`";
-            let refused = Error::new(ErrorKind::Commit, message)
-                .with("group", &self.settings.group_id)
-                .with_source(error);
+        if self.is_refused_for_good(&error) {
+            let refused = self.refused(error);
             return self.note(Err(refused));
         }
         warn!(%error, "offsets could not be recorded, trying again");
+    }
+
+    /// Whether no retry will mend this failure of a commit.
+    fn is_refused_for_good(&self, error: &Error) -> bool {
+        self.settings.is_static && error.get("code") == Some("UNKNOWN_MEMBER_ID")
+    }
+
+    fn refused(&self, error: Error) -> Error {
+        let message = "the group has members, and Kafka takes no offsets from outside of it: \
+            stop the consumers that subscribe with this group id, or don't set `partitions`";
+        Error::new(ErrorKind::Commit, message)
+            .with("group", &self.settings.group_id)
+            .with_source(error)
     }
 
     fn note_positions(&mut self, positions: &[FetchPosition]) {
@@ -295,6 +306,7 @@ impl Coordinator {
             return Ok(());
         }
         match timeout(GOODBYE, self.committer.commit_now(|_| true)).await {
+            Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
             Ok(Err(error)) if is_rebalance(&error) => {
                 warn!(%error, "a rebalance came first: what was finished last comes again");
                 Ok(())

@@ -105,7 +105,7 @@ impl Coordinator {
         self.consumer.unassign(revoked)?;
         self.forget(numbers, revoked);
         let partitions = revoked.to_vec();
-        self.settings.rebalanced(&match lost {
+        self.settings.rebalanced(&match lost_after_all {
             true => RebalanceEvent::Lost(partitions),
             false => RebalanceEvent::Revoked(partitions),
         });

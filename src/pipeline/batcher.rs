@@ -27,8 +27,7 @@ pub(crate) struct BatchLimits {
     pub(crate) max_wait: Duration,
 }
 
-/// A queue's wake-up is never lost, as far as anybody knows. Should one be, this bounds the damage,
-/// and the log tells.
+/// A queue's wake-up is never lost, as far as anybody knows. Should one be, this bounds the damage.
 const SAFETY_NET: Duration = Duration::from_secs(1);
 
 /// What a message is thought to weigh before the first has been seen.
@@ -112,7 +111,10 @@ impl Batcher {
         let by_count = self.limits.max_messages.saturating_sub(self.buffer.len());
         let by_bytes = (self.limits.max_bytes - self.fitting_bytes) / self.average_bytes.max(1);
         match self.queue.take(by_count.min(by_bytes).max(1), &mut self.buffer) {
-            Ok(taken) => Ok(taken),
+            Ok(taken) => {
+                self.error = self.queue.error_behind();
+                Ok(taken)
+            }
             Err(error) if self.buffer.is_empty() => Err(error),
             Err(error) => {
                 self.error = Some(error);

@@ -233,14 +233,22 @@ impl LaneProgress {
     /// `queued` is the length of the lane's queue and was read before this call: once it is empty,
     /// what was fetched is with the lane, and a lane that then says it waits, with nothing in flight,
     /// has finished it. In the other order, a message moving from queue to lane would be overlooked.
-    fn is_finished_to(&self, queued: usize, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
+    ///
+    /// `must_be_idle`: and nothing beyond it is queued or in flight either.
+    fn is_finished_to(
+        &self,
+        queued: usize,
+        must_be_idle: bool,
+        bound: impl Fn(&TopicProgress) -> Offset,
+    ) -> bool {
         let waiting = self.waiting.load(Ordering::SeqCst);
         let status = self.status();
         let idle = queued == 0 && waiting && status.in_flight == 0;
         status.topics.iter().all(|topic| {
             let bound = bound(topic);
             let finished = topic.finished >= bound && !topic.began_beyond_end;
-            finished || (idle && topic.fetched.is_some_and(|f| f >= bound))
+            let finished = finished || (idle && topic.fetched.is_some_and(|f| f >= bound));
+            finished && (idle || !must_be_idle)
         })
     }
 }
@@ -369,19 +377,20 @@ impl Board {
 
     /// Whether each assigned partition is finished up to where it ended when it was assigned.
     pub(crate) fn reached_targets(&self) -> bool {
-        self.is_finished_to(|topic| topic.target)
+        self.is_finished_to(false, |topic| topic.target)
     }
 
-    /// Whether each assigned partition is finished up to its end as last heard of.
+    /// Whether each assigned partition is finished up to its end as last heard of, with nothing on the
+    /// way.
     pub(crate) fn reached_ends(&self) -> bool {
-        self.is_finished_to(|topic| topic.end)
+        self.is_finished_to(true, |topic| topic.end)
     }
 
-    fn is_finished_to(&self, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
+    fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
         self.settled.load(Ordering::SeqCst)
             && self.all().iter().all(|lane| {
                 let queued = self.queued(lane.partition);
-                lane.is_finished_to(queued, &bound)
+                lane.is_finished_to(queued, must_be_idle, &bound)
             })
     }
 

@@ -119,6 +119,7 @@ impl Slots {
             let _paused = self.pause_reading();
             context.client.unassign().map_err(|code| (code, code.text()))
         };
+        context.client.given_back();
         for partition in partitions {
             self.remove(context, partition);
         }
@@ -132,7 +133,8 @@ impl Slots {
         context: &Context,
         positions: &[(TopicPartition, Offset)],
     ) -> Result<()> {
-        if self.closed || positions.is_empty() {
+        // Of what is lost nothing is read any more, and the revocation is on its way.
+        if self.closed || positions.is_empty() || context.client.assignment_lost() {
             return Ok(());
         }
         let mut paused = self.pause_reading();

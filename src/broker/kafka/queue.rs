@@ -103,7 +103,7 @@ impl KafkaQueue {
     /// Turns what is in the buffer into records. Of a topic whose error came, nothing behind the
     /// error is handed out: it would be processed and recorded as if there were no gap.
     fn sort(&mut self, floors: &mut [i64], into: &mut Vec<Record>) -> Option<Error> {
-        let mut failed: Option<(usize, Error)> = None;
+        let (mut failed, mut first_error) = (Vec::new(), None);
         self.seen.clear();
         let mut last = (0, 0);
         let mut buffer = std::mem::take(&mut self.buffer);
@@ -111,11 +111,12 @@ impl KafkaQueue {
             let id = message.topic_id();
             if let Some(code) = message.error() {
                 if let Some(error) = self.judge(&message, code) {
-                    failed.get_or_insert((id, error));
+                    failed.push(id);
+                    first_error.get_or_insert(error);
                 }
                 continue;
             }
-            if failed.as_ref().is_some_and(|(failed, _)| *failed == id) {
+            if failed.contains(&id) {
                 continue;
             }
             if id != last.0 {
@@ -132,7 +133,7 @@ impl KafkaQueue {
             }
         }
         self.buffer = buffer;
-        failed.map(|(_, error)| error)
+        first_error
     }
 
     fn topic_index(&mut self, message: &KafkaMessage, id: usize) -> Option<u16> {
@@ -167,7 +168,7 @@ impl KafkaQueue {
 
 impl Queue for KafkaQueue {
     fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
-        if let Some(error) = self.error.take() {
+        if let Some(error) = self.error_behind() {
             return Err(error);
         }
         let queue = Arc::clone(&self.queue);
@@ -193,6 +194,10 @@ impl Queue for KafkaQueue {
             }
         }
         Ok(0)
+    }
+
+    fn error_behind(&mut self) -> Option<Error> {
+        self.error.take()
     }
 
     fn arrived(&self) -> Arc<Notify> {

@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,13 +22,15 @@ use super::{
 pub(crate) struct Client {
     handle: ManuallyDrop<ClientHandle>,
     created: Instant,
+    /// The assignment was seen to be lost, and is not given back yet.
+    seen_lost: AtomicBool,
 }
 
 struct ClientHandle {
     client: NonNull<rd::rd_kafka_t>,
     /// Lets a test see the end, which nobody waits for.
     #[cfg(test)]
-    destroyed: Arc<std::sync::atomic::AtomicBool>,
+    destroyed: Arc<AtomicBool>,
 }
 
 // SAFETY: librdkafka's client may be used from all threads at once; its own locks see to it.
@@ -41,7 +44,7 @@ impl Drop for ClientHandle {
         // `Arc<Client>`, and the handle is dropped with the last of those.
         unsafe { rd::rd_kafka_destroy(self.client.as_ptr()) };
         #[cfg(test)]
-        self.destroyed.store(true, std::sync::atomic::Ordering::Release);
+        self.destroyed.store(true, Ordering::Release);
     }
 }
 
@@ -82,7 +85,7 @@ impl Client {
             #[cfg(test)]
             destroyed: Arc::default(),
         });
-        Ok(Arc::new(Self { handle, created }))
+        Ok(Arc::new(Self { handle, created, seen_lost: AtomicBool::new(false) }))
     }
 
     pub(super) fn raw(&self) -> *mut rd::rd_kafka_t {
@@ -91,7 +94,7 @@ impl Client {
 
     /// Becomes true when the client is destroyed.
     #[cfg(test)]
-    pub(crate) fn destroyed(&self) -> Arc<std::sync::atomic::AtomicBool> {
+    pub(crate) fn destroyed(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.handle.destroyed)
     }
 
@@ -148,9 +151,22 @@ impl Client {
         protocol == "COOPERATIVE"
     }
 
+    /// Whether the assignment was lost, until [`given_back`](Client::given_back).
+    ///
+    /// librdkafka forgets it with every call of its `assign`, such as the empty one that has to
+    /// answer a lost assignment; then the revocation that follows would look like an orderly one. So
+    /// whoever is about to call `assign` asks here first, and it is remembered.
     pub(crate) fn assignment_lost(&self) -> bool {
         // SAFETY: reads a flag.
-        unsafe { rd::rd_kafka_assignment_lost(self.raw()) != 0 }
+        if unsafe { rd::rd_kafka_assignment_lost(self.raw()) != 0 } {
+            self.seen_lost.store(true, Ordering::Release);
+        }
+        self.seen_lost.load(Ordering::Acquire)
+    }
+
+    /// A revocation has been answered.
+    pub(crate) fn given_back(&self) {
+        self.seen_lost.store(false, Ordering::Release);
     }
 
     /// Sends a commit; its result comes as an event with this `id` on `replies`.
