@@ -341,7 +341,7 @@ impl World {
             FetchPosition { partition, fetched: Some(Offset::new(fetched)), end }
         });
         let positions: Vec<_> = positions.collect();
-        let delay = self.rng.millis(self.weather.latency.clone());
+        let delay = self.rng.millis(self.weather.report.clone());
         self.after(delay, move |world| {
             let client = world.client(id);
             client.send(Event::Positions(positions));

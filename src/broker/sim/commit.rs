@@ -58,6 +58,7 @@ impl World {
         offsets: Vec<(TopicPartition, Offset)>,
         answer: oneshot::Sender<Result<()>>,
     ) {
+        self.count("commit");
         let fate = self.commit_fates.pop_front().unwrap_or_else(|| self.chance_fate());
         let client = self.client(id);
         let offsets = offsets.into_iter().map(|(partition, offset)| {

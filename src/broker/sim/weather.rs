@@ -13,6 +13,8 @@ pub(crate) struct Weather {
     pub(crate) heartbeat: RangeInclusive<u64>,
     /// Until a member that was thrown out of the group hears of it. Meanwhile it goes on.
     pub(crate) notice: RangeInclusive<u64>,
+    /// From a look at the fetch positions until the application hears of them.
+    pub(crate) report: RangeInclusive<u64>,
     /// Between two fetches of a partition.
     pub(crate) fetch: RangeInclusive<u64>,
     /// Messages that come with one fetch.
@@ -60,6 +62,7 @@ impl Weather {
             latency: 1..=1,
             heartbeat: 5..=5,
             notice: 20..=20,
+            report: 1..=1,
             fetch: 1..=1,
             fetched: 1..=100,
             queue_limit: 1000,

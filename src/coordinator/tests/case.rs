@@ -238,6 +238,7 @@ fn weather(rng: &mut Rng, drain_deadline: Duration) -> Weather {
         latency: up_to(rng, 40),
         heartbeat: up_to(rng, 600),
         notice: up_to(rng, 3000),
+        report: up_to(rng, 400),
         fetch: up_to(rng, 30),
         fetched: 1..=rng.size(1..=20),
         queue_limit: rng.size(1..=50),

@@ -11,9 +11,10 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 3000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 19] = [
+const HAPPENINGS: [&str; 20] = [
     "assigned",
     "caught up",
+    "commit",
     "commit applied",
     "commit deferred",
     "commit refused",

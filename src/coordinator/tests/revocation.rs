@@ -177,6 +177,21 @@ async fn lost_in_process() {
     setup.finish().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn lost_with_something_finished_that_is_not_recorded_yet() {
+    let setup = two_members(0, |first| first.set(|s| s.commit_interval = millis(60_000))).await;
+    setup.sim.produce(&at("a", 0), 5);
+    sleep(millis(500)).await;
+    assert_eq!(setup.processed().len(), 5);
+    let commits = setup.sim.world().counts["commit"];
+    setup.sim.world().group.spread = Spread::Pinned([].into());
+    setup.sim.world().throw_out(setup.first.id);
+    sleep(millis(1000)).await;
+    assert_eq!(setup.sim.world().counts["commit"], commits, "it is not even tried");
+    setup.sim.give(&[(at("a", 0), setup.second.id)]);
+    setup.finish().await;
+}
+
 /// While it does not yet know that it was thrown out, a member goes on; the group takes nothing of it.
 #[tokio::test(start_paused = true)]
 async fn lost_and_not_yet_told() {

@@ -39,6 +39,44 @@ async fn everything_is_consumed_only_when_nothing_is_in_flight() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_that_fills_is_not_consumed() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    let member = sim.member().set(|s| s.batch.max_wait = Duration::from_secs(5)).start();
+    sleep(millis(2000)).await;
+    sim.produce(&at("a", 0), 5);
+    sleep(millis(3000)).await;
+    assert!(!member.handle.has_consumed_all());
+    assert_eq!(member.handle.lag(), 5);
+    sleep(millis(3000)).await;
+    assert!(member.handle.has_consumed_all());
+    member.close().await.unwrap();
+}
+
+/// The report was made before the lane went back, and comes afterwards.
+#[tokio::test(start_paused = true)]
+async fn a_report_that_was_on_its_way_at_a_seek_does_not_count() {
+    let sim = Sim::new(Mode::Incremental, &["a", "b"], 1);
+    sim.world().hold("out");
+    let set = |s: &mut crate::config::Settings| s.drain_deadline = millis(10);
+    let member = sim.member().set(set).plan(|_| vec![Step::Send("out")]).start();
+    sim.give(&[(at("a", 0), member.id), (at("b", 0), member.id)]);
+    sim.produce(&at("a", 0), 5);
+    sleep(millis(2990)).await;
+    sim.world().weather.report = 400..=400;
+    sleep(millis(100)).await;
+    sim.world().weather.fetch = 800..=800;
+    sim.give(&[(at("a", 0), member.id)]);
+    let limit = Instant::now() + millis(700);
+    while Instant::now() < limit {
+        assert!(!member.handle.has_consumed_all());
+        sleep(millis(10)).await;
+    }
+    sim.world().release("out");
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_member_has_not_consumed_what_waits() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     let member = sim.member().start();
