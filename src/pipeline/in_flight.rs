@@ -21,6 +21,10 @@ pub(crate) struct FlightLimits {
     pub(crate) max_bytes: usize,
 }
 
+/// So many send buffers are kept for the next batches: few, so that their memory is still in the
+/// processor's caches.
+const KEPT_BUFFERS: usize = 2;
+
 /// A processed batch.
 pub(crate) struct InFlight {
     deliveries: VecDeque<Arc<Delivery>>,
@@ -52,8 +56,9 @@ pub(crate) struct InFlightQueue {
     outgoing_bytes: usize,
     /// A batch failed: those behind it are waited for, and never finish.
     failed: bool,
-    /// The send buffer of a finished batch, for the next one.
-    spent: Option<Outbox>,
+    /// Deliveries of finished batches, whose send buffers the next ones take. The client's thread may
+    /// hold one for a moment after its last report, so they are taken apart late.
+    spent: VecDeque<Arc<Delivery>>,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
 }
@@ -69,7 +74,7 @@ impl InFlightQueue {
             batches: VecDeque::new(),
             outgoing_bytes: 0,
             failed: false,
-            spent: None,
+            spent: VecDeque::new(),
             progress,
             board,
         }
@@ -89,7 +94,7 @@ impl InFlightQueue {
     }
 
     pub(crate) fn take_spent(&mut self) -> Option<Outbox> {
-        self.spent.take()
+        self.spent.pop_front().and_then(Delivery::into_spent)
     }
 
     /// Waits for the acks of the oldest batch and takes it out; never done while there is none.
@@ -125,7 +130,8 @@ impl InFlightQueue {
             front.ranges.iter().map(|(topic, range)| (*topic, range.last.next())).collect();
         self.board.add_batch(front.messages, front.bytes);
         self.progress.finish_batch(&next);
-        self.spent = front.deliveries.into_iter().next_back().and_then(Delivery::into_spent);
+        self.spent.extend(front.deliveries);
+        self.spent.truncate(KEPT_BUFFERS);
         Ok(())
     }
 

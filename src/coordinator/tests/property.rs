@@ -84,6 +84,22 @@ fn seeded_schedules_keep_every_promise() {
     assert_eq!(rare, None, "it has to happen now and then, else nothing is tested");
 }
 
+/// What one thread cannot see: two of them at the same time. Run it with
+/// `cargo test --lib storms_on_threads -- --ignored`.
+#[test]
+#[ignore = "takes half a minute of real time"]
+fn storms_on_threads() {
+    let seeds = number("KASPER_SIM_SEEDS").unwrap_or(60);
+    std::thread::scope(|scope| {
+        for seed in 0..seeds {
+            scope.spawn(move || {
+                let outcome = storm::run_on_threads(seed);
+                assert!(outcome.violations.is_empty(), "{}", tell(seed, &outcome));
+            });
+        }
+    });
+}
+
 #[test]
 fn a_seed_always_tells_the_same_story() {
     for seed in 0..20 {

@@ -35,15 +35,24 @@ pub(super) struct Outcome {
 pub(super) fn run(seed: u64, with_story: bool) -> Outcome {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        let mut rng = Rng::new(seed);
-        let case = Case::draw(&mut rng);
-        let mut storm = Storm::new(case, &mut rng);
-        storm.cluster.world().story = with_story.then(Vec::new);
-        storm.rage().await;
-        storm.calm_down().await;
-        storm.outcome()
-    })
+    runtime.block_on(run_case(seed, with_story))
+}
+
+/// Runs the case of this seed on threads and in real time: it never goes the same way twice.
+pub(super) fn run_on_threads(seed: u64) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_time().build().unwrap();
+    runtime.block_on(run_case(seed, true))
+}
+
+async fn run_case(seed: u64, with_story: bool) -> Outcome {
+    let mut rng = Rng::new(seed);
+    let case = Case::draw(&mut rng);
+    let mut storm = Storm::new(case, &mut rng);
+    storm.cluster.world().story = with_story.then(Vec::new);
+    storm.rage().await;
+    storm.calm_down().await;
+    storm.outcome()
 }
 
 struct Storm {
