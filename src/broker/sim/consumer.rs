@@ -199,6 +199,10 @@ impl Queue for SimQueue {
         world.take(client, partition, max, into)
     }
 
+    fn error_behind(&mut self) -> Option<Error> {
+        self.cluster.world().error_behind(self.client, self.partition)
+    }
+
     fn arrived(&self) -> Arc<Notify> {
         self.arrived.clone()
     }

@@ -35,6 +35,8 @@ impl Fetching {
 #[derive(Debug, Default)]
 pub(super) struct QueueState {
     entries: VecDeque<Entry>,
+    /// Came behind the messages of the last take.
+    behind: Option<Entry>,
     pub(super) arrived: Arc<Notify>,
     /// The one who may read.
     pub(super) reader: u64,
@@ -137,7 +139,8 @@ impl World {
         let mut taken = 0;
         let mut result = Ok(());
         while taken < max {
-            let Some(entry) = queue.entries.pop_front() else { break };
+            let entry = queue.behind.take().or_else(|| queue.entries.pop_front());
+            let Some(entry) = entry else { break };
             let fetching = client.assigned.get(&entry.partition);
             if fetching.is_none_or(|fetching| fetching.version != entry.version) {
                 continue;
@@ -152,7 +155,7 @@ impl World {
                     taken += 1;
                 }
                 What::OutOfRange(_) if taken > 0 => {
-                    queue.entries.push_front(entry);
+                    queue.behind = Some(entry);
                     break;
                 }
                 What::OutOfRange(offset) => {
@@ -166,6 +169,19 @@ impl World {
             self.arm(id, &partition);
         }
         result.map(|()| taken)
+    }
+
+    /// The error behind the messages of the last take.
+    pub(super) fn error_behind(&mut self, id: u32, number: i32) -> Option<Error> {
+        let client = self.clients.get_mut(&id)?;
+        let entry = client.queues.get_mut(&number)?.behind.take()?;
+        let fetching = client.assigned.get(&entry.partition)?;
+        match entry.what {
+            What::OutOfRange(offset) if fetching.version == entry.version => {
+                Some(out_of_range(&entry.partition, offset))
+            }
+            _ => None,
+        }
     }
 
     /// Goes to another offset; what was fetched before is outdated.
