@@ -359,8 +359,8 @@ impl World {
 
     /// Every member has what it is to have, and nobody is asked anything.
     pub(crate) fn is_settled(&self) -> bool {
-        let mut active = self.clients.values().filter(|client| client.is_active());
-        active.all(Client::is_steady) && self.is_group_settled()
+        let mut there = self.clients.values().filter(|client| client.life != Life::Gone);
+        there.all(Client::is_steady) && self.is_group_settled()
     }
 
     /// The member has been asked to give something back, and has not answered.

@@ -212,6 +212,28 @@ async fn brokers_that_answer_late() {
     member.close().await.unwrap();
 }
 
+/// The lanes that run are looked after while the brokers do not say where another partition begins.
+#[tokio::test(start_paused = true)]
+async fn other_lanes_go_on_while_brokers_do_not_answer() {
+    let sim = Sim::new(Mode::Incremental, &["a"], 2);
+    let plan = |batch: &Batch| match batch.len() {
+        7 => vec![Step::Fail],
+        _ => vec![Step::Send("out")],
+    };
+    let member = sim.member().plan(plan).start();
+    sim.give(&[(at("a", 0), member.id)]);
+    sim.settled().await;
+    sim.world().weather.faults.lookup_failed = 100;
+    sim.world().weather.fetched = 100..=100;
+    sim.give(&[(at("a", 0), member.id), (at("a", 1), member.id)]);
+    sleep(millis(1000)).await;
+    sim.produce(&at("a", 0), 5);
+    sleep(millis(1000)).await;
+    assert_eq!(sim.committed(&at("a", 0)), Some(5), "recorded meanwhile");
+    sim.produce(&at("a", 0), 7);
+    assert_eq!(member.error().await.kind(), ErrorKind::Process, "and what fails, fails");
+}
+
 #[tokio::test(start_paused = true)]
 async fn static_partitions() {
     let sim = Sim::new(Mode::Eager, &["a"], 3);
