@@ -65,7 +65,11 @@ impl World {
             let grant = client.assigned.get(&partition).map(|fetching| fetching.grant);
             Entry { partition, grant, offset }
         });
-        let offsets = offsets.collect();
+        let offsets: Vec<Entry> = offsets.collect();
+        if let Some(Entry { partition, .. }) = offsets.iter().find(|entry| entry.grant.is_none()) {
+            let partition = partition.clone();
+            self.violation(|| format!("client {id} would record {partition} after it gave it up"));
+        }
         let give_up = Instant::now() + PATIENCE;
         let commit = Commit { client: id, offsets, fate, give_up, answer };
         match commit.fate {

@@ -4,7 +4,7 @@
 use super::storm;
 use crate::broker::sim::mutation::{self, Mutation};
 
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 100;
 
 /// The seeds that fail, and how the first does.
 #[track_caller]
