@@ -4,20 +4,17 @@
 use super::storm;
 use crate::broker::sim::mutation::{self, Mutation};
 
-const SEEDS: u64 = 100;
+/// Of a hundred seeds, 3 see the rarest of these faults and 67 the most frequent.
+const SEEDS: u64 = 300;
 
-/// The seeds that fail, and how the first does.
 #[track_caller]
 fn assert_seen(mutation: Mutation, expected: &str) {
     mutation::set(Some(mutation));
-    let outcomes = (0..SEEDS).map(|seed| (seed, storm::run(seed, false).violations));
-    let failed: Vec<_> = outcomes.filter(|(_, violations)| !violations.is_empty()).collect();
+    let mut outcomes = (0..SEEDS).map(|seed| (seed, storm::run(seed, false).violations));
+    let seen = outcomes.find(|(_, violations)| violations.iter().any(|v| v.contains(expected)));
     mutation::set(None);
-    let Some((seed, violations)) = failed.first() else { panic!("no seed sees {mutation:?}") };
-    let count = failed.len();
-    println!("{mutation:?}: {count} of {SEEDS} seeds see it, first {seed}: {}", violations[0]);
-    let mut all = failed.iter().flat_map(|(_, violations)| violations);
-    assert!(all.any(|violation| violation.contains(expected)), "{violations:#?}");
+    let Some((seed, violations)) = seen else { panic!("no seed sees {mutation:?}") };
+    println!("{mutation:?} is seen by seed {seed}: {violations:#?}");
 }
 
 #[test]
