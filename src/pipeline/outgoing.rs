@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use crate::error::{Error, ErrorKind};
-use crate::message::{Message, OutgoingMessage};
+use crate::message::{Message, OutgoingBytes, OutgoingMessage};
 
 /// Messages collected and not yet handed to the producer: one byte buffer, one entry a message.
 #[derive(Default)]
@@ -76,9 +76,7 @@ impl Outbox {
         let value = message.value.as_ref().map(|value| self.append(value.as_slice()));
         let first = self.headers.len();
         for (name, value) in &message.headers {
-            let name = self.append(name.as_bytes());
-            let value = value.as_ref().map(|value| self.append(value.as_slice()));
-            self.headers.push(HeaderEntry { name, value });
+            self.append_header(name, value.as_ref().map(OutgoingBytes::as_slice));
         }
         self.finish(topic, message.partition, key, value, first, message.timestamp);
     }
@@ -90,9 +88,7 @@ impl Outbox {
         let value = message.value().map(|value| self.append(value));
         let first = self.headers.len();
         for header in message.headers() {
-            let name = self.append(header.name.as_bytes());
-            let value = header.value.map(|value| self.append(value));
-            self.headers.push(HeaderEntry { name, value });
+            self.append_header(&header.name, header.value);
         }
         self.finish(topic, None, key, value, first, message.timestamp());
     }
@@ -114,6 +110,12 @@ impl Outbox {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
         Span { start, len: bytes.len() }
+    }
+
+    fn append_header(&mut self, name: &str, value: Option<&[u8]>) {
+        let name = self.append(name.as_bytes());
+        let value = value.map(|value| self.append(value));
+        self.headers.push(HeaderEntry { name, value });
     }
 
     /// Most processors send to one topic, or to few by turns: look at the last one first.
