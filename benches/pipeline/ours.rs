@@ -7,7 +7,7 @@ use std::time::Duration;
 use kasper::{Batch, BoxError, Context, Handle, Processor, ProcessorState, TopicProcessor};
 
 use crate::measure::{Mark, Sample};
-use crate::setup::PARTITIONS;
+use crate::setup::{PARTITIONS, WARM_UP};
 
 /// What to do, besides reading.
 #[derive(Debug, Clone)]
@@ -69,7 +69,12 @@ async fn build(job: &Job, first: Arc<OnceLock<Mark>>) -> Result<TopicProcessor, 
         builder = builder.max_in_flight(batches);
     }
     let output = job.output.clone();
-    Ok(builder.build(move |_| Worker { first: first.clone(), output: output.clone() }).await?)
+    let processor =
+        builder.build(move |_| Worker { first: first.clone(), output: output.clone() }).await?;
+    if job.output.is_some() {
+        tokio::time::sleep(WARM_UP).await;
+    }
+    Ok(processor)
 }
 
 fn has_ended(handle: &Handle) -> bool {

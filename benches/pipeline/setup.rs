@@ -13,6 +13,10 @@ use crate::BoxError;
 /// Of each topic.
 pub(crate) const PARTITIONS: usize = 4;
 
+/// Who produces waits so long before it reads: connecting and getting a producer id takes up to half a
+/// second, depends on chance, and would be a large part of a short run.
+pub(crate) const WARM_UP: Duration = Duration::from_millis(700);
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Creates topics under a prefix of its own, and deletes them when dropped.

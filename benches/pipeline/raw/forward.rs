@@ -6,13 +6,14 @@
 
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
 use super::{Client, Consumer, Input, Topic, check};
 use crate::measure::{Mark, Sample};
-use crate::setup::PARTITIONS;
+use crate::setup::{PARTITIONS, WARM_UP};
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -31,6 +32,7 @@ pub(crate) fn forward(
     stop: impl Fn() -> bool,
 ) -> Sample {
     let mut forwarder = Forwarder::new(input.brokers, input.topic, output, limits);
+    std::thread::sleep(WARM_UP);
     let assigned = Mark::now();
     forwarder.consumer.assign();
     let mut first = None;
@@ -191,7 +193,8 @@ impl Forwarder {
     }
 }
 
-/// Produces key, value and timestamp of a message; false if the queue is full.
+/// Produces key, value and timestamp of a message (which has no headers); false if the queue is
+/// full.
 ///
 /// # Safety
 /// The message is valid and stays until its report.
@@ -212,6 +215,9 @@ unsafe fn produce(
     // SAFETY: the caller's promise; each argument has the member that its type says.
     unsafe {
         let timestamp = rd::rd_kafka_message_timestamp(message, &raw mut kind);
+        // The benchmark's messages have none, but who passes messages on has to look.
+        let mut headers = ptr::null_mut();
+        rd::rd_kafka_message_headers(message, &raw mut headers);
         let arguments = [
             argument(Type::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.0 }),
             argument(Type::RD_KAFKA_VTYPE_VALUE, memory((*message).payload, (*message).len)),
@@ -219,6 +225,7 @@ unsafe fn produce(
             argument(Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }),
             argument(Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
         ];
+        assert!(headers.is_null(), "a message with headers");
         let error = rd::rd_kafka_produceva(producer.0, arguments.as_ptr(), arguments.len());
         if error.is_null() {
             return true;
