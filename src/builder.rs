@@ -287,8 +287,12 @@ impl Builder {
         self
     }
 
-    /// Supplies tokens for `sasl.mechanism=OAUTHBEARER`; called on a thread of the Kafka client
-    /// whenever one is needed, and may block for the time that takes.
+    /// Supplies tokens for `sasl.mechanism=OAUTHBEARER`; called on a thread of its own whenever one is
+    /// needed, and may block for the time that takes. Needs the feature `ssl`.
+    ///
+    /// Consumer and producer ask each for itself, as does `build`: keep the token where it is dear. An
+    /// error of the provider is one of `build`. Later it is a warning: the old token serves as long as
+    /// it lives, and the provider is asked again after 10 s.
     pub fn oauth_token(
         mut self,
         provider: impl Fn() -> Result<OauthToken, BoxError> + Send + Sync + 'static,
@@ -303,6 +307,8 @@ impl Builder {
     /// - [`Config`](ErrorKind::Config): the message lists every fault found;
     /// - [`Unavailable`](ErrorKind::Unavailable): no broker answered within the
     ///   [connect time-out](Builder::connect_timeout);
+    /// - [`Unauthorized`](ErrorKind::Unauthorized): a broker refused the password or the token, there
+    ///   is no token, or the broker's certificate is not trusted. This is not waited for;
     /// - [`UnknownTopic`](ErrorKind::UnknownTopic), [`UnknownPartition`](ErrorKind::UnknownPartition):
     ///   the cluster doesn't have what is to be processed.
     ///

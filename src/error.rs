@@ -31,7 +31,8 @@ pub enum ErrorKind {
     Unavailable,
     /// An operation did not finish in its time.
     Timeout,
-    /// The server refused the credentials or the operation.
+    /// The server refused the credentials or the operation, there are no credentials, or the server's
+    /// certificate is not trusted.
     Unauthorized,
     /// The offset to read from is no longer, or not yet, in the partition's log.
     OffsetOutOfRange,

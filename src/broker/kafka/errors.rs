@@ -6,9 +6,20 @@ use crate::error::{Error, ErrorKind};
 /// The library's error for a code, with librdkafka's name of it in the context. Retryable where the
 /// broker or the way to it was at fault.
 pub(super) fn error(code: Code, text: impl Into<String>) -> Error {
-    let kind = kind(code);
+    let text = text.into();
+    let kind = kind_of(code, &text);
     let error = Error::new(kind, text).with("code", code.name());
     if passes(kind) { error.retryable() } else { error }
+}
+
+/// As [`kind`], where librdkafka's text tells more than its code: a handshake that failed may pass the
+/// next time, a certificate that is not trusted won't.
+pub(super) fn kind_of(code: Code, text: &str) -> ErrorKind {
+    let untrusted = text.contains("certificate verify failed");
+    match code.is(Known::RD_KAFKA_RESP_ERR__SSL) && untrusted {
+        true => ErrorKind::Unauthorized,
+        false => kind(code),
+    }
 }
 
 /// The error for what the client reports and deals with by itself: retryable, except for missing

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,18 @@ pub(crate) struct MetadataClient {
 #[derive(Default)]
 struct Shared {
     over: AtomicBool,
-    /// Says why no broker answers, which the answer to a question does not.
-    last_error: Mutex<Option<(Code, String)>>,
+    trouble: Mutex<Trouble>,
+    /// The user's provider was called and has not returned.
+    awaits_token: AtomicBool,
+}
+
+/// Why no broker answers, which the answer to a question does not say.
+#[derive(Default)]
+struct Trouble {
+    error: Option<(Code, String)>,
+    /// librdkafka takes a connection that is closed for nothing worth an error. But a broker that is
+    /// spoken to in the wrong protocol closes it, and the log tells.
+    closed: Option<String>,
 }
 
 impl fmt::Debug for MetadataClient {
@@ -61,6 +71,7 @@ impl MetadataClient {
         let queue = Arc::new(queue);
         queue.take_log();
         let shared = Arc::new(Shared::default());
+        let token_provider = token_provider.map(|provider| watched(provider, &shared));
         let polled = (Arc::clone(&queue), Arc::clone(&shared));
         let thread = thread::Builder::new().name("kasper-metadata".into());
         thread
@@ -99,20 +110,29 @@ impl MetadataClient {
 impl Shared {
     fn handle(&self, event: &ClientEvent<'_>, client: &Arc<Client>, token: Option<&TokenProvider>) {
         match event.kind() {
-            EventKind::Log => log::log("metadata", event),
+            EventKind::Log => {
+                log::log("metadata", event);
+                let line = event.log_line().filter(|(_, facility, _)| facility == "FAIL");
+                if let Some((_, _, text)) = line {
+                    // Without the thread's name, which stands in brackets.
+                    let text = text.split_once("]: ").map_or(&*text, |(_, text)| text);
+                    self.trouble().closed = Some(text.to_owned());
+                }
+            }
             EventKind::TokenRefresh => token::refresh(client, token),
             EventKind::Error => {
-                let mut last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(code) = event.error() else { return };
                 // "All brokers are down" says less than what each of them said before.
-                let all = Known::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN;
-                *last = event
-                    .error()
-                    .filter(|code| !code.is(all) || last.is_none())
-                    .map(|code| (code, event.error_text()))
-                    .or_else(|| last.take());
+                if !code.is(Known::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
+                    self.trouble().error = Some((code, event.error_text()));
+                }
             }
             _ => {}
         }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(
@@ -124,6 +144,7 @@ impl Shared {
     ) -> Result<TopicMetadata> {
         let handle = TopicHandle::new(client, &topic)
             .map_err(|code| errors::plain(code).with("topic", &topic))?;
+        let handle = Arc::new(handle);
         let mut result = Err(Code::from(Known::RD_KAFKA_RESP_ERR__TIMED_OUT));
         // librdkafka gives up before the time is over where a broker refuses the connection.
         while result.is_err() {
@@ -131,7 +152,7 @@ impl Shared {
             if left.is_zero() || self.is_refused() {
                 break;
             }
-            result = client.partition_count(&handle, left);
+            result = self.partition_count(client, &handle, left)?;
         }
         match result.map_err(|code| self.unavailable(code, brokers))? {
             Ok(partitions) => Ok(TopicMetadata { topic, partitions }),
@@ -142,19 +163,52 @@ impl Shared {
         }
     }
 
-    /// Whether the brokers refuse this client: no use waiting for another answer.
+    /// The answer to one question. Asked from a thread of its own: librdkafka would wait for the
+    /// whole time though the brokers have refused this client, and nobody need wait with it.
+    fn partition_count(
+        &self,
+        client: &Arc<Client>,
+        topic: &Arc<TopicHandle>,
+        timeout: Duration,
+    ) -> Result<Result<Result<usize, Code>, Code>> {
+        let (sender, receiver) = mpsc::channel();
+        let (client, topic) = (Arc::clone(client), Arc::clone(topic));
+        let thread = thread::Builder::new().name("kasper-question".into());
+        let ask = move || {
+            // Nobody may be left who wants to know.
+            let _ = sender.send(client.partition_count(&topic, timeout));
+        };
+        thread.spawn(ask).map_err(no_thread)?;
+        loop {
+            match receiver.recv_timeout(POLL) {
+                Ok(answer) => return Ok(answer),
+                Err(mpsc::RecvTimeoutError::Timeout) if !self.is_refused() => {}
+                Err(_) => return Ok(Err(Known::RD_KAFKA_RESP_ERR__TIMED_OUT.into())),
+            }
+        }
+    }
+
+    /// Whether the brokers refuse this client, or it them: no use waiting for another answer.
     fn is_refused(&self) -> bool {
-        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().is_some_and(|(code, _)| errors::kind(*code) == ErrorKind::Unauthorized)
+        let trouble = self.trouble();
+        let kind = trouble.error.as_ref().map(|(code, text)| errors::kind_of(*code, text));
+        kind == Some(ErrorKind::Unauthorized)
     }
 
     fn unavailable(&self, code: Code, brokers: &str) -> Error {
-        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner);
-        let (code, text) = match &*last {
-            Some((code, text)) => (*code, text.clone()),
-            None => (code, code.text()),
+        let mut trouble = self.trouble();
+        let (code, text) = match (trouble.error.take(), trouble.closed.take()) {
+            (Some((code, text)), _) => (code, text),
+            (None, _) if self.awaits_token.load(Ordering::Acquire) => {
+                (code, "the token provider has not returned".to_owned())
+            }
+            (None, Some(text)) => (
+                code,
+                format!("{text}; does `security.protocol` fit what the broker expects there?"),
+            ),
+            (None, None) => (code, code.text()),
         };
-        let kind = match errors::kind(code) {
+        let kind = match errors::kind_of(code, &text) {
             ErrorKind::Unauthorized => ErrorKind::Unauthorized,
             _ => ErrorKind::Unavailable,
         };
@@ -162,6 +216,17 @@ impl Shared {
         let error = error.with("bootstrap.servers", brokers);
         if kind == ErrorKind::Unavailable { error.retryable() } else { error }
     }
+}
+
+/// The same provider, of which is known whether it is being waited for.
+fn watched(provider: TokenProvider, shared: &Arc<Shared>) -> TokenProvider {
+    let shared = Arc::clone(shared);
+    Arc::new(move || {
+        shared.awaits_token.store(true, Ordering::Release);
+        let token = provider();
+        shared.awaits_token.store(false, Ordering::Release);
+        token
+    })
 }
 
 impl Drop for MetadataClient {
