@@ -40,8 +40,9 @@ pub async fn topic_with(name: &str, partitions: i32, config: &[(&str, &str)]) ->
 pub async fn create(topic: &str, partitions: i32, config: &[(&str, &str)]) {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     let admin: AdminClient<_> = config_of(&[]).create().unwrap();
+    // -1 is the broker's default: 1 alone, 3 in a cluster.
     // Some messages have times of 1970: the broker would soon find them too old to keep.
-    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(-1));
     new = new.set("retention.ms", "-1");
     for (property, value) in config {
         new = new.set(property, value);

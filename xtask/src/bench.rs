@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::cargo::cargo;
-use crate::servers::{Purpose, Session};
+use crate::servers::{Name, Purpose, Session};
 use crate::steps::Steps;
 
 /// Run a benchmark against a real Kafka broker.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     // Before the broker runs: it need not wait, and a mistake is told at once.
     steps.run("build", bench(&args.name).arg("--no-run"))?;
     if !steps.failed() {
-        let session = Session::open(Purpose::Bench)?;
+        let session = Session::open(Purpose::Bench, Name::Kafka)?;
         let mut command = bench(&args.name);
         command.arg("--").args(absolute_json(&args.args, &here));
         steps.run(&format!("benchmark {}", args.name), session.tell(&mut command))?;

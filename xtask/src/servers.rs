@@ -1,6 +1,6 @@
 //! Real servers for tests and benchmarks, started here, without Docker.
 //!
-//! The table [`all`] has one entry per kind of server; an entry (one file in `servers/`) says what
+//! [`Name`] has one entry per kind of server; an entry (one file in `servers/`) says what
 //! to fetch, how to lay out a run and how to tell that it answers. The rest is the same for all:
 //! ports, state files, starting, stopping.
 
@@ -11,10 +11,11 @@ mod maven;
 mod session;
 mod state;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 
 use crate::tools::Tool;
@@ -37,7 +38,8 @@ pub(crate) struct Args {
 enum Action {
     /// Fetch what is missing, start, wait until the server answers, print its address
     Start {
-        /// Which ones; all if none is named
+        /// Which ones
+        #[arg(default_value = "kafka")]
         names: Vec<Name>,
     },
     /// Kill, and remove the data
@@ -54,14 +56,18 @@ enum Action {
 
 /// The servers there are, as the command line names them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Name {
+pub(crate) enum Name {
+    /// One broker, with listeners of every kind of security
     Kafka,
+    /// Three brokers, each of which comes back by itself when it is killed
+    KafkaCluster,
 }
 
 impl Name {
     fn server(self) -> &'static dyn Server {
         match self {
             Self::Kafka => &kafka::Kafka,
+            Self::KafkaCluster => &kafka::cluster::Cluster,
         }
     }
 }
@@ -70,6 +76,11 @@ impl Name {
 pub(crate) trait Server: Sync {
     /// What the command line and the state files call it.
     fn name(&self) -> &'static str;
+
+    /// Whose files it runs from: what several kinds of servers have in common is fetched once.
+    fn product(&self) -> &'static str {
+        self.name()
+    }
 
     /// The version that is started.
     fn version(&self) -> &'static str;
@@ -83,6 +94,9 @@ pub(crate) trait Server: Sync {
     /// What must be installed besides to [`fetch`](Self::fetch) it.
     fn fetch_tools(&self) -> &'static [Tool];
 
+    /// How to do without it where a tool is missing.
+    fn otherwise(&self) -> &'static str;
+
     /// How many ports it listens on. The first is its address.
     fn ports(&self) -> usize;
 
@@ -90,7 +104,8 @@ pub(crate) trait Server: Sync {
     fn fetch(&self, directory: &Path) -> Result<()>;
 
     /// Writes configuration and data into `launch.run_dir`, and returns the command that runs the
-    /// server in the foreground.
+    /// server in the foreground. It may leave variables for tests there, with
+    /// [`Launch::tell`].
     fn prepare(&self, launch: &Launch) -> Result<Command>;
 
     /// Whether the server at `address` works: not that something listens there, but that it gives a
@@ -116,11 +131,14 @@ impl Launch {
     pub(crate) fn log(&self) -> PathBuf {
         self.run_dir.join("log")
     }
-}
 
-/// All servers that tests use.
-pub(crate) fn all() -> Vec<&'static dyn Server> {
-    Name::value_variants().iter().map(|name| name.server()).collect()
+    /// Tells tests these variables besides the address, or another value for it.
+    pub(crate) fn tell(&self, variables: &[(&str, String)]) -> Result<()> {
+        let path = self.run_dir.join(state::VARIABLES);
+        let lines: String =
+            variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        fs::write(&path, lines).with_context(|| format!("cannot write {}", path.display()))
+    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -150,8 +168,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn chosen(names: &[Name]) -> Vec<&'static dyn Server> {
     let mut names = names.to_vec();
     names.dedup();
-    match names.is_empty() {
-        true => all(),
-        false => names.into_iter().map(Name::server).collect(),
+    if names.is_empty() {
+        names = Name::value_variants().to_vec();
     }
+    names.into_iter().map(Name::server).collect()
 }

@@ -22,11 +22,14 @@ struct Step {
     took: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Passed,
     Failed,
+    /// A step before it failed.
     NotRun,
+    /// For this reason, which nobody must have to guess.
+    Skipped(String),
 }
 
 impl Steps {
@@ -38,7 +41,7 @@ impl Steps {
     /// Runs the next step, unless one before it failed. Fails only if interrupted; a step's failure
     /// is for [`finish`](Self::finish).
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
-        if self.failed() && !self.go_on {
+        if self.is_over() {
             self.push(name, Outcome::NotRun, Duration::ZERO);
             return Ok(());
         }
@@ -57,6 +60,23 @@ impl Steps {
         Ok(())
     }
 
+    /// Notes a step that is not run, and why.
+    pub(crate) fn skip(&mut self, name: &str, reason: &str) {
+        println!("\n== {name}: SKIPPED: {reason}");
+        self.push(name, Outcome::Skipped(reason.to_owned()), Duration::ZERO);
+    }
+
+    /// Notes a step that cannot be run, which is a failure.
+    pub(crate) fn fail(&mut self, name: &str, error: &anyhow::Error) {
+        eprintln!("\n== {name}: {error:#}");
+        self.push(name, Outcome::Failed, Duration::ZERO);
+    }
+
+    /// Whether no further step is run.
+    pub(crate) fn is_over(&self) -> bool {
+        self.failed() && !self.go_on
+    }
+
     pub(crate) fn failed(&self) -> bool {
         self.done.iter().any(|step| step.outcome == Outcome::Failed)
     }
@@ -71,7 +91,10 @@ impl Steps {
             .map(|step| step.name.as_str())
             .collect();
         if failed.is_empty() {
-            println!("all passed");
+            match self.done.iter().any(|step| matches!(step.outcome, Outcome::Skipped(_))) {
+                true => println!("all passed that were run; see SKIPPED above"),
+                false => println!("all passed"),
+            }
             return Ok(());
         }
         bail!("FAILED: {}", failed.join(", "))
@@ -89,10 +112,11 @@ impl Steps {
 
 impl Step {
     fn line(&self) -> String {
-        let outcome = match self.outcome {
+        let outcome = match &self.outcome {
             Outcome::Passed => "passed",
             Outcome::Failed => "FAILED",
             Outcome::NotRun => return format!("not run          {}", self.name),
+            Outcome::Skipped(reason) => return format!("SKIPPED          {}: {reason}", self.name),
         };
         format!("{outcome} {:>7.1} s {}", self.took.as_secs_f32(), self.name)
     }
@@ -116,7 +140,7 @@ mod tests {
         steps.run("one", &mut Command::new("true")).expect("not interrupted");
         steps.run("two", &mut Command::new("false")).expect("not interrupted");
         steps.run("three", &mut Command::new("true")).expect("not interrupted");
-        let outcomes: Vec<Outcome> = steps.done.iter().map(|step| step.outcome).collect();
+        let outcomes: Vec<Outcome> = steps.done.iter().map(|step| step.outcome.clone()).collect();
         assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed, Outcome::NotRun]);
         assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: two");
     }
@@ -127,6 +151,16 @@ mod tests {
         steps.run("one", &mut Command::new("false")).expect("not interrupted");
         steps.run("two", &mut Command::new("no-such-program")).expect("not interrupted");
         assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: one, two");
+    }
+
+    #[test]
+    fn a_skipped_step_is_no_failure_and_says_why() {
+        let mut steps = Steps::new(false);
+        steps.skip("one", "nobody wants it");
+        steps.finish().expect("nothing failed");
+        assert_eq!(steps.summary(), "SKIPPED          one: nobody wants it");
+        steps.fail("two", &anyhow::anyhow!("no compiler"));
+        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: two");
     }
 
     #[test]

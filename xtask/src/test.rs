@@ -4,24 +4,35 @@ use std::io::Write as _;
 use std::process::Command;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use crate::cargo::cargo;
-use crate::servers::{Purpose, Session};
+use crate::servers::{Name, Purpose, Session};
 use crate::steps::Steps;
+use crate::tools;
 
 /// Run all tests, those against real servers too
 ///
 /// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
 /// at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. `cargo test -p kasper --features testkit --lib --tests --tests -- --include-ignored`:
+///   1. `cargo test -p kasper --features testkit --lib --tests -- --include-ignored`:
 ///      unit and integration tests. Tests that need a server are ignored in a plain `cargo test`.
-///   2. `cargo test -p kasper --features testkit --doc`: the examples in the documentation
-///   3. `cargo test -p xtask`: this tool's own tests
+///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
+///      first time and needs the headers of OpenSSL and Cyrus SASL
+///   3. cluster: three brokers, of which one is killed
+///   4. `cargo test -p kasper --features testkit --doc`: the examples in the documentation
+///   5. `cargo test -p xtask`: this tool's own tests
+///
+/// Filters reach 1, 4 and 5; for the others give `--only` besides.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
 ///   KASPER_TEST_KAFKA=localhost:9092 cargo xtask test
+///
+/// The security tests are skipped then, and the summary says so, unless you name the broker's other
+/// listeners: KASPER_TEST_KAFKA_SSL, KASPER_TEST_KAFKA_SASL_SSL, and KASPER_TEST_KAFKA_CA, the file
+/// with the certificates to trust (xtask/src/servers/kafka/security.rs says how they are set up).
 ///
 /// The tests create topics and groups with names of their own, and leave some behind: take no
 /// broker that matters.
@@ -32,26 +43,37 @@ pub(crate) struct Args {
     #[arg(value_name = "FILTER")]
     filters: Vec<String>,
 
+    /// Run nothing but this
+    #[arg(long, value_name = "PART", conflicts_with = "without")]
+    only: Option<Part>,
+
+    /// Leave this out; may be given several times
+    #[arg(long, value_name = "PART")]
+    without: Vec<Part>,
+
     /// Go on after a failure
     #[arg(long)]
     no_fail_fast: bool,
 }
 
+/// What can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Security,
+    Cluster,
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let session = Session::open(Purpose::Test)?;
     let mut steps = Steps::new(args.no_fail_fast);
-    // As programs: tests start them. `cargo test --examples` would only build their unit tests.
-    steps.run("examples", &mut cargo(EXAMPLES))?;
-    for (name, arguments, include_ignored) in STEPS {
-        let mut command = step(args, arguments, *include_ignored);
-        session.tell(&mut command);
-        steps.run(name, &mut command)?;
+    if args.only != Some(Part::Cluster) {
+        with_one_broker(args, &mut steps)?;
     }
-    if steps.failed() {
-        session.save_logs();
+    with_cluster(args, &mut steps)?;
+    if args.only.is_none() {
+        for (name, arguments) in WITHOUT_SERVERS {
+            steps.run(name, &mut tests(args, arguments, &[]))?;
+        }
     }
-    // Stopped before the summary, so that the outcome is the last line.
-    drop(session);
     // Nothing is lost if the output cannot be flushed.
     let _ = std::io::stdout().flush();
     steps.finish()
@@ -59,47 +81,140 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", "testkit", "--examples"];
 
-/// A step's name, its arguments for cargo, and whether it includes the tests against real servers.
-const STEPS: &[(&str, &[&str], bool)] = &[
-    (
-        "unit and integration tests",
-        &["test", "-p", "kasper", "--features", "testkit", "--lib", "--tests"],
-        true,
-    ),
-    ("documentation tests", &["test", "-p", "kasper", "--features", "testkit", "--doc"], false),
-    ("xtask's tests", &["test", "-p", "xtask"], false),
+const MAIN: &[&str] = &["test", "-p", "kasper", "--features", "testkit", "--lib", "--tests"];
+
+/// The set that `.ci/run` lints with: what Cargo has built of librdkafka for that serves here too.
+const SECURITY: &[&str] =
+    &["test", "-p", "kasper", "--features", "testkit,ssl,zstd,gssapi", "--test", "live_security"];
+
+const CLUSTER: &[&str] =
+    &["test", "-p", "kasper", "--features", "testkit", "--test", "live_cluster"];
+
+/// Tests with a cluster are in this module, whose name tells them from all others.
+const CLUSTER_TESTS: &str = "cluster::";
+
+const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
+    ("documentation tests", &["test", "-p", "kasper", "--features", "testkit", "--doc"]),
+    ("xtask's tests", &["test", "-p", "xtask"]),
 ];
 
-fn step(args: &Args, arguments: &[&str], include_ignored: bool) -> Command {
+fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
+    let session = Session::open(Purpose::Test, Name::Kafka)?;
+    if args.only.is_none() {
+        // As programs: tests start them. `cargo test --examples` would only build their unit tests.
+        steps.run("examples", &mut cargo(EXAMPLES))?;
+        let mut command = tests(args, MAIN, &["--include-ignored", "--skip", CLUSTER_TESTS]);
+        steps.run("unit and integration tests", session.tell(&mut command))?;
+    }
+    let name = "security tests";
+    if let Some(reason) = args.leaves_out(Part::Security) {
+        steps.skip(name, reason);
+    } else if session.value("KASPER_TEST_KAFKA_SASL_SSL").is_none() {
+        steps.skip(name, "the broker is yours, and KASPER_TEST_KAFKA_SASL_SSL is not set");
+    } else if let Err(error) = tools::require_headers(
+        "Or leave the security tests out: cargo xtask test --without security",
+    ) {
+        steps.fail(name, &error);
+    } else {
+        let mut command = tests(args, SECURITY, &["--include-ignored"]);
+        steps.run(name, session.tell(&mut command))?;
+    }
+    if steps.failed() {
+        session.save_logs();
+    }
+    Ok(())
+}
+
+fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
+    let name = "tests with a cluster";
+    if let Some(reason) = args.leaves_out(Part::Cluster) {
+        steps.skip(name, reason);
+        return Ok(());
+    }
+    if steps.is_over() {
+        steps.skip(name, "a step before it failed");
+        return Ok(());
+    }
+    let session = match Session::open(Purpose::Test, Name::KafkaCluster) {
+        Ok(session) => session,
+        Err(error) => {
+            crate::interrupt::check()?;
+            steps.fail(name, &error);
+            return Ok(());
+        }
+    };
+    let failed_before = steps.failed();
+    let mut command = tests(args, CLUSTER, &["--include-ignored"]);
+    // What all tests ask for the brokers.
+    command.envs(session.value("KASPER_TEST_KAFKA_CLUSTER").map(|all| ("KASPER_TEST_KAFKA", all)));
+    steps.run(name, session.tell(&mut command))?;
+    if steps.failed() && !failed_before {
+        session.save_logs();
+    }
+    Ok(())
+}
+
+impl Args {
+    /// Why a part is not run, if it is not.
+    fn leaves_out(&self, part: Part) -> Option<&'static str> {
+        match self.only {
+            Some(only) if only == part => None,
+            Some(_) => Some("--only names another part"),
+            None if self.without.contains(&part) => Some("--without names it"),
+            None if !self.filters.is_empty() => Some("filters reach it with --only"),
+            None => None,
+        }
+    }
+}
+
+fn tests(args: &Args, arguments: &[&str], for_tests: &[&str]) -> Command {
     let mut command = cargo(arguments);
     if args.no_fail_fast {
         command.arg("--no-fail-fast");
     }
-    command.arg("--").args(include_ignored.then_some("--include-ignored")).args(&args.filters);
+    command.arg("--").args(for_tests).args(&args.filters);
     command
 }
 
 #[cfg(test)]
-mod tests {
+mod own_tests {
     use super::*;
 
-    fn line(args: &Args, index: usize) -> String {
-        let (_, arguments, include_ignored) = STEPS[index];
-        let command = step(args, arguments, include_ignored);
+    fn args() -> Args {
+        Args { filters: Vec::new(), only: None, without: Vec::new(), no_fail_fast: false }
+    }
+
+    fn line(args: &Args, arguments: &[&str], for_tests: &[&str]) -> String {
+        let command = tests(args, arguments, for_tests);
         command.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
-    fn only_the_first_step_includes_ignored_tests() {
-        let args = Args { filters: Vec::new(), no_fail_fast: false };
-        assert!(line(&args, 0).ends_with("--tests -- --include-ignored"));
-        assert_eq!(line(&args, 1), "test -p kasper --features testkit --doc --");
+    fn filters_and_no_fail_fast_go_to_a_step() {
+        let args =
+            Args { filters: vec!["a".to_owned(), "b".to_owned()], no_fail_fast: true, ..args() };
+        let line = line(&args, MAIN, &["--include-ignored"]);
+        assert!(line.ends_with("--tests --no-fail-fast -- --include-ignored a b"), "{line}");
     }
 
     #[test]
-    fn filters_and_no_fail_fast_go_to_every_step() {
-        let args = Args { filters: vec!["a".to_owned(), "b".to_owned()], no_fail_fast: true };
-        assert!(line(&args, 0).ends_with("--tests --no-fail-fast -- --include-ignored a b"));
-        assert_eq!(line(&args, 2), "test -p xtask --no-fail-fast -- a b");
+    fn parts_are_left_out_for_a_reason() {
+        let all = args();
+        assert_eq!(all.leaves_out(Part::Security).or(all.leaves_out(Part::Cluster)), None);
+        let without = Args { without: vec![Part::Cluster], ..args() };
+        assert!(without.leaves_out(Part::Cluster).is_some());
+        assert_eq!(without.leaves_out(Part::Security), None);
+        let filtered = Args { filters: vec!["x".to_owned()], ..args() };
+        assert!(filtered.leaves_out(Part::Security).is_some());
+        let only = Args { only: Some(Part::Security), ..filtered };
+        assert_eq!(only.leaves_out(Part::Security), None);
+        assert!(only.leaves_out(Part::Cluster).is_some());
+    }
+
+    #[test]
+    fn continuous_integration_lints_with_the_features_of_the_security_tests() {
+        let features = SECURITY.iter().find(|argument| argument.contains("ssl")).expect("features");
+        let script = include_str!("../../.ci/run");
+        assert!(script.contains(&format!("--features {features}\n")));
     }
 }

@@ -1,5 +1,7 @@
-//! Programs that servers need on the machine, and what to say if they are missing.
+//! What must be on the machine: programs that servers need, headers that librdkafka is compiled with.
+//! And what to say if they are missing.
 
+use std::env;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
@@ -22,10 +24,54 @@ pub(crate) fn require(tools: &[Tool], otherwise: &str) -> Result<()> {
     bail!("{}. {otherwise}", missing.join("; "));
 }
 
+/// The headers for librdkafka's features `ssl` and `gssapi`, and where Debian has them.
+const HEADERS: &[(&str, &str, &str)] = &[
+    ("openssl/ssl.h", "OpenSSL's headers", "libssl-dev"),
+    ("sasl/sasl.h", "Cyrus SASL's headers", "libsasl2-dev"),
+];
+
+/// Fails with one line if the C compiler does not find the headers of librdkafka's features.
+/// `otherwise` says how to do without.
+pub(crate) fn require_headers(otherwise: &str) -> Result<()> {
+    let missing: Vec<String> = HEADERS
+        .iter()
+        .filter(|(header, ..)| !has_header(header))
+        .map(|(header, what, package)| {
+            format!(
+                "{what} are missing ({header}): install them (Debian: `apt-get install {package}`)"
+            )
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("{}. {otherwise}", missing.join("; "));
+}
+
+fn has_header(header: &str) -> bool {
+    // Told to look elsewhere, OpenSSL's build script does: it will say what it does not find.
+    if header.starts_with("openssl/") && env::var_os("OPENSSL_DIR").is_some() {
+        return true;
+    }
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let mut words = compiler.split_whitespace();
+    let Some(program) = words.next() else { return false };
+    let flags = output("pkg-config", &["--cflags", "openssl"]).unwrap_or_default();
+    let found = Command::new(program)
+        .args(words)
+        .args(flags.split_whitespace())
+        .args(["-include", header, "-E", "-x", "c", "/dev/null"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    found.is_ok_and(|status| status.success())
+}
+
 impl Tool {
     fn problem(self) -> Option<String> {
         match self {
-            Self::Java(least) => match output("java", "-version") {
+            Self::Java(least) => match output("java", &["-version"]) {
                 None => Some(format!(
                     "`java` is missing: install a Java runtime {least} or later ({JAVA_INSTALL})"
                 )),
@@ -38,7 +84,7 @@ impl Tool {
                     _ => None,
                 },
             },
-            Self::Maven => output("mvn", "--version").is_none().then(|| {
+            Self::Maven => output("mvn", &["--version"]).is_none().then(|| {
                 "`mvn` is missing: install Maven (Debian: `apt-get install maven`)".to_owned()
             }),
         }
@@ -48,8 +94,8 @@ impl Tool {
 const JAVA_INSTALL: &str = "Debian: `apt-get install default-jre-headless`";
 
 /// What the program prints to both outputs, `None` if it cannot be run.
-fn output(program: &str, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).stdin(Stdio::null()).output().ok()?;
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| {
         let mut text = String::from_utf8_lossy(&output.stderr).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stdout));
@@ -77,7 +123,13 @@ mod tests {
     }
 
     #[test]
+    fn a_header_is_found_or_not() {
+        assert!(has_header("stdio.h"));
+        assert!(!has_header("no/such/header.h"));
+    }
+
+    #[test]
     fn a_missing_program_is_one_line() {
-        assert_eq!(output("no-such-program-anywhere", "--version"), None);
+        assert_eq!(output("no-such-program-anywhere", &["--version"]), None);
     }
 }

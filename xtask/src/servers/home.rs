@@ -3,9 +3,10 @@
 //! ```text
 //! .servers/lock                      held while servers are fetched, started, stopped
 //! .servers/kafka/4.4.0/              what was fetched, whole or not there
+//! .servers/kafka-cluster.state       another kind of server, which runs from what `kafka` runs from
 //! .servers/kafka.state               the one that `servers start` started
 //! .servers/kafka.1234.state          the one that belongs to the test run with process id 1234
-//! .servers/run/kafka-…/              a running server's configuration, data and log
+//! .servers/run/kafka.…/              a running server's configuration, data and log
 //! .servers/kafka.last-failure.log    the log of the last one whose test run failed
 //! ```
 
@@ -81,7 +82,7 @@ impl Home {
     }
 
     fn place(&self, server: &dyn Server) -> PathBuf {
-        self.root.join(server.name()).join(server.version())
+        self.root.join(server.product()).join(server.version())
     }
 
     /// What a server runs from, fetched now unless it is there.
@@ -96,8 +97,8 @@ impl Home {
         // A name of its own: what an earlier command started may still be writing, if that command
         // was killed.
         let name = format!("{}.unfinished-{}", server.version(), process::id());
-        let unfinished = self.root.join(server.name()).join(name);
-        for path in entries(&self.root.join(server.name()))? {
+        let unfinished = self.root.join(server.product()).join(name);
+        for path in entries(&self.root.join(server.product()))? {
             if path.to_string_lossy().contains(".unfinished-") {
                 remove_dir(&path)?;
             }
@@ -115,7 +116,7 @@ impl Home {
     /// A new, empty directory for one run of a server.
     pub(crate) fn new_run_dir(&self, server: &dyn Server) -> Result<PathBuf> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let name = format!("{}-{}-{}", server.name(), process::id(), now.as_millis());
+        let name = format!("{}.{}-{}", server.name(), process::id(), now.as_millis());
         let path = self.root.join("run").join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(path)
@@ -123,7 +124,8 @@ impl Home {
 
     /// The directories of a server's runs, the abandoned ones too.
     pub(crate) fn run_dirs(&self, server: &dyn Server) -> Result<Vec<PathBuf>> {
-        let prefix = format!("{}-", server.name());
+        // The dot keeps those of `kafka` apart from those of `kafka-cluster`.
+        let prefix = format!("{}.", server.name());
         let mut runs = entries(&self.root.join("run"))?;
         runs.retain(|path| {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))

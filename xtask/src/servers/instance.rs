@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::home::{Home, Lock, remove_dir};
-use super::state::State;
+use super::state::{State, Variables};
 use super::{Launch, Server};
 use crate::process::Identity;
 use crate::{interrupt, tools};
@@ -51,19 +51,19 @@ impl Instance {
         start(&home, &lock, server, purpose)
     }
 
-    /// The server that `servers start` started, if it runs and answers.
-    pub(crate) fn shared_address(server: &dyn Server) -> Result<Option<String>> {
+    /// Where the server is that `servers start` started, if it runs and answers.
+    pub(crate) fn shared(server: &dyn Server) -> Result<Option<Variables>> {
         let home = Home::open()?;
         let shared =
             State::load_all(&home, server)?.into_iter().find(|state| state.owner.is_none());
         Ok(shared
             .filter(|state| state.version == server.version() && state.process.lives())
-            .map(|state| state.address())
-            .filter(|address| server.answers(address).is_ok()))
+            .filter(|state| server.answers(&state.address()).is_ok())
+            .map(|state| state.variables(server)))
     }
 
-    pub(crate) fn address(&self) -> String {
-        self.state.address()
+    pub(crate) fn variables(&self, server: &dyn Server) -> Variables {
+        self.state.variables(server)
     }
 
     /// Keeps the server's log where [`State::stop`] does not remove it, and returns the place.
@@ -92,7 +92,7 @@ pub(crate) fn start_shared(home: &Home, lock: &Lock, server: &dyn Server) -> Res
     if let Some(state) = running {
         if server.answers(&state.address()).is_ok() {
             println!("{} {} runs already", state.server, state.version);
-            print_address(server, &state.address());
+            print_variables(&state.variables(server));
             return Ok(());
         }
         println!(
@@ -103,7 +103,7 @@ pub(crate) fn start_shared(home: &Home, lock: &Lock, server: &dyn Server) -> Res
     }
     let mut instance = start(home, lock, server, Purpose::Shared)?;
     instance.keep = true;
-    print_address(server, &instance.address());
+    print_variables(&instance.variables(server));
     Ok(())
 }
 
@@ -183,7 +183,7 @@ fn start(home: &Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Res
     if !home.has_files(server) {
         tools.extend(server.fetch_tools());
     }
-    tools::require(&tools, &without(server))?;
+    tools::require(&tools, server.otherwise())?;
     let files = home.files(server, lock)?;
     let began = Instant::now();
     println!("starting {} {}", server.name(), server.version());
@@ -332,16 +332,10 @@ pub(crate) fn last_lines(path: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-fn print_address(server: &dyn Server, address: &str) {
-    println!("{}={address}", server.variable());
-}
-
-fn without(server: &dyn Server) -> String {
-    format!(
-        "Or set {}=host:port to use your own {} (compose.yaml starts one with Docker)",
-        server.variable(),
-        server.name()
-    )
+fn print_variables(variables: &Variables) {
+    for (name, value) in variables {
+        println!("{name}={value}");
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Apache Kafka: one node in KRaft mode, broker and controller in one process.
 
+pub(super) mod cluster;
 mod probe;
+mod security;
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -46,9 +48,13 @@ impl Server for Kafka {
         &[Tool::Maven]
     }
 
-    /// The broker's and the controller's.
+    fn otherwise(&self) -> &'static str {
+        "Or set KASPER_TEST_KAFKA=host:port to use your own Kafka (compose.yaml starts one with Docker)"
+    }
+
+    /// The broker's: unencrypted, `SSL`, `SASL_SSL`; and the controller's.
     fn ports(&self) -> usize {
-        2
+        4
     }
 
     fn fetch(&self, directory: &Path) -> Result<()> {
@@ -61,41 +67,39 @@ impl Server for Kafka {
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {
-        let &[broker, controller] = launch.ports.as_slice() else {
-            bail!("Kafka needs two ports");
+        let &[broker, ssl, sasl_ssl, controller] = launch.ports.as_slice() else {
+            bail!("Kafka needs four ports");
         };
         let config = launch.run_dir.join("server.properties");
-        fs::write(&config, properties(broker, controller, &launch.run_dir.join("data")))
+        let ports = Ports { broker, ssl, sasl_ssl, controller };
+        fs::write(&config, properties(&ports, &launch.run_dir))
             .with_context(|| format!("cannot write {}", config.display()))?;
+        security::make_certificate(launch)?;
         format_storage(launch, &config)?;
-
-        let mut command = java(launch);
-        command
-            .arg(format!("-Xmx{}m", launch.heap_mb))
-            .arg("-XX:+UseG1GC")
-            .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn")
-            .args([
-                "-Dorg.slf4j.simpleLogger.showDateTime=true",
-                "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-            ])
-            .arg("kafka.Kafka")
-            .arg(config);
+        let certificate = security::certificate(&launch.run_dir);
+        launch.tell(&[
+            ("KASPER_TEST_KAFKA_SSL", format!("127.0.0.1:{ssl}")),
+            ("KASPER_TEST_KAFKA_SASL_SSL", format!("127.0.0.1:{sasl_ssl}")),
+            ("KASPER_TEST_KAFKA_CA", certificate.display().to_string()),
+        ])?;
+        let mut command = java(launch, launch.heap_mb);
+        command.arg("-XX:+UseG1GC").arg("kafka.Kafka").arg(config);
         Ok(command)
     }
 
     fn answers(&self, address: &str) -> Result<()> {
-        probe::broker_answers(address)
+        probe::brokers_answer(address, 1)
     }
 }
 
-fn java(launch: &Launch) -> Command {
+fn java(launch: &Launch, heap_mb: u32) -> Command {
     const LOGGER: &str = "-Dorg.slf4j.simpleLogger";
     let mut command = Command::new("java");
     // The asterisk is for Java, which takes it as "all jars here".
     command
         .arg("-cp")
         .arg(launch.files.join("lib").join("*"))
-        .arg(format!("-Xmx{}m", launch.heap_mb))
+        .arg(format!("-Xmx{heap_mb}m"))
         .arg(format!("{LOGGER}.defaultLogLevel=warn"))
         .arg(format!("{LOGGER}.showDateTime=true"))
         .arg(format!("{LOGGER}.dateTimeFormat=HH:mm:ss.SSS"));
@@ -108,8 +112,9 @@ fn format_storage(launch: &Launch, config: &Path) -> Result<()> {
     let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let errors = output.try_clone().context("cannot share the log")?;
     let status = interrupt::run(
-        java(launch)
-            .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id(), "--config"])
+        java(launch, launch.heap_mb)
+            .args(["kafka.tools.StorageTool", "format", "--cluster-id", &cluster_id()])
+            .args(["--add-scram", &security::scram_user(), "--config"])
             .arg(config)
             .stdout(output)
             .stderr(errors),
@@ -129,26 +134,41 @@ fn cluster_id() -> String {
     format!("kasper{millis:0>15}A")
 }
 
+/// Where a node listens.
+struct Ports {
+    broker: u16,
+    ssl: u16,
+    sasl_ssl: u16,
+    controller: u16,
+}
+
 /// `server.properties` of a broker for tests: small, quick to react, and refusing what a test
 /// should say itself.
-fn properties(broker: u16, controller: u16, data: &Path) -> String {
+fn properties(ports: &Ports, run_dir: &Path) -> String {
+    let Ports { broker, ssl, sasl_ssl, controller } = ports;
+    let clients = format!(
+        "PLAINTEXT://127.0.0.1:{broker},SSL://127.0.0.1:{ssl},SASL_SSL://127.0.0.1:{sasl_ssl}"
+    );
     format!(
         "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{broker}
+listeners={clients},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={clients}
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
+{security}
+{ONE_NODE}
 {TUNING}",
-        data = data.display()
+        data = run_dir.join("data").display(),
+        security = security::properties(run_dir),
     )
 }
 
-const TUNING: &str = "\
+const ONE_NODE: &str = "\
 # One node: nothing can have more than one replica.
 default.replication.factor=1
 min.insync.replicas=1
@@ -158,6 +178,11 @@ transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 
+# A busy machine may stop the process for seconds: that must not fence the only broker.
+broker.session.timeout.ms=60000
+";
+
+const TUNING: &str = "\
 # Few partitions: the coordinators' topics have 50 by default, each with files to open and load.
 num.partitions=4
 offsets.topic.num.partitions=4
@@ -166,9 +191,6 @@ share.coordinator.state.topic.num.partitions=4
 
 # A topic that a test did not create is a mistake in the test.
 auto.create.topics.enable=false
-
-# A busy machine may stop the process for seconds: that must not fence the only broker.
-broker.session.timeout.ms=60000
 
 # Groups, classic protocol: no wait for further members, short sessions allowed.
 group.initial.rebalance.delay.ms=0
@@ -195,20 +217,25 @@ log.cleaner.dedupe.buffer.size=16777216
 mod tests {
     use super::*;
 
+    const PORTS: Ports = Ports { broker: 40001, ssl: 40002, sasl_ssl: 40003, controller: 40004 };
+
     #[test]
     fn properties_name_ports_and_directory() {
-        let text = properties(40001, 40002, Path::new("/a b/data"));
+        let text = properties(&PORTS, Path::new("/a b"));
+        let clients =
+            "PLAINTEXT://127.0.0.1:40001,SSL://127.0.0.1:40002,SASL_SSL://127.0.0.1:40003";
         assert!(
-            text.contains("\nlisteners=PLAINTEXT://127.0.0.1:40001,CONTROLLER://127.0.0.1:40002\n")
+            text.contains(&format!("\nlisteners={clients},CONTROLLER://127.0.0.1:40004\n")),
+            "{text}"
         );
-        assert!(text.contains("\nadvertised.listeners=PLAINTEXT://127.0.0.1:40001\n"));
-        assert!(text.contains("\ncontroller.quorum.voters=1@127.0.0.1:40002\n"));
+        assert!(text.contains(&format!("\nadvertised.listeners={clients}\n")));
+        assert!(text.contains("\ncontroller.quorum.voters=1@127.0.0.1:40004\n"));
         assert!(text.contains("\nlog.dirs=/a b/data\n"));
     }
 
     #[test]
     fn no_property_is_set_twice() {
-        let text = properties(1, 2, Path::new("/data"));
+        let text = properties(&PORTS, Path::new("/run"));
         let mut keys: Vec<&str> = text
             .lines()
             .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -224,7 +251,8 @@ mod tests {
     fn the_compose_file_starts_the_same_kafka() {
         let compose = include_str!("../../../compose.yaml");
         assert!(compose.contains(&format!("image: apache/kafka:{VERSION}\n")));
-        for line in TUNING.lines().filter(|line| line.contains('=') && !line.starts_with('#')) {
+        let lines = ONE_NODE.lines().chain(TUNING.lines());
+        for line in lines.filter(|line| line.contains('=') && !line.starts_with('#')) {
             let (key, value) = line.split_once('=').expect("key=value");
             let variable = key.to_uppercase().replace('.', "_");
             let expected = format!("KAFKA_{variable}: \"{value}\"\n");

@@ -7,50 +7,54 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use super::instance::Instance;
-use super::{Purpose, Server, all};
+use super::state::Variables;
+use super::{Name, Purpose, Server};
 
-/// Every server's address, and the ones to stop at the end, which dropping this does.
+/// Where the servers are, and the ones to stop at the end, which dropping this does.
 #[derive(Debug, Default)]
 pub(crate) struct Session {
-    addresses: Vec<(&'static str, String)>,
+    variables: Variables,
     started: Vec<Instance>,
 }
 
 impl Session {
-    /// Makes every server available, starting those that are not.
-    pub(crate) fn open(purpose: Purpose) -> Result<Self> {
+    /// Makes a server available, starting it unless it is.
+    pub(crate) fn open(purpose: Purpose, name: Name) -> Result<Self> {
         let mut session = Self::default();
-        for server in all() {
-            let address = session.find_or_start(server, purpose)?;
-            session.addresses.push((server.variable(), address));
-        }
+        session.variables = session.find_or_start(name.server(), purpose)?;
         Ok(session)
     }
 
-    fn find_or_start(&mut self, server: &dyn Server, purpose: Purpose) -> Result<String> {
+    fn find_or_start(&mut self, server: &dyn Server, purpose: Purpose) -> Result<Variables> {
         let variable = server.variable();
-        if let Some(addresses) = address_from_env(variable)? {
+        if let Some(addresses) = from_env(variable)? {
             any_answers(server, &addresses).with_context(|| format!("{variable}={addresses}"))?;
             println!("{variable}={addresses} (as set)");
-            return Ok(addresses);
+            return Ok(vec![(variable.to_owned(), addresses)]);
         }
         // A benchmark wants a server of its own: with its heap, and without what tests left in it.
         if purpose == Purpose::Test
-            && let Some(address) = Instance::shared_address(server)?
+            && let Some(variables) = Instance::shared(server)?
         {
-            println!("{variable}={address} (runs already, is left running)");
-            return Ok(address);
+            print(&variables, "runs already, is left running");
+            return Ok(variables);
         }
         let instance = Instance::start_owned(server, purpose)?;
-        let address = instance.address();
-        println!("{variable}={address} (stopped at the end)");
+        let variables = instance.variables(server);
+        print(&variables, "stopped at the end");
         self.started.push(instance);
-        Ok(address)
+        Ok(variables)
+    }
+
+    /// What a command is told with this variable: by the server, or by who runs this.
+    pub(crate) fn value(&self, variable: &str) -> Option<String> {
+        let told = self.variables.iter().find(|(name, _)| name == variable);
+        told.map(|(_, value)| value.clone()).or_else(|| from_env(variable).ok().flatten())
     }
 
     /// Tells a command where the servers are.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.envs(self.addresses.iter().map(|(variable, address)| (variable, address)))
+        command.envs(self.variables.iter().map(|(variable, value)| (variable, value)))
     }
 
     /// Keeps the logs of the started servers, and says where.
@@ -61,8 +65,14 @@ impl Session {
     }
 }
 
+fn print(variables: &Variables, how: &str) {
+    for (name, value) in variables {
+        println!("{name}={value} ({how})");
+    }
+}
+
 /// What the user set, if anything.
-fn address_from_env(variable: &str) -> Result<Option<String>> {
+fn from_env(variable: &str) -> Result<Option<String>> {
     match env::var(variable) {
         Ok(address) if address.trim().is_empty() => Ok(None),
         Ok(address) => Ok(Some(address.trim().to_owned())),
@@ -110,6 +120,9 @@ mod tests {
         fn fetch_tools(&self) -> &'static [Tool] {
             &[]
         }
+        fn otherwise(&self) -> &'static str {
+            ""
+        }
         fn ports(&self) -> usize {
             1
         }
@@ -137,13 +150,15 @@ mod tests {
 
     #[test]
     fn an_unset_variable_is_no_address() {
-        assert_eq!(address_from_env(Fake.variable()).expect("unset"), None);
+        assert_eq!(from_env(Fake.variable()).expect("unset"), None);
+        assert_eq!(Session::default().value(Fake.variable()), None);
     }
 
     #[test]
     fn commands_are_told_the_addresses() {
-        let session =
-            Session { addresses: vec![("KASPER_X", "h:1".to_owned())], started: Vec::new() };
+        let variables = vec![("KASPER_X".to_owned(), "h:1".to_owned())];
+        let session = Session { variables, started: Vec::new() };
+        assert_eq!(session.value("KASPER_X").as_deref(), Some("h:1"));
         let mut command = Command::new("true");
         session.tell(&mut command);
         let told: Vec<_> = command.get_envs().collect();

@@ -11,6 +11,12 @@ use super::Server;
 use super::home::{Home, remove_dir};
 use crate::process::Identity;
 
+/// Environment variables that tell tests where a server is, and what else they need of it.
+pub(crate) type Variables = Vec<(String, String)>;
+
+/// The file in a run's directory where [`Server::prepare`] leaves variables besides the address.
+pub(crate) const VARIABLES: &str = "variables";
+
 /// What is known of a server that was started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct State {
@@ -28,6 +34,21 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// The server's variable with its address, unless [`Server::prepare`] left another value for it,
+    /// and those that it left besides.
+    pub(crate) fn variables(&self, server: &dyn Server) -> Variables {
+        let text = fs::read_to_string(self.run_dir.join(VARIABLES)).unwrap_or_default();
+        let mut variables: Variables = text
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if variables.iter().all(|(name, _)| name != server.variable()) {
+            variables.insert(0, (server.variable().to_owned(), self.address()));
+        }
+        variables
     }
 
     /// Whether it belongs to nobody, or to someone who ended without stopping it.

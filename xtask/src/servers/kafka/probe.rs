@@ -17,15 +17,16 @@ const METADATA: i16 = 3;
 /// An answer larger than this is not one to these requests: something else listens there.
 const MAX_RESPONSE: usize = 1 << 20;
 
-/// Whether a usable Kafka broker listens at `address` (host:port), unencrypted.
-pub(super) fn broker_answers(address: &str) -> Result<()> {
+/// Whether a usable Kafka broker listens at `address` (host:port), unencrypted, and knows of this
+/// many.
+pub(super) fn brokers_answer(address: &str, least: i32) -> Result<()> {
     let context = || format!("no Kafka broker answers at {address}");
     let mut stream = connect(address).with_context(context)?;
     let versions = call(&mut stream, API_VERSIONS, 0, 1, &[]).with_context(context)?;
     check_api_versions(&versions).with_context(context)?;
     // Version 1 with no topics: an empty array, where null would ask for all.
     let metadata = call(&mut stream, METADATA, 1, 2, &0_i32.to_be_bytes()).with_context(context)?;
-    check_metadata(&metadata).with_context(context)
+    check_metadata(&metadata, least).with_context(context)
 }
 
 /// Tries every address the name stands for: `localhost` may be ::1 first, where nobody listens.
@@ -98,10 +99,10 @@ fn check_api_versions(body: &[u8]) -> Result<()> {
 }
 
 /// Begins with an array of brokers.
-fn check_metadata(body: &[u8]) -> Result<()> {
+fn check_metadata(body: &[u8], least: i32) -> Result<()> {
     match split_i32(body)?.0 {
-        count if count > 0 => Ok(()),
-        _ => bail!("the cluster has no broker that is ready"),
+        count if count >= least => Ok(()),
+        count => bail!("of the cluster's brokers, {count} of {least} are ready"),
     }
 }
 
@@ -143,8 +144,9 @@ mod tests {
 
     #[test]
     fn metadata_must_name_a_broker() {
-        check_metadata(&[0, 0, 0, 1]).expect("good");
-        assert!(check_metadata(&[0, 0, 0, 0]).is_err());
+        check_metadata(&[0, 0, 0, 1], 1).expect("good");
+        assert!(check_metadata(&[0, 0, 0, 0], 1).is_err());
+        assert!(check_metadata(&[0, 0, 0, 2], 3).is_err());
     }
 
     #[test]
@@ -155,7 +157,7 @@ mod tests {
             let (mut stream, _) = listener.accept().expect("accept");
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("write");
         });
-        let error = broker_answers(&address).expect_err("not Kafka");
+        let error = brokers_answer(&address, 1).expect_err("not Kafka");
         assert!(format!("{error:#}").contains("does not speak Kafka"), "{error:#}");
         server.join().expect("server");
     }
@@ -165,7 +167,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let address = listener.local_addr().expect("address").to_string();
         drop(listener);
-        let error = broker_answers(&address).expect_err("nobody");
+        let error = brokers_answer(&address, 1).expect_err("nobody");
         assert!(error.to_string().contains(&address));
     }
 }
