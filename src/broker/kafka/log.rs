@@ -9,12 +9,16 @@ use super::ffi::{ClientEvent, Code};
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Passes a line of the log on. librdkafka calls much "info" that is of no interest to anybody but
-/// its developers, so that becomes `debug`.
+/// its developers, so that becomes `debug`. So do failed connections: each is an event too, of which
+/// repetitions are held back, while the log has ten lines a second as long as a broker is away.
 pub(super) fn log(client: &'static str, event: &ClientEvent<'_>) {
     let Some((level, facility, text)) = event.log_line() else {
         return;
     };
     match level {
+        0..=3 if facility == "FAIL" => {
+            tracing::debug!(target: "librdkafka", client, facility, "{text}");
+        }
         0..=3 => tracing::error!(target: "librdkafka", client, facility, "{text}"),
         4 => tracing::warn!(target: "librdkafka", client, facility, "{text}"),
         5 | 6 => tracing::debug!(target: "librdkafka", client, facility, "{text}"),
