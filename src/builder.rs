@@ -308,7 +308,8 @@ impl Builder {
     /// - [`Unavailable`](ErrorKind::Unavailable): no broker answered within the
     ///   [connect time-out](Builder::connect_timeout);
     /// - [`Unauthorized`](ErrorKind::Unauthorized): a broker refused the password or the token, there
-    ///   is no token, or the broker's certificate is not trusted. This is not waited for;
+    ///   is no token, or the broker's certificate is not trusted, and no other broker answered in the
+    ///   second after that;
     /// - [`UnknownTopic`](ErrorKind::UnknownTopic), [`UnknownPartition`](ErrorKind::UnknownPartition):
     ///   the cluster doesn't have what is to be processed.
     ///

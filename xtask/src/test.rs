@@ -28,7 +28,7 @@ use crate::tools;
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
-///   KASPER_TEST_KAFKA=localhost:9092 cargo xtask test
+///   KASPER_TEST_KAFKA=localhost:9092 cargo xtask test --without cluster
 ///
 /// The security tests are skipped then, and the summary says so, unless you name the broker's other
 /// listeners: KASPER_TEST_KAFKA_SSL, KASPER_TEST_KAFKA_SASL_SSL, and KASPER_TEST_KAFKA_CA, the file

@@ -18,6 +18,9 @@ use super::token::{self, TokenProvider};
 use super::{create_client, no_thread};
 use crate::error::{Error, ErrorKind, Result};
 
+/// How long the other brokers have to answer when one has refused this client.
+const OTHERS: Duration = Duration::from_secs(1);
+
 /// A topic and its number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicMetadata {
@@ -46,6 +49,8 @@ struct Shared {
 #[derive(Default)]
 struct Trouble {
     error: Option<(Code, String)>,
+    /// When a broker first refused this client, or it the broker.
+    refused: Option<Instant>,
     /// librdkafka takes a connection that is closed for nothing worth an error. But a broker that is
     /// spoken to in the wrong protocol closes it, and the log tells.
     closed: Option<String>,
@@ -107,6 +112,20 @@ impl MetadataClient {
     }
 }
 
+impl Trouble {
+    /// "All brokers are down" says less than what each of them said before, and a refusal says most.
+    fn note(&mut self, code: Code, text: String) {
+        let refuses = errors::kind_of(code, &text) == ErrorKind::Unauthorized;
+        if refuses {
+            self.refused.get_or_insert_with(Instant::now);
+        }
+        let all = code.is(Known::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN);
+        if refuses || (self.refused.is_none() && !all) {
+            self.error = Some((code, text));
+        }
+    }
+}
+
 impl Shared {
     fn handle(&self, event: &ClientEvent<'_>, client: &Arc<Client>, token: Option<&TokenProvider>) {
         match event.kind() {
@@ -122,15 +141,13 @@ impl Shared {
             EventKind::TokenRefresh => token::refresh(client, token),
             EventKind::Error => {
                 let Some(code) = event.error() else { return };
-                // "All brokers are down" says less than what each of them said before.
-                if !code.is(Known::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-                    self.trouble().error = Some((code, event.error_text()));
-                }
+                self.trouble().note(code, event.error_text());
             }
             _ => {}
         }
     }
 
+    /// What went wrong since the last answer.
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,7 +171,9 @@ impl Shared {
             }
             result = self.partition_count(client, &handle, left)?;
         }
-        match result.map_err(|code| self.unavailable(code, brokers))? {
+        let answer = result.map_err(|code| self.unavailable(code, brokers))?;
+        *self.trouble() = Trouble::default();
+        match answer {
             Ok(partitions) => Ok(TopicMetadata { topic, partitions }),
             Err(code) if errors::kind(code) == ErrorKind::UnknownTopic => {
                 Ok(TopicMetadata { topic, partitions: 0 })
@@ -190,9 +209,7 @@ impl Shared {
 
     /// Whether the brokers refuse this client, or it them: no use waiting for another answer.
     fn is_refused(&self) -> bool {
-        let trouble = self.trouble();
-        let kind = trouble.error.as_ref().map(|(code, text)| errors::kind_of(*code, text));
-        kind == Some(ErrorKind::Unauthorized)
+        self.trouble().refused.is_some_and(|since| since.elapsed() >= OTHERS)
     }
 
     fn unavailable(&self, code: Code, brokers: &str) -> Error {
