@@ -36,6 +36,22 @@ impl Record {
         }
     }
 
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        match &self.payload {
+            #[cfg(feature = "kafka")]
+            Payload::Kafka(message) => message.key(),
+            Payload::Owned(message) => message.key.as_deref(),
+        }
+    }
+
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        match &self.payload {
+            #[cfg(feature = "kafka")]
+            Payload::Kafka(message) => message.value(),
+            Payload::Owned(message) => message.value.as_deref(),
+        }
+    }
+
     /// Bytes of key and value.
     pub(crate) fn size(&self) -> usize {
         match &self.payload {
@@ -168,6 +184,18 @@ impl Batch {
     /// Per index of an input topic, the range of offsets in this batch.
     pub(crate) fn ranges(&self) -> &[Option<OffsetRange>] {
         &self.ranges
+    }
+
+    /// Where in the batch this record is; `None` if it is of another batch.
+    pub(crate) fn index_of(&self, record: &Record) -> Option<usize> {
+        let start = self.records.as_ptr().addr();
+        let bytes = std::ptr::from_ref(record).addr().checked_sub(start)?;
+        let index = bytes / size_of::<Record>();
+        (index < self.records.len()).then_some(index)
+    }
+
+    pub(crate) fn record(&self, index: usize) -> &Record {
+        &self.records[index]
     }
 
     /// The memory of the batch, its messages dropped.

@@ -90,7 +90,7 @@ impl Builder {
             max_batch_bytes: 16 << 20,
             max_batch_wait: Duration::ZERO,
             max_in_flight: 16,
-            max_in_flight_bytes: 1 << 20,
+            max_in_flight_bytes: 2 << 20,
             max_buffered_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
             drain_deadline: None,
@@ -199,10 +199,14 @@ impl Builder {
         self
     }
 
-    /// The bytes of outgoing messages of a partition that may wait for their acks; the next batch
-    /// begins when there are fewer. Default: 1 MiB. More keeps brokers busy that answer slowly (1 MiB
-    /// for each 10 ms is 100 MiB/s, for each partition), and costs memory and, with brokers that are
-    /// near, CPU: what waits leaves the processor's caches.
+    /// The memory that a partition's outgoing messages may take up while they wait for their acks; the
+    /// next batch begins when they take less. Each counts with its own bytes and 128 more, about what
+    /// the Kafka client keeps of it; a batch that is mostly [forwarded](crate::Context::forward), with
+    /// all of its bytes.
+    ///
+    /// Default: 2 MiB. More keeps brokers busy that answer slowly (2 MiB for each 10 ms is 200 MiB/s,
+    /// for each partition), and costs memory and, with brokers that are near, CPU: what waits leaves
+    /// the processor's caches.
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
         self.max_in_flight_bytes = bytes;
         self

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::batch::Batch;
 use crate::broker::{Handover, Producer};
 use crate::error::Error;
 use crate::message::{Message, OutgoingMessage};
@@ -62,6 +63,10 @@ impl Context {
 
     /// [Sends](Context::send) an incoming message on to another topic: its key, value, headers and
     /// timestamp. The partition is chosen anew, from the key.
+    ///
+    /// Where at least half of a batch, by bytes, is forwarded, it is not copied: the batch stays in
+    /// memory until it is acknowledged, within
+    /// [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes).
     pub fn forward(&mut self, topic: &str, message: &Message<'_>) {
         self.outbox.push_forwarded(topic, message);
     }
@@ -103,9 +108,9 @@ impl Context {
         (self.close)();
     }
 
-    /// Drops what the last call of `process` left, so that the next begins with nothing.
-    pub(crate) fn begin(&mut self, spent: Option<Outbox>) {
-        self.outbox.clear();
+    /// Drops what the last call of `process` left, so that the next begins with nothing but its batch.
+    pub(crate) fn begin(&mut self, batch: Arc<Batch>, spent: Option<Outbox>) {
+        self.outbox.begin(batch);
         self.abandon();
         if spent.is_some() {
             self.spent = spent;
@@ -134,8 +139,9 @@ impl Context {
         }
     }
 
-    /// The deliveries of this batch; call after [`hand_over`](Context::hand_over).
-    pub(crate) fn take_deliveries(&mut self) -> VecDeque<Arc<Delivery>> {
+    /// Ends the batch. Its deliveries; call after [`hand_over`](Context::hand_over).
+    pub(crate) fn end(&mut self) -> VecDeque<Arc<Delivery>> {
+        self.outbox.end();
         std::mem::take(&mut self.deliveries)
     }
 }

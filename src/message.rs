@@ -108,20 +108,16 @@ impl<'a> Message<'a> {
 
     /// The key; `None` if the message has none.
     pub fn key(&self) -> Option<&'a [u8]> {
-        match &self.record.payload {
-            #[cfg(feature = "kafka")]
-            Payload::Kafka(message) => message.key(),
-            Payload::Owned(message) => message.key.as_deref(),
-        }
+        self.record.key()
     }
 
     /// The value; `None` is a *tombstone*: the key's deletion in a compacted topic.
     pub fn value(&self) -> Option<&'a [u8]> {
-        match &self.record.payload {
-            #[cfg(feature = "kafka")]
-            Payload::Kafka(message) => message.value(),
-            Payload::Owned(message) => message.value.as_deref(),
-        }
+        self.record.value()
+    }
+
+    pub(crate) fn record(&self) -> &'a Record {
+        self.record
     }
 
     /// The timestamp in milliseconds since 1970-01-01 UTC: the producer's or, with

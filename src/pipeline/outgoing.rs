@@ -5,6 +5,9 @@
 //! [`broker::Producer`](crate::broker::Producer). A delivery owns the bytes that the producer's
 //! client reads from, so it stays alive until the last report, whatever happens to the partition.
 //!
+//! What is sent is copied into the outbox. What is forwarded isn't, where it is much of the batch:
+//! then the delivery keeps the whole batch alive, and the client reads from the batch's messages.
+//!
 //! Invariants:
 //! - Every message handed to the client is counted down exactly once, by its report or by the
 //!   failure to hand it over. `remaining == 0` is the only meaning of "acknowledged".
@@ -18,6 +21,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use crate::batch::Batch;
 use crate::error::{Error, ErrorKind};
 use crate::message::{Message, OutgoingBytes, OutgoingMessage};
 
@@ -29,16 +33,29 @@ pub(crate) struct Outbox {
     headers: Vec<HeaderEntry>,
     topics: Vec<Arc<str>>,
     last_topic: usize,
+    /// The batch being processed, which forwarded messages are in.
+    batch: Option<Arc<Batch>>,
+    forwarded_bytes: usize,
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
     topic: u32,
     partition: Option<i32>,
-    key: Option<Span>,
-    value: Option<Span>,
+    body: Body,
     headers: Range<u32>,
     timestamp: Option<i64>,
+}
+
+/// Where key and value are.
+#[derive(Debug, Clone, Copy)]
+enum Body {
+    Copied {
+        key: Option<Span>,
+        value: Option<Span>,
+    },
+    /// In the batch's record of this index.
+    Forwarded(u32),
 }
 
 #[derive(Debug, Clone)]
@@ -68,42 +85,65 @@ impl Outbox {
         self.bytes.clear();
         self.entries.clear();
         self.headers.clear();
+        self.forwarded_bytes = 0;
+    }
+
+    /// Messages of this batch may be forwarded from now on.
+    pub(crate) fn begin(&mut self, batch: Arc<Batch>) {
+        self.clear();
+        self.batch = Some(batch);
+    }
+
+    /// No message is forwarded any more.
+    pub(crate) fn end(&mut self) {
+        self.batch = None;
     }
 
     pub(crate) fn push(&mut self, message: &OutgoingMessage<'_>) {
         let topic = self.topic_index(&message.topic);
-        let key = message.key.as_ref().map(|key| self.append(key.as_slice()));
-        let value = message.value.as_ref().map(|value| self.append(value.as_slice()));
+        let (key, value) = (message.key.as_ref(), message.value.as_ref());
+        let body = self.copy(key.map(OutgoingBytes::as_slice), value.map(OutgoingBytes::as_slice));
         let first = self.headers.len();
         for (name, value) in &message.headers {
             self.append_header(name, value.as_ref().map(OutgoingBytes::as_slice));
         }
-        self.finish(topic, message.partition, key, value, first, message.timestamp);
+        self.finish(topic, message.partition, body, first, message.timestamp);
     }
 
-    /// Copies key, value, headers and timestamp of an incoming message.
+    /// Takes key, value, headers and timestamp of an incoming message.
     pub(crate) fn push_forwarded(&mut self, topic: &str, message: &Message<'_>) {
         let topic = self.topic_index(topic);
-        let key = message.key().map(|key| self.append(key));
-        let value = message.value().map(|value| self.append(value));
+        let record = message.record();
+        let body = match self.batch.as_ref().and_then(|batch| batch.index_of(record)) {
+            Some(index) => {
+                self.forwarded_bytes += record.size();
+                Body::Forwarded(index32(index))
+            }
+            None => self.copy(record.key(), record.value()),
+        };
         let first = self.headers.len();
         for header in message.headers() {
             self.append_header(&header.name, header.value);
         }
-        self.finish(topic, None, key, value, first, message.timestamp());
+        self.finish(topic, None, body, first, message.timestamp());
     }
 
     fn finish(
         &mut self,
         topic: u32,
         partition: Option<i32>,
-        key: Option<Span>,
-        value: Option<Span>,
+        body: Body,
         first_header: usize,
         timestamp: Option<i64>,
     ) {
         let headers = index32(first_header)..index32(self.headers.len());
-        self.entries.push(Entry { topic, partition, key, value, headers, timestamp });
+        self.entries.push(Entry { topic, partition, body, headers, timestamp });
+    }
+
+    fn copy(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Body {
+        let key = key.map(|key| self.append(key));
+        let value = value.map(|value| self.append(value));
+        Body::Copied { key, value }
     }
 
     fn append(&mut self, bytes: &[u8]) -> Span {
@@ -130,11 +170,30 @@ impl Outbox {
         index32(self.last_topic)
     }
 
+    /// Copies what was forwarded, unless that is at least half of the batch: a few messages are not
+    /// worth it to keep all others in memory until they are acknowledged.
+    fn settle_forwarded(&mut self) {
+        let Some(batch) = self.batch.take() else { return };
+        if self.forwarded_bytes > 0 && self.forwarded_bytes >= batch.bytes().div_ceil(2) {
+            self.batch = Some(batch);
+            return;
+        }
+        for index in 0..self.entries.len() {
+            if let Body::Forwarded(record) = self.entries[index].body {
+                let record = batch.record(record as usize);
+                self.entries[index].body = self.copy(record.key(), record.value());
+            }
+        }
+    }
+
     /// Everything collected, as one delivery; the outbox is empty afterwards.
     /// `spent` gives its memory back for the next messages.
     pub(crate) fn take(&mut self, spent: Option<Outbox>) -> Arc<Delivery> {
+        let batch = self.batch.clone();
+        self.settle_forwarded();
         let outbox = std::mem::replace(self, spent.unwrap_or_default());
         self.clear();
+        self.batch = batch;
         // The next batch probably sends to the same topics, unless there is one for every customer.
         self.topics.clear();
         if outbox.topics.len() <= KEPT_TOPICS {
@@ -150,6 +209,9 @@ impl Outbox {
         })
     }
 }
+
+/// About what librdkafka keeps of a message besides its value.
+const BYTES_A_MESSAGE: usize = 128;
 
 /// So many names of topics are kept from one batch to the next.
 const KEPT_TOPICS: usize = 64;
@@ -208,8 +270,10 @@ impl Delivery {
         self.outbox.entries.len()
     }
 
+    /// About the memory that is kept until the last report.
     pub(crate) fn bytes(&self) -> usize {
-        self.outbox.bytes.len()
+        let batch = self.outbox.batch.as_ref().map_or(0, |batch| batch.bytes());
+        self.outbox.bytes.len() + batch + self.len() * BYTES_A_MESSAGE
     }
 
     pub(crate) fn topics(&self) -> &[Arc<str>] {
@@ -235,13 +299,23 @@ impl Delivery {
     }
 
     pub(crate) fn message(&self, index: usize) -> OutgoingRef<'_> {
-        let Outbox { bytes, entries, headers, .. } = &self.outbox;
+        let Outbox { bytes, entries, headers, batch, .. } = &self.outbox;
         let entry = &entries[index];
+        let (key, value) = match (entry.body, batch) {
+            (Body::Copied { key, value }, _) => {
+                (key.map(|key| slice(bytes, key)), value.map(|value| slice(bytes, value)))
+            }
+            (Body::Forwarded(record), Some(batch)) => {
+                let record = batch.record(record as usize);
+                (record.key(), record.value())
+            }
+            (Body::Forwarded(_), None) => unreachable!("forwarded from no batch"),
+        };
         OutgoingRef {
             topic: entry.topic as usize,
             partition: entry.partition,
-            key: entry.key.map(|key| slice(bytes, key)),
-            value: entry.value.map(|value| slice(bytes, value)),
+            key,
+            value,
             timestamp: entry.timestamp,
             headers: &headers[entry.headers.start as usize..entry.headers.end as usize],
             bytes,
@@ -293,6 +367,8 @@ impl Delivery {
 
     /// The memory of a finished delivery, if nobody else holds it.
     pub(crate) fn into_spent(self: Arc<Self>) -> Option<Outbox> {
-        Arc::into_inner(self).map(|delivery| delivery.outbox)
+        let mut outbox = Arc::into_inner(self)?.outbox;
+        outbox.end();
+        Some(outbox)
     }
 }

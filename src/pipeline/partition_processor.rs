@@ -204,7 +204,8 @@ impl PartitionProcessor {
         batch: Batch,
     ) -> Result<(), Interrupt> {
         self.progress.begin_batch();
-        self.context.begin(self.in_flight.take_spent());
+        let batch = Arc::new(batch);
+        self.context.begin(Arc::clone(&batch), self.in_flight.take_spent());
         let returned = {
             let call = async { processor.process_dyn(&batch, &mut self.context).await };
             let call = AssertUnwindSafe(call).catch_unwind();
@@ -223,8 +224,11 @@ impl PartitionProcessor {
             return Err(Interrupt::Abandoned);
         }
         guarded(&mut self.commands, &mut self.in_flight, self.context.hand_over()).await?;
-        self.in_flight.push(InFlight::new(&batch, self.context.take_deliveries()));
-        self.batcher.recycle(batch);
+        self.in_flight.push(InFlight::new(&batch, self.context.end()));
+        // A delivery keeps it if much of it was forwarded.
+        if let Some(batch) = Arc::into_inner(batch) {
+            self.batcher.recycle(batch);
+        }
         Ok(())
     }
 
