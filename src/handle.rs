@@ -87,7 +87,7 @@ impl Handle {
         self.board.status().iter().map(|partition| partition.lag).sum()
     }
 
-    /// What each assigned partition is doing.
+    /// What each assigned partition is doing. Waits for nothing, so a health check may ask for it.
     pub fn status(&self) -> Status {
         let totals = self.board.totals();
         Status {

@@ -78,9 +78,6 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     /// The queue of a partition number that has an assigned topic.
     fn queue(&self, partition: i32) -> Result<Box<dyn Queue>>;
 
-    /// Messages waiting in the queue of a partition number.
-    fn queued(&self, partition: i32) -> usize;
-
     /// Goes back to these offsets. When the future is done, nothing fetched before arrives any more.
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
 
@@ -107,6 +104,10 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     fn close(&self) -> BoxFuture<'static, ()>;
 }
 
+/// How many messages wait in a queue; asked from any thread, and never waits for a lock that is held
+/// while something is asked of a broker.
+pub(crate) type QueueLength = Arc<dyn Fn() -> usize + Send + Sync>;
+
 /// The reading side of one partition number's queue. One reader at a time.
 pub(crate) trait Queue: Send {
     /// Moves messages that have arrived into `into`, at most `max`, without waiting; returns how
@@ -125,6 +126,11 @@ pub(crate) trait Queue: Send {
 
     /// Has a permit whenever messages may have arrived since the last empty [`take`](Queue::take).
     fn arrived(&self) -> Arc<Notify>;
+
+    /// Counts what waits, also when the reader is elsewhere.
+    fn length(&self) -> QueueLength {
+        Arc::new(|| 0)
+    }
 
     /// Keeps the records' memory alive.
     fn keepalive(&self) -> Keepalive;

@@ -40,7 +40,7 @@ pub(super) struct Lane {
 impl Lane {
     pub(super) fn new(number: i32, topics: Vec<TopicProgress>) -> Self {
         Self {
-            progress: Arc::new(LaneProgress::new(number, topics, Arc::default())),
+            progress: Arc::new(LaneProgress::new(number, topics, Arc::new(|| 0), Arc::default())),
             commands: watch::Sender::new(Command::Run),
             task: None,
             batcher: None,
@@ -198,7 +198,8 @@ impl Coordinator {
         // Fresh ones: an aborted task that still writes to the old ones writes to nobody.
         let topics = lane.progress.status().topics.clone();
         let changed = self.board.changed.clone();
-        lane.progress = Arc::new(LaneProgress::new(number, topics, changed));
+        let queue_length = batcher.queue_length();
+        lane.progress = Arc::new(LaneProgress::new(number, topics, queue_length, changed));
         lane.commands = watch::Sender::new(if paused { Command::Pause } else { Command::Run });
         self.board.insert(lane.progress.clone());
         let commands = lane.commands.subscribe();

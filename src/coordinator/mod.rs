@@ -107,7 +107,6 @@ impl Coordinator {
         factory: Box<dyn DynFactory>,
         board: Arc<Board>,
     ) -> Self {
-        board.set_consumer(&consumer);
         let recorder = consumer.clone();
         Self {
             settings,
@@ -224,8 +223,8 @@ impl Coordinator {
         if !self.consumer.assignment_lost() {
             self.committer.commit(|_| true);
         }
-        for (number, lane) in &self.lanes {
-            lane.progress().watch(self.consumer.queued(*number), self.settings.stall_timeout);
+        for lane in self.lanes.values() {
+            lane.progress().watch(self.settings.stall_timeout);
         }
     }
 

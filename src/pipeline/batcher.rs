@@ -13,9 +13,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::batch::{Batch, Record};
-use crate::broker::Queue;
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
+use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, Result};
 use crate::pipeline::progress::LaneProgress;
 
@@ -74,6 +74,11 @@ impl Batcher {
             error: None,
             spare: Vec::new(),
         }
+    }
+
+    /// Counts what waits in the queue.
+    pub(crate) fn queue_length(&self) -> QueueLength {
+        self.queue.length()
     }
 
     /// The next batch. Waits for messages as long as it takes.

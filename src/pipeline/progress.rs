@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::broker::{Consumer, FetchPosition};
+use crate::broker::{FetchPosition, QueueLength};
 use crate::error::Error;
 use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
 use crate::message::{Offset, TopicPartition};
@@ -111,9 +111,9 @@ pub(crate) struct LaneStatus {
 }
 
 /// The progress of one lane.
-#[derive(Debug)]
 pub(crate) struct LaneProgress {
     pub(crate) partition: i32,
+    queue_length: QueueLength,
     /// The lane has seen its queue empty and holds no message outside of batches in flight.
     pub(crate) waiting: AtomicBool,
     status: Mutex<LaneStatus>,
@@ -121,9 +121,15 @@ pub(crate) struct LaneProgress {
 }
 
 impl LaneProgress {
-    pub(crate) fn new(partition: i32, topics: Vec<TopicProgress>, changed: Arc<Notify>) -> Self {
+    pub(crate) fn new(
+        partition: i32,
+        topics: Vec<TopicProgress>,
+        queue_length: QueueLength,
+        changed: Arc<Notify>,
+    ) -> Self {
         Self {
             partition,
+            queue_length,
             waiting: AtomicBool::new(false),
             status: Mutex::new(LaneStatus {
                 topics,
@@ -140,11 +146,23 @@ impl LaneProgress {
 
     #[cfg(test)]
     pub(crate) fn for_test() -> Self {
-        Self::new(0, Vec::new(), Arc::default())
+        Self::new(0, Vec::new(), Arc::new(|| 0), Arc::default())
     }
 
     pub(crate) fn status(&self) -> MutexGuard<'_, LaneStatus> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The status, and whether the lane has nothing to do: everything that was fetched is finished.
+    ///
+    /// The queue's length comes first: once it is empty, what was fetched is with the lane, and a lane
+    /// that then says it waits, with nothing in flight, has finished it. In the other order, a message
+    /// moving from queue to lane would be overlooked.
+    fn look(&self) -> (bool, MutexGuard<'_, LaneStatus>) {
+        let queued = (self.queue_length)();
+        let waiting = self.waiting.load(Ordering::SeqCst);
+        let status = self.status();
+        (queued == 0 && waiting && status.in_flight == 0, status)
     }
 
     pub(crate) fn changed(&self) {
@@ -180,11 +198,9 @@ impl LaneProgress {
     /// Warns, once, when there is lag and nothing has finished for this long.
     ///
     /// Time without anything to do, or paused, does not count.
-    pub(crate) fn watch(&self, queued: usize, stall_timeout: Duration) {
-        let waiting = self.waiting.load(Ordering::SeqCst);
-        let mut status = self.status();
+    pub(crate) fn watch(&self, stall_timeout: Duration) {
+        let (idle, mut status) = self.look();
         let in_flight = status.in_flight;
-        let idle = queued == 0 && waiting && in_flight == 0;
         let lag: u64 = status.topics.iter().map(|topic| topic.lag(idle)).sum();
         if status.state == PartitionState::Paused || (lag == 0 && in_flight == 0) {
             status.busy_since = None;
@@ -230,20 +246,9 @@ impl LaneProgress {
 
     /// Whether everything below `bound` of each topic is finished.
     ///
-    /// `queued` is the length of the lane's queue and was read before this call: once it is empty,
-    /// what was fetched is with the lane, and a lane that then says it waits, with nothing in flight,
-    /// has finished it. In the other order, a message moving from queue to lane would be overlooked.
-    ///
     /// `must_be_idle`: and nothing beyond it is queued or in flight either.
-    fn is_finished_to(
-        &self,
-        queued: usize,
-        must_be_idle: bool,
-        bound: impl Fn(&TopicProgress) -> Offset,
-    ) -> bool {
-        let waiting = self.waiting.load(Ordering::SeqCst);
-        let status = self.status();
-        let idle = queued == 0 && waiting && status.in_flight == 0;
+    fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
+        let (idle, status) = self.look();
         status.topics.iter().all(|topic| {
             let bound = bound(topic);
             let finished = topic.finished >= bound && !topic.began_beyond_end;
@@ -272,7 +277,6 @@ pub(crate) struct Board {
     phase: AtomicU8,
     /// The group is stable as far as we are told, or the partitions are static.
     pub(crate) settled: AtomicBool,
-    consumer: OnceLock<Weak<dyn Consumer>>,
 }
 
 /// What handles ask for, and lanes.
@@ -305,7 +309,6 @@ impl Board {
             closed: watch::Sender::new(false),
             phase: AtomicU8::new(ProcessorState::Starting as u8),
             settled: AtomicBool::new(false),
-            consumer: OnceLock::new(),
         })
     }
 
@@ -324,10 +327,6 @@ impl Board {
         self.set_state(ProcessorState::Closed);
         self.lanes().clear();
         self.closed.send_replace(true);
-    }
-
-    pub(crate) fn set_consumer(&self, consumer: &Arc<dyn Consumer>) {
-        self.consumer.get_or_init(|| Arc::downgrade(consumer));
     }
 
     pub(crate) fn state(&self) -> ProcessorState {
@@ -370,11 +369,6 @@ impl Board {
         *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn queued(&self, partition: i32) -> usize {
-        let consumer = self.consumer.get().and_then(Weak::upgrade);
-        consumer.map_or(0, |consumer| consumer.queued(partition))
-    }
-
     /// Whether each assigned partition is finished up to where it ended when it was assigned.
     pub(crate) fn reached_targets(&self) -> bool {
         self.is_finished_to(false, |topic| topic.target)
@@ -388,10 +382,7 @@ impl Board {
 
     fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
         self.settled.load(Ordering::SeqCst)
-            && self.all().iter().all(|lane| {
-                let queued = self.queued(lane.partition);
-                lane.is_finished_to(queued, must_be_idle, &bound)
-            })
+            && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
     }
 
     pub(crate) fn status(&self) -> Vec<PartitionStatus> {
@@ -401,10 +392,7 @@ impl Board {
     }
 
     fn lane_status(&self, lane: &LaneProgress) -> Vec<PartitionStatus> {
-        let queued = self.queued(lane.partition);
-        let waiting = lane.waiting.load(Ordering::SeqCst);
-        let status = lane.status();
-        let idle = queued == 0 && waiting && status.in_flight == 0;
+        let (idle, status) = lane.look();
         let topics = status.topics.iter().map(|topic| PartitionStatus {
             partition: topic.partition.clone(),
             state: status.state,

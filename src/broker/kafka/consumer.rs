@@ -104,6 +104,13 @@ impl KafkaConsumer {
         self.client().destroyed()
     }
 
+    /// Does something while it is as during a seek, which may wait for librdkafka for seconds.
+    #[cfg(test)]
+    pub(super) fn as_during_a_seek<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _slots = self.shared.slots();
+        act()
+    }
+
     #[cfg(test)]
     pub(super) fn raise_fatal_error(&self) {
         self.client().raise_fatal_error();
@@ -171,10 +178,6 @@ impl Consumer for KafkaConsumer {
         })?;
         let topics = Arc::clone(&self.context.topics);
         Ok(Box::new(KafkaQueue::new(Arc::clone(queue), topics, partition)))
-    }
-
-    fn queued(&self, partition: i32) -> usize {
-        self.shared.slots().queue(partition).map_or(0, |queue| queue.arrivals().len())
     }
 
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

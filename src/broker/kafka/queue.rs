@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
 use crate::batch::{Keepalive, Payload, Record};
-use crate::broker::Queue;
+use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
 
@@ -202,6 +202,11 @@ impl Queue for KafkaQueue {
 
     fn arrived(&self) -> Arc<Notify> {
         Arc::clone(self.queue.arrivals.arrived())
+    }
+
+    fn length(&self) -> QueueLength {
+        let queue = Arc::clone(&self.queue);
+        Arc::new(move || queue.arrivals.len())
     }
 
     fn keepalive(&self) -> Keepalive {

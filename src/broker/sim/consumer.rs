@@ -9,7 +9,7 @@ use super::client::{Client, Life};
 use super::fetch::QueueState;
 use super::{Cluster, World};
 use crate::batch::{Keepalive, Record};
-use crate::broker::{Consumer, Event, OffsetSpec, Queue};
+use crate::broker::{Consumer, Event, OffsetSpec, Queue, QueueLength};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -107,11 +107,6 @@ impl Consumer for SimConsumer {
         Ok(Box::new(SimQueue { cluster, client: self.id, partition, reader, arrived }))
     }
 
-    fn queued(&self, partition: i32) -> usize {
-        let mut world = self.cluster.world();
-        world.client(self.id).queues.get(&partition).map_or(0, QueueState::len)
-    }
-
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
         let (sender, receiver) = oneshot::channel();
         let id = self.id;
@@ -205,6 +200,14 @@ impl Queue for SimQueue {
 
     fn arrived(&self) -> Arc<Notify> {
         self.arrived.clone()
+    }
+
+    fn length(&self) -> QueueLength {
+        let (cluster, client, partition) = (self.cluster.clone(), self.client, self.partition);
+        Arc::new(move || {
+            let mut world = cluster.world();
+            world.client(client).queues.get(&partition).map_or(0, QueueState::len)
+        })
     }
 
     fn keepalive(&self) -> Keepalive {

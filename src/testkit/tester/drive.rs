@@ -68,8 +68,8 @@ impl ProcessorTester {
         };
         let queue = TestQueue { log: self.log.clone(), partition: self.partition };
         let batcher = Batcher::new(self.partition, self.topics.clone(), limits, Box::new(queue));
-        let progress = LaneProgress::new(self.partition, topics, self.board.changed.clone());
-        let progress = Arc::new(progress);
+        let (length, changed) = (batcher.queue_length(), self.board.changed.clone());
+        let progress = Arc::new(LaneProgress::new(self.partition, topics, length, changed));
         let commands = watch::Sender::new(Command::Run);
         let board = self.board.clone();
         let close = Arc::new(move || board.request_close());

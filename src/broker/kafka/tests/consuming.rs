@@ -14,7 +14,8 @@ async fn two_topics_of_a_number_come_through_one_queue() {
     }
     let own = topics.iter().flat_map(|topic| [partition(topic, 0), partition(topic, 1)]).collect();
     let member = Member::fixed(&broker, &topics, own).await;
-    let zero = member.reader(&topics, 0).read(10).await;
+    let mut reader = member.reader(&topics, 0);
+    let zero = reader.read(10).await;
     let one = member.reader(&topics, 1).read(6).await;
     for topic in &topics {
         let of = |messages: &[OwnedMessage]| -> Vec<_> {
@@ -27,7 +28,7 @@ async fn two_topics_of_a_number_come_through_one_queue() {
         assert_eq!(of(&zero), expected(0, 5));
         assert_eq!(of(&one), expected(100, 3));
     }
-    assert_eq!(member.consumer.queued(0), 0);
+    assert_eq!(reader.queue.length()(), 0);
     member.consumer.close().await;
 }
 
@@ -81,7 +82,7 @@ async fn take_gives_no_more_than_asked_for() {
     let member = Member::fixed(&broker, &topics, vec![partition(&topics[0], 0)]).await;
     let mut reader = member.reader(&topics, 0);
     patiently("messages", async {
-        while member.consumer.queued(0) < 10 {
+        while reader.queue.length()() < 10 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
@@ -112,6 +113,21 @@ async fn no_wake_up_is_lost() {
         hand_over(&producer, &delivery).await;
         assert_eq!(values(&reader.read(1).await), [n.to_string()]);
     }
+}
+
+/// Status asks for it, and status must never wait.
+#[tokio::test]
+async fn a_seek_keeps_nobody_from_asking_how_much_waits() {
+    let broker = Broker::any();
+    let topics = [broker.topic("length", 1).await];
+    let member = Member::fixed(&broker, &topics, vec![partition(&topics[0], 0)]).await;
+    let length = member.reader(&topics, 0).queue.length();
+    let (sender, answer) = std::sync::mpsc::channel();
+    let answer = member.consumer.as_during_a_seek(|| {
+        std::thread::spawn(move || sender.send(length()));
+        answer.recv_timeout(PATIENCE)
+    });
+    assert!(answer.is_ok(), "it waits for the seek");
 }
 
 #[tokio::test]
