@@ -64,6 +64,7 @@ pub struct Builder {
     pub(crate) max_buffered_bytes: usize,
     pub(crate) commit_interval: Duration,
     pub(crate) drain_deadline: Option<Duration>,
+    pub(crate) commit_timeout: Option<Duration>,
     pub(crate) delivery_timeout: Option<Duration>,
     pub(crate) stall_timeout: Duration,
     pub(crate) connect_timeout: Duration,
@@ -94,6 +95,7 @@ impl Builder {
             max_buffered_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
             drain_deadline: None,
+            commit_timeout: None,
             delivery_timeout: None,
             stall_timeout: Duration::from_mins(1),
             connect_timeout: Duration::from_secs(10),
@@ -234,9 +236,22 @@ impl Builder {
     /// finished then is dropped, and comes again at the next owner.
     ///
     /// The whole group waits for a member that drains. At most three quarters of
-    /// `max.poll.interval.ms`, which is what the group allows, the last commit included.
+    /// `max.poll.interval.ms`, which is what the group allows; the last commit comes on top
+    /// ([`commit_timeout`](Builder::commit_timeout)).
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain_deadline = Some(deadline);
+        self
+    }
+
+    /// How long a revocation, or a shutdown, waits for the last commit to be answered when everything
+    /// is drained. Default: 10 s or a quarter of `max.poll.interval.ms`, whichever is less, and at most
+    /// that quarter. It matters when the group's coordinator is away.
+    ///
+    /// Then the revocation is answered, or the shutdown goes on and ends with an
+    /// [error](crate::ErrorKind::Commit), and what was finished last may come again. The client still
+    /// makes the commit if it can, as long as the group has not moved on.
+    pub fn commit_timeout(mut self, timeout: Duration) -> Self {
+        self.commit_timeout = Some(timeout);
         self
     }
 
@@ -343,6 +358,7 @@ impl Builder {
             },
             commit_interval: self.commit_interval,
             drain_deadline: plan.drain_deadline,
+            commit_timeout: plan.commit_timeout,
             stall_timeout: self.stall_timeout,
             start_from: self.start_from,
             out_of_range: self.out_of_range,

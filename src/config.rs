@@ -22,6 +22,7 @@ pub(crate) struct Settings {
     pub(crate) in_flight: FlightLimits,
     pub(crate) commit_interval: Duration,
     pub(crate) drain_deadline: Duration,
+    pub(crate) commit_timeout: Duration,
     pub(crate) stall_timeout: Duration,
     pub(crate) start_from: StartFrom,
     pub(crate) out_of_range: OutOfRange,

@@ -102,6 +102,7 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
 pub(crate) struct Plan {
     pub(crate) group_id: String,
     pub(crate) drain_deadline: Duration,
+    pub(crate) commit_timeout: Duration,
     pub(crate) read_committed: bool,
 }
 
@@ -129,13 +130,18 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     let max_poll_interval = max_poll_interval(builder, &mut faults);
     let default_deadline = Duration::from_secs(30).min(max_poll_interval / 2);
     let drain_deadline = builder.drain_deadline.unwrap_or(default_deadline);
-    let most = max_poll_interval * 3 / 4;
-    if drain_deadline > most {
-        faults.push(format!(
-            "`drain_deadline` ({drain_deadline:?}) is longer than three quarters of \
-             `max.poll.interval.ms` ({most:?}): the group could go on without this member before \
-             what it has drained is recorded"
-        ));
+    let default_timeout = Duration::from_secs(10).min(max_poll_interval / 4);
+    let commit_timeout = builder.commit_timeout.unwrap_or(default_timeout);
+    for (name, wanted, most, share) in [
+        ("drain_deadline", drain_deadline, max_poll_interval * 3 / 4, "three quarters"),
+        ("commit_timeout", commit_timeout, max_poll_interval / 4, "a quarter"),
+    ] {
+        if wanted > most {
+            faults.push(format!(
+                "`{name}` ({wanted:?}) is longer than {share} of `max.poll.interval.ms` ({most:?}): \
+                 the group could go on without this member before what it has drained is recorded"
+            ));
+        }
     }
     if !faults.is_empty() {
         return Err(Error::faults(&faults));
@@ -144,6 +150,7 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     Ok(Plan {
         group_id: builder.group_id.clone().unwrap_or_else(default_group),
         drain_deadline,
+        commit_timeout,
         read_committed: builder.property("isolation.level") != Some("read_uncommitted"),
     })
 }
@@ -382,14 +389,18 @@ mod tests {
     }
 
     #[test]
-    fn the_drain_deadline_must_fit_the_poll_interval() {
-        let text = faults(
-            &builder().kafka("max.poll.interval.ms", "5000").drain_deadline(Duration::from_secs(4)),
-        );
-        assert!(text.contains("drain_deadline"), "{text}");
-        let plan = check(&builder().kafka("max.poll.interval.ms", "5000")).unwrap();
+    fn draining_and_recording_must_fit_the_poll_interval() {
+        let short = || builder().kafka("max.poll.interval.ms", "5000");
+        let text = faults(&short().drain_deadline(Duration::from_secs(4)));
+        assert!(text.contains("drain_deadline") && !text.contains("commit_timeout"), "{text}");
+        let text = faults(&short().commit_timeout(Duration::from_secs(2)));
+        assert!(text.contains("commit_timeout") && !text.contains("drain_deadline"), "{text}");
+        let plan = check(&short()).unwrap();
         assert_eq!(plan.drain_deadline, Duration::from_millis(2500));
-        assert_eq!(check(&builder()).unwrap().drain_deadline, Duration::from_secs(30));
+        assert_eq!(plan.commit_timeout, Duration::from_millis(1250));
+        let plan = check(&builder()).unwrap();
+        assert_eq!(plan.drain_deadline, Duration::from_secs(30));
+        assert_eq!(plan.commit_timeout, Duration::from_secs(10));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub(crate) enum Until {
     CaughtUp,
 }
 
-/// How long the last commit and the group's goodbye may take at a shutdown.
+/// How long leaving the group may take.
 const GOODBYE: Duration = Duration::from_secs(10);
 
 /// A member that has been told several times that it is in a stable group, with no partition, is
@@ -304,7 +304,11 @@ impl Coordinator {
             warn!("the partitions were lost: what was finished last is not recorded");
             return Ok(());
         }
-        match timeout(GOODBYE, self.committer.commit_now(|_| true)).await {
+        if !self.committer.owns_any() {
+            return Ok(());
+        }
+        let recording = self.committer.commit_now(|_| true);
+        match timeout(self.settings.commit_timeout, recording).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
             Ok(Err(error)) if is_rebalance(&error) => {
                 warn!(%error, "a rebalance came first: what was finished last comes again");

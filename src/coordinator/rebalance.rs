@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 #[cfg(test)]
@@ -129,24 +129,24 @@ impl Coordinator {
 
     /// Records the finished prefix of partitions that go, unless they are lost.
     ///
-    /// In every case no commit is left outstanding: the client would send a deferred one later, with
-    /// the generation that is current *then*, and so rewind the new owner.
+    /// A commit that is not answered in time is left to the client, which neither joins the group again
+    /// nor leaves it, nor tells it that partitions are free, before the commit is done with: it goes out
+    /// with the generation in which the partitions were ours, or not at all. If the group has gone on
+    /// without this member, it refuses that.
     async fn record_revoked(&mut self, revoked: &[TopicPartition], lost: bool) {
         if lost || self.consumer.assignment_lost() {
-            if self.committer.is_outstanding() {
-                let settled = self.committer.settle().await;
-                debug!(?settled, "a commit was outstanding when the partitions were lost");
-            }
             return;
         }
         self.collect_finished();
-        #[cfg(test)]
-        if mutation::is(Mutation::AnswerBeforeCommit) {
-            return self.committer.commit(|partition| revoked.contains(partition));
-        }
-        if let Err(error) = self.committer.commit_now(|partition| revoked.contains(partition)).await
-        {
-            warn!(%error, "could not record at the revocation: what was finished last comes again");
+        let recording = self.committer.commit_now(|partition| revoked.contains(partition));
+        match timeout(self.settings.commit_timeout, recording).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(%error, "could not record at the revocation: what was finished last comes again");
+            }
+            Err(_) => warn!(
+                "no answer to the commit at the revocation: what was finished last may come again"
+            ),
         }
     }
 }

@@ -7,13 +7,15 @@
 //! - An offset is recorded only for the assignment epoch that it was finished in. The broker does not
 //!   check this: a commit by explicit list for a partition that is no longer ours succeeds, and
 //!   rewinds its new owner.
-//! - At most one commit is outstanding. The client sends a deferred commit later with the *then
-//!   current* group generation: one that we no longer wait for could so be accepted after a rebalance
-//!   and rewind the new owner. Therefore nobody answers a revocation before [`Committer::settle`].
+//! - At most one commit is outstanding, also where nobody waits for it any more. The client puts a
+//!   commit off while the group's coordinator is away; a newer one could overtake it, and the older
+//!   one then rewind what is recorded.
 //! - Offsets of a partition never go back within an epoch.
 
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::Result;
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -76,14 +78,18 @@ impl Committer {
         }
     }
 
-    pub(crate) fn is_outstanding(&self) -> bool {
-        self.outstanding.is_some()
+    pub(crate) fn owns_any(&self) -> bool {
+        !self.owned.is_empty()
     }
 
     /// Begins to record what has advanced, for partitions that `wanted` names. Does nothing while a
     /// commit is outstanding.
     pub(crate) fn commit(&mut self, wanted: impl Fn(&TopicPartition) -> bool) {
-        if self.outstanding.is_some() {
+        #[cfg(test)]
+        let may_overlap = mutation::is(Mutation::CommitBesideAnother);
+        #[cfg(not(test))]
+        let may_overlap = false;
+        if self.outstanding.is_some() && !may_overlap {
             return;
         }
         let advanced = self.owned.iter().filter(|(partition, owned)| {
@@ -120,6 +126,7 @@ impl Committer {
     }
 
     /// Records what has advanced for the partitions that `wanted` names and waits until it is.
+    /// Cancel-safe: a commit that is under way stays outstanding.
     ///
     /// # Errors
     /// The commit failed.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::World;
@@ -42,6 +42,15 @@ pub(super) enum Pending {
     Revoked(Vec<TopicPartition>, Instant),
 }
 
+/// What a member does next in the group. As with librdkafka, not while one of its commits is under
+/// way: a commit never goes out with a later generation than it was called for in.
+#[derive(Debug)]
+pub(super) enum Next {
+    Join,
+    Release(Vec<(TopicPartition, u64)>),
+    Leave(oneshot::Sender<()>),
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Life {
     New,
@@ -62,6 +71,9 @@ pub(super) struct Client {
     pub(super) generation: Option<i32>,
     pub(super) lost: bool,
     pub(super) pending: Option<Pending>,
+    /// Commits under way, and what waits for their end.
+    pub(super) commits: usize,
+    pub(super) next: Option<Next>,
     /// Asks to be a member, or to stay one, and has not heard what it gets.
     joining: bool,
     /// Everything was given back, and nothing has come yet (eager). A member that had nothing is not
@@ -91,6 +103,8 @@ impl Client {
             generation: None,
             lost: false,
             pending: None,
+            commits: 0,
+            next: None,
             joining: false,
             waiting: false,
             inbox: VecDeque::new(),
@@ -108,6 +122,7 @@ impl Client {
     fn is_steady(&self) -> bool {
         let has_joined = self.statics.is_some() || self.generation.is_some();
         let is_asked = self.pending.is_some() || !self.inbox.is_empty() || self.lost;
+        let is_asked = is_asked || self.next.is_some();
         has_joined && !is_asked && !self.joining
     }
 
@@ -180,11 +195,14 @@ impl World {
     /// Asks the application the next thing, if it has answered the last.
     pub(super) fn step(&mut self, id: u32) {
         let client = self.client(id);
-        while client.is_active() && client.pending.is_none() {
+        while client.is_active() && client.pending.is_none() && client.next.is_none() {
             if client.lost {
                 if client.assigned.is_empty() {
-                    client.lost = false;
-                    return self.join_anew(id);
+                    if client.commits == 0 {
+                        client.lost = false;
+                        self.join_anew(id);
+                    }
+                    return;
                 }
                 let all = client.assigned.keys().cloned().collect();
                 return self.ask_revoked(id, all, true);
@@ -280,15 +298,38 @@ impl World {
         let mode = self.group.mode;
         let client = self.client(id);
         client.waiting = mode == Mode::Eager && !partitions.is_empty();
-        let (lost, membership) = (client.lost, client.membership);
-        if lost {
+        if client.lost {
             return self.step(id);
         }
-        match mode {
-            Mode::Eager => self.send_join(id),
-            Mode::Incremental => {
+        let next = match mode {
+            Mode::Eager => Next::Join,
+            Mode::Incremental => Next::Release(released),
+        };
+        self.proceed(id, next);
+    }
+
+    pub(super) fn proceed(&mut self, id: u32, next: Next) {
+        self.client(id).next = Some(next);
+        self.proceed_if_recorded(id);
+    }
+
+    /// Goes on if no commit is under way any more.
+    pub(super) fn proceed_if_recorded(&mut self, id: u32) {
+        let client = self.client(id);
+        let next = client.next.take_if(|_| client.commits == 0);
+        let membership = client.membership;
+        match next {
+            None => {}
+            Some(Next::Join) => self.send_join(id),
+            Some(Next::Release(released)) => {
                 self.after_latency(move |world| world.released(id, membership, &released));
             }
+            Some(Next::Leave(left)) => self.after_latency(move |world| {
+                world.leave(id);
+                world.after_latency(|_| {
+                    let _ = left.send(());
+                });
+            }),
         }
         self.step(id);
     }
@@ -322,6 +363,7 @@ impl World {
         let client = self.client(id);
         client.life = Life::Gone;
         client.pending = None;
+        client.next = None;
         client.inbox.clear();
         let all: Vec<_> = client.assigned.keys().cloned().collect();
         self.forget(id, &all);

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::World;
+use super::client::Next;
 use super::group::{Mode, Phase};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
@@ -16,7 +16,7 @@ pub(crate) enum CommitFate {
     Good,
     /// Refused with this code, though nothing is wrong with it.
     Refused(&'static str),
-    /// It waits in the client for so long, and goes out with the generation of then.
+    /// It waits in the client for so long.
     Deferred(Duration),
     /// It waits in the client until [`World::release_commits`].
     Held,
@@ -29,7 +29,6 @@ pub(super) struct Commit {
     client: u32,
     offsets: Vec<Entry>,
     fate: CommitFate,
-    give_up: Instant,
     answer: oneshot::Sender<Result<()>>,
 }
 
@@ -47,9 +46,6 @@ struct Stamp {
     membership: u64,
     generation: i32,
 }
-
-/// After this time the client reports an error.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 impl World {
     pub(super) fn commit(
@@ -70,8 +66,8 @@ impl World {
             let partition = partition.clone();
             self.violation(|| format!("client {id} would record {partition} after it gave it up"));
         }
-        let give_up = Instant::now() + PATIENCE;
-        let commit = Commit { client: id, offsets, fate, give_up, answer };
+        self.client(id).commits += 1;
+        let commit = Commit { client: id, offsets, fate, answer };
         match commit.fate {
             CommitFate::Deferred(delay) => {
                 self.count("commit deferred");
@@ -107,18 +103,22 @@ impl World {
         }
     }
 
-    /// The commit leaves the client, as soon as the client is a member.
+    /// The commit leaves the client.
     fn send(&mut self, commit: Commit) {
         let client = self.client(commit.client);
-        if !client.is_active() {
-            return answer(commit, Err(refused("_DESTROY")));
+        let is_static = client.statics.is_some();
+        // Nothing fences static members from each other; the client's last commits are not what the
+        // tests are about.
+        let is_leaving = matches!(client.next, Some(Next::Leave(_))) && !is_static;
+        if !client.is_active() && !is_leaving {
+            return self.answer(commit, Err(refused("_DESTROY")));
         }
-        let generation = if client.statics.is_some() { Some(-1) } else { client.generation };
+        let generation = if is_static { Some(-1) } else { client.generation };
+        // It knows that it is no member any more.
         let Some(generation) = generation else {
-            if Instant::now() >= commit.give_up {
-                return answer(commit, Err(refused("_TIMED_OUT")));
-            }
-            return self.after(Duration::from_millis(50), move |world| world.send(commit));
+            return self.after_latency(|world| {
+                world.answer(commit, Err(refused("UNKNOWN_MEMBER_ID")));
+            });
         };
         let stamp = Stamp { membership: client.membership, generation };
         self.after_latency(move |world| world.arrive(commit, stamp));
@@ -140,7 +140,14 @@ impl World {
             (CommitFate::AnswerLost, Ok(())) => Err(refused("_TIMED_OUT")),
             (_, judged) => judged.map_err(refused),
         };
-        self.after_latency(move |_| answer(commit, result));
+        self.after_latency(move |world| world.answer(commit, result));
+    }
+
+    fn answer(&mut self, commit: Commit, result: Result<()>) {
+        // Whoever is gone does not want to know.
+        let _ = commit.answer.send(result);
+        self.client(commit.client).commits -= 1;
+        self.proceed_if_recorded(commit.client);
     }
 
     fn judge(&self, commit: &Commit, stamp: Stamp) -> Result<(), &'static str> {
@@ -181,11 +188,6 @@ impl World {
             self.group.committed.insert(partition, offset);
         }
     }
-}
-
-fn answer(commit: Commit, result: Result<()>) {
-    // Whoever is gone does not want to know.
-    let _ = commit.answer.send(result);
 }
 
 fn refused(code: &'static str) -> Error {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::client::{Client, Life};
+use super::client::{Client, Life, Next};
 use super::fetch::QueueState;
 use super::{Cluster, World};
 use crate::batch::{Keepalive, Record};
@@ -163,12 +163,12 @@ impl Consumer for SimConsumer {
         let mut world = self.cluster.world();
         world.tell_story(|| format!("client {id}: closes"));
         world.end_client(id);
-        world.after_latency(move |world| {
-            world.leave(id);
-            world.after_latency(|_| {
-                let _ = sender.send(());
-            });
-        });
+        if world.client(id).commits > 0 {
+            // Meanwhile it says nothing to the group.
+            let session = world.weather.session_timeout;
+            world.after(session, move |world| world.leave(id));
+        }
+        world.proceed(id, Next::Leave(sender));
         Box::pin(async {
             let _ = receiver.await;
         })

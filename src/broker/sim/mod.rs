@@ -6,8 +6,9 @@
 //!
 //! It is as librdkafka and the broker are where that can hurt:
 //! - A commit for a partition that is no longer ours succeeds and rewinds its new owner, as long as
-//!   we are a member with a current generation. One that the client defers goes out with the
-//!   generation of *then*.
+//!   we are a member with a current generation.
+//! - A client takes no further step in the group while one of its commits is under way, and it may put
+//!   a commit off for long.
 //! - A revocation that is not answered in time costs the membership; a member that was thrown out goes
 //!   on for a while before it hears of it.
 //! - A queue wakes its reader only when it was empty. Messages of a partition that is no longer

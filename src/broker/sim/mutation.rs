@@ -13,8 +13,8 @@ pub(crate) enum Mutation {
     KeepBuffer,
     /// A failed delivery is taken for a good one.
     IgnoreDeliveryFailure,
-    /// A revocation is answered while a commit is outstanding.
-    AnswerBeforeCommit,
+    /// A commit is made while another is outstanding.
+    CommitBesideAnother,
     /// Offsets of partitions that were given back are still recorded.
     CommitWithoutOwnership,
 }

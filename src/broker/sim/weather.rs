@@ -37,7 +37,7 @@ pub(crate) struct Weather {
 pub(crate) struct Faults {
     /// A commit is refused, though nothing is wrong with it.
     pub(crate) commit_refused: u64,
-    /// A commit waits in the client, and goes out with the generation of then.
+    /// A commit waits in the client.
     pub(crate) commit_deferred: u64,
     /// For at most so many milliseconds.
     pub(crate) deferred_up_to: u64,

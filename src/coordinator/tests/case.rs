@@ -40,6 +40,7 @@ struct Limits {
     in_flight_bytes: usize,
     commit_interval: Duration,
     drain_deadline: Duration,
+    commit_timeout: Duration,
 }
 
 /// What processors do, how many times in a hundred.
@@ -121,6 +122,7 @@ impl Case {
                 in_flight_bytes: rng.size(1..=1000),
                 commit_interval: rng.millis(20..=1000),
                 drain_deadline,
+                commit_timeout: rng.millis(20..=3000),
             },
             habits: Habits {
                 sends: rng.pick(&[0, 50, 100, 100]),
@@ -166,10 +168,10 @@ impl Case {
         if self.is_static { member.statics(partitions) } else { member }
     }
 
-    /// How long the answer to a revocation may take: the drain, two commits that the client gives
-    /// up, and what else the coordinator may be about.
+    /// How long the answer to a revocation may take: the drain, the last commit, and what else the
+    /// coordinator may be about.
     pub(super) fn answer_limit(&self) -> Duration {
-        self.limits.drain_deadline + Duration::from_secs(8)
+        self.limits.drain_deadline + self.limits.commit_timeout + Duration::from_secs(1)
     }
 
     fn plan(&self, rng: &mut Rng) -> Plan {
@@ -230,6 +232,7 @@ impl Limits {
         settings.in_flight.max_bytes = self.in_flight_bytes;
         settings.commit_interval = self.commit_interval;
         settings.drain_deadline = self.drain_deadline;
+        settings.commit_timeout = self.commit_timeout;
     }
 }
 

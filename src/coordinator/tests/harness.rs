@@ -247,6 +247,7 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         in_flight: FlightLimits { max_batches: 16, max_bytes: 1 << 20 },
         commit_interval: Duration::from_millis(100),
         drain_deadline: Duration::from_secs(2),
+        commit_timeout: Duration::from_secs(3),
         stall_timeout: Duration::from_secs(10),
         start_from: StartFrom::Earliest,
         out_of_range: OutOfRange::Fail,

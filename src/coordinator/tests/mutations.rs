@@ -33,8 +33,8 @@ fn an_ignored_delivery_failure_is_seen() {
 }
 
 #[test]
-fn an_answer_before_the_commit_is_seen() {
-    assert_seen(Mutation::AnswerBeforeCommit, "after it gave it up");
+fn a_commit_beside_another_is_seen() {
+    assert_seen(Mutation::CommitBesideAnother, "recorded, it was");
 }
 
 #[test]

@@ -184,6 +184,24 @@ async fn closing_while_a_revocation_is_being_answered() {
     assert_eq!(report.next_offsets[&at("a", 0)].get(), 5, "given back, and recorded");
 }
 
+/// ... and the group's coordinator is away: the revocation waits for its commit, and then the client
+/// with leaving the group, but neither without end.
+#[tokio::test(start_paused = true)]
+async fn closing_while_a_revocation_waits_for_its_commit() {
+    let minute = Duration::from_secs(60);
+    let (sim, member) = one_member(|m| m.set(|s| s.commit_interval = minute)).await;
+    sim.world().commit_fates.push_back(CommitFate::Held);
+    sim.world().rebalance();
+    sim.until("the commit is under way", |world| world.held_commits() == 1).await;
+    let asked = Instant::now();
+    let report = member.close().await.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(3 + 10 + 1), "{:?}", asked.elapsed());
+    assert!(report.next_offsets.is_empty(), "nothing is known to be recorded");
+    sim.world().release_commits();
+    sleep(minute).await;
+    assert_eq!(sim.committed(&at("a", 0)), None, "the group has gone on");
+}
+
 /// The group asks for the partitions while the member is already on its way out.
 #[tokio::test(start_paused = true)]
 async fn a_rebalance_while_closing() {
