@@ -88,8 +88,9 @@ impl TopicProcessor {
     /// Processes until [`Handle::close`] is called or something fails.
     ///
     /// Then the batches in flight are finished (until the
-    /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are recorded, and the
-    /// group is left. Lanes run as tasks of the current tokio runtime.
+    /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are recorded
+    /// ([`commit_timeout`](Builder::commit_timeout)), and the group is left (10 s at most). Lanes run
+    /// as tasks of the current tokio runtime.
     ///
     /// # Errors
     /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code

@@ -201,6 +201,37 @@ async fn a_member_too_many_settles_with_nothing() {
     assert!(members[settled].1.is_empty());
 }
 
+/// The group's coordinator is away, so that the client puts a commit off. It takes no further step in
+/// the group before the commit is done with, and so the commit never goes out with a later generation
+/// than it was made in. Without the commit it leaves at once.
+#[tokio::test]
+async fn a_commit_that_is_put_off_comes_before_the_goodbye() {
+    let mock = MockCluster::new(2).unwrap();
+    let broker = Broker { address: mock.bootstrap_servers(), mock: Some(mock) };
+    let topics = [broker.topic("a", 1).await];
+    broker.cluster().partition_leader(&topics[0], 0, Some(1)).unwrap();
+    for commits in [false, true] {
+        let group = unique("group");
+        broker.cluster().coordinator(MockCoordinator::Group(group.to_string()), 2).unwrap();
+        let mut member = Member::join(&broker, &topics, &group);
+        let own = member.assign_from_zero().await;
+        broker.cluster().broker_down(2).unwrap();
+        if commits {
+            drop(member.consumer.commit(vec![(own[0].clone(), Offset::new(1))]));
+        }
+        let mut closed = member.consumer.close();
+        let left = timeout(Duration::from_secs(1), &mut closed).await;
+        assert_eq!(left.is_err(), commits, "it waits for its commit, and for nothing else");
+        broker.cluster().broker_up(2).unwrap();
+        if commits {
+            patiently("the close", closed).await;
+            let next = Member::join(&broker, &topics, &group);
+            let committed = next.consumer.committed(vec![own[0].clone()]).await.unwrap();
+            assert_eq!(committed, [Some(Offset::new(1))]);
+        }
+    }
+}
+
 /// The session ends while the member does not answer the broker: the assignment is lost.
 #[tokio::test]
 async fn a_lost_assignment_is_reported_as_lost() {
