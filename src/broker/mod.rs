@@ -69,8 +69,9 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     fn start(&self) -> Result<()>;
 
     /// Answers [`Event::Assigned`]: begins fetching each partition at its offset. A partition's
-    /// messages arrive in the queue of its number.
-    fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()>;
+    /// messages arrive in the queue of its number; of one without an offset none do, until a
+    /// [`seek`](Consumer::seek).
+    fn assign(&self, starts: &[(TopicPartition, Option<Offset>)]) -> Result<()>;
 
     /// Answers [`Event::Revoked`]: nothing of these partitions arrives any more.
     fn unassign(&self, partitions: &[TopicPartition]) -> Result<()>;
@@ -87,7 +88,8 @@ pub(crate) trait Consumer: Send + Sync + 'static {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>>;
 
-    /// Offsets of the log, in the order asked for, with one request for all.
+    /// Offsets of the log, in the order asked for, with one request for all: one partition without a
+    /// leader, and there is no answer for any. With several queries that is known in a few seconds.
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,

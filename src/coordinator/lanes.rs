@@ -29,24 +29,29 @@ pub(super) struct Lane {
     /// What the last task left: the queue, and what was taken from it. `None` while a task runs, and
     /// after one that had to be aborted.
     batcher: Option<Batcher>,
-    /// Messages that were taken are neither finished nor in the batcher: go back before going on.
-    incomplete: bool,
-    /// The last task found that an offset is not in the log.
-    out_of_range: Option<Error>,
-    /// Where to go on then.
-    go_on_at: Option<(TopicPartition, Offset)>,
+    before: Before,
+}
+
+/// What comes before a lane's next task.
+pub(super) enum Before {
+    Nothing,
+    /// Messages that were taken are neither finished nor in the batcher, or a topic has come whose
+    /// start was not known when it was assigned: go back to the finished messages.
+    GoBack,
+    /// An offset is not in the log: find out where to go on.
+    Search(Error),
+    /// Go on there with this topic, and go back with the others.
+    MoveTo(TopicPartition, Offset),
 }
 
 impl Lane {
-    pub(super) fn new(number: i32, topics: Vec<TopicProgress>) -> Self {
+    pub(super) fn new(number: i32, topics: Vec<TopicProgress>, before: Before) -> Self {
         Self {
             progress: Arc::new(LaneProgress::new(number, topics, Arc::new(|| 0), Arc::default())),
             commands: watch::Sender::new(Command::Run),
             task: None,
             batcher: None,
-            incomplete: false,
-            out_of_range: None,
-            go_on_at: None,
+            before,
         }
     }
 
@@ -62,8 +67,12 @@ impl Lane {
         self.commands.send_replace(command);
     }
 
-    pub(super) fn add_topics(&self, topics: Vec<TopicProgress>) {
+    pub(super) fn add_topics(&mut self, topics: Vec<TopicProgress>, before: Before) {
         self.progress.status().topics.extend(topics);
+        // Everything else implies it.
+        if matches!(self.before, Before::Nothing) {
+            self.before = before;
+        }
     }
 
     /// Forgets topics that were revoked, and drops what was buffered of them. The lane's task has
@@ -82,13 +91,15 @@ impl Lane {
     fn take_over(&mut self, end: LaneEnd) -> Result<()> {
         self.task = None;
         self.batcher = Some(end.batcher);
-        self.incomplete = !end.complete;
+        if !end.complete {
+            self.before = Before::GoBack;
+        }
         if let Some((partition, found)) = end.searched {
-            self.go_on_at = Some((partition, found?));
+            self.before = Before::MoveTo(partition, found?);
         }
         match end.result {
             Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
-                self.out_of_range = Some(error);
+                self.before = Before::Search(error);
                 Ok(())
             }
             result => result,
@@ -97,16 +108,6 @@ impl Lane {
 
     fn owns(&self, partition: &TopicPartition) -> bool {
         self.progress.status().topics.iter().any(|topic| topic.partition == *partition)
-    }
-
-    /// Whether to find out where to go on before going on. An offset of a topic that was revoked
-    /// meanwhile is forgotten: to begin an epoch for it would be to record its offset while another
-    /// member has it.
-    fn is_out_of_range(&mut self) -> bool {
-        let error = self.out_of_range.take();
-        let number = self.progress.partition;
-        self.out_of_range = error.filter(|error| self.owns(&partition_of(error, number)));
-        self.out_of_range.is_some()
     }
 }
 
@@ -146,19 +147,22 @@ impl Coordinator {
     /// Where the last task gave up messages, goes back to the finished ones.
     async fn go_back(&mut self, number: i32) -> Result<()> {
         let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
-        if lane.is_out_of_range() {
-            return Ok(());
-        }
         let progress = lane.progress.clone();
-        if let Some((partition, next)) = lane.go_on_at.take() {
-            self.move_to(&progress, &partition, next);
-        }
-        let Some(lane) = self.lanes.get_mut(&number).filter(|lane| lane.incomplete) else {
-            return Ok(());
-        };
-        lane.incomplete = false;
-        if let Some(batcher) = &mut lane.batcher {
+        if let Some(batcher) = &mut lane.batcher
+            && !matches!(lane.before, Before::Nothing)
+        {
             batcher.clear();
+        }
+        match std::mem::replace(&mut lane.before, Before::Nothing) {
+            Before::Nothing => return Ok(()),
+            // The offset of a topic that was revoked meanwhile is forgotten: to begin an epoch for it
+            // would be to record its offset while another member has it.
+            Before::Search(error) if lane.owns(&partition_of(&error, number)) => {
+                lane.before = Before::Search(error);
+                return Ok(());
+            }
+            Before::GoBack | Before::Search(_) => {}
+            Before::MoveTo(partition, next) => self.move_to(&progress, &partition, next),
         }
         let positions: Vec<_> = {
             let mut status = progress.status();
@@ -203,7 +207,7 @@ impl Coordinator {
         lane.commands = watch::Sender::new(if paused { Command::Pause } else { Command::Run });
         self.board.insert(lane.progress.clone());
         let commands = lane.commands.subscribe();
-        if let Some(error) = lane.out_of_range.take() {
+        if let Before::Search(error) = std::mem::replace(&mut lane.before, Before::Nothing) {
             let (consumer, policy) = (self.consumer.clone(), self.settings.out_of_range);
             let search = search(consumer, policy, error, number, batcher, commands);
             lane.task = Some(self.tasks.spawn(search));
@@ -272,7 +276,7 @@ impl Coordinator {
                 warn!(partition = number, "`process` blocks its thread past the drain deadline");
                 lane.command(Command::Stop);
                 task.abort();
-                lane.incomplete = true;
+                lane.before = Before::GoBack;
             }
         }
     }

@@ -25,7 +25,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
@@ -38,13 +38,15 @@ use crate::message::{Offset, TopicPartition};
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Command, LaneEnd};
 use crate::pipeline::progress::Board;
-use crate::pipeline::start::{Start, starting_offsets};
+use crate::pipeline::start::{Start, starting_offset, starting_offsets};
 use crate::processor::{BoxFuture, DynFactory};
 
-type Starting = BoxFuture<'static, Result<Vec<Start>>>;
+/// An assignment and its starting offsets.
+type Found = (Vec<TopicPartition>, Result<Vec<Start>>);
+type Starting = BoxFuture<'static, Found>;
 
 /// The starting offsets that are looked up; never done while there are none. Cancel-safe.
-async fn found(starting: &mut Option<Starting>) -> Result<Vec<Start>> {
+async fn found(starting: &mut Option<Starting>) -> Found {
     match starting {
         Some(starting) => starting.await,
         None => std::future::pending().await,
@@ -76,8 +78,11 @@ pub(crate) struct Coordinator {
     lanes: BTreeMap<i32, Lane>,
     tasks: JoinSet<LaneEnd>,
     next_epoch: u64,
-    /// The starting offsets of an assignment, while they are looked up.
+    /// The starting offsets of an assignment, while they are looked up all at once.
     starting: Option<Starting>,
+    /// Partitions that are ours and whose starting offsets are looked up one by one.
+    late: BTreeMap<TopicPartition, AbortHandle>,
+    lookups: JoinSet<Result<Start>>,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// Recorded next offsets of partitions that were ours and were given back, not lost.
@@ -120,6 +125,8 @@ impl Coordinator {
             tasks: JoinSet::new(),
             next_epoch: 1,
             starting: None,
+            late: BTreeMap::new(),
+            lookups: JoinSet::new(),
             failure: None,
             given_back: BTreeMap::new(),
             empty_reports: 0,
@@ -157,7 +164,8 @@ impl Coordinator {
                 Some(end) = self.tasks.join_next_with_id() => self.lane_ended(end).await,
                 result = self.committer.settle() => self.commit_settled(result),
                 _ = ticks.tick() => self.tick(),
-                starts = found(&mut self.starting) => self.starts_found(starts).await,
+                found = found(&mut self.starting) => self.starts_found(found).await,
+                Some(start) = self.lookups.join_next_with_id() => self.late_start_found(start).await,
                 event = self.events.recv(), if self.starting.is_none() => {
                     self.handle_event(event).await;
                 }
@@ -196,17 +204,54 @@ impl Coordinator {
             self.board.settled.store(false, Ordering::SeqCst);
         }
         let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
-        let find = async move { starting_offsets(&*consumer, &partitions, start_from).await };
-        self.starting = Some(Box::pin(find));
+        self.starting = Some(Box::pin(async move {
+            let starts = starting_offsets(&*consumer, &partitions, start_from).await;
+            (partitions, starts)
+        }));
     }
 
-    async fn starts_found(&mut self, starts: Result<Vec<Start>>) {
+    async fn starts_found(&mut self, (partitions, starts): Found) {
         self.starting = None;
         let assigned = match starts {
-            Ok(starts) => self.assign(starts).await,
+            Ok(starts) => self.assign(partitions, starts).await,
+            Err(error) if error.is_retryable() => {
+                warn!(%error, "asking for the starting offset of each partition by itself");
+                self.find_late_starts(&partitions);
+                self.assign(partitions, Vec::new()).await
+            }
             Err(error) => Err(error),
         };
         self.note(assigned);
+    }
+
+    fn find_late_starts(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
+            let (key, partition) = (partition.clone(), partition.clone());
+            let find = async move { starting_offset(&*consumer, &partition, start_from).await };
+            self.late.insert(key, self.lookups.spawn(find));
+        }
+    }
+
+    async fn late_start_found(&mut self, found: Result<(Id, Result<Start>), JoinError>) {
+        let begun = match found {
+            Ok((id, start)) => {
+                let task = self.late.iter().find(|(_, task)| task.id() == id);
+                // Revoked meanwhile.
+                let Some(partition) = task.map(|(partition, _)| partition.clone()) else { return };
+                self.late.remove(&partition);
+                match start {
+                    Ok(start) => self.begin_late(start).await,
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => {
+                let message = "looking up a starting offset panicked";
+                Err(Error::new(ErrorKind::Internal, message).with_source(error))
+            }
+        };
+        self.note(begun);
     }
 
     /// The first failure stops the processor.

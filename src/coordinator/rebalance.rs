@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::coordinator::Coordinator;
-use crate::coordinator::lanes::Lane;
+use crate::coordinator::lanes::{Before, Lane};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::message::TopicPartition;
@@ -28,10 +28,15 @@ impl Coordinator {
         epoch
     }
 
-    /// Takes newly assigned partitions at these offsets.
-    pub(super) async fn assign(&mut self, starts: Vec<Start>) -> Result<()> {
-        let pairs: Vec<_> =
-            starts.iter().map(|start| (start.partition.clone(), start.offset)).collect();
+    /// Takes newly assigned partitions: at these offsets or, without any, when they are found.
+    pub(super) async fn assign(
+        &mut self,
+        partitions: Vec<TopicPartition>,
+        starts: Vec<Start>,
+    ) -> Result<()> {
+        let offsets = starts.iter().map(|start| Some(start.offset));
+        let offsets = offsets.chain(std::iter::repeat(None));
+        let pairs: Vec<_> = partitions.iter().cloned().zip(offsets).collect();
         self.consumer.assign(&pairs)?;
         let mut by_number: BTreeMap<i32, Vec<TopicProgress>> = BTreeMap::new();
         for start in starts {
@@ -39,16 +44,31 @@ impl Coordinator {
             let topic = self.begin_epoch(start)?;
             by_number.entry(number).or_default().push(topic);
         }
-        let partitions: Vec<_> = pairs.into_iter().map(|(partition, _)| partition).collect();
         info!(processor = %self.settings.name, partitions = %names(&partitions), "assigned");
         for (number, topics) in by_number {
-            self.add_topics(number, topics);
+            self.add_topics(number, topics, Before::Nothing);
         }
         if !partitions.is_empty() {
-            self.board.settled.store(true, Ordering::SeqCst);
+            self.note_assignment();
         }
         self.settings.rebalanced(&RebalanceEvent::Assigned(partitions));
         self.start_lanes().await
+    }
+
+    /// Begins a partition that was assigned before it was known where it starts.
+    pub(super) async fn begin_late(&mut self, start: Start) -> Result<()> {
+        let number = start.partition.partition;
+        let topic = self.begin_epoch(start)?;
+        self.add_topics(number, vec![topic], Before::GoBack);
+        self.note_assignment();
+        self.start_lanes().await
+    }
+
+    /// Without lanes nothing is left to consume, and yet we are not done: an eager rebalance takes
+    /// everything and then brings it back. Only a report that we get nothing is believed.
+    fn note_assignment(&self) {
+        let settled = !self.lanes.is_empty() && self.late.is_empty();
+        self.board.settled.store(settled, Ordering::SeqCst);
     }
 
     fn begin_epoch(&mut self, start: Start) -> Result<TopicProgress> {
@@ -64,14 +84,14 @@ impl Coordinator {
     }
 
     /// A running lane that gets more topics finishes what it has and begins again with all of them.
-    fn add_topics(&mut self, number: i32, topics: Vec<TopicProgress>) {
-        match self.lanes.get(&number) {
+    fn add_topics(&mut self, number: i32, topics: Vec<TopicProgress>, before: Before) {
+        match self.lanes.get_mut(&number) {
             Some(lane) => {
-                lane.add_topics(topics);
+                lane.add_topics(topics, before);
                 lane.command(Command::Drain(None));
             }
             None => {
-                let lane = Lane::new(number, topics);
+                let lane = Lane::new(number, topics, before);
                 // Not only when it starts: until then it is not consumed either.
                 self.board.insert(lane.progress().clone());
                 self.lanes.insert(number, lane);
@@ -83,6 +103,11 @@ impl Coordinator {
     pub(super) async fn revoke(&mut self, revoked: &[TopicPartition], lost: bool) -> Result<()> {
         let word = if lost { "lost" } else { "revoked" };
         info!(processor = %self.settings.name, partitions = %names(revoked), "{word}");
+        for partition in revoked {
+            if let Some(lookup) = self.late.remove(partition) {
+                lookup.abort();
+            }
+        }
         let numbers: BTreeSet<i32> = revoked.iter().map(|partition| partition.partition).collect();
         let numbers: Vec<i32> =
             numbers.into_iter().filter(|number| self.lanes.contains_key(number)).collect();
@@ -113,8 +138,6 @@ impl Coordinator {
     }
 
     fn forget(&mut self, numbers: Vec<i32>, revoked: &[TopicPartition]) {
-        // Without lanes nothing is left to consume, and yet we are not done: an eager rebalance
-        // takes everything and then brings it back. Only a report that we get nothing is believed.
         self.board.settled.store(false, Ordering::SeqCst);
         for number in numbers {
             let remains = self.lanes.get_mut(&number).is_some_and(|l| l.remove_topics(revoked));
@@ -124,7 +147,7 @@ impl Coordinator {
             }
         }
         self.empty_reports = 0;
-        self.board.settled.store(!self.lanes.is_empty(), Ordering::SeqCst);
+        self.note_assignment();
     }
 
     /// Records the finished prefix of partitions that go, unless they are lost.

@@ -51,8 +51,12 @@ pub(crate) struct Start {
     pub(crate) end: Offset,
 }
 
-/// Finds the starting offsets of newly assigned partitions. Asks again while the brokers can't
-/// answer; drop the future to give up.
+/// Finds the starting offsets of newly assigned partitions, all at once. Asks for the committed ones
+/// until there is an answer; drop the future to give up.
+///
+/// # Errors
+/// Retryable where one of the partitions has no leader, or its leader no answer: then each is to be
+/// asked for [by itself](starting_offset).
 pub(crate) async fn starting_offsets(
     consumer: &dyn Consumer,
     partitions: &[TopicPartition],
@@ -69,13 +73,12 @@ pub(crate) async fn starting_offsets(
         StartFrom::Timestamp(milliseconds) => OffsetSpec::Timestamp(milliseconds),
     };
     // Two requests: the client takes each partition once a request.
-    let ends = all_of(partitions, OffsetSpec::End);
-    let ends = retried("log ends", || consumer.list_offsets(ends.clone())).await?;
+    let ends = consumer.list_offsets(all_of(partitions, OffsetSpec::End)).await?;
     let new: Vec<_> = partitions.iter().zip(&committed).filter(|(_, c)| c.is_none()).collect();
     let new = new.into_iter().map(|(partition, _)| (partition.clone(), spec)).collect::<Vec<_>>();
     let new = match new.is_empty() {
         true => Vec::new(),
-        false => retried("starting offsets", || consumer.list_offsets(new.clone())).await?,
+        false => consumer.list_offsets(new).await?,
     };
     let mut new = new.into_iter();
     let starts = partitions.iter().zip(committed).zip(ends).map(|((partition, committed), end)| {
@@ -83,6 +86,18 @@ pub(crate) async fn starting_offsets(
         Start { partition: partition.clone(), offset, committed, end }
     });
     Ok(starts.collect())
+}
+
+/// Finds the starting offset of one partition. Asks again while the brokers can't answer; drop the
+/// future to give up.
+pub(crate) async fn starting_offset(
+    consumer: &dyn Consumer,
+    partition: &TopicPartition,
+    start_from: StartFrom,
+) -> Result<Start> {
+    let partition = std::slice::from_ref(partition);
+    let ask = || starting_offsets(consumer, partition, start_from);
+    first(retried("starting offset", ask).await?)
 }
 
 /// Where to go on after the offset of a partition turned out not to be in the log.
@@ -99,10 +114,6 @@ pub(crate) async fn after_out_of_range(
     let ask = |spec| {
         let query = vec![(partition.clone(), spec)];
         retried("log range", move || consumer.list_offsets(query.clone()))
-    };
-    let first = |offsets: Vec<Offset>| {
-        let missing = || Error::new(ErrorKind::Internal, "no answer for the offset asked for");
-        offsets.into_iter().next().ok_or_else(missing)
     };
     let earliest = first(ask(OffsetSpec::Earliest).await?)?;
     let end = first(ask(OffsetSpec::End).await?)?;
@@ -127,6 +138,12 @@ pub(crate) async fn after_out_of_range(
         "the offset to read from is not in the log: messages were skipped or will come again"
     );
     Ok(chosen)
+}
+
+/// The answer to the only question.
+fn first<T>(answers: Vec<T>) -> Result<T> {
+    let missing = || Error::new(ErrorKind::Internal, "no answer for the offset asked for");
+    answers.into_iter().next().ok_or_else(missing)
 }
 
 fn all_of(partitions: &[TopicPartition], spec: OffsetSpec) -> Vec<(TopicPartition, OffsetSpec)> {

@@ -21,6 +21,13 @@ use crate::message::{Offset, TopicPartition};
 
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Where librdkafka fetches from. A partition of which nothing is read yet is fetched from its end,
+/// which costs the least.
+fn fetched_from(position: Option<Offset>) -> i64 {
+    const END: i64 = -1;
+    position.map_or(END, Offset::get)
+}
+
 /// The queues by partition number. Ordered, so that whoever locks several does it in one order.
 #[derive(Default)]
 pub(super) struct Slots {
@@ -80,7 +87,7 @@ impl Slots {
     pub(super) fn assign(
         &mut self,
         context: &Context,
-        starts: &[(TopicPartition, Offset)],
+        starts: &[(TopicPartition, Option<Offset>)],
     ) -> Result<bool> {
         let cooperative = context.client.is_cooperative();
         // Lost while the answer was prepared. "Unassign" would not be the answer that librdkafka
@@ -90,7 +97,7 @@ impl Slots {
         for (partition, offset) in starts {
             self.forward(context, partition, *offset)?;
             if !lost {
-                list.add(&partition.topic, partition.partition, offset.get());
+                list.add(&partition.topic, partition.partition, fetched_from(*offset));
             }
         }
         let result = if cooperative {
@@ -193,7 +200,7 @@ impl Slots {
                     stopped.iter().any(|s| s.partition == *number && *s.topic == **topic);
                 if is_stopped || !cooperative {
                     let position = paused.get(number).and_then(|paused| paused.position(*index));
-                    list.add(topic, *number, position.map_or(0, Offset::get));
+                    list.add(topic, *number, fetched_from(position));
                     parts.push((part, &slot.queue));
                 }
             }
@@ -227,7 +234,7 @@ impl Slots {
         &mut self,
         context: &Context,
         partition: &TopicPartition,
-        offset: Offset,
+        offset: Option<Offset>,
     ) -> Result<()> {
         let TopicPartition { topic, partition: number } = partition;
         let index = context.topic_index(topic)?;
@@ -239,7 +246,7 @@ impl Slots {
         let part = QueueHandle::of_partition(&context.client, topic, *number)
             .ok_or_else(|| no_handle("partition queue").with("topic", topic))?;
         if let Some(slot) = self.by_number.get_mut(number) {
-            slot.queue.pause_reading().set_position(index, offset);
+            slot.queue.pause_reading().begin(index, offset);
             part.forward(slot.queue.arrivals());
             slot.parts.insert(index, part);
         }

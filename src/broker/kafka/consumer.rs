@@ -143,7 +143,7 @@ impl Consumer for KafkaConsumer {
         subscribed.map_err(|code| errors::plain(code).with("operation", "subscribe"))
     }
 
-    fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()> {
+    fn assign(&self, starts: &[(TopicPartition, Option<Offset>)]) -> Result<()> {
         let mut slots = self.shared.slots();
         if slots.is_closed() {
             return Ok(());

@@ -15,6 +15,9 @@ use crate::message::{Offset, TopicPartition};
 /// How long the brokers have for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long they have for an answer about several partitions. librdkafka waits for all leaders.
+const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(3);
+
 /// librdkafka's numbers for the ends of the log, where a timestamp is asked for.
 const END: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -55,6 +58,7 @@ pub(super) fn list(
     client: &Client,
     queries: &[(TopicPartition, OffsetSpec)],
 ) -> Result<Vec<Offset>> {
+    let timeout = if queries.len() > 1 { TIMEOUT_OF_SEVERAL } else { TIMEOUT };
     let mut offsets: Vec<Option<Offset>> = vec![None; queries.len()];
     let mut numbers: Vec<i64> = queries.iter().map(|(_, spec)| number(*spec)).collect();
     while offsets.iter().any(Option::is_none) {
@@ -64,7 +68,7 @@ pub(super) fn list(
             let partition = &queries[*index].0;
             list.add(&partition.topic, partition.partition, numbers[*index]);
         }
-        let result = client.offsets_for_times(&mut list, TIMEOUT);
+        let result = client.offsets_for_times(&mut list, timeout);
         result.map_err(|code| errors::plain(code).with("operation", "list_offsets"))?;
         let answers = answers(&list, "list_offsets")?;
         for index in round {

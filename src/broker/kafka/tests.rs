@@ -217,7 +217,7 @@ impl Member {
 
     pub(super) async fn assign_from_zero(&mut self) -> Vec<TopicPartition> {
         let partitions = self.assigned().await;
-        let starts: Vec<_> = partitions.iter().map(|p| (p.clone(), Offset::new(0))).collect();
+        let starts: Vec<_> = partitions.iter().map(|p| (p.clone(), Some(Offset::new(0)))).collect();
         self.consumer.assign(&starts).unwrap();
         partitions
     }

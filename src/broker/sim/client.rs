@@ -248,7 +248,7 @@ impl World {
     }
 
     /// The application's answer to an assignment.
-    pub(super) fn answer_assigned(&mut self, id: u32, starts: &[(TopicPartition, Offset)]) {
+    pub(super) fn answer_assigned(&mut self, id: u32, starts: &[(TopicPartition, Option<Offset>)]) {
         let client = self.client(id);
         if !client.is_active() {
             return;
@@ -269,9 +269,14 @@ impl World {
         for (partition, offset) in starts {
             let grant = grants[partition];
             let version = self.fresh();
-            let fetching = Fetching::new(grant, version, offset.get(), dead);
-            self.tell_story(|| format!("client {id}: reads {partition} from {offset}"));
-            self.monitor.assigned(id, partition, grant, offset.get());
+            let fetching = Fetching::new(grant, version, offset.map(Offset::get), dead);
+            self.tell_story(|| format!("client {id}: reads {partition} from {offset:?}"));
+            if offset.is_none() {
+                self.count("assigned without a start");
+            }
+            if let Some(offset) = offset {
+                self.monitor.assigned(id, partition, grant, offset.get());
+            }
             let client = self.client(id);
             client.assigned.insert(partition.clone(), fetching);
             client.queues.entry(partition.partition).or_default();
@@ -376,7 +381,8 @@ impl World {
             return;
         }
         let settled = client.is_steady().then_some(client.assigned.len());
-        let reading: Vec<_> = client.assigned.iter().filter(|(_, f)| !f.dead).collect();
+        let reading: Vec<_> =
+            client.assigned.iter().filter(|(_, f)| !f.dead && !f.unstarted).collect();
         let reading: Vec<_> = reading.into_iter().map(|(p, f)| (p.clone(), f.position)).collect();
         let positions = reading.into_iter().map(|(partition, fetched)| {
             let end = Some(Offset::new(self.log(&partition).end));

@@ -83,7 +83,7 @@ impl Consumer for SimConsumer {
         Ok(())
     }
 
-    fn assign(&self, starts: &[(TopicPartition, Offset)]) -> Result<()> {
+    fn assign(&self, starts: &[(TopicPartition, Option<Offset>)]) -> Result<()> {
         self.cluster.world().answer_assigned(self.id, starts);
         Ok(())
     }
@@ -135,6 +135,9 @@ impl Consumer for SimConsumer {
         queries: Vec<(TopicPartition, OffsetSpec)>,
     ) -> BoxFuture<'static, Result<Vec<Offset>>> {
         self.ask(move |world| {
+            if queries.iter().any(|(partition, _)| world.leaderless.contains(partition)) {
+                return Err(no_leader());
+            }
             let answers = queries.iter().map(|(partition, spec)| {
                 let log = world.log(partition);
                 Offset::new(match spec {

@@ -23,11 +23,14 @@ pub(super) struct Fetching {
     failed: bool,
     /// Lost before it was assigned: nothing is fetched.
     pub(super) dead: bool,
+    /// Nothing is fetched before a seek.
+    pub(super) unstarted: bool,
 }
 
 impl Fetching {
-    pub(super) fn new(grant: u64, version: u64, position: i64, dead: bool) -> Self {
-        Self { grant, version, position, busy: false, failed: false, dead }
+    pub(super) fn new(grant: u64, version: u64, start: Option<i64>, dead: bool) -> Self {
+        let (position, unstarted) = (start.unwrap_or(0), start.is_none());
+        Self { grant, version, position, busy: false, failed: false, dead, unstarted }
     }
 }
 
@@ -84,7 +87,8 @@ impl World {
         let Some(fetching) = client.assigned.get_mut(partition) else { return };
         let in_log = (start..end).contains(&fetching.position);
         let wanted = fetching.position != end && (!in_log || queued < limit);
-        if fetching.busy || fetching.failed || fetching.dead || !wanted {
+        let is_read = !fetching.failed && !fetching.dead && !fetching.unstarted;
+        if fetching.busy || !is_read || !wanted {
             return;
         }
         fetching.busy = true;
@@ -193,6 +197,10 @@ impl World {
         fetching.position = offset;
         fetching.busy = false;
         fetching.failed = false;
+        let grant = fetching.grant;
+        if std::mem::take(&mut fetching.unstarted) {
+            self.monitor.assigned(id, partition, grant, offset);
+        }
         self.tell_story(|| format!("client {id}: {partition} goes to {offset}"));
         self.count("sought");
         self.sought(id, partition, offset);

@@ -32,7 +32,7 @@ mod producer;
 mod rng;
 mod weather;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -106,6 +106,8 @@ pub(crate) struct World {
     /// The fates of the next commits; behind them, chance.
     pub(crate) commit_fates: VecDeque<CommitFate>,
     held_commits: Vec<Commit>,
+    /// Partitions of which nobody can say where they begin and end.
+    pub(crate) leaderless: BTreeSet<TopicPartition>,
     logs: BTreeMap<TopicPartition, Log>,
     outgoing: Outgoing,
     clients: BTreeMap<u32, Client>,
@@ -126,6 +128,7 @@ impl World {
             story: None,
             commit_fates: VecDeque::new(),
             held_commits: Vec::new(),
+            leaderless: BTreeSet::new(),
             logs: BTreeMap::new(),
             outgoing: Outgoing::default(),
             clients: BTreeMap::new(),

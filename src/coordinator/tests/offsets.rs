@@ -235,6 +235,63 @@ async fn other_lanes_go_on_while_brokers_do_not_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_holds_up_no_other() {
+    for mode in [Mode::Eager, Mode::Incremental] {
+        let sim = Sim::new(mode, &["a"], 3);
+        (0..3).for_each(|number| sim.produce(&at("a", number), 5));
+        sim.world().leaderless.insert(at("a", 1));
+        let member = sim.member().start();
+        sleep(millis(3000)).await;
+        let recorded = [0, 1, 2].map(|number| sim.committed(&at("a", number)));
+        assert_eq!(recorded, [Some(5), None, Some(5)]);
+        assert!(!member.handle.has_consumed_all(), "not of what is to come");
+        sim.world().leaderless.clear();
+        sleep(millis(8000)).await;
+        assert_eq!(sim.committed(&at("a", 1)), Some(5));
+        assert!(member.handle.has_consumed_all());
+        assert_eq!(sim.world().monitor.incarnations(), 3, "the others went on");
+        member.close().await.unwrap();
+    }
+}
+
+/// It joins the lane of its number, of which nothing is lost or doubled.
+#[tokio::test(start_paused = true)]
+async fn a_topic_without_a_leader_joins_its_lane_later() {
+    let sim = Sim::new(Mode::Eager, &["a", "b"], 1);
+    sim.produce(&at("a", 0), 5);
+    sim.produce(&at("b", 0), 5);
+    sim.world().leaderless.insert(at("b", 0));
+    let plan = |_: &Batch| vec![Step::Send("out")];
+    let member = sim.member().plan(plan).until_caught_up().start();
+    sleep(millis(3000)).await;
+    assert_eq!((sim.processed(&at("a", 0)).len(), sim.processed(&at("b", 0)).len()), (5, 0));
+    assert!(!member.task.is_finished(), "it is not caught up");
+    sim.world().leaderless.clear();
+    let report = member.end().await.unwrap();
+    assert_eq!(report.messages, 10);
+    assert_eq!(sim.committed(&at("b", 0)), Some(5));
+}
+
+/// The answer comes when the partition is another member's, who has no answer yet.
+#[tokio::test(start_paused = true)]
+async fn a_partition_without_a_leader_that_is_revoked() {
+    let sim = Sim::new(Mode::Incremental, &["a"], 2);
+    let (first, second) = (sim.member().start(), sim.member().start());
+    (0..2).for_each(|number| sim.produce(&at("a", number), 5));
+    sim.world().leaderless.insert(at("a", 1));
+    sim.give(&[(at("a", 0), first.id), (at("a", 1), first.id)]);
+    sleep(millis(1000)).await;
+    sim.give(&[(at("a", 0), first.id), (at("a", 1), second.id)]);
+    sim.until("it has moved", |world| world.assigned(second.id) == [at("a", 1)]).await;
+    sim.give(&[(at("a", 0), first.id), (at("a", 1), first.id)]);
+    sim.world().leaderless.clear();
+    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    assert_eq!(sim.processed(&at("a", 1)), [0, 1, 2, 3, 4]);
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn static_partitions() {
     let sim = Sim::new(Mode::Eager, &["a"], 3);
     for number in 0..3 {

@@ -11,8 +11,9 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 3000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 20] = [
+const HAPPENINGS: [&str; 21] = [
     "assigned",
+    "assigned without a start",
     "caught up",
     "commit",
     "commit applied",

@@ -83,7 +83,7 @@ async fn balance(members: &mut [(Member, BTreeSet<TopicPartition>)], expected: &
 async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: Event) {
     match event {
         Event::Assigned(new) => {
-            let starts: Vec<_> = new.iter().map(|p| (p.clone(), Offset::new(0))).collect();
+            let starts: Vec<_> = new.iter().map(|p| (p.clone(), Some(Offset::new(0)))).collect();
             member.consumer.assign(&starts).unwrap();
             own.extend(new);
         }

@@ -36,6 +36,44 @@ async fn offsets_of_the_log_come_in_the_order_asked_for() {
     assert!(member.consumer.list_offsets(Vec::new()).await.unwrap().is_empty());
 }
 
+/// A partition without a leader is assigned, and nothing of it is handed out before it is sought.
+#[tokio::test]
+async fn a_partition_that_is_assigned_without_a_start() {
+    let broker = Broker::mock();
+    for strategy in ["range", "cooperative-sticky"] {
+        let topics = [broker.topic("a", 2).await];
+        number(&broker, &topics[0], 0, 0, 5).await;
+        number(&broker, &topics[0], 1, 0, 5).await;
+        broker.cluster().partition_leader(&topics[0], 1, None).unwrap();
+        let group = unique("group");
+        let properties = [("partition.assignment.strategy", strategy)];
+        let options =
+            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
+        let mut member = Member::new(&broker, &topics, options);
+        member.consumer.start().unwrap();
+        let own = member.assigned().await;
+        let ask = |own: &[TopicPartition]| {
+            let queries = own.iter().map(|partition| (partition.clone(), OffsetSpec::Earliest));
+            member.consumer.list_offsets(queries.collect())
+        };
+        let error = patiently("no answer", ask(&own)).await.unwrap_err();
+        assert!(error.is_retryable(), "{error:?}");
+        assert_eq!(ask(&own[..1]).await.unwrap(), [Offset::new(0)]);
+        let starts = [(own[0].clone(), Some(Offset::new(0))), (own[1].clone(), None)];
+        member.consumer.assign(&starts).unwrap();
+        let (mut zero, mut one) = (member.reader(&topics, 0), member.reader(&topics, 1));
+        zero.read(5).await;
+        broker.cluster().partition_leader(&topics[0], 1, Some(1)).unwrap();
+        number(&broker, &topics[0], 1, 5, 5).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(one.queue.take(100, &mut Vec::new()).unwrap(), 0);
+        member.consumer.seek(vec![(own[1].clone(), Offset::new(3))]).await.unwrap();
+        let values = values(&one.read(7).await);
+        assert_eq!(values.first().map(String::as_str), Some("3"));
+        member.consumer.close().await;
+    }
+}
+
 #[tokio::test]
 async fn a_static_consumer_commits_to_its_group() {
     let broker = Broker::any();
