@@ -31,7 +31,8 @@ pub(crate) enum Event {
     /// These partitions go away. Answered by [`Consumer::unassign`] with the same list, once nothing
     /// of them is processed or committed any more. `lost`: they may already have a new owner.
     Revoked { partitions: Vec<TopicPartition>, lost: bool },
-    /// Where fetching stands; comes at intervals.
+    /// Where fetching stands; comes at intervals. True of the assignment and the seek that were the
+    /// last ones when it was sent; not of one that came while it was on its way.
     Positions(Vec<FetchPosition>),
     /// The member is part of a stable group and has `assigned` topic-partitions. Comes at intervals.
     Settled { assigned: usize },

@@ -35,13 +35,7 @@ pub(crate) struct TopicProgress {
     pub(crate) began_beyond_end: bool,
     /// Everything below has been put into the lane's queue.
     pub(crate) fetched: Option<Offset>,
-    /// So many reports of `fetched` may still be from before a seek.
-    pub(crate) stale_reports: u8,
 }
-
-/// Reports of the fetch position that may still be from before a seek or an assignment: one may be on
-/// its way to us, one in the making.
-const STALE_REPORTS: u8 = 2;
 
 impl TopicProgress {
     pub(crate) fn new(
@@ -60,7 +54,6 @@ impl TopicProgress {
             end,
             began_beyond_end: start > end,
             fetched: None,
-            stale_reports: STALE_REPORTS,
         }
     }
 
@@ -74,15 +67,10 @@ impl TopicProgress {
     /// Fetching begins again at the finished offset, which is returned.
     pub(crate) fn restart_reports(&mut self) -> Offset {
         self.fetched = None;
-        self.stale_reports = STALE_REPORTS;
         self.finished
     }
 
     fn note(&mut self, position: &FetchPosition) {
-        if self.stale_reports > 0 {
-            self.stale_reports -= 1;
-            return;
-        }
         self.fetched = position.fetched;
         self.end = position.end.unwrap_or(self.end);
     }

@@ -152,7 +152,9 @@ impl Consumer for KafkaConsumer {
         self.shared.answered();
         if reads {
             let (mut assigned, now) = (self.shared.assigned(), Instant::now());
-            starts.iter().for_each(|(partition, _)| assigned.add(partition, now));
+            // One without an offset counts from its seek on.
+            let begun = starts.iter().filter(|(_, offset)| offset.is_some());
+            begun.for_each(|(partition, _)| assigned.add(partition, now));
         }
         Ok(())
     }

@@ -41,9 +41,7 @@ struct Freshness {
 
 impl Assigned {
     pub(super) fn add(&mut self, partition: &TopicPartition, since: Instant) {
-        let topic = self.partitions.entry(Arc::clone(&partition.topic)).or_default();
-        let new = topic.insert(partition.partition, Freshness { since, sought: false });
-        self.count += usize::from(new.is_none());
+        self.set(partition, Freshness { since, sought: false });
     }
 
     pub(super) fn remove(&mut self, partition: &TopicPartition) {
@@ -58,10 +56,12 @@ impl Assigned {
     }
 
     pub(super) fn sought(&mut self, partition: &TopicPartition, since: Instant) {
-        let topic = self.partitions.get_mut(&partition.topic);
-        if let Some(freshness) = topic.and_then(|topic| topic.get_mut(&partition.partition)) {
-            *freshness = Freshness { since, sought: true };
-        }
+        self.set(partition, Freshness { since, sought: true });
+    }
+
+    fn set(&mut self, partition: &TopicPartition, freshness: Freshness) {
+        let topic = self.partitions.entry(Arc::clone(&partition.topic)).or_default();
+        self.count += usize::from(topic.insert(partition.partition, freshness).is_none());
     }
 
     pub(super) fn len(&self) -> usize {

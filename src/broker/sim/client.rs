@@ -383,16 +383,20 @@ impl World {
         let settled = client.is_steady().then_some(client.assigned.len());
         let reading: Vec<_> =
             client.assigned.iter().filter(|(_, f)| !f.dead && !f.unstarted).collect();
-        let reading: Vec<_> = reading.into_iter().map(|(p, f)| (p.clone(), f.position)).collect();
-        let positions = reading.into_iter().map(|(partition, fetched)| {
+        let reading: Vec<_> =
+            reading.into_iter().map(|(p, f)| (p.clone(), f.version, f.position)).collect();
+        let positions = reading.into_iter().map(|(partition, version, fetched)| {
             let end = Some(Offset::new(self.log(&partition).end));
-            FetchPosition { partition, fetched: Some(Offset::new(fetched)), end }
+            (version, FetchPosition { partition, fetched: Some(Offset::new(fetched)), end })
         });
         let positions: Vec<_> = positions.collect();
         let delay = self.rng.millis(self.weather.report.clone());
         self.after(delay, move |world| {
             let client = world.client(id);
-            client.send(Event::Positions(positions));
+            let current = |p: &FetchPosition| client.assigned.get(&p.partition).map(|f| f.version);
+            let positions = positions.into_iter();
+            let positions = positions.filter(|(version, p)| current(p) == Some(*version));
+            client.send(Event::Positions(positions.map(|(_, position)| position).collect()));
             if let Some(assigned) = settled {
                 client.send(Event::Settled { assigned });
             }

@@ -15,7 +15,7 @@ use crate::message::TopicPartition;
 pub(super) struct Fetching {
     pub(super) grant: u64,
     /// What was fetched under an earlier version is outdated.
-    version: u64,
+    pub(super) version: u64,
     pub(super) position: i64,
     /// A fetch is under way.
     busy: bool,
