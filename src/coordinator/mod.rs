@@ -9,11 +9,12 @@
 //! recorded, then the partition given back) or *lost* (stopped at once, nothing recorded).
 //!
 //! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group,
-//! [`out_of_range`] finds where to go on when an offset is gone.
+//! [`starting`] finds where partitions begin, [`out_of_range`] where to go on when an offset is gone.
 
 mod lanes;
 mod out_of_range;
 mod rebalance;
+mod starting;
 #[cfg(test)]
 mod tests;
 
@@ -25,33 +26,22 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{error, info, warn};
 
 use crate::broker::{Consumer, Event, FetchPosition, Producer};
 use crate::config::Settings;
 use crate::coordinator::lanes::Lane;
+use crate::coordinator::starting::{Starting, found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Command, LaneEnd};
 use crate::pipeline::progress::Board;
-use crate::pipeline::start::{Start, starting_offset, starting_offsets};
-use crate::processor::{BoxFuture, DynFactory};
-
-/// An assignment and its starting offsets.
-type Found = (Vec<TopicPartition>, Result<Vec<Start>>);
-type Starting = BoxFuture<'static, Found>;
-
-/// The starting offsets that are looked up; never done while there are none. Cancel-safe.
-async fn found(starting: &mut Option<Starting>) -> Found {
-    match starting {
-        Some(starting) => starting.await,
-        None => std::future::pending().await,
-    }
-}
+use crate::pipeline::start::Start;
+use crate::processor::DynFactory;
 
 /// When the processor stops by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,64 +184,6 @@ impl Coordinator {
                 self.note(Err(gone));
             }
         }
-    }
-
-    /// Begins to look up where newly assigned partitions start. Brokers may take their time to answer:
-    /// meanwhile the lanes that run are looked after, and only events wait.
-    fn find_starts(&mut self, partitions: Vec<TopicPartition>) {
-        if !partitions.is_empty() {
-            // Until they are with us: they are not consumed.
-            self.board.settled.store(false, Ordering::SeqCst);
-        }
-        let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
-        self.starting = Some(Box::pin(async move {
-            let starts = starting_offsets(&*consumer, &partitions, start_from).await;
-            (partitions, starts)
-        }));
-    }
-
-    async fn starts_found(&mut self, (partitions, starts): Found) {
-        self.starting = None;
-        let assigned = match starts {
-            Ok(starts) => self.assign(partitions, starts).await,
-            Err(error) if error.is_retryable() => {
-                warn!(%error, "asking for the starting offset of each partition by itself");
-                self.find_late_starts(&partitions);
-                self.assign(partitions, Vec::new()).await
-            }
-            Err(error) => Err(error),
-        };
-        self.note(assigned);
-    }
-
-    fn find_late_starts(&mut self, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
-            let (key, partition) = (partition.clone(), partition.clone());
-            let find = async move { starting_offset(&*consumer, &partition, start_from).await };
-            self.late.insert(key, self.lookups.spawn(find));
-        }
-    }
-
-    async fn late_start_found(&mut self, found: Result<(Id, Result<Start>), JoinError>) {
-        let begun = match found {
-            Ok((id, start)) => {
-                let task = self.late.iter().find(|(_, task)| task.id() == id);
-                // Revoked meanwhile.
-                let Some(partition) = task.map(|(partition, _)| partition.clone()) else { return };
-                self.late.remove(&partition);
-                match start {
-                    Ok(start) => self.begin_late(start).await,
-                    Err(error) => Err(error),
-                }
-            }
-            Err(error) if error.is_cancelled() => return,
-            Err(error) => {
-                let message = "looking up a starting offset panicked";
-                Err(Error::new(ErrorKind::Internal, message).with_source(error))
-            }
-        };
-        self.note(begun);
     }
 
     /// The first failure stops the processor.
