@@ -21,13 +21,6 @@ use crate::message::{Offset, TopicPartition};
 
 const SEEK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where librdkafka fetches from. A partition of which nothing is read yet is fetched from its end,
-/// which costs the least.
-fn fetched_from(position: Option<Offset>) -> i64 {
-    const END: i64 = -1;
-    position.map_or(END, Offset::get)
-}
-
 /// The queues by partition number. Ordered, so that whoever locks several does it in one order.
 #[derive(Default)]
 pub(super) struct Slots {
@@ -39,8 +32,18 @@ pub(super) struct Slots {
 /// One partition number.
 struct Slot {
     queue: Arc<PartitionQueue>,
-    /// Per index of an input topic the partition's own queue, which holds the forwarding.
-    parts: BTreeMap<usize, QueueHandle>,
+    /// Per index of an input topic.
+    parts: BTreeMap<usize, Part>,
+}
+
+/// One topic's partition.
+struct Part {
+    /// Its own queue, which holds the forwarding.
+    queue: QueueHandle,
+    /// librdkafka reads it. One that was assigned without an offset is kept from librdkafka until the
+    /// first seek. (To have it read from a logical offset, and then to seek, would not do: an answer
+    /// about the logical offset that comes after the seek makes librdkafka ask again and go there.)
+    begun: bool,
 }
 
 /// What assigning needs to know about the consumer.
@@ -96,8 +99,8 @@ impl Slots {
         let mut list = context.list()?;
         for (partition, offset) in starts {
             self.forward(context, partition, *offset)?;
-            if !lost {
-                list.add(&partition.topic, partition.partition, fetched_from(*offset));
+            if let Some(offset) = offset.filter(|_| !lost) {
+                list.add(&partition.topic, partition.partition, offset.get());
             }
         }
         let result = if cooperative {
@@ -117,7 +120,8 @@ impl Slots {
     ) -> Result<()> {
         let result = if context.client.is_cooperative() {
             let mut list = context.list()?;
-            for partition in partitions {
+            for partition in partitions.iter().filter(|partition| self.is_begun(context, partition))
+            {
                 list.add(&partition.topic, partition.partition, 0);
             }
             let _paused = self.pause_reading();
@@ -146,21 +150,29 @@ impl Slots {
         }
         let mut paused = self.pause_reading();
         let mut list = context.list()?;
+        let (mut begun, mut stopped) = (Vec::new(), Vec::new());
         for (partition, offset) in positions {
-            let index = context.topic_index(&partition.topic)?;
-            let slot = self.by_number.get(&partition.partition);
-            if slot.is_none_or(|slot| !slot.parts.contains_key(&index)) {
+            let Some(part) = self.part(context, partition) else {
                 let message = "cannot go back in a partition that is not assigned";
                 return Err(Error::new(ErrorKind::UnknownPartition, message)
                     .with("topic", &partition.topic)
                     .with("partition", partition.partition));
+            };
+            if let Some(paused) = paused.get_mut(&partition.partition) {
+                paused.set_position(context.topic_index(&partition.topic)?, *offset);
             }
-            list.add(&partition.topic, partition.partition, offset.get());
+            if part.begun {
+                list.add(&partition.topic, partition.partition, offset.get());
+                begun.push(partition);
+            } else {
+                stopped.push(partition.clone());
+            }
         }
-        let sought = context.client.seek(&mut list, SEEK_TIMEOUT);
-        sought.map_err(|error| Context::failed("seek", error))?;
-        let mut stopped = Vec::new();
-        for (entry, (partition, offset)) in list.entries().iter().zip(positions) {
+        if !begun.is_empty() {
+            let sought = context.client.seek(&mut list, SEEK_TIMEOUT);
+            sought.map_err(|error| Context::failed("seek", error))?;
+        }
+        for (entry, partition) in list.entries().iter().zip(begun) {
             match entry.error {
                 None => {}
                 Some(code) if code.is(Known::RD_KAFKA_RESP_ERR__STATE) => {
@@ -172,15 +184,33 @@ impl Slots {
                         .with("partition", partition.partition));
                 }
             }
-            if let Some(paused) = paused.get_mut(&partition.partition) {
-                paused.set_position(context.topic_index(&partition.topic)?, *offset);
+        }
+        if stopped.is_empty() {
+            return Ok(());
+        }
+        self.restart(context, &stopped, &paused)?;
+        drop(paused);
+        for partition in &stopped {
+            let index = context.topic_index(&partition.topic)?;
+            let slot = self.by_number.get_mut(&partition.partition);
+            if let Some(part) = slot.and_then(|slot| slot.parts.get_mut(&index)) {
+                part.begun = true;
             }
         }
-        if stopped.is_empty() { Ok(()) } else { self.restart(context, &stopped, &paused) }
+        Ok(())
     }
 
-    /// Starts partitions again that librdkafka has given up, such as those with an offset that is
-    /// not in the log: it refuses to seek in them.
+    fn part(&self, context: &Context, partition: &TopicPartition) -> Option<&Part> {
+        let index = context.topic_index(&partition.topic).ok()?;
+        self.by_number.get(&partition.partition)?.parts.get(&index)
+    }
+
+    fn is_begun(&self, context: &Context, partition: &TopicPartition) -> bool {
+        self.part(context, partition).is_some_and(|part| part.begun)
+    }
+
+    /// Starts partitions that have not begun, and again those that librdkafka has given up, such as
+    /// those with an offset that is not in the log: it refuses to seek in them.
     ///
     /// Where assignments change as a whole, all partitions begin again at the positions that their
     /// reader has reached. What was fetched ahead is fetched once more; that is rare enough.
@@ -191,24 +221,29 @@ impl Slots {
         paused: &BTreeMap<i32, ReadingPaused<'_>>,
     ) -> Result<()> {
         let cooperative = context.client.is_cooperative();
-        let mut list = context.list()?;
-        let mut parts = Vec::new();
+        let (mut list, mut given_up) = (context.list()?, context.list()?);
+        let (mut parts, mut gives_up) = (Vec::new(), false);
         for (number, slot) in &self.by_number {
             for (index, part) in &slot.parts {
                 let topic = &context.topics[*index];
                 let is_stopped =
                     stopped.iter().any(|s| s.partition == *number && *s.topic == **topic);
-                if is_stopped || !cooperative {
+                if is_stopped || (!cooperative && part.begun) {
                     let position = paused.get(number).and_then(|paused| paused.position(*index));
-                    list.add(topic, *number, fetched_from(position));
-                    parts.push((part, &slot.queue));
+                    list.add(topic, *number, position.map_or(0, Offset::get));
+                    parts.push((&part.queue, &slot.queue));
+                }
+                if is_stopped && part.begun {
+                    given_up.add(topic, *number, 0);
+                    gives_up = true;
                 }
             }
         }
-        let result = if cooperative {
-            context.client.incremental_unassign(&list)
-        } else {
-            context.client.assign(&list).map_err(|code| (code, code.text()))
+        let result = match (cooperative, gives_up) {
+            (true, true) => context.client.incremental_unassign(&given_up),
+            // Not even with an empty list: it could be taken for the answer to a revocation.
+            (true, false) => Ok(()),
+            (false, _) => context.client.assign(&list).map_err(|code| (code, code.text())),
         };
         result.map_err(|error| Context::failed("seek", error))?;
         // Any question will do: the answer comes after the partitions have been stopped, and with
@@ -246,9 +281,11 @@ impl Slots {
         let part = QueueHandle::of_partition(&context.client, topic, *number)
             .ok_or_else(|| no_handle("partition queue").with("topic", topic))?;
         if let Some(slot) = self.by_number.get_mut(number) {
-            slot.queue.pause_reading().begin(index, offset);
+            if let Some(offset) = offset {
+                slot.queue.pause_reading().set_position(index, offset);
+            }
             part.forward(slot.queue.arrivals());
-            slot.parts.insert(index, part);
+            slot.parts.insert(index, Part { queue: part, begun: offset.is_some() });
         }
         Ok(())
     }
@@ -257,7 +294,7 @@ impl Slots {
         let Ok(index) = context.topic_index(&partition.topic) else { return };
         let Some(slot) = self.by_number.get_mut(&partition.partition) else { return };
         if let Some(part) = slot.parts.remove(&index) {
-            part.stop_forwarding();
+            part.queue.stop_forwarding();
         }
         if slot.parts.is_empty() {
             // A reader may still hold the queue; nothing comes into it any more.

@@ -24,9 +24,6 @@ use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Offset;
 
-/// The lowest offset that may come next of a topic of which nothing is read yet.
-const NOT_YET: i64 = i64::MAX;
-
 /// The most entries that are taken out of librdkafka's queue in one call.
 const MOST: usize = 8192;
 
@@ -62,12 +59,6 @@ pub(super) struct ReadingPaused<'q> {
 }
 
 impl ReadingPaused<'_> {
-    /// Reading of the topic with this index begins at `offset` or, without one, at the next
-    /// [`set_position`](ReadingPaused::set_position).
-    pub(super) fn begin(&mut self, topic: usize, offset: Option<Offset>) {
-        self.set_position(topic, offset.unwrap_or(Offset::new(NOT_YET)));
-    }
-
     /// Reading of the topic with this index goes on at `offset`.
     pub(super) fn set_position(&mut self, topic: usize, offset: Offset) {
         if let Some(floor) = self.floors.as_mut().and_then(|floors| floors.get_mut(topic)) {
@@ -78,7 +69,7 @@ impl ReadingPaused<'_> {
     /// Where reading of the topic with this index has come to.
     pub(super) fn position(&self, topic: usize) -> Option<Offset> {
         let floor = self.floors.as_ref()?.get(topic)?;
-        (*floor >= 0 && *floor != NOT_YET).then_some(Offset::new(*floor))
+        (*floor >= 0).then_some(Offset::new(*floor))
     }
 }
 
