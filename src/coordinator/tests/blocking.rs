@@ -77,7 +77,7 @@ async fn unblock(sim: &Sim, unblock: Unblock) {
 }
 
 async fn all_recorded(sim: &Sim) {
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
 }
 
 fn owns(id: u32, topic: &'static str) -> impl Fn(&mut World) -> bool {

@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{Making, Plan, Planned, Sim, Step, at, gate, millis};
+use super::harness::{Making, Plan, Planned, Sim, Step, at, gate, millis, waits_at_then};
 use crate::broker::Event;
 use crate::broker::sim::{Mode, REFUSED, UNDELIVERABLE};
 use crate::handle::ProcessorState;
@@ -92,7 +92,7 @@ async fn a_dropped_flush_still_counts() {
     assert_eq!(sim.committed(&at("a", 0)), Some(0), "not recorded before it is acknowledged");
     assert_eq!(member.handle.status().partitions[0].in_flight, 1);
     sim.world().release("slow");
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     member.close().await.unwrap();
 }
 
@@ -123,12 +123,17 @@ async fn nothing_behind_a_failed_batch_is_recorded() {
     assert_eq!(sim.committed(&at("a", 0)), Some(5));
 }
 
-/// What is in flight behind the failed batch is waited for: its replay must not overtake it.
-#[tokio::test(start_paused = true)]
-async fn a_failure_waits_for_what_is_in_flight() {
+fn ten_messages_and_slow_acks() -> Sim {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.world().hold("slow");
     sim.produce(&at("a", 0), 10);
+    sim
+}
+
+/// What is in flight behind the failed batch is waited for: its replay must not overtake it.
+#[tokio::test(start_paused = true)]
+async fn a_failure_waits_for_what_is_in_flight() {
+    let sim = ten_messages_and_slow_acks();
     let mut calls = 0;
     let plan = move |_: &Batch| {
         calls += 1;
@@ -149,9 +154,7 @@ async fn a_failure_waits_for_what_is_in_flight() {
 /// ... but no longer than the drain deadline.
 #[tokio::test(start_paused = true)]
 async fn a_failure_does_not_wait_for_acks_for_ever() {
-    let sim = Sim::new(Mode::Eager, &["a"], 1);
-    sim.world().hold("slow");
-    sim.produce(&at("a", 0), 10);
+    let sim = ten_messages_and_slow_acks();
     let mut calls = 0;
     let plan = move |_: &Batch| {
         calls += 1;
@@ -189,8 +192,7 @@ async fn a_failure_while_being_revoked_is_still_an_error() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.produce(&at("a", 0), 5);
     let gate = gate();
-    let shut = gate.clone();
-    let member = sim.member().plan(move |_| vec![Step::Gate(shut.clone()), Step::Fail]).start();
+    let member = sim.member().plan(waits_at_then(&gate, vec![Step::Fail])).start();
     sim.until("it processes", |world| world.monitor.running() == 1).await;
     sim.world().rebalance();
     sim.until("it is asked", |world| world.is_asked_to_give_back(member.id)).await;
@@ -235,6 +237,6 @@ async fn a_full_producer_queue() {
     sim.produce(&at("a", 0), 100);
     let plan = |_: &Batch| vec![Step::Send("out"), Step::FlushFor(millis(3)), Step::Send("out")];
     let member = sim.member().set(|s| s.batch.max_messages = 20).plan(plan).start();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     member.close().await.unwrap();
 }

@@ -277,6 +277,15 @@ impl Member {
         self.end().await.expect_err("run ends with an error")
     }
 
+    /// For so long, it never says that everything is consumed.
+    pub(super) async fn has_not_consumed_all_for(&self, milliseconds: u64) {
+        let limit = Instant::now() + millis(milliseconds);
+        while Instant::now() < limit {
+            assert!(!self.handle.has_consumed_all());
+            sleep(millis(10)).await;
+        }
+    }
+
     /// Drops the future of `run`.
     pub(super) async fn crash(self) {
         self.task.abort();
@@ -345,6 +354,11 @@ impl Sim {
         }
     }
 
+    /// Waits until everything that is in the logs is recorded.
+    pub(super) async fn all_recorded(&self) {
+        self.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    }
+
     pub(super) fn story(&self) -> String {
         self.world().story.as_ref().map_or_else(String::new, |story| story.join("\n"))
     }
@@ -357,6 +371,20 @@ impl Drop for Sim {
             assert!(violations.is_empty(), "{violations:#?}\n{}", self.story());
         }
     }
+}
+
+/// What each call of `process` does: waits for a permit.
+pub(super) fn waits_at(gate: &Arc<Semaphore>) -> impl FnMut(&Batch) -> Plan + Send + use<> {
+    waits_at_then(gate, Plan::new())
+}
+
+/// As [`waits_at`], and then this.
+pub(super) fn waits_at_then(
+    gate: &Arc<Semaphore>,
+    then: Plan,
+) -> impl FnMut(&Batch) -> Plan + Send + use<> {
+    let gate = gate.clone();
+    move |_| [vec![Step::Gate(gate.clone())], then.clone()].concat()
 }
 
 /// Stays closed until permits are added.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{MemberSetup, Sim, Step, at, gate, millis};
+use super::harness::{Member, MemberSetup, Sim, Step, at, gate, millis, waits_at};
 use crate::broker::sim::{Mode, Spread};
 use crate::{Batch, ErrorKind, OutOfRange, StartFrom};
 
@@ -36,7 +36,7 @@ async fn out_of_range_fails() {
 async fn out_of_range_goes_on_at_the_earliest() {
     let sim = expired(Mode::Eager);
     let member = policy(OutOfRange::Earliest)(sim.member()).start();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     assert_eq!(sim.processed(&at("a", 0)), (10..20).collect::<Vec<_>>());
     member.close().await.unwrap();
 }
@@ -75,7 +75,7 @@ async fn the_other_topic_goes_on() {
     sim.produce(&at("b", 0), 200);
     let member = policy(OutOfRange::Earliest)(sim.member()).set(|s| s.batch.max_messages = 7);
     let member = member.plan(|_| vec![Step::Send("out")]).start();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     let mut of_b = sim.processed(&at("b", 0));
     assert_eq!(of_b.len(), 200);
     of_b.dedup();
@@ -118,10 +118,9 @@ async fn out_of_range_behind_messages_and_then_revoked() {
     let sim = expired(Mode::Incremental);
     sim.world().weather.fetch = 1..=1;
     let gate = gate();
-    let shut = gate.clone();
     let first = policy(OutOfRange::Latest)(sim.member())
         .set(|s| s.batch.max_messages = 5)
-        .plan(move |_| vec![Step::Gate(shut.clone())])
+        .plan(waits_at(&gate))
         .start();
     let second = policy(OutOfRange::Earliest)(sim.member()).start();
     sim.give(&[(at("a", 0), first.id), (at("b", 0), first.id)]);
@@ -138,15 +137,21 @@ async fn out_of_range_behind_messages_and_then_revoked() {
     second.close().await.unwrap();
 }
 
-/// Brokers that do not answer then keep nobody from closing, nor from giving partitions back.
-#[tokio::test(start_paused = true)]
-async fn out_of_range_and_no_answer() {
+/// A member whose offset is out of range, and the brokers do not say where to go on.
+async fn out_of_range_without_an_answer() -> (Sim, Member) {
     let sim = expired(Mode::Eager);
     let member = policy(OutOfRange::Earliest)(sim.member()).start();
     sim.until("it reads", |world| !world.assigned(member.id).is_empty()).await;
     sim.world().weather.faults.lookup_failed = 100;
     sleep(Duration::from_secs(5)).await;
     assert_eq!(sim.processed(&at("a", 0)), Vec::<i64>::new());
+    (sim, member)
+}
+
+/// Brokers that do not answer then keep nobody from closing, nor from giving partitions back.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_and_no_answer() {
+    let (_sim, member) = out_of_range_without_an_answer().await;
     let asked = Instant::now();
     member.close().await.unwrap();
     assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
@@ -154,12 +159,7 @@ async fn out_of_range_and_no_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn out_of_range_no_answer_and_a_revocation() {
-    let sim = expired(Mode::Eager);
-    let member = policy(OutOfRange::Earliest)(sim.member()).start();
-    sim.until("it reads", |world| !world.assigned(member.id).is_empty()).await;
-    sim.world().weather.faults.lookup_failed = 100;
-    sleep(Duration::from_secs(5)).await;
-    assert_eq!(sim.processed(&at("a", 0)), Vec::<i64>::new());
+    let (sim, member) = out_of_range_without_an_answer().await;
     sim.world().group.spread = Spread::Pinned([].into());
     sim.world().rebalance();
     sleep(Duration::from_secs(5)).await;
@@ -195,7 +195,7 @@ async fn a_latest_start_is_recorded() {
     member.crash().await;
     sim.produce(&at("a", 0), 3);
     let member = latest(sim.member()).start();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     assert_eq!(sim.processed(&at("a", 0)), [10, 11, 12]);
     member.close().await.unwrap();
 }
@@ -208,7 +208,7 @@ async fn brokers_that_answer_late() {
     let member = sim.member().start();
     sleep(Duration::from_secs(30)).await;
     sim.world().weather.faults.lookup_failed = 0;
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     member.close().await.unwrap();
 }
 
@@ -285,7 +285,7 @@ async fn a_partition_without_a_leader_that_is_revoked() {
     sim.until("it has moved", |world| world.assigned(second.id) == [at("a", 1)]).await;
     sim.give(&[(at("a", 0), first.id), (at("a", 1), first.id)]);
     sim.world().leaderless.clear();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     assert_eq!(sim.processed(&at("a", 1)), [0, 1, 2, 3, 4]);
     first.close().await.unwrap();
     second.close().await.unwrap();

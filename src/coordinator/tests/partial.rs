@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
-use super::harness::{Member, Sim, Step, at, gate, millis};
+use super::harness::{Member, Sim, Step, at, gate, millis, waits_at_then};
 use crate::PartitionState;
 use crate::broker::sim::{Mode, World};
 
@@ -22,11 +22,10 @@ impl Setup {
     async fn new() -> Self {
         let sim = Sim::new(Mode::Incremental, &["a", "b"], 1);
         let gate = gate();
-        let shut = gate.clone();
         let first = sim
             .member()
             .set(|s| s.batch.max_messages = 5)
-            .plan(move |_| vec![Step::Gate(shut.clone()), Step::Send("out")])
+            .plan(waits_at_then(&gate, vec![Step::Send("out")]))
             .start();
         let second = sim.member().start();
         sleep(millis(50)).await;
@@ -59,9 +58,24 @@ impl Setup {
         self.sim.until("it has moved", moved).await;
     }
 
+    /// From now on `b/0` is nobody's.
+    async fn take_b(&self) {
+        self.sim.give(&[(at("a", 0), self.first.id)]);
+        sleep(millis(50)).await;
+        self.sim.settled().await;
+    }
+
+    async fn processes_the_rest_once(&self) {
+        self.gate.add_permits(1000);
+        self.sim.all_recorded().await;
+        let all: Vec<i64> = (0..12).collect();
+        assert_eq!(self.sim.processed(&at("a", 0)), all);
+        assert_eq!(self.sim.processed(&at("b", 0)), all);
+    }
+
     async fn finish(self) {
         self.gate.add_permits(1000);
-        self.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+        self.sim.all_recorded().await;
         self.first.close().await.unwrap();
         self.second.close().await.unwrap();
     }
@@ -74,11 +88,7 @@ async fn after_a_clean_drain_nothing_of_the_other_topic_is_lost_or_doubled() {
     setup.move_b().await;
     setup.gate.add_permits(1);
     setup.b_has_moved().await;
-    setup.gate.add_permits(1000);
-    setup.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
-    let all: Vec<i64> = (0..12).collect();
-    assert_eq!(setup.sim.processed(&at("a", 0)), all);
-    assert_eq!(setup.sim.processed(&at("b", 0)), all);
+    setup.processes_the_rest_once().await;
     setup.finish().await;
 }
 
@@ -103,9 +113,7 @@ async fn after_the_deadline_the_other_topic_goes_back_to_what_is_finished() {
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_comes_joins_the_lane_and_nothing_is_lost_or_doubled() {
     let setup = Setup::new().await;
-    setup.sim.give(&[(at("a", 0), setup.first.id)]);
-    sleep(millis(50)).await;
-    setup.sim.settled().await;
+    setup.take_b().await;
     setup.fill().await;
     let values = setup.sim.world().monitor.incarnations();
     setup.sim.give(&[(at("a", 0), setup.first.id), (at("b", 0), setup.first.id)]);
@@ -113,11 +121,7 @@ async fn a_topic_that_comes_joins_the_lane_and_nothing_is_lost_or_doubled() {
     assert_eq!(setup.first.handle.status().partitions[0].state, PartitionState::Draining);
     let of_b = setup.sim.processed(&at("b", 0));
     assert!(of_b.is_empty(), "the lane finishes what it has: {of_b:?}");
-    setup.gate.add_permits(1000);
-    setup.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
-    let all: Vec<i64> = (0..12).collect();
-    assert_eq!(setup.sim.processed(&at("a", 0)), all);
-    assert_eq!(setup.sim.processed(&at("b", 0)), all);
+    setup.processes_the_rest_once().await;
     assert_eq!(setup.sim.world().monitor.incarnations(), values + 1, "a fresh processor");
     setup.finish().await;
 }
@@ -126,9 +130,7 @@ async fn a_topic_that_comes_joins_the_lane_and_nothing_is_lost_or_doubled() {
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_comes_and_goes_while_the_lane_is_busy() {
     let setup = Setup::new().await;
-    setup.sim.give(&[(at("a", 0), setup.first.id)]);
-    sleep(millis(50)).await;
-    setup.sim.settled().await;
+    setup.take_b().await;
     setup.fill().await;
     setup.sim.give(&[(at("a", 0), setup.first.id), (at("b", 0), setup.first.id)]);
     sleep(millis(50)).await;
@@ -136,7 +138,7 @@ async fn a_topic_that_comes_and_goes_while_the_lane_is_busy() {
     setup.gate.add_permits(1);
     setup.b_has_moved().await;
     setup.gate.add_permits(1000);
-    setup.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    setup.sim.all_recorded().await;
     let all: Vec<i64> = (0..12).collect();
     assert_eq!(setup.sim.processed(&at("a", 0)), all);
     setup.finish().await;
@@ -153,7 +155,7 @@ async fn a_topic_that_goes_and_comes_back_begins_where_it_is_recorded() {
     sleep(millis(100)).await;
     setup.sim.settled().await;
     setup.gate.add_permits(1000);
-    setup.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    setup.sim.all_recorded().await;
     assert_eq!(setup.sim.processed(&at("b", 0)), (0..12).collect::<Vec<_>>());
     setup.finish().await;
 }

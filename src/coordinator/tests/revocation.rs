@@ -1,11 +1,10 @@
 //! Everything is revoked, in each state that a lane can be in.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{Making, Member, MemberSetup, Sim, Step, at, gate, millis};
+use super::harness::{Making, Member, MemberSetup, Sim, Step, at, gate, millis, waits_at};
 use crate::broker::sim::{CommitFate, Mode, Spread, World};
 
 /// `a/0` with so many messages is the first member's; the second has nothing yet.
@@ -51,7 +50,7 @@ impl Setup {
     }
 
     async fn finish(self) {
-        self.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+        self.sim.all_recorded().await;
         self.first.close().await.unwrap();
         self.second.close().await.unwrap();
     }
@@ -83,8 +82,7 @@ async fn filling_a_batch() {
 #[tokio::test(start_paused = true)]
 async fn processing() {
     let gate = gate();
-    let shut = gate.clone();
-    let setup = two_members(10, |first| first.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    let setup = two_members(10, |first| first.plan(waits_at(&gate))).await;
     sleep(millis(50)).await;
     setup.revoke().await;
     sleep(millis(500)).await;
@@ -270,7 +268,7 @@ async fn a_commit_that_is_too_late_does_not_rewind_the_new_owner() {
     setup.revoke().await;
     setup.moved().await;
     setup.sim.produce(&at("a", 0), 5);
-    setup.sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    setup.sim.all_recorded().await;
     setup.sim.world().release_commits();
     sleep(millis(1000)).await;
     assert_eq!(setup.committed(), Some(10));
@@ -332,7 +330,7 @@ async fn assigned_again_to_the_same_member() {
     sim.world().rebalance();
     sleep(millis(50)).await;
     sim.settled().await;
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     assert_eq!(sim.processed(&at("a", 0)), (0..7).collect::<Vec<_>>());
     assert_eq!(sim.world().monitor.incarnations(), 2);
     assert_eq!(member.handle.status().partitions[0].next_offset.get(), 7);
@@ -356,7 +354,7 @@ async fn a_pause_outlives_the_assignment() {
     let states: Vec<_> = member.handle.status().partitions.iter().map(|p| p.state).collect();
     assert_eq!(states, [crate::PartitionState::Paused, crate::PartitionState::Running]);
     member.handle.resume();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     member.close().await.unwrap();
 }
 
@@ -374,8 +372,7 @@ async fn while_the_factory_works() {
 #[tokio::test(start_paused = true)]
 async fn two_revocations_in_a_row_while_processing() {
     let gate = gate();
-    let shut = Arc::clone(&gate);
-    let setup = two_members(10, |first| first.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    let setup = two_members(10, |first| first.plan(waits_at(&gate))).await;
     sleep(millis(50)).await;
     setup.revoke().await;
     setup.sim.give(&[(at("a", 0), setup.first.id)]);

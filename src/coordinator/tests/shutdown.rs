@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::harness::{Making, Member, MemberSetup, Sim, Step, at, gate, millis};
+use super::harness::{Making, Member, MemberSetup, Sim, Step, at, gate, millis, waits_at};
 use crate::ErrorKind;
 use crate::broker::sim::{CommitFate, Mode};
 
@@ -50,8 +50,7 @@ async fn closing_while_a_batch_fills_drops_it() {
 #[tokio::test(start_paused = true)]
 async fn closing_finishes_the_batch_in_process_and_begins_no_other() {
     let gate = gate();
-    let shut = gate.clone();
-    let (sim, member) = one_member(|m| m.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    let (sim, member) = one_member(|m| m.plan(waits_at(&gate))).await;
     member.handle.close();
     member.handle.close();
     sleep(millis(500)).await;
@@ -172,8 +171,7 @@ async fn closing_while_paused() {
 #[tokio::test(start_paused = true)]
 async fn closing_while_a_revocation_is_being_answered() {
     let gate = gate();
-    let shut = gate.clone();
-    let (sim, member) = one_member(|m| m.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    let (sim, member) = one_member(|m| m.plan(waits_at(&gate))).await;
     sim.world().rebalance();
     sim.until("it is asked", |world| world.is_asked_to_give_back(member.id)).await;
     member.handle.close();
@@ -206,23 +204,21 @@ async fn closing_while_a_revocation_waits_for_its_commit() {
 #[tokio::test(start_paused = true)]
 async fn a_rebalance_while_closing() {
     let gate = gate();
-    let shut = gate.clone();
-    let (sim, member) = one_member(|m| m.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    let (sim, member) = one_member(|m| m.plan(waits_at(&gate))).await;
     let other = sim.member().start();
     member.handle.close();
     sleep(millis(100)).await;
     gate.add_permits(1);
     member.end().await.unwrap();
     assert_eq!(sim.committed(&at("a", 0)), Some(5));
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     other.close().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn lost_while_closing() {
     let gate = gate();
-    let shut = gate.clone();
-    let (sim, member) = one_member(|m| m.plan(move |_| vec![Step::Gate(shut.clone())])).await;
+    let (sim, member) = one_member(|m| m.plan(waits_at(&gate))).await;
     member.handle.close();
     sleep(millis(100)).await;
     sim.world().throw_out(member.id);
@@ -260,7 +256,7 @@ async fn crash(sim: Sim, member: Member) {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(sim.committed(&at("a", 0)), before);
     let next = sim.member().start();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     next.close().await.unwrap();
 }
 

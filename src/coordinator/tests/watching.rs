@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{Making, Sim, Step, at, gate, millis};
+use super::harness::{Making, Sim, Step, at, gate, millis, waits_at, waits_at_then};
 use crate::Batch;
 use crate::broker::sim::{CommitFate, Mode, Spread};
 
@@ -12,8 +12,7 @@ use crate::broker::sim::{CommitFate, Mode, Spread};
 async fn everything_is_consumed_only_when_nothing_is_in_flight() {
     let sim = Sim::new(Mode::Eager, &["a"], 2);
     let gate = gate();
-    let shut = gate.clone();
-    let plan = move |_: &Batch| vec![Step::Gate(shut.clone()), Step::Send("out")];
+    let plan = waits_at_then(&gate, vec![Step::Send("out")]);
     let member = sim.member().plan(plan).start();
     assert!(!member.handle.has_consumed_all(), "nothing is assigned yet");
     sleep(millis(2000)).await;
@@ -66,13 +65,9 @@ async fn a_report_that_was_on_its_way_at_a_seek_does_not_count() {
     sleep(millis(100)).await;
     sim.world().weather.fetch = 800..=800;
     sim.give(&[(at("a", 0), member.id)]);
-    let limit = Instant::now() + millis(700);
-    while Instant::now() < limit {
-        assert!(!member.handle.has_consumed_all());
-        sleep(millis(10)).await;
-    }
+    member.has_not_consumed_all_for(700).await;
     sim.world().release("out");
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     member.close().await.unwrap();
 }
 
@@ -142,11 +137,7 @@ async fn what_was_given_up_is_not_consumed() {
     sleep(millis(2000)).await;
     sim.world().commit_fates.push_back(CommitFate::Held);
     sim.world().rebalance();
-    let limit = Instant::now() + millis(5000);
-    while Instant::now() < limit {
-        assert!(!member.handle.has_consumed_all());
-        sleep(millis(10)).await;
-    }
+    member.has_not_consumed_all_for(5000).await;
     sim.world().release("out");
     sim.world().release_commits();
     sim.until("all is processed", |world| world.unfinished().is_empty()).await;
@@ -168,13 +159,9 @@ async fn reports_from_before_a_seek_do_not_count() {
     let begun = Instant::now();
     sim.until("b is given back", |world| world.assigned(member.id) == [at("a", 0)]).await;
     assert!(begun.elapsed() > millis(1900), "past the deadline");
-    let limit = Instant::now() + millis(2500);
-    while Instant::now() < limit {
-        assert!(!member.handle.has_consumed_all());
-        sleep(millis(10)).await;
-    }
+    member.has_not_consumed_all_for(2500).await;
     sim.world().release("out");
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     member.close().await.unwrap();
 }
 
@@ -182,8 +169,7 @@ async fn reports_from_before_a_seek_do_not_count() {
 async fn a_partition_that_stands_still_is_stalled() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     let gate = gate();
-    let shut = gate.clone();
-    let member = sim.member().plan(move |_| vec![Step::Gate(shut.clone())]).start();
+    let member = sim.member().plan(waits_at(&gate)).start();
     sim.produce(&at("a", 0), 5);
     sleep(Duration::from_secs(9)).await;
     assert!(!member.handle.status().partitions[0].stalled);
@@ -249,7 +235,7 @@ async fn what_was_lost_is_not_reported() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.produce(&at("a", 0), 5);
     let member = sim.member().start();
-    sim.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.all_recorded().await;
     sim.world().rebalance();
     sleep(millis(100)).await;
     sim.settled().await;

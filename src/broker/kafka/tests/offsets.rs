@@ -70,6 +70,9 @@ async fn a_partition_that_is_assigned_without_a_start() {
         member.consumer.seek(vec![(own[1].clone(), Offset::new(3))]).await.unwrap();
         let values = values(&one.read(7).await);
         assert_eq!(values.first().map(String::as_str), Some("3"));
+        // The other partition goes on as if nothing had been.
+        number(&broker, &topics[0], 0, 5, 2).await;
+        assert_eq!(super::values(&zero.read(2).await), ["5", "6"]);
         member.consumer.close().await;
     }
 }
