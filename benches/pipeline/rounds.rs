@@ -73,20 +73,21 @@ impl Rounds {
         let inputs = self.fill()?;
         for round in 1..=self.plan.rounds {
             self.note(&format!("round {round} of {}", self.plan.rounds));
-            // Every other round backwards, so that nothing has a lasting advantage of its place.
-            let mut order: Vec<&mut (Case, Vec<Option<Run>>)> = runs.iter_mut().collect();
-            if round % 2 == 0 {
-                order.reverse();
-            }
-            for (case, runs) in order {
-                self.bar.set_message(case.to_string());
-                let input = inputs.get(&input_of(*case)).cloned();
-                let outcome = self.run_one(*case, input);
-                if let Err(error) = &outcome {
-                    failures.push(format!("{case}, round {round}: {error}"));
+            let compared = |a: &Case, b: &Case| (a.work, a.size) == (b.work, b.size);
+            for group in runs.chunk_by_mut(|(a, _), (b, _)| compared(a, b)) {
+                // Each round begins with another one, so that nothing has a lasting advantage of its
+                // place: the first runs while the broker deletes what went before.
+                let (behind, front) = group.split_at_mut(round as usize % group.len());
+                for (case, runs) in front.iter_mut().chain(behind) {
+                    self.bar.set_message(case.to_string());
+                    let input = inputs.get(&input_of(*case)).cloned();
+                    let outcome = self.run_one(*case, input);
+                    if let Err(error) = &outcome {
+                        failures.push(format!("{case}, round {round}: {error}"));
+                    }
+                    runs.push(outcome.ok());
+                    self.bar.inc(1);
                 }
-                runs.push(outcome.ok());
-                self.bar.inc(1);
             }
         }
         self.bar.finish_and_clear();
