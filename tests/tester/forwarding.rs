@@ -83,7 +83,7 @@ async fn flushes_in_between_send_each_message_once() {
         tester.push(TestMessage::new("in").header("flush", "1"));
     }
     tester.run_batch().await.unwrap();
-    assert_eq!(tester.outgoing(), values.map(|value| forwarded(value)));
+    assert_eq!(tester.outgoing(), values.map(forwarded));
 }
 
 #[tokio::test]
