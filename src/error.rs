@@ -46,6 +46,10 @@ pub enum ErrorKind {
     Commit,
     /// The input of a call is not acceptable: an empty key, a value over a limit.
     InvalidInput,
+    /// A table, index or keyspace of a store does not exist.
+    NotFound,
+    /// A store's server has no room for a write.
+    NoSpace,
     /// The Kafka client or a store's driver failed in a way that none of the others says.
     Backend,
     /// A fault in the library itself.
@@ -67,6 +71,8 @@ impl ErrorKind {
             Self::Delivery => "delivery failed",
             Self::Commit => "commit failed",
             Self::InvalidInput => "invalid input",
+            Self::NotFound => "not found",
+            Self::NoSpace => "no space",
             Self::Backend => "backend",
             Self::Internal => "internal",
         }

@@ -16,6 +16,7 @@
 //! - [`TopicProcessor`]: build one, run it, watch it with its [`Handle`].
 //! - [`Processor`]: the trait to implement, and its rules.
 //! - [`Builder`]: every setting with its default and its trade-off.
+//! - [`store`] and [`multitenant`]: where state is kept, for one owner or many tenants.
 //! - [`testkit`]: test a processor without a broker; feature `testkit`.
 //! - The `word_count` example: a whole program.
 //!
@@ -75,6 +76,7 @@ mod coordinator;
 mod error;
 mod handle;
 mod message;
+pub mod multitenant;
 mod pipeline;
 mod processor;
 #[cfg(feature = "kafka")]

@@ -6,7 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
-use super::{Store, check_keys};
+use super::Store;
+use super::limits::Limits;
 use crate::error::Result;
 
 /// A store in the memory of the process, for tests and for state that may be lost.
@@ -77,13 +78,16 @@ impl MapStore {
 
 impl Store for MapStore {
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        check_keys("get_many", keys)?;
+        Limits::NONE.check_keys("get_many", keys.iter().copied())?;
         let map = self.read();
         Ok(keys.iter().map(|key| map.get(*key).cloned()).collect())
     }
 
     async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
-        check_keys("write_many", changes.iter().map(|(key, _)| key))?;
+        Limits::NONE.check_changes(
+            "write_many",
+            changes.iter().map(|(key, value)| (*key, value.as_ref())),
+        )?;
         let mut map = self.write();
         for (key, value) in changes {
             match (value, map.get_mut(*key)) {
@@ -116,23 +120,6 @@ impl fmt::Debug for MapStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::rules;
-
-    #[tokio::test]
-    async fn keeps_the_rules() {
-        rules::check_all(MapStore::new).await;
-    }
-
-    #[tokio::test]
-    async fn a_reference_keeps_the_rules() {
-        // Each rule wants a store that lives as long as the test.
-        rules::check_all(|| &*Box::leak(Box::new(MapStore::new()))).await;
-    }
-
-    #[tokio::test]
-    async fn an_arc_keeps_the_rules() {
-        rules::check_all(|| Arc::new(MapStore::new())).await;
-    }
 
     #[tokio::test]
     async fn a_snapshot_stays_as_it_was() {

@@ -5,17 +5,27 @@
 //! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done; only then are its
 //! messages produced and its offsets recorded.
 
+mod any;
+#[cfg_attr(
+    not(any(feature = "redis", feature = "elasticsearch", feature = "cassandra")),
+    allow(dead_code, reason = "for backends that take little in one request")
+)]
+pub(crate) mod chunks;
+mod connect;
+pub(crate) mod limits;
 mod map;
-#[cfg(test)]
-mod rules;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::{Error, ErrorKind, Result};
+#[allow(unused_imports, reason = "for the documentation")]
+use crate::error::ErrorKind;
+use crate::error::Result;
 
+pub use any::AnyStore;
+pub use connect::{connect, connect_multi};
 pub use map::MapStore;
 
 /// A key-value store: keys are text, values are bytes.
@@ -35,16 +45,22 @@ pub use map::MapStore;
 /// 6. A call without keys or changes returns `Ok` and does no I/O.
 /// 7. Any text but the empty one is a key: letter case, spaces, `/` and control characters count and
 ///    are kept. An empty key is an error of kind [`InvalidInput`](ErrorKind::InvalidInput) that
-///    names the `operation`, found before anything is read or written. So is a key over a backend's
-///    limit.
-/// 8. Any bytes are a value; the empty value is one, and no deletion. A backend that holds only some
-///    values (JSON documents, say) tells so in its documentation, and refuses others as rule 7 does.
+///    names the `operation`, found before anything is read or written. So is a key over the limit that
+///    a backend states; the error names the `key` (its beginning, if it is long) and the `limit`.
+/// 8. Any bytes are a value, up to the limit that a backend states; the empty value is one, and no
+///    deletion. A backend that holds only some values (JSON documents, say) tells so in its
+///    documentation. Other values, and longer ones, are refused as rule 7 refuses keys.
 /// 9. A `write_many` that failed, or whose future was dropped, may have written any part of its
 ///    changes. Making the same call again leads to the same result as if it had gone well at once.
 /// 10. Calls may be made at the same time, from many tasks. Of two writes of a key at the same time
 ///     one wins; a `get_many` in between finds, for each key, the value before or after.
-/// 11. An error says whether [the same call may succeed again](Error::is_retryable), and names the
-///     `operation`.
+/// 11. An error says whether [the same call may succeed again](crate::Error::is_retryable), and names
+///     the `operation`. Every call ends: a server that does not answer is an error of kind
+///     [`Timeout`](ErrorKind::Timeout) or [`Unavailable`](ErrorKind::Unavailable).
+/// 12. A call may be as large as memory allows: 100,000 keys work. Where a backend takes less in one
+///     request, the store makes several, a few at a time.
+///
+/// `testkit::conformance` checks these rules, for a store of your own as well (feature `testkit`).
 ///
 /// # A store of your own
 /// ```
@@ -177,8 +193,9 @@ pub trait Store: Send + Sync {
         async move { self.write_many(&[(key, None)]).await }
     }
 
-    /// Makes what was written through this store persistent and visible to others, as far as the
-    /// backend tells the two from writing. Kasper never calls it. Does nothing by default.
+    /// Makes what was written through this store durable, and visible to whoever searches in the
+    /// backend, as far as the backend tells these from writing. Concerns this store's own data only.
+    /// Kasper never calls it, and none of the rules needs it. Does nothing by default.
     ///
     /// # Errors
     /// Whatever keeps the backend from it.
@@ -229,16 +246,3 @@ macro_rules! store_behind {
 }
 
 store_behind!(&S, Arc<S>);
-
-/// Rule 7, for the stores here.
-fn check_keys<'a>(
-    operation: &'static str,
-    keys: impl IntoIterator<Item = &'a &'a str>,
-) -> Result<()> {
-    match keys.into_iter().position(|key| key.is_empty()) {
-        None => Ok(()),
-        Some(index) => Err(Error::new(ErrorKind::InvalidInput, "a key is empty")
-            .with("operation", operation)
-            .with("index", index)),
-    }
-}

@@ -1,10 +1,13 @@
 //! Tools to test processors with: a tester that needs no broker and, with feature `kafka`, a broker
 //! inside the process. Feature `testkit`.
 
+pub mod conformance;
 #[cfg(feature = "kafka")]
 mod embedded;
+mod proxy;
 mod tester;
 
 #[cfg(feature = "kafka")]
 pub use embedded::{EmbeddedBroker, Feeder, create_topic};
+pub use proxy::{Fault, FaultProxy};
 pub use tester::{OutgoingRecord, ProcessorTester, TestMessage};

@@ -1,0 +1,103 @@
+//! The tenants that an instance knows, each with its store.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{TenantKey, TenantMap};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::limits::Limits;
+
+/// Shared by the clones of a multitenant store.
+pub(crate) struct Tenants<S> {
+    stores: Arc<RwLock<BTreeMap<String, S>>>,
+}
+
+impl<S> Clone for Tenants<S> {
+    fn clone(&self) -> Self {
+        Self { stores: Arc::clone(&self.stores) }
+    }
+}
+
+impl<S> Default for Tenants<S> {
+    fn default() -> Self {
+        Self { stores: Arc::default() }
+    }
+}
+
+impl<S> fmt::Debug for Tenants<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.stores.read().unwrap_or_else(PoisonError::into_inner).len();
+        f.debug_struct("Tenants").field("count", &count).finish()
+    }
+}
+
+impl<S: Clone> Tenants<S> {
+    /// The tenant's store: the one that is known, or else what `create` makes.
+    ///
+    /// # Errors
+    /// Those of `create`.
+    pub(crate) fn get(&self, tenant: &str, create: impl FnOnce() -> Result<S>) -> Result<S> {
+        // A panic cannot come in the middle of a change, so a poisoned map is still whole.
+        let known = self.stores.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned();
+        if let Some(store) = known {
+            return Ok(store);
+        }
+        let store = create()?;
+        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        // Another task may have been quicker; all get the same.
+        Ok(stores.entry(tenant.to_owned()).or_insert(store).clone())
+    }
+
+    /// Names, sorted.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.stores.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// All stores, by name.
+    pub(crate) fn all(&self) -> Vec<(String, S)> {
+        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        stores.iter().map(|(name, store)| (name.clone(), store.clone())).collect()
+    }
+}
+
+/// Rule 5 of [`MultiStore`](super::MultiStore).
+///
+/// # Errors
+/// A name that is empty or has a `/`.
+pub(crate) fn check_tenant(operation: &'static str, tenant: &str) -> Result<()> {
+    let message = match tenant {
+        "" => "the tenant's name is empty",
+        _ if tenant.contains('/') => {
+            "the tenant's name has a `/`, which would make it collide with other keys"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::InvalidInput, message)
+        .with("tenant", tenant)
+        .with("operation", operation))
+}
+
+/// Rule 5 for a whole `fetch`.
+///
+/// # Errors
+/// A tenant or a key that is not one, named.
+pub(crate) fn check_fetch(keys: &[TenantKey<'_>], limits: Limits) -> Result<()> {
+    keys.iter().try_for_each(|TenantKey { tenant, key }| {
+        check_tenant("fetch", tenant)?;
+        let checked = limits.check_keys("fetch", [*key]);
+        checked.map_err(|error| error.with("tenant", tenant))
+    })
+}
+
+/// Rule 5 for a whole `push`.
+///
+/// # Errors
+/// A tenant, a key or a value that is not one, named.
+pub(crate) fn check_push(changes: &TenantMap, limits: Limits) -> Result<()> {
+    changes.tenants().try_for_each(|tenant| {
+        check_tenant("push", tenant)?;
+        let checked = limits.check_changes("push", changes.tenant(tenant));
+        checked.map_err(|error| error.with("tenant", tenant))
+    })
+}

@@ -1,0 +1,75 @@
+//! [`connect`]: from a URL to a store.
+
+use super::{AnyStore, MapStore};
+use crate::error::{Error, ErrorKind, Result};
+use crate::multitenant::{AnyMultiStore, MultiMapStore};
+
+/// Connects to the store that a URL names.
+///
+/// | URL | store | feature |
+/// | --- | --- | --- |
+/// | `map:` | a new [`MapStore`] | |
+///
+/// # Errors
+/// [`Config`](ErrorKind::Config): no such kind of store, or its feature is not switched on, or the
+/// kind's own complaint about the URL; and whatever keeps the server from answering. Passwords that
+/// stand in a URL are in no error.
+///
+/// ```
+/// use kasper::store::{Store, connect};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let store = connect("map:").await?;
+/// store.put("a", "1").await?;
+/// assert!(connect("carrier-pigeon://coop").await.is_err());
+/// # Ok(())
+/// # }
+/// ```
+pub async fn connect(url: &str) -> Result<AnyStore> {
+    match scheme(url)? {
+        "map" => Ok(AnyStore::new(MapStore::new())),
+        other => Err(unknown(other)),
+    }
+}
+
+/// As [`connect`], to a multitenant store of that kind.
+///
+/// # Errors
+/// Those of [`connect`].
+pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
+    match scheme(url)? {
+        "map" => Ok(AnyMultiStore::new(MultiMapStore::new())),
+        other => Err(unknown(other)),
+    }
+}
+
+fn scheme(url: &str) -> Result<&str> {
+    let no_scheme = || {
+        let message = "a store's URL begins with its kind, such as `map:` or `redis://`";
+        Error::new(ErrorKind::Config, message)
+    };
+    url.split_once(':').map(|(scheme, _)| scheme).filter(|s| !s.is_empty()).ok_or_else(no_scheme)
+}
+
+fn unknown(scheme: &str) -> Error {
+    /// Each kind of store and the feature that it needs.
+    const KINDS: &[(&str, &str, bool)] = &[
+        ("redis", "redis", cfg!(feature = "redis")),
+        ("rediss", "redis", cfg!(feature = "redis")),
+        ("elasticsearch", "elasticsearch", cfg!(feature = "elasticsearch")),
+        ("elasticsearch+http", "elasticsearch", cfg!(feature = "elasticsearch")),
+        ("elasticsearch+https", "elasticsearch", cfg!(feature = "elasticsearch")),
+        ("cassandra", "cassandra", cfg!(feature = "cassandra")),
+        ("local", "local", cfg!(feature = "local")),
+    ];
+    let message = match KINDS.iter().find(|(kind, ..)| *kind == scheme) {
+        Some((_, feature, false)) => {
+            format!(
+                "stores of the kind `{scheme}` need the feature `{feature}` of the crate kasper"
+            )
+        }
+        _ => format!("there is no kind of store `{scheme}`"),
+    };
+    Error::new(ErrorKind::Config, message)
+}

@@ -1,0 +1,210 @@
+//! [`FaultProxy`]: a TCP proxy in front of a server, which makes the network as bad as a test wants it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use crate::error::{Error, ErrorKind, Result};
+
+const CHUNK: usize = 16 * 1024;
+
+/// What happens to what passes through a [`FaultProxy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// Nothing: all is passed on.
+    None,
+    /// Each piece of data is passed on so much later, in both directions.
+    Delay(Duration),
+    /// So many bytes a second and connection, in each direction.
+    Throttle(usize),
+    /// Connections stay open and nothing comes through: what is sent is lost. A server that hangs, or a
+    /// firewall that has forgotten the connection.
+    HalfOpen,
+    /// Connections are closed, and new ones are as soon as they are made.
+    Refuse,
+    /// When so many more bytes of answers have passed, over all connections, every connection is
+    /// closed, as with [`Refuse`](Fault::Refuse).
+    CutAfter(usize),
+}
+
+/// A TCP proxy in front of a server, which makes the network as bad as a test wants it.
+///
+/// Dropping it closes all connections.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kasper::testkit::{Fault, FaultProxy};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), kasper::BoxError> {
+/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// # let server = server.local_addr()?;
+/// let proxy = FaultProxy::start(server.to_string()).await?;
+/// let client = tokio::net::TcpStream::connect(proxy.address()).await?;
+/// proxy.set(Fault::Delay(Duration::from_millis(50)));
+/// proxy.cut();
+/// # drop(client);
+/// # Ok(())
+/// # }
+/// ```
+pub struct FaultProxy {
+    address: SocketAddr,
+    state: Arc<State>,
+    accepting: JoinHandle<()>,
+}
+
+struct State {
+    target: String,
+    fault: watch::Sender<Fault>,
+    /// Counts the cuts; a connection ends when it changes.
+    cuts: watch::Sender<usize>,
+    answered: AtomicUsize,
+    connections: AtomicUsize,
+}
+
+impl FaultProxy {
+    /// A proxy on a free port of this machine in front of `target`, a `host:port`.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn start(target: impl Into<String>) -> Result<Self> {
+        let failed =
+            |error| Error::new(ErrorKind::Unavailable, "no port for a proxy").with_source(error);
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let state = Arc::new(State {
+            target: target.into(),
+            fault: watch::Sender::new(Fault::None),
+            cuts: watch::Sender::new(0),
+            answered: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
+        });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&state)));
+        Ok(Self { address, state, accepting })
+    }
+
+    /// Where to connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What happens from now on, to connections that are open as well.
+    pub fn set(&self, fault: Fault) {
+        self.state.answered.store(0, Ordering::SeqCst);
+        self.state.fault.send_replace(fault);
+        if fault == Fault::Refuse {
+            self.cut();
+        }
+    }
+
+    /// Closes all connections once. New ones are as [`set`](FaultProxy::set) said.
+    pub fn cut(&self) {
+        self.state.cut();
+    }
+
+    /// How many connections have been made so far.
+    pub fn connections(&self) -> usize {
+        self.state.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.accepting.abort();
+        self.cut();
+    }
+}
+
+impl fmt::Debug for FaultProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultProxy")
+            .field("address", &self.address)
+            .field("target", &self.state.target)
+            .field("fault", &self.state.fault())
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn fault(&self) -> Fault {
+        *self.fault.borrow()
+    }
+
+    fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Counts bytes of an answer. Says whether they may be passed on.
+    fn count(&self, bytes: usize) -> bool {
+        let answered = self.answered.fetch_add(bytes, Ordering::SeqCst) + bytes;
+        match self.fault() {
+            Fault::CutAfter(limit) => answered <= limit,
+            _ => true,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, state: Arc<State>) {
+    while let Ok((client, _)) = listener.accept().await {
+        state.connections.fetch_add(1, Ordering::SeqCst);
+        if state.fault() != Fault::Refuse {
+            tokio::spawn(serve(client, Arc::clone(&state)));
+        }
+    }
+}
+
+/// One connection, until one side ends it or it is cut.
+async fn serve(client: TcpStream, state: Arc<State>) {
+    let mut cuts = state.cuts.subscribe();
+    let Ok(server) = TcpStream::connect(&state.target).await else { return };
+    let (client_reads, client_writes) = client.into_split();
+    let (server_reads, server_writes) = server.into_split();
+    tokio::select! {
+        _cut = cuts.changed() => {}
+        () = pump(client_reads, server_writes, &state, false) => {}
+        () = pump(server_reads, client_writes, &state, true) => {}
+    }
+}
+
+async fn pump(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    state: &State,
+    is_answer: bool,
+) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+        // As it is when the data is there: reading may have taken long.
+        let (piece, pause) = match state.fault() {
+            Fault::HalfOpen => continue,
+            Fault::Delay(time) => (read, time),
+            // A tenth of a second's worth at a time.
+            Fault::Throttle(rate) => ((rate / 10).max(1), Duration::from_millis(100)),
+            _ => (read, Duration::ZERO),
+        };
+        if is_answer && !state.count(read) {
+            state.fault.send_replace(Fault::Refuse);
+            state.cut();
+            return;
+        }
+        for piece in buffer[..read].chunks(piece) {
+            if !pause.is_zero() {
+                sleep(pause).await;
+            }
+            if to.write_all(piece).await.is_err() {
+                return;
+            }
+        }
+    }
+}
