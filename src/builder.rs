@@ -204,7 +204,8 @@ impl Builder {
     /// The memory that a partition's outgoing messages may take up while they wait for their acks; the
     /// next batch begins when they take less. Each counts with its own bytes and 128 more, about what
     /// the Kafka client keeps of it; a batch that is mostly [forwarded](crate::Context::forward), with
-    /// all of its bytes.
+    /// the keys and values of all its messages. Such a batch also keeps what they were fetched in, which
+    /// other partitions may share, and that is not counted.
     ///
     /// Default: 2 MiB. More keeps brokers busy that answer slowly (2 MiB for each 10 ms is 200 MiB/s,
     /// for each partition), and costs memory and, with brokers that are near, CPU: what waits leaves

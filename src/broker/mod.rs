@@ -64,6 +64,14 @@ pub(crate) enum OffsetSpec {
     Timestamp(i64),
 }
 
+/// What became of a [`seek`](Consumer::seek).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sought {
+    Done,
+    /// A rebalance must be answered first; then seek again.
+    AfterAnswer,
+}
+
 /// The consuming side. Methods that ask a broker return a future that owns what it needs.
 pub(crate) trait Consumer: Send + Sync + 'static {
     /// Begins: joins the group, or reports the static partitions as assigned.
@@ -80,8 +88,10 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     /// The queue of a partition number that has an assigned topic.
     fn queue(&self, partition: i32) -> Result<Box<dyn Queue>>;
 
-    /// Goes back to these offsets. When the future is done, nothing fetched before arrives any more.
-    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
+    /// Goes back to these offsets. When it is done, nothing fetched before arrives any more. Other
+    /// partitions may be fetched anew from where their reader is: fetch positions reported before count
+    /// for none.
+    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>>;
 
     /// The committed next offsets, in the order asked for; `None` where nothing is committed.
     fn committed(

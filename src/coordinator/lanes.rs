@@ -8,6 +8,7 @@ use tokio::task::{AbortHandle, Id, JoinError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use crate::broker::Sought;
 use crate::context::Context;
 use crate::coordinator::Coordinator;
 use crate::coordinator::out_of_range::{partition_of, search};
@@ -136,17 +137,17 @@ impl Coordinator {
         let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
         let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
         for number in numbers {
-            if self.failure.is_none() {
-                self.go_back(number).await?;
+            if self.failure.is_none() && self.go_back(number).await? == Sought::Done {
                 self.start_lane(number)?;
             }
         }
         Ok(())
     }
 
-    /// Where the last task gave up messages, goes back to the finished ones.
-    async fn go_back(&mut self, number: i32) -> Result<()> {
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+    /// Where the last task gave up messages, goes back to the finished ones. If that has to wait for
+    /// the answer to a rebalance, the lane waits, too: answering starts all lanes that have no task.
+    async fn go_back(&mut self, number: i32) -> Result<Sought> {
+        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(Sought::Done) };
         let progress = lane.progress.clone();
         if let Some(batcher) = &mut lane.batcher
             && !matches!(lane.before, Before::Nothing)
@@ -154,12 +155,12 @@ impl Coordinator {
             batcher.clear();
         }
         match std::mem::replace(&mut lane.before, Before::Nothing) {
-            Before::Nothing => return Ok(()),
+            Before::Nothing => return Ok(Sought::Done),
             // The offset of a topic that was revoked meanwhile is forgotten: to begin an epoch for it
             // would be to record its offset while another member has it.
             Before::Search(error) if lane.owns(&partition_of(&error, number)) => {
                 lane.before = Before::Search(error);
-                return Ok(());
+                return Ok(Sought::Done);
             }
             Before::GoBack | Before::Search(_) => {}
             Before::MoveTo(partition, next) => self.move_to(&progress, &partition, next),
@@ -169,10 +170,20 @@ impl Coordinator {
             let topics = status.topics.iter_mut();
             topics.map(|topic| (topic.partition.clone(), topic.restart_reports())).collect()
         };
+        // The others may be fetched anew, too. Before that, or what was fetched and is dropped would
+        // pass for processed.
+        for lane in self.lanes.values() {
+            lane.progress.status().topics.iter_mut().for_each(|topic| {
+                topic.restart_reports();
+            });
+        }
         info!(partition = number, "going back to the finished messages");
         let sought = self.consumer.seek(positions).await;
         // Reports of the fetch position may have come all the time while the lane was drained.
         self.old_events = self.events.len();
+        if let (Ok(Sought::AfterAnswer), Some(lane)) = (&sought, self.lanes.get_mut(&number)) {
+            lane.before = Before::GoBack;
+        }
         sought
     }
 

@@ -35,7 +35,9 @@ pub(crate) struct Outbox {
     last_topic: usize,
     /// The batch being processed, which forwarded messages are in.
     batch: Option<Arc<Batch>>,
+    /// Bytes of the batch's messages that are forwarded, each counted once.
     forwarded_bytes: usize,
+    last_forwarded: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -86,6 +88,7 @@ impl Outbox {
         self.entries.clear();
         self.headers.clear();
         self.forwarded_bytes = 0;
+        self.last_forwarded = None;
     }
 
     /// Messages of this batch may be forwarded from now on.
@@ -116,7 +119,10 @@ impl Outbox {
         let record = message.record();
         let body = match self.batch.as_ref().and_then(|batch| batch.index_of(record)) {
             Some(index) => {
-                self.forwarded_bytes += record.size();
+                // To several topics, a message is sent several times in a row.
+                if self.last_forwarded.replace(index) != Some(index) {
+                    self.forwarded_bytes += record.size();
+                }
                 Body::Forwarded(index32(index))
             }
             None => self.copy(record.key(), record.value()),

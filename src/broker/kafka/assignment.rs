@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::errors;
 use super::ffi::{Client, Code, Known, PartitionList, QueueHandle};
 use super::queue::{PartitionQueue, ReadingPaused, no_handle};
+use crate::broker::Sought;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 
@@ -95,7 +96,8 @@ impl Slots {
         let cooperative = context.client.is_cooperative();
         // Lost while the answer was prepared. "Unassign" would not be the answer that librdkafka
         // waits for; an empty assignment is, and the revocation follows.
-        let lost = !cooperative && context.client.assignment_lost();
+        // Asked in any case: `assign` makes librdkafka forget it.
+        let lost = context.client.assignment_lost() && !cooperative;
         let mut list = context.list()?;
         for (partition, offset) in starts {
             self.forward(context, partition, *offset)?;
@@ -139,14 +141,19 @@ impl Slots {
 
     /// Moves partitions to other offsets. Blocks for a few round trips to librdkafka's main thread,
     /// which waits for no broker.
+    ///
+    /// Partitions that librdkafka does not read now are not started while a rebalance waits for its
+    /// answer: librdkafka would take that for the answer, and tell the group that partitions are free
+    /// which are still being worked on.
     pub(super) fn seek(
         &mut self,
         context: &Context,
         positions: &[(TopicPartition, Offset)],
-    ) -> Result<()> {
+        is_answer_due: impl Fn() -> bool,
+    ) -> Result<Sought> {
         // Of what is lost nothing is read any more, and the revocation is on its way.
         if self.closed || positions.is_empty() || context.client.assignment_lost() {
-            return Ok(());
+            return Ok(Sought::Done);
         }
         let mut paused = self.pause_reading();
         let mut list = context.list()?;
@@ -185,8 +192,12 @@ impl Slots {
                 }
             }
         }
-        if stopped.is_empty() {
-            return Ok(());
+        // Also where everything was lost meanwhile, of which the restart would leave no trace.
+        if stopped.is_empty() || context.client.assignment_lost() {
+            return Ok(Sought::Done);
+        }
+        if is_answer_due() {
+            return Ok(Sought::AfterAnswer);
         }
         self.restart(context, &stopped, &paused)?;
         drop(paused);
@@ -197,7 +208,7 @@ impl Slots {
                 part.begun = true;
             }
         }
-        Ok(())
+        Ok(Sought::Done)
     }
 
     fn part(&self, context: &Context, partition: &TopicPartition) -> Option<&Part> {

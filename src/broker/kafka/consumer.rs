@@ -15,11 +15,11 @@ use super::control::{Control, Shared};
 use super::errors;
 use super::ffi::{Client, PartitionList, QueueHandle, Role};
 use super::log::Repetitions;
-use super::offsets;
+use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
 use super::statistics::Reading;
 use super::{KafkaOptions, create_client, no_thread};
-use crate::broker::{Consumer, Event, OffsetSpec, Queue};
+use crate::broker::{Consumer, Event, OffsetSpec, Queue, Sought};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -37,6 +37,7 @@ pub(crate) struct KafkaConsumer {
     queue: Arc<QueueHandle>,
     partitions: Option<Vec<TopicPartition>>,
     shared: Arc<Shared>,
+    questions: Questions,
     /// Weak, so that the events end with the thread.
     events: mpsc::WeakUnboundedSender<Event>,
 }
@@ -93,6 +94,7 @@ impl KafkaConsumer {
             queue,
             partitions: options.partitions,
             shared,
+            questions: Questions::default(),
             events: sender.downgrade(),
         };
         Ok((consumer, receiver))
@@ -182,14 +184,19 @@ impl Consumer for KafkaConsumer {
         Ok(Box::new(KafkaQueue::new(Arc::clone(queue), topics, partition)))
     }
 
-    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>> {
         let (context, shared) = (self.context.clone(), Arc::clone(&self.shared));
         Box::pin(async move {
             offsets::blocking(move || {
-                shared.slots().seek(&context, &positions)?;
+                let mut slots = shared.slots();
+                let sought = slots.seek(&context, &positions, || shared.is_answer_due())?;
+                drop(slots);
                 let (mut assigned, now) = (shared.assigned(), Instant::now());
-                positions.iter().for_each(|(partition, _)| assigned.sought(partition, now));
-                Ok(())
+                assigned.all_sought(now);
+                if sought == Sought::Done {
+                    positions.iter().for_each(|(partition, _)| assigned.sought(partition, now));
+                }
+                Ok(sought)
             })
             .await
         })
@@ -200,7 +207,7 @@ impl Consumer for KafkaConsumer {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
         let client = Arc::clone(self.client());
-        Box::pin(offsets::blocking(move || offsets::committed(&client, &partitions)))
+        Box::pin(self.questions.ask(move || offsets::committed(&client, &partitions)))
     }
 
     fn list_offsets(
@@ -208,7 +215,7 @@ impl Consumer for KafkaConsumer {
         queries: Vec<(TopicPartition, OffsetSpec)>,
     ) -> BoxFuture<'static, Result<Vec<Offset>>> {
         let client = Arc::clone(self.client());
-        Box::pin(offsets::blocking(move || offsets::list(&client, &queries)))
+        Box::pin(self.questions.ask(move || offsets::list(&client, &queries)))
     }
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

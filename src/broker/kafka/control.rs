@@ -77,7 +77,7 @@ impl Shared {
         self.rebalances.answered.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn is_answer_due(&self) -> bool {
+    pub(super) fn is_answer_due(&self) -> bool {
         let Rebalances { reported, answered } = &self.rebalances;
         reported.load(Ordering::Acquire) > answered.load(Ordering::Acquire)
     }

@@ -3,10 +3,14 @@
 //! Place in the data path: before it. The answers say where a partition begins.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::errors;
-use super::ffi::{Client, Code, PartitionList};
+use super::ffi::{Client, Code, Known, PartitionList};
 use super::queue::no_handle;
 use crate::broker::OffsetSpec;
 use crate::error::{Error, ErrorKind, Result};
@@ -30,6 +34,37 @@ pub(super) async fn blocking<T: Send + 'static>(
         let message = "a call into the Kafka client did not end";
         Err(Error::new(ErrorKind::Internal, message).with_source(error))
     })
+}
+
+/// Questions that are asked at the same time. Each holds a thread, also where nobody waits for the
+/// answer any more, and tokio has not many: the coordinator's own calls must get one.
+#[derive(Clone)]
+pub(super) struct Questions(Arc<Semaphore>);
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(16)))
+    }
+}
+
+impl Questions {
+    /// As [`blocking`], when it is this one's turn.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + Send + 'static {
+        let turns = Arc::clone(&self.0);
+        async move {
+            // Never an error: nobody closes it.
+            let turn = turns.acquire_owned().await.ok();
+            blocking(move || {
+                let answer = call();
+                drop(turn);
+                answer
+            })
+            .await
+        }
+    }
 }
 
 /// The committed next offsets, in the order asked for.
@@ -69,7 +104,7 @@ pub(super) fn list(
             list.add(&partition.topic, partition.partition, numbers[*index]);
         }
         let result = client.offsets_for_times(&mut list, timeout);
-        result.map_err(|code| errors::plain(code).with("operation", "list_offsets"))?;
+        result.map_err(|code| unlisted(code, &queries[round[0]].0))?;
         let answers = answers(&list, "list_offsets")?;
         for index in round {
             let partition = &queries[index].0;
@@ -126,6 +161,20 @@ fn failed(code: Code, operation: &'static str, topic: &str, partition: i32) -> E
         .with("operation", operation)
         .with("topic", topic)
         .with("partition", partition)
+}
+
+/// Why nothing was listed. What librdkafka calls an unknown partition is one that no broker leads, if
+/// that is so for all that it was asked for; `build` has seen that they exist.
+fn unlisted(code: Code, first: &TopicPartition) -> Error {
+    let error = errors::plain(code).with("operation", "list_offsets");
+    match code.is(Known::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
+        true => Error::new(ErrorKind::Unavailable, "no broker leads the partition")
+            .retryable()
+            .with("operation", "list_offsets")
+            .with("topic", &first.topic)
+            .with("partition", first.partition),
+        false => error,
+    }
 }
 
 fn no_answer(partition: &TopicPartition) -> Error {

@@ -59,6 +59,13 @@ impl Assigned {
         self.set(partition, Freshness { since, sought: true });
     }
 
+    /// All that are assigned.
+    pub(super) fn all_sought(&mut self, since: Instant) {
+        for freshness in self.partitions.values_mut().flat_map(HashMap::values_mut) {
+            *freshness = Freshness { since, sought: true };
+        }
+    }
+
     fn set(&mut self, partition: &TopicPartition, freshness: Freshness) {
         let topic = self.partitions.entry(Arc::clone(&partition.topic)).or_default();
         self.count += usize::from(topic.insert(partition.partition, freshness).is_none());

@@ -3,6 +3,7 @@
 
 mod consuming;
 mod groups;
+mod leaderless;
 mod lifetime;
 mod offsets;
 mod producing;

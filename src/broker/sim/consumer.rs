@@ -9,7 +9,7 @@ use super::client::{Client, Life, Next};
 use super::fetch::QueueState;
 use super::{Cluster, World};
 use crate::batch::{Keepalive, Record};
-use crate::broker::{Consumer, Event, OffsetSpec, Queue, QueueLength};
+use crate::broker::{Consumer, Event, OffsetSpec, Queue, QueueLength, Sought};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -107,19 +107,22 @@ impl Consumer for SimConsumer {
         Ok(Box::new(SimQueue { cluster, client: self.id, partition, reader, arrived }))
     }
 
-    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+    fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>> {
         let (sender, receiver) = oneshot::channel();
         let id = self.id;
         self.cluster.world().after_latency(move |world| {
+            let mut result = Sought::Done;
             for (partition, offset) in positions {
-                world.seek(id, &partition, offset.get());
+                match world.must_answer_first(id, &partition) {
+                    true => result = Sought::AfterAnswer,
+                    false => world.seek(id, &partition, offset.get()),
+                }
             }
-            let _ = sender.send(());
+            let _ = sender.send(result);
         });
         Box::pin(async {
             // The world goes only when the test ends.
-            let _ = receiver.await;
-            Ok(())
+            Ok(receiver.await.unwrap_or(Sought::Done))
         })
     }
 

@@ -189,6 +189,18 @@ impl World {
     }
 
     /// Goes to another offset; what was fetched before is outdated.
+    /// Whether a seek would start the partition, which would be taken for the answer to a rebalance.
+    pub(super) fn must_answer_first(&mut self, id: u32, partition: &TopicPartition) -> bool {
+        let client = self.client(id);
+        let fetching = client.assigned.get(partition);
+        let is_stopped = fetching.is_some_and(|fetching| fetching.failed || fetching.unstarted);
+        let must = is_stopped && client.pending.is_some();
+        if must {
+            self.count("sought after the answer");
+        }
+        must
+    }
+
     pub(super) fn seek(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
         let version = self.fresh();
         let client = self.client(id);

@@ -11,7 +11,7 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 3000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 21] = [
+const HAPPENINGS: [&str; 22] = [
     "assigned",
     "assigned without a start",
     "caught up",
@@ -32,6 +32,7 @@ const HAPPENINGS: [&str; 21] = [
     "revoked",
     "run ended well",
     "sought",
+    "sought after the answer",
     "thrown out",
 ];
 
