@@ -82,12 +82,14 @@ impl Handle {
         self.board.state() == ProcessorState::Running && self.board.reached_ends()
     }
 
-    /// The sum of the lags of all assigned partitions.
+    /// The sum of the lags of all assigned partitions, but for those that have not begun because no
+    /// broker leads them.
     pub fn lag(&self) -> u64 {
         self.board.status().iter().map(|partition| partition.lag).sum()
     }
 
-    /// What each assigned partition is doing. Waits for nothing, so a health check may ask for it.
+    /// What each assigned partition is doing that has begun. Waits for nothing, so a health check may
+    /// ask for it.
     pub fn status(&self) -> Status {
         let totals = self.board.totals();
         Status {
