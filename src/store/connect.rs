@@ -1,6 +1,8 @@
 //! [`connect`]: from a URL to a store.
 
 use super::{AnyStore, MapStore};
+#[cfg(feature = "local")]
+use super::{LocalConfig, LocalStore, MultiLocalStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::multitenant::{AnyMultiStore, MultiMapStore};
 
@@ -9,6 +11,7 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 /// | URL | store | feature |
 /// | --- | --- | --- |
 /// | `map:` | a new [`MapStore`] | |
+/// | `local:PATH`, `local:PATH?prefix=NAME&sync=true` | a `LocalStore` in a directory | `local` |
 ///
 /// # Errors
 /// [`Config`](ErrorKind::Config): no such kind of store, or its feature is not switched on, or the
@@ -29,6 +32,8 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 pub async fn connect(url: &str) -> Result<AnyStore> {
     match scheme(url)? {
         "map" => Ok(AnyStore::new(MapStore::new())),
+        #[cfg(feature = "local")]
+        "local" => Ok(AnyStore::new(LocalStore::open(&LocalConfig::from_url(url)?).await?)),
         other => Err(unknown(other)),
     }
 }
@@ -40,6 +45,10 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
 pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
     match scheme(url)? {
         "map" => Ok(AnyMultiStore::new(MultiMapStore::new())),
+        #[cfg(feature = "local")]
+        "local" => {
+            Ok(AnyMultiStore::new(MultiLocalStore::open(&LocalConfig::from_url(url)?).await?))
+        }
         other => Err(unknown(other)),
     }
 }

@@ -13,6 +13,8 @@ mod any;
 pub(crate) mod chunks;
 mod connect;
 pub(crate) mod limits;
+#[cfg(feature = "local")]
+mod local;
 mod map;
 
 use std::future::Future;
@@ -26,6 +28,8 @@ use crate::error::Result;
 
 pub use any::AnyStore;
 pub use connect::{connect, connect_multi};
+#[cfg(feature = "local")]
+pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore, MultiLocalStore};
 pub use map::MapStore;
 
 /// A key-value store: keys are text, values are bytes.

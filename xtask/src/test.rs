@@ -16,12 +16,12 @@ use crate::tools;
 /// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
 /// at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. `cargo test -p kasper --features testkit --lib --tests -- --include-ignored`:
+///   1. `cargo test -p kasper --features testkit,local --lib --tests -- --include-ignored`:
 ///      unit and integration tests. Tests that need a server are ignored in a plain `cargo test`.
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed
-///   4. `cargo test -p kasper --features testkit --doc`: the examples in the documentation
+///   4. `cargo test -p kasper --features testkit,local --doc`: the examples in the documentation
 ///   5. `cargo test -p xtask`: this tool's own tests
 ///
 /// Filters reach 1, 4 and 5; for the others give `--only` besides.
@@ -79,9 +79,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.finish()
 }
 
-const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", "testkit", "--examples"];
+/// What needs no server and no C library.
+const FEATURES: &str = "testkit,local";
 
-const MAIN: &[&str] = &["test", "-p", "kasper", "--features", "testkit", "--lib", "--tests"];
+const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", FEATURES, "--examples"];
+
+const MAIN: &[&str] = &["test", "-p", "kasper", "--features", FEATURES, "--lib", "--tests"];
 
 /// The set that `.ci/run` lints with: what Cargo has built of librdkafka for that serves here too.
 const SECURITY: &[&str] =
@@ -94,7 +97,7 @@ const CLUSTER: &[&str] =
 const CLUSTER_TESTS: &str = "cluster::";
 
 const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
-    ("documentation tests", &["test", "-p", "kasper", "--features", "testkit", "--doc"]),
+    ("documentation tests", &["test", "-p", "kasper", "--features", FEATURES, "--doc"]),
     ("xtask's tests", &["test", "-p", "xtask"]),
 ];
 

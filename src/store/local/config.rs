@@ -1,0 +1,180 @@
+//! Where a local store is and how it works: [`LocalConfig`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The longest prefix, in bytes.
+pub(super) const MAX_PREFIX_BYTES: usize = 500;
+
+/// Where a [`LocalStore`](super::LocalStore) is and how it works.
+///
+/// ```
+/// use kasper::store::LocalConfig;
+///
+/// let config = LocalConfig::new("/var/lib/my-job").prefix("counts").sync(true);
+/// assert_eq!(config.directory(), std::path::Path::new("/var/lib/my-job"));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalConfig {
+    directory: PathBuf,
+    pub(super) prefix: String,
+    pub(super) sync: bool,
+    pub(super) timeout: Duration,
+    pub(super) cache_bytes: u64,
+    pub(super) memtable_bytes: u64,
+}
+
+impl LocalConfig {
+    /// A database in this directory, which is made if it is missing.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            prefix: String::new(),
+            sync: false,
+            timeout: Duration::from_secs(60),
+            cache_bytes: 32 << 20,
+            memtable_bytes: 64 << 20,
+        }
+    }
+
+    /// The store's name within the database: stores of other prefixes don't see its keys. At most 500
+    /// bytes, without a `/`. Default: empty, which is a prefix like any other.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Whether each write waits until the disk has it. Default: no.
+    ///
+    /// Without it, a write that has returned survives the end of the process, however sudden, and what was
+    /// [flushed](crate::store::Store::flush) survives a power failure, too. With it every write does, and
+    /// takes the time that the disk needs: some tenths of a millisecond to some tens.
+    #[must_use]
+    pub fn sync(mut self, sync: bool) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// How long a call may take, opening included. Default: 60 s.
+    ///
+    /// A disk that is slow for a moment, or a compaction that writes have to wait for, is to fit into it.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How much memory holds what was read from the disk, in bytes. Default: 32 MiB. More makes reads
+    /// faster as long as the keys in use don't fit.
+    #[must_use]
+    pub fn cache_bytes(mut self, bytes: u64) -> Self {
+        self.cache_bytes = bytes;
+        self
+    }
+
+    /// How much is collected in memory before it is sorted into a table on disk, in bytes. Default:
+    /// 64 MiB. Less takes less memory (up to five times this much is in use at once) and more work on disk.
+    #[must_use]
+    pub fn memtable_bytes(mut self, bytes: u64) -> Self {
+        self.memtable_bytes = bytes;
+        self
+    }
+
+    /// The database's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// `local:PATH`, then `?`, then `prefix=…` and `sync=true`, with `&` in between. What stands there is
+    /// taken as it stands: nothing is percent-decoded.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): another URL.
+    pub fn from_url(url: &str) -> Result<Self> {
+        let fault = |message: String| Error::new(ErrorKind::Config, message).with("url", url);
+        let Some(rest) = url.strip_prefix("local:") else {
+            return Err(fault("a local store's URL begins with `local:`".to_owned()));
+        };
+        let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+        if path.is_empty() {
+            return Err(fault("a local store's URL names its directory: `local:PATH`".to_owned()));
+        }
+        let mut config = Self::new(path);
+        for option in query.split('&').filter(|option| !option.is_empty()) {
+            config = match option.split_once('=') {
+                Some(("prefix", prefix)) => config.prefix(prefix),
+                Some(("sync", "true")) => config.sync(true),
+                Some(("sync", "false")) => config.sync(false),
+                _ => {
+                    return Err(fault(format!(
+                        "`{option}` is none of a local store's options: `prefix=…`, `sync=true`"
+                    )));
+                }
+            };
+        }
+        Ok(config)
+    }
+
+    /// Whether a database that is open with this configuration is what `other` asks for. The prefix is a
+    /// store's and not the database's.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        let alike = |config: &Self| Self { prefix: String::new(), ..config.clone() };
+        let directory = self.directory.clone();
+        alike(self) == Self { directory, ..alike(other) }
+    }
+}
+
+/// # Errors
+/// [`Config`](ErrorKind::Config): a prefix that is too long or has a `/`, with which the keys of two stores
+/// could be the same.
+pub(super) fn check_prefix(prefix: &str) -> Result<()> {
+    let message = match prefix {
+        _ if prefix.contains('/') => {
+            "a prefix has a `/`, which would make it collide with other keys"
+        }
+        _ if prefix.len() > MAX_PREFIX_BYTES => "a prefix is longer than the limit of 500 bytes",
+        _ => return Ok(()),
+    };
+    Err(Error::new(ErrorKind::Config, message).with("prefix", prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_says_the_same_as_the_methods() {
+        let url = |url: &str| LocalConfig::from_url(url).unwrap();
+        assert_eq!(url("local:a/b"), LocalConfig::new("a/b"));
+        assert_eq!(url("local:///a"), LocalConfig::new("/a"));
+        assert_eq!(url("local:a?prefix=p&sync=true"), LocalConfig::new("a").prefix("p").sync(true));
+        assert_eq!(url("local:a?sync=false"), LocalConfig::new("a"));
+    }
+
+    #[test]
+    fn other_urls_are_refused_with_the_fault() {
+        for (url, fault) in [
+            ("local:", "names its directory"),
+            ("local:?prefix=a", "names its directory"),
+            ("local:a?prefx=b", "`prefx=b`"),
+            ("local:a?sync=yes", "`sync=yes`"),
+            ("map:", "begins with"),
+        ] {
+            let error = LocalConfig::from_url(url).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            assert!(error.to_string().contains(fault), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_could_collide_is_refused() {
+        check_prefix("").unwrap();
+        check_prefix(&"p".repeat(500)).unwrap();
+        for prefix in ["a/b", "/", &"p".repeat(501)] {
+            assert_eq!(check_prefix(prefix).unwrap_err().kind(), ErrorKind::Config);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! [`LocalDatabase`]: the database behind local stores. All that touches the disk goes through here, on
+//! threads that may block.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use tokio::runtime::Handle;
+
+use super::config::LocalConfig;
+use super::error::of_engine;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A change of a key as it stands in the database.
+pub(super) type Change = (Vec<u8>, Option<Bytes>);
+
+/// An open database: the client that [`LocalStore`](super::LocalStore)s and
+/// [`MultiLocalStore`](super::MultiLocalStore)s share. Clones are the same database.
+///
+/// It closes when the last clone, and the last store made from it, is dropped. That takes no time of
+/// the one who drops it; opening the directory again, in this process, waits for it.
+#[derive(Clone)]
+pub struct LocalDatabase {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Database,
+    keyspace: Keyspace,
+    directory: PathBuf,
+    config: LocalConfig,
+    /// Writes take turns, and a turn is over when the write is. Otherwise a write whose future was dropped
+    /// could still wait for its thread while a later write is done, and then overwrite it.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Tells the keeper's thread that nobody uses the database any more. Last, so that the keeper's is the
+    /// last handle when it hears of it.
+    _in_use: mpsc::Sender<()>,
+}
+
+/// The databases that this process has open, by directory.
+static OPEN: Mutex<BTreeMap<PathBuf, Opened>> = Mutex::new(BTreeMap::new());
+
+struct Opened {
+    inner: Weak<Inner>,
+    /// Ends when the database is closed. Closing waits for a compaction that is under way, so it is no
+    /// work for whoever happens to drop the last store.
+    keeper: JoinHandle<()>,
+}
+
+/// What a database takes on disk and in memory, and what it does in the background; see
+/// [`LocalDatabase::stats`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalStats {
+    /// Everything on disk, in bytes: tables and journals.
+    pub disk_bytes: u64,
+    /// The journals' part of it: what was written since the tables it belongs to were last written.
+    pub journal_bytes: u64,
+    /// Files with sorted data.
+    pub tables: usize,
+    /// Tables that were written from memory and not yet merged. Writes slow down from 20 on and wait at 30.
+    pub unmerged_tables: usize,
+    /// What waits in memory to become a table, in bytes.
+    pub memtable_bytes: u64,
+    /// Compactions under way.
+    pub compactions_running: usize,
+    /// Compactions that were finished since the database was opened.
+    pub compactions: usize,
+    /// What those took, together.
+    pub compacting: Duration,
+}
+
+impl LocalDatabase {
+    /// Opens the database in the configuration's directory, or makes a new one. What this process has open
+    /// already is shared.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable), retryable: another process has it open.
+    /// [`Config`](ErrorKind::Config): this process has it open with other options. And what keeps the
+    /// disk from it. The `directory` is named.
+    ///
+    /// # Cancel safety
+    /// The future may be dropped; a database that is being opened is closed again.
+    pub async fn open(config: &LocalConfig) -> Result<Self> {
+        let (owned, timeout) = (config.clone(), config.timeout);
+        let opened = on_thread(timeout, None, move || open(&owned)).await;
+        let named = |error: Error| {
+            error.with("operation", "open").with("directory", config.directory().display())
+        };
+        opened.map(|inner| Self { inner }).map_err(named)
+    }
+
+    /// The directory, with symbolic links followed.
+    pub fn directory(&self) -> &Path {
+        &self.inner.directory
+    }
+
+    /// Sizes and background work of the whole database, all prefixes together.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn stats(&self) -> Result<LocalStats> {
+        let task = self.on_thread("stats", None, |inner| {
+            let (database, keyspace) = (&inner.database, &inner.keyspace);
+            Ok(LocalStats {
+                disk_bytes: database.disk_space()?,
+                journal_bytes: database.journal_disk_space()?,
+                tables: keyspace.table_count(),
+                unmerged_tables: keyspace.l0_table_count(),
+                memtable_bytes: database.write_buffer_size(),
+                compactions_running: database.active_compactions(),
+                compactions: database.compactions_completed(),
+                compacting: database.time_compacting(),
+            })
+        });
+        task.await
+    }
+
+    /// What was written is on the disk when it returns, of all prefixes: they share the journal.
+    pub(super) async fn sync(&self) -> Result<()> {
+        let sync = |inner: &Inner| inner.database.persist(PersistMode::SyncData);
+        self.on_thread("flush", None, sync).await
+    }
+
+    /// The values of these keys, all as they were at one moment.
+    pub(super) async fn read(
+        &self,
+        operation: &'static str,
+        keys: Vec<Vec<u8>>,
+    ) -> Result<Vec<Option<Bytes>>> {
+        let task = self.on_thread(operation, None, move |inner| {
+            let snapshot = inner.database.snapshot();
+            // Copied: the engine's values share the memory of the block that they were read in.
+            let get = |key| {
+                let value = snapshot.get(&inner.keyspace, key)?;
+                Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+            };
+            keys.into_iter().map(get).collect()
+        });
+        task.await
+    }
+
+    /// Makes these changes, all of them or none. Each key must stand there once: the engine gives all of a
+    /// batch the same age, so that of two changes of a key either could win.
+    pub(super) async fn write(&self, operation: &'static str, changes: Vec<Change>) -> Result<()> {
+        let turn = Some(Arc::clone(&self.inner.turn));
+        let task = self.on_thread(operation, turn, move |inner| {
+            let sync = if inner.config.sync { PersistMode::SyncData } else { PersistMode::Buffer };
+            let mut batch = inner.database.batch().durability(Some(sync));
+            for (key, value) in changes {
+                match value {
+                    Some(value) => batch.insert(&inner.keyspace, key, &*value),
+                    None => batch.remove(&inner.keyspace, key),
+                }
+            }
+            batch.commit()
+        });
+        task.await
+    }
+
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        turn: Option<Arc<tokio::sync::Mutex<()>>>,
+        work: impl FnOnce(&Inner) -> fjall::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.inner);
+        let task = move || work(&inner).map_err(of_engine);
+        let done = on_thread(self.inner.config.timeout, turn, task).await;
+        done.map_err(|error| {
+            error.with("operation", operation).with("directory", self.inner.directory.display())
+        })
+    }
+}
+
+impl fmt::Debug for LocalDatabase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalDatabase").field("directory", &self.inner.directory).finish()
+    }
+}
+
+/// Runs this on a thread that may block, when it is its turn. What has begun is done to its end, also if
+/// the time is over or the future dropped, and keeps the turn so long.
+async fn on_thread<T: Send + 'static>(
+    timeout: Duration,
+    turn: Option<Arc<tokio::sync::Mutex<()>>>,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let Ok(runtime) = Handle::try_current() else {
+        return Err(Error::new(
+            ErrorKind::Config,
+            "a local store is to be used in a tokio runtime",
+        ));
+    };
+    let task = async {
+        let turn = match turn {
+            Some(turn) => Some(turn.lock_owned().await),
+            None => None,
+        };
+        let work = move || {
+            let result = work();
+            drop(turn);
+            result
+        };
+        runtime.spawn_blocking(work).await.unwrap_or_else(|fault| {
+            Err(Error::new(ErrorKind::Backend, "the storage engine panicked").with_source(fault))
+        })
+    };
+    tokio::time::timeout(timeout, task).await.unwrap_or_else(|_| {
+        let message = format!("the disk did not answer in {timeout:?}");
+        Err(Error::new(ErrorKind::Timeout, message).retryable())
+    })
+}
+
+fn open(config: &LocalConfig) -> Result<Arc<Inner>> {
+    let of_disk = |error| of_engine(fjall::Error::Io(error));
+    std::fs::create_dir_all(config.directory()).map_err(of_disk)?;
+    let directory = config.directory().canonicalize().map_err(of_disk)?;
+    // Held until the end: of two that open a directory, the second is to find what the first opened.
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(inner) = open.get(&directory).and_then(|known| known.inner.upgrade()) {
+        let fault = "this process has the database open already, with other options";
+        let agrees = inner.config.agrees_with(config);
+        return agrees.then_some(inner).ok_or_else(|| Error::new(ErrorKind::Config, fault));
+    }
+    if let Some(closing) = open.remove(&directory) {
+        // An error is a panic of the engine's; opening shows what came of it.
+        let _ = closing.keeper.join();
+    }
+    let (inner, keeper) = open_engine(directory.clone(), config)?;
+    open.insert(directory, Opened { inner: Arc::downgrade(&inner), keeper });
+    Ok(inner)
+}
+
+fn open_engine(directory: PathBuf, config: &LocalConfig) -> Result<(Arc<Inner>, JoinHandle<()>)> {
+    let database = Database::builder(&directory).cache_size(config.cache_bytes).open();
+    let database = database.map_err(of_engine)?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(config.memtable_bytes);
+    let keyspace = database.keyspace("kasper", options).map_err(of_engine)?;
+    let (in_use, unused) = mpsc::channel::<()>();
+    let keeper = thread::Builder::new().name("kasper-local".to_owned());
+    let last = (keyspace.clone(), database.clone());
+    let keeper = keeper.spawn(move || {
+        // Nothing is ever sent: it returns when the other end is gone.
+        let _ = unused.recv();
+        drop(last);
+    });
+    let keeper = keeper.map_err(|error| of_engine(fjall::Error::Io(error)))?;
+    let (config, turn) = (config.clone(), Arc::default());
+    Ok((Arc::new(Inner { database, keyspace, directory, config, turn, _in_use: in_use }), keeper))
+}
