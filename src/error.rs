@@ -46,6 +46,8 @@ pub enum ErrorKind {
     Commit,
     /// The input of a call is not acceptable: an empty key, a value over a limit.
     InvalidInput,
+    /// Bytes that are no value of the type that was asked for: a message's or a store's.
+    Decode,
     /// A table, index or keyspace of a store does not exist.
     NotFound,
     /// A store's server has no room for a write.
@@ -71,6 +73,7 @@ impl ErrorKind {
             Self::Delivery => "delivery failed",
             Self::Commit => "commit failed",
             Self::InvalidInput => "invalid input",
+            Self::Decode => "not decodable",
             Self::NotFound => "not found",
             Self::NoSpace => "no space",
             Self::Backend => "backend",

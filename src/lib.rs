@@ -70,6 +70,7 @@ mod batch;
 mod broker;
 #[cfg(feature = "kafka")]
 mod builder;
+pub mod codec;
 mod config;
 mod context;
 mod coordinator;

@@ -88,7 +88,7 @@ async fn what_was_written_is_there_after_opening_again() {
         let found = store.get("round").await.unwrap();
         assert_eq!(found, (round > 0).then(|| Bytes::from((round - 1).to_string())));
         store.put("round", round.to_string()).await.unwrap();
-        store.flush().await.unwrap();
+        store.close().await.unwrap();
     }
 }
 

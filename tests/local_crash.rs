@@ -111,6 +111,7 @@ async fn check(directory: &Directory, acknowledged: usize, sync: bool) -> usize 
     let found = store.get_many(&own).await.unwrap();
     let missing = found.iter().position(Option::is_none);
     assert_eq!(missing, Some(last + 1), "a write before {last} is missing");
+    store.close().await.unwrap();
     last
 }
 

@@ -16,6 +16,8 @@ pub(crate) mod limits;
 #[cfg(feature = "local")]
 mod local;
 mod map;
+mod typed;
+mod wrappers;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -31,6 +33,8 @@ pub use connect::{connect, connect_multi};
 #[cfg(feature = "local")]
 pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore, MultiLocalStore};
 pub use map::MapStore;
+pub use typed::TypedStore;
+pub use wrappers::{CacheStats, Cached, Retry};
 
 /// A key-value store: keys are text, values are bytes.
 ///

@@ -16,12 +16,12 @@ use crate::tools;
 /// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
 /// at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. `cargo test -p kasper --features testkit,local --lib --tests -- --include-ignored`:
+///   1. `cargo test -p kasper --features testkit,local,json --lib --tests -- --include-ignored`:
 ///      unit and integration tests. Tests that need a server are ignored in a plain `cargo test`.
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed
-///   4. `cargo test -p kasper --features testkit,local --doc`: the examples in the documentation
+///   4. `cargo test -p kasper --features testkit,local,json --doc`: the examples in the documentation
 ///   5. `cargo test -p xtask`: this tool's own tests
 ///
 /// Filters reach 1, 4 and 5; for the others give `--only` besides.
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// What needs no server and no C library.
-const FEATURES: &str = "testkit,local";
+const FEATURES: &str = "testkit,local,json";
 
 const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", FEATURES, "--examples"];
 

@@ -100,6 +100,29 @@ impl LocalDatabase {
         &self.inner.directory
     }
 
+    /// Flushes, and lets go of this handle. If it was the last, the database is closed when this returns:
+    /// another process may open it.
+    ///
+    /// A database is closed without it, too, when its last handle is dropped, some time later; and at the
+    /// end of the process, however it ends, nothing is lost that had been written.
+    ///
+    /// # Errors
+    /// The disk's.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the database is closed as if the handle had been dropped.
+    pub async fn close(self) -> Result<()> {
+        self.sync().await?;
+        let (directory, timeout) = (self.inner.directory.clone(), self.inner.config.timeout);
+        drop(self);
+        let named = directory.display().to_string();
+        let closed = on_thread(timeout, None, move || {
+            wait_until_closed(&directory);
+            Ok(())
+        });
+        closed.await.map_err(|error| error.with("operation", "close").with("directory", named))
+    }
+
     /// Sizes and background work of the whole database, all prefixes together.
     ///
     /// # Errors
@@ -228,13 +251,23 @@ fn open(config: &LocalConfig) -> Result<Arc<Inner>> {
         let agrees = inner.config.agrees_with(config);
         return agrees.then_some(inner).ok_or_else(|| Error::new(ErrorKind::Config, fault));
     }
-    if let Some(closing) = open.remove(&directory) {
-        // An error is a panic of the engine's; opening shows what came of it.
-        let _ = closing.keeper.join();
-    }
+    join_closing(&mut open, &directory);
     let (inner, keeper) = open_engine(directory.clone(), config)?;
     open.insert(directory, Opened { inner: Arc::downgrade(&inner), keeper });
     Ok(inner)
+}
+
+/// Returns at once if somebody uses the database still.
+fn wait_until_closed(directory: &Path) {
+    join_closing(&mut OPEN.lock().unwrap_or_else(PoisonError::into_inner), directory);
+}
+
+fn join_closing(open: &mut BTreeMap<PathBuf, Opened>, directory: &Path) {
+    let is_closing = open.get(directory).is_some_and(|known| known.inner.strong_count() == 0);
+    if let Some(closing) = is_closing.then(|| open.remove(directory)).flatten() {
+        // An error is a panic of the engine's; opening it shows what came of it.
+        let _ = closing.keeper.join();
+    }
 }
 
 fn open_engine(directory: PathBuf, config: &LocalConfig) -> Result<(Arc<Inner>, JoinHandle<()>)> {

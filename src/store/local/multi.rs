@@ -76,6 +76,16 @@ impl MultiLocalStore {
         self.database.stats().await
     }
 
+    /// As [`LocalDatabase::close`]. Stores of tenants are handles, too.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn close(self) -> Result<()> {
+        let Self { database, tenants, .. } = self;
+        drop(tenants);
+        database.close().await
+    }
+
     fn known(&self, operation: &'static str, tenant: &str) -> Result<LocalStore> {
         self.tenants.get(tenant, || {
             check_length(operation, tenant)?;

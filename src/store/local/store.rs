@@ -108,6 +108,14 @@ impl LocalStore {
         self.database.stats().await
     }
 
+    /// As [`LocalDatabase::close`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn close(self) -> Result<()> {
+        self.database.close().await
+    }
+
     /// The key as it stands in the database.
     pub(super) fn full_key(&self, key: &str) -> Vec<u8> {
         [self.prefix.as_bytes(), key.as_bytes()].concat()

@@ -1,0 +1,133 @@
+//! What a [`Cached`](super::Cached) store remembers, bounded by bytes.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+/// What an entry takes besides its key and value: places in the table, of which up to a half are free,
+/// and what comes with each allocation.
+pub(super) const ENTRY_BYTES: usize = 120;
+
+/// Keys with their values, or with the knowledge that they have none.
+///
+/// Two generations of at most half the bytes each. What is read or written goes into the young one; when
+/// that is full it becomes the old one, and what was old and not read meanwhile is forgotten. So what is in
+/// use stays, at the price of one move per generation, without a list to reorder at each read.
+pub(super) struct Cache {
+    young: Generation,
+    old: Generation,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Generation {
+    entries: HashMap<Box<str>, Option<Bytes>>,
+    bytes: usize,
+}
+
+impl Cache {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { young: Generation::default(), old: Generation::default(), max_bytes }
+    }
+
+    /// What is known of the key: its value, or that it has none.
+    pub(super) fn get(&mut self, key: &str) -> Option<Option<Bytes>> {
+        if let Some(value) = self.young.entries.get(key) {
+            return Some(value.clone());
+        }
+        let value = self.old.remove(key)?;
+        self.insert_young(key, value.clone());
+        Some(value)
+    }
+
+    /// Remembers this of the key; forgets what was known before.
+    pub(super) fn insert(&mut self, key: &str, value: Option<&Bytes>) {
+        self.remove(key);
+        // Copied: a value may be a small part of a large answer, which it would hold in memory.
+        self.insert_young(key, value.map(|value| Bytes::copy_from_slice(value)));
+    }
+
+    pub(super) fn remove(&mut self, key: &str) {
+        self.young.remove(key);
+        self.old.remove(key);
+    }
+
+    pub(super) fn keys(&self) -> usize {
+        self.young.entries.len() + self.old.entries.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.young.bytes + self.old.bytes
+    }
+
+    fn insert_young(&mut self, key: &str, value: Option<Bytes>) {
+        let (size, most) = (size(key, value.as_ref()), self.max_bytes / 2);
+        if size > most {
+            return;
+        }
+        if self.young.bytes + size > most {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.bytes += size;
+        self.young.entries.insert(key.into(), value);
+    }
+}
+
+impl Generation {
+    fn remove(&mut self, key: &str) -> Option<Option<Bytes>> {
+        let value = self.entries.remove(key)?;
+        self.bytes -= size(key, value.as_ref());
+        Some(value)
+    }
+}
+
+fn size(key: &str, value: Option<&Bytes>) -> usize {
+    ENTRY_BYTES + key.len() + value.map_or(0, Bytes::len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(size: usize) -> Bytes {
+        vec![b'x'; size].into()
+    }
+
+    #[test]
+    fn never_holds_more_than_its_bytes() {
+        let most = 10 * (ENTRY_BYTES + 100);
+        let mut cache = Cache::new(most);
+        for number in 0..1000 {
+            cache.insert(&number.to_string(), Some(&value((number * 7) % 300)));
+            assert!(cache.bytes() <= most, "{} after {number}", cache.bytes());
+        }
+        assert!(cache.keys() > 2);
+        for number in 0..1000 {
+            cache.remove(&number.to_string());
+        }
+        assert_eq!((cache.keys(), cache.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_in_use_stays_and_the_rest_goes() {
+        let mut cache = Cache::new(20 * (ENTRY_BYTES + 10));
+        cache.insert("used", Some(&value(1)));
+        cache.insert("unused", Some(&value(1)));
+        for number in 0..1000 {
+            cache.insert(&number.to_string(), None);
+            assert_eq!(cache.get("used"), Some(Some(value(1))), "after {number}");
+        }
+        assert_eq!(cache.get("unused"), None);
+    }
+
+    #[test]
+    fn what_is_too_large_is_forgotten_and_not_kept_as_it_was() {
+        let mut cache = Cache::new(1000);
+        cache.insert("a", Some(&value(1)));
+        cache.insert("a", Some(&value(1000)));
+        assert_eq!(cache.get("a"), None);
+        let mut none = Cache::new(0);
+        none.insert("a", None);
+        assert_eq!(none.get("a"), None);
+    }
+}

@@ -1,0 +1,211 @@
+//! [`Cached`]: remembers what was read and written.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use super::cache::Cache;
+use crate::error::Result;
+use crate::store::Store;
+
+/// A store that remembers what was read from it and written to it, so that hot keys cost no round trip.
+///
+/// - **One cache for each partition, made in the factory** (see the example). It is right as long as
+///   nobody else writes the same keys, which is so when keys come from the messages' keys: a partition has
+///   one owner at a time. And it ends with the assignment: the next owner of the partition begins with an
+///   empty one, and so does this process when it gets the partition back. A cache that outlives the
+///   assignment, or is shared by partitions that write the same keys, gives stale values.
+/// - Writes go to the store first; what was written is remembered when the store has it.
+/// - Keys that were looked for and not found are remembered, too.
+/// - A write that failed, or whose future was dropped, forgets its keys: nobody knows what the store has.
+/// - It holds at most as many bytes as it is given, counting 120 for each entry besides its key and value.
+///   What was not used for the longest time goes first. A value larger than half of it is not remembered.
+///
+/// Beyond that it keeps the [rules](Store#rules) as the store does. Clones share the cache.
+///
+/// # Cancel safety
+/// As the store's.
+///
+/// ```
+/// use kasper::store::{Cached, MapStore, Store};
+///
+/// struct Count {
+///     counts: Cached<MapStore>,
+/// }
+///
+/// // Shared by all partitions; in earnest a store on a server.
+/// let shared = MapStore::new();
+/// // What `TopicProcessor::builder(…).build(…)` takes: each partition gets a cache of 64 MiB of its own.
+/// let factory = move |_partition: i32| Count { counts: Cached::new(shared.clone(), 64 << 20) };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let processor = factory(0);
+/// processor.counts.get("a").await?;
+/// processor.counts.put("a", "1").await?;
+/// assert_eq!(processor.counts.get("a").await?, Some("1".into()));
+/// let stats = processor.counts.stats();
+/// assert_eq!((stats.hits, stats.misses), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cached<S> {
+    store: S,
+    state: Arc<Mutex<State>>,
+}
+
+/// What a [`Cached`] store holds and how often that was of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CacheStats {
+    /// Keys that were asked for and remembered, with a value or as having none.
+    pub hits: u64,
+    /// Keys that were asked for and had to be read from the store.
+    pub misses: u64,
+    /// Keys that are remembered.
+    pub keys: usize,
+    /// What they take, in bytes.
+    pub bytes: usize,
+}
+
+/// A read or a write that ran beside a write of the same key can't know which of the two values the store
+/// has in the end; nor can it tell cheaply whether the keys were the same. So nothing is remembered of calls
+/// that overlap with a write. Processors make theirs one after the other.
+struct State {
+    cache: Cache,
+    writes_begun: u64,
+    writes_running: u64,
+    hits: u64,
+    misses: u64,
+}
+
+impl<S> Cached<S> {
+    /// This store, with a cache of at most so many bytes.
+    pub fn new(store: S, max_bytes: usize) -> Self {
+        let cache = Cache::new(max_bytes);
+        let state = State { cache, writes_begun: 0, writes_running: 0, hits: 0, misses: 0 };
+        Self { store, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// The store itself, without the cache. What is written there is not seen here.
+    pub fn inner(&self) -> &S {
+        &self.store
+    }
+
+    /// Hits and misses so far, and what is in the cache now.
+    pub fn stats(&self) -> CacheStats {
+        let state = self.lock();
+        let (keys, bytes) = (state.cache.keys(), state.cache.bytes());
+        CacheStats { hits: state.hits, misses: state.misses, keys, bytes }
+    }
+
+    // A panic cannot come in the middle of a change, so a poisoned state is still whole.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Forgets the keys that are to be written.
+    fn begin_write<'a>(&'a self, keys: impl Iterator<Item = &'a str>) -> Writing<'a, S> {
+        let mut state = self.lock();
+        keys.for_each(|key| state.cache.remove(key));
+        let alone = state.writes_running == 0;
+        state.writes_begun += 1;
+        state.writes_running += 1;
+        Writing { cached: self, number: state.writes_begun, alone }
+    }
+
+    fn look_up<'a>(&self, keys: &[&'a str]) -> LookUp<'a> {
+        let mut state = self.lock();
+        let mut found = LookUp {
+            values: Vec::with_capacity(keys.len()),
+            missing: Vec::new(),
+            quiet_since: (state.writes_running == 0).then_some(state.writes_begun),
+        };
+        let mut asked: HashMap<&str, usize> = HashMap::new();
+        for key in keys {
+            let value = state.cache.get(key).ok_or_else(|| {
+                *asked.entry(key).or_insert_with(|| {
+                    found.missing.push(key);
+                    found.missing.len() - 1
+                })
+            });
+            found.values.push(value);
+        }
+        let hits = found.values.iter().filter(|value| value.is_ok()).count() as u64;
+        state.hits += hits;
+        state.misses += keys.len() as u64 - hits;
+        found
+    }
+
+    fn remember_read(&self, found: &LookUp<'_>, read: &[Option<Bytes>]) {
+        let mut state = self.lock();
+        if found.quiet_since == Some(state.writes_begun) {
+            let read = found.missing.iter().zip(read);
+            read.for_each(|(key, value)| state.cache.insert(key, value.as_ref()));
+        }
+    }
+}
+
+/// What the cache knows of some keys.
+struct LookUp<'a> {
+    /// For each key its value, or its place among the missing.
+    values: Vec<Result<Option<Bytes>, usize>>,
+    missing: Vec<&'a str>,
+    /// The number of writes that had begun, if all were over.
+    quiet_since: Option<u64>,
+}
+
+/// A write under way. Dropped without [`done`](Writing::done), its keys stay forgotten.
+struct Writing<'a, S> {
+    cached: &'a Cached<S>,
+    number: u64,
+    alone: bool,
+}
+
+impl<S> Writing<'_, S> {
+    fn done(self, changes: &[(&str, Option<Bytes>)]) {
+        let mut state = self.cached.lock();
+        if self.alone && state.writes_begun == self.number {
+            changes.iter().for_each(|(key, value)| state.cache.insert(key, value.as_ref()));
+        }
+    }
+}
+
+impl<S> Drop for Writing<'_, S> {
+    fn drop(&mut self) {
+        self.cached.lock().writes_running -= 1;
+    }
+}
+
+impl<S: Store> Store for Cached<S> {
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        let found = self.look_up(keys);
+        let mut read = Vec::new();
+        if !found.missing.is_empty() {
+            read = self.store.get_many(&found.missing).await?;
+            self.remember_read(&found, &read);
+        }
+        let of_missing = |place: usize| read.get(place).cloned().flatten();
+        Ok(found.values.into_iter().map(|value| value.unwrap_or_else(of_missing)).collect())
+    }
+
+    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+        let writing = self.begin_write(changes.iter().map(|(key, _)| *key));
+        self.store.write_many(changes).await?;
+        writing.done(changes);
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.store.flush().await
+    }
+}
+
+impl<S> fmt::Debug for Cached<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cached").field("stats", &self.stats()).finish_non_exhaustive()
+    }
+}

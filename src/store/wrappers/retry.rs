@@ -1,0 +1,199 @@
+//! [`Retry`]: makes a call again when it failed by something that passes.
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::multitenant::{MultiStore, TenantKey, TenantMap};
+use crate::store::Store;
+
+/// A store, or a multitenant one, whose calls are made again when they fail by something that passes.
+///
+/// A call is made again while its error is [retryable](Error::is_retryable) and the
+/// [deadline](Retry::deadline) is not over, after waits that double and are shortened at random, so that
+/// many processors don't come back at the same moment. The error that comes out at last is the store's
+/// own last one, and it says in `attempts` how many there were. It is still retryable if it was. Each
+/// failure that is followed by another attempt is logged as a warning.
+///
+/// Making a write again is right by the [rules](Store#rules): rule 9. The batch, and with it the
+/// partition, waits meanwhile; the deadline is to be well below the topic processor's drain deadline
+/// (30 s by default), which a revocation waits for at most.
+///
+/// # Cancel safety
+/// As the store's: a dropped write may have written any part.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kasper::store::{MapStore, Retry, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let store = Retry::new(MapStore::new()).deadline(Duration::from_secs(5));
+/// store.put("a", "1").await?;
+/// assert_eq!(store.get("a").await?, Some("1".into()));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Retry<S> {
+    store: S,
+    policy: Policy,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Policy {
+    deadline: Duration,
+    first_wait: Duration,
+    longest_wait: Duration,
+}
+
+impl<S> Retry<S> {
+    /// This store, with a deadline of 10 s and waits from 50 ms to 2 s.
+    pub fn new(store: S) -> Self {
+        let policy = Policy {
+            deadline: Duration::from_secs(10),
+            first_wait: Duration::from_millis(50),
+            longest_wait: Duration::from_secs(2),
+        };
+        Self { store, policy }
+    }
+
+    /// How long a call may take, with all its attempts. Default: 10 s.
+    ///
+    /// An attempt that runs when the deadline is over is dropped. A longer deadline rides out a longer
+    /// outage, and holds the batch up for as long.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.policy.deadline = deadline;
+        self
+    }
+
+    /// The wait before the second attempt, which doubles with each further one, and the longest wait. Each
+    /// is shortened by up to a half at random. Default: 50 ms and 2 s.
+    #[must_use]
+    pub fn waits(mut self, first: Duration, longest: Duration) -> Self {
+        self.policy.first_wait = first;
+        self.policy.longest_wait = longest;
+        self
+    }
+
+    /// The store itself, without retries.
+    pub fn inner(&self) -> &S {
+        &self.store
+    }
+}
+
+/// The attempts of one call.
+struct Attempts {
+    policy: Policy,
+    deadline: Instant,
+    operation: &'static str,
+    number: u32,
+    /// What the attempt before failed by.
+    before: Option<Error>,
+}
+
+impl Attempts {
+    fn begin(policy: Policy, operation: &'static str) -> Self {
+        // A deadline that no clock can tell is none.
+        const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
+        let deadline = Instant::now() + policy.deadline.min(YEARS);
+        Self { policy, deadline, operation, number: 0, before: None }
+    }
+
+    /// The outcome of the next attempt; at the deadline, that of the one before it.
+    async fn attempt<T>(&mut self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        self.number += 1;
+        let outcome = tokio::time::timeout_at(self.deadline, call).await;
+        outcome.unwrap_or_else(|_| Err(self.before.take().unwrap_or_else(|| self.timeout())))
+    }
+
+    fn timeout(&self) -> Error {
+        let message = format!("the store did not answer in {:?}", self.policy.deadline);
+        Error::new(ErrorKind::Timeout, message).retryable().with("operation", self.operation)
+    }
+
+    /// Waits, if it is worth to try again.
+    ///
+    /// # Errors
+    /// This error, with the number of attempts, if it is not.
+    async fn wait_after(&mut self, error: Error) -> Result<()> {
+        let wait = self.next_wait();
+        if !error.is_retryable() || Instant::now() + wait >= self.deadline {
+            return Err(error.with("attempts", self.number));
+        }
+        let (operation, attempt) = (self.operation, self.number);
+        tracing::warn!(operation, attempt, ?wait, ?error, "a store's call failed; trying again");
+        self.before = Some(error);
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    fn next_wait(&self) -> Duration {
+        let doubled = 2u32.saturating_pow(self.number.saturating_sub(1));
+        let wait = self.policy.first_wait.saturating_mul(doubled).min(self.policy.longest_wait);
+        wait.mul_f64(1.0 - 0.5 * random_part())
+    }
+}
+
+/// A number from 0 to 1, different each time: the standard library seeds each hasher anew.
+fn random_part() -> f64 {
+    let bits = RandomState::new().hash_one(0u8) >> 32;
+    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+/// Makes the call until it succeeds, or until trying again is no use.
+macro_rules! retry {
+    ($self:ident, $operation:literal, $call:expr) => {{
+        let mut attempts = Attempts::begin($self.policy, $operation);
+        loop {
+            match attempts.attempt($call).await {
+                Ok(value) => break Ok(value),
+                Err(error) => attempts.wait_after(error).await?,
+            }
+        }
+    }};
+}
+
+impl<S: Store> Store for Retry<S> {
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        retry!(self, "get_many", self.store.get_many(keys))
+    }
+
+    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+        retry!(self, "write_many", self.store.write_many(changes))
+    }
+
+    async fn flush(&self) -> Result<()> {
+        retry!(self, "flush", self.store.flush())
+    }
+}
+
+/// The tenants' stores retry, too.
+impl<M: MultiStore> MultiStore for Retry<M> {
+    type Tenant = Retry<M::Tenant>;
+
+    fn tenant(&self, tenant: &str) -> Result<Self::Tenant> {
+        Ok(Retry { store: self.store.tenant(tenant)?, policy: self.policy })
+    }
+
+    fn tenants(&self) -> Vec<String> {
+        self.store.tenants()
+    }
+
+    async fn fetch(&self, keys: &[TenantKey<'_>]) -> Result<TenantMap> {
+        retry!(self, "fetch", self.store.fetch(keys))
+    }
+
+    async fn push(&self, changes: &TenantMap) -> Result<()> {
+        retry!(self, "push", self.store.push(changes))
+    }
+
+    async fn flush(&self) -> Result<()> {
+        retry!(self, "flush", self.store.flush())
+    }
+}
