@@ -65,8 +65,10 @@ fn a_reference_to_a_codec_is_one() {
     fn round<C: Codec<Profile>>(codec: C) -> Profile {
         codec.decode(&codec.encode(&ada()).unwrap()).unwrap()
     }
-    assert_eq!(round(Json), ada());
-    assert_eq!(round(&Json), ada());
+    fn borrowed(codec: &impl Codec<Profile>) -> Profile {
+        round(codec)
+    }
+    assert_eq!(borrowed(&Json), ada());
 }
 
 /// Sends each profile on with one more visit, under a key that is a number.

@@ -35,13 +35,13 @@ use crate::store::Store;
 ///     counts: Cached<MapStore>,
 /// }
 ///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
 /// // Shared by all partitions; in earnest a store on a server.
 /// let shared = MapStore::new();
 /// // What `TopicProcessor::builder(…).build(…)` takes: each partition gets a cache of 64 MiB of its own.
 /// let factory = move |_partition: i32| Count { counts: Cached::new(shared.clone(), 64 << 20) };
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> kasper::Result<()> {
 /// let processor = factory(0);
 /// processor.counts.get("a").await?;
 /// processor.counts.put("a", "1").await?;
