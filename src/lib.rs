@@ -17,6 +17,7 @@
 //! - [`Processor`]: the trait to implement, and its rules.
 //! - [`Builder`]: every setting with its default and its trade-off.
 //! - [`store`] and [`multitenant`]: where state is kept, for one owner or many tenants.
+//! - [`codec`]: values of your types in stores and messages.
 //! - [`testkit`]: test a processor without a broker; feature `testkit`.
 //! - The `word_count` example: a whole program.
 //!

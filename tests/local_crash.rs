@@ -53,6 +53,56 @@ fn number_of(value: &[u8]) -> usize {
     text.split(' ').next().unwrap().parse().unwrap()
 }
 
+/// What does not fit into the 70 MB that a file of the child may have; the journal is one.
+fn too_much() -> Vec<(String, Bytes)> {
+    let mut state = 1u64;
+    // Not to be compressed.
+    let mut noise = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_le_bytes()[7]
+    };
+    let mut value = |_| (0..20 << 20).map(|_| noise()).collect::<Bytes>();
+    (0..4).map(|key| (format!("large-{key}"), value(key))).collect()
+}
+
+async fn fill_the_disk(directory: &str) {
+    let store = LocalStore::open(&LocalConfig::new(directory)).await.unwrap();
+    store.put("a", "1").await.unwrap();
+    let large = too_much();
+    let changes: Vec<_> = large.iter().map(|(key, value)| (&**key, Some(value.clone()))).collect();
+    let error = store.write_many(&changes).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::NoSpace, false), "{error:?}");
+    assert_eq!(error.get("operation"), Some("write_many"));
+    let error = store.put("b", "2").await.unwrap_err();
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Backend, false), "{error:?}");
+    assert!(error.to_string().contains("opened again"), "{error}");
+    assert_eq!(
+        store.get_many(&["a", "b", "large-0"]).await.unwrap(),
+        [Some("1".into()), None, None]
+    );
+}
+
+/// The shell's `ulimit` stands for the end of the disk; without the trap the system would end the process.
+#[tokio::test]
+async fn a_full_disk_is_an_error_and_what_was_written_stays() {
+    if let Ok(directory) = std::env::var(CHILD) {
+        return fill_the_disk(&directory).await;
+    }
+    let directory = Directory::new();
+    let limited = Command::new("bash")
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 70000; exec "$0" "$@""#])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "a_full_disk_is_an_error_and_what_was_written_stays", "--nocapture"])
+        .env(CHILD, directory.path())
+        .output()
+        .unwrap();
+    assert!(limited.status.success(), "{limited:?}");
+    let store = LocalStore::open(&directory.config()).await.unwrap();
+    let found = store.get_many(&["a", "b", "large-0", "large-3"]).await.unwrap();
+    assert_eq!(found, [Some("1".into()), None, None, None], "all of a write or nothing");
+    store.put("b", "2").await.unwrap();
+}
+
 fn child(test: &str, directory: &Directory) -> (Child, impl Iterator<Item = usize> + use<>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])

@@ -77,6 +77,7 @@ impl LocalConfig {
 
     /// How much is collected in memory before it is sorted into a table on disk, in bytes. Default:
     /// 64 MiB. Less takes less memory (up to five times this much is in use at once) and more work on disk.
+    /// It is kept in the database when that is made, and does not change afterwards.
     #[must_use]
     pub fn memtable_bytes(mut self, bytes: u64) -> Self {
         self.memtable_bytes = bytes;
