@@ -299,6 +299,37 @@ impl Store for Slow {
     }
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    /// Whatever fails, hangs or is forgotten for room: what the cache says is what the store has.
+    #[test]
+    fn a_cache_never_says_what_is_not_so(
+        max_bytes in 0usize..2000,
+        calls in proptest::collection::vec((0usize..6, 0usize..8, 0usize..5, 0usize..300), 1..60),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let inner = Fragile::default();
+        let store = Cached::new(inner.clone(), max_bytes);
+        for (action, key, fault, size) in calls {
+            let (key, other) = (format!("k{key}"), format!("k{}", key + 1));
+            let value = (size % 4 != 0).then(|| Bytes::from(vec![b'x'; size]));
+            if action < 3 {
+                let faults = [Fault::Stays, Fault::WritesAndFails, Fault::Hangs, Fault::WritesAndHangs];
+                inner.fail(faults.get(fault).copied());
+                let changes = [(&*key, value.clone()), (&*other, None), (&*other, value)];
+                // Failed or dropped, as the fault has it.
+                let _ = store.write_many(&changes[..=action]).now_or_never();
+            }
+            let keys = [&*key, &*other, &*key];
+            let found = runtime.block_on(store.get_many(&keys)).unwrap();
+            let truth = runtime.block_on(inner.map.get_many(&keys)).unwrap();
+            proptest::prop_assert_eq!(found, truth);
+            proptest::prop_assert!(store.stats().bytes <= max_bytes);
+        }
+    }
+}
+
 #[tokio::test]
 async fn writes_at_the_same_time_are_not_remembered() {
     let inner = Fragile::default();

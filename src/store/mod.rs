@@ -4,6 +4,9 @@
 //! it needs of a batch with one [`get_many`](Store::get_many) and writes what changed with one
 //! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done; only then are its
 //! messages produced and its offsets recorded.
+//!
+//! [`connect`] makes a store from a URL. [`Retry`] and [`Cached`] are stores around a store; [`TypedStore`] has
+//! values of a type instead of bytes.
 
 mod any;
 #[cfg_attr(

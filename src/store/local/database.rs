@@ -24,6 +24,24 @@ pub(super) type Change = (Vec<u8>, Option<Bytes>);
 ///
 /// It closes when the last clone, and the last store made from it, is dropped. That takes no time of
 /// the one who drops it; opening the directory again, in this process, waits for it.
+///
+/// ```
+/// use kasper::store::{LocalConfig, LocalDatabase, LocalStore, MultiLocalStore, Store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// # let directory = std::env::temp_dir().join(format!("kasper-doc-d-{}", std::process::id()));
+/// let database = LocalDatabase::open(&LocalConfig::new(&directory)).await?;
+/// let counts = LocalStore::from_client(&database, "counts")?;
+/// let tenants = MultiLocalStore::from_client(&database, "counts")?;
+/// counts.put("a", "1").await?;
+/// println!("{} bytes on disk", database.stats().await?.disk_bytes);
+/// drop((counts, tenants));
+/// database.close().await?;
+/// # std::fs::remove_dir_all(directory).unwrap();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct LocalDatabase {
     inner: Arc<Inner>,

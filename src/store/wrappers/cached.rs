@@ -23,7 +23,9 @@ use crate::store::Store;
 /// - It holds at most as many bytes as it is given, counting 120 for each entry besides its key and value.
 ///   What was not used for the longest time goes first. A value larger than half of it is not remembered.
 ///
-/// Beyond that it keeps the [rules](Store#rules) as the store does. Clones share the cache.
+/// Beyond that it keeps the [rules](Store#rules) as the store does. Clones share the cache. With
+/// [`Retry`](super::Retry) besides, put that inside, `Cached::new(Retry::new(store), …)`: then only a write that
+/// has failed for good forgets its keys.
 ///
 /// # Cancel safety
 /// As the store's.
