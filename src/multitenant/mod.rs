@@ -15,6 +15,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::store::Store;
 
+#[cfg(feature = "redis")]
+pub use crate::store::redis::MultiRedisStore;
 pub use any::AnyMultiStore;
 pub use map::MultiMapStore;
 pub use tenant_map::{TenantKey, TenantMap};

@@ -6,17 +6,16 @@ use std::future::Future;
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 
-use crate::error::Result;
-
 /// Runs the futures, so many at a time, and returns what they return, in order. The first error ends
 /// it; futures under way are dropped then.
-pub(crate) async fn in_order<T, F>(
+pub(crate) async fn in_order<T, E, F>(
     concurrency: usize,
     futures: impl IntoIterator<Item = F, IntoIter: Send> + Send,
-) -> Result<Vec<T>>
+) -> Result<Vec<T>, E>
 where
-    F: Future<Output = Result<T>> + Send,
+    F: Future<Output = Result<T, E>> + Send,
     T: Send,
+    E: Send,
 {
     let mut waiting = futures.into_iter();
     let mut running: FuturesOrdered<F> = waiting.by_ref().take(concurrency.max(1)).collect();
@@ -55,7 +54,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             running.fetch_sub(1, Ordering::SeqCst);
-            Ok(number)
+            Ok::<_, Error>(number)
         };
         let mut futures = Vec::new();
         for number in 0..20 {

@@ -3,7 +3,11 @@
 use super::{AnyStore, MapStore};
 #[cfg(feature = "local")]
 use super::{LocalConfig, LocalStore, MultiLocalStore};
+#[cfg(feature = "redis")]
+use super::{RedisConfig, RedisStore};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "redis")]
+use crate::multitenant::MultiRedisStore;
 use crate::multitenant::{AnyMultiStore, MultiMapStore};
 
 /// Connects to the store that a URL names.
@@ -12,6 +16,8 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 /// | --- | --- | --- |
 /// | `map:` | a new [`MapStore`] | |
 /// | `local:PATH`, `local:PATH?prefix=NAME&sync=true` | a `LocalStore` in a directory | `local` |
+/// | `redis://…/PREFIX`, `redis+cluster://…/PREFIX` | `RedisStore`, see `RedisConfig` | `redis` |
+/// | `rediss://…/PREFIX`, `rediss+cluster://…/PREFIX` | the same, with TLS | `redis-tls` |
 ///
 /// # Errors
 /// [`Config`](ErrorKind::Config): no such kind of store, or its feature is not switched on, or the
@@ -34,6 +40,10 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
         "map" => Ok(AnyStore::new(MapStore::new())),
         #[cfg(feature = "local")]
         "local" => Ok(AnyStore::new(LocalStore::open(&LocalConfig::from_url(url)?).await?)),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => {
+            Ok(AnyStore::new(RedisStore::connect(&RedisConfig::from_url(url)?).await?))
+        }
         other => Err(unknown(other)),
     }
 }
@@ -48,6 +58,10 @@ pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
         #[cfg(feature = "local")]
         "local" => {
             Ok(AnyMultiStore::new(MultiLocalStore::open(&LocalConfig::from_url(url)?).await?))
+        }
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => {
+            Ok(AnyMultiStore::new(MultiRedisStore::connect(&RedisConfig::from_url(url)?).await?))
         }
         other => Err(unknown(other)),
     }
@@ -65,7 +79,9 @@ fn unknown(scheme: &str) -> Error {
     /// Each kind of store and the feature that it needs.
     const KINDS: &[(&str, &str, bool)] = &[
         ("redis", "redis", cfg!(feature = "redis")),
-        ("rediss", "redis", cfg!(feature = "redis")),
+        ("redis+cluster", "redis", cfg!(feature = "redis")),
+        ("rediss", "redis-tls", cfg!(feature = "redis-tls")),
+        ("rediss+cluster", "redis-tls", cfg!(feature = "redis-tls")),
         ("elasticsearch", "elasticsearch", cfg!(feature = "elasticsearch")),
         ("elasticsearch+http", "elasticsearch", cfg!(feature = "elasticsearch")),
         ("elasticsearch+https", "elasticsearch", cfg!(feature = "elasticsearch")),

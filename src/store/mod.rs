@@ -19,6 +19,8 @@ pub(crate) mod limits;
 #[cfg(feature = "local")]
 mod local;
 mod map;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 mod typed;
 mod wrappers;
 
@@ -36,6 +38,8 @@ pub use connect::{connect, connect_multi};
 #[cfg(feature = "local")]
 pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore, MultiLocalStore};
 pub use map::MapStore;
+#[cfg(feature = "redis")]
+pub use redis::{RedisClient, RedisConfig, RedisOptions, RedisStore};
 pub use typed::TypedStore;
 pub use wrappers::{CacheStats, Cached, Retry};
 

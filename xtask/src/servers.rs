@@ -8,6 +8,7 @@ mod home;
 mod instance;
 mod kafka;
 mod maven;
+mod redis;
 mod session;
 mod state;
 
@@ -61,6 +62,10 @@ pub(crate) enum Name {
     Kafka,
     /// Three brokers, each of which comes back by itself when it is killed
     KafkaCluster,
+    /// One Redis server, with an unencrypted port and one with TLS
+    Redis,
+    /// Three Redis servers that divide the keys among them
+    RedisCluster,
 }
 
 impl Name {
@@ -68,6 +73,8 @@ impl Name {
         match self {
             Self::Kafka => &kafka::Kafka,
             Self::KafkaCluster => &kafka::cluster::Cluster,
+            Self::Redis => &redis::Redis,
+            Self::RedisCluster => &redis::cluster::Cluster,
         }
     }
 }

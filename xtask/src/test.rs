@@ -21,10 +21,11 @@ use crate::tools;
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed
-///   4. `cargo test -p kasper --features testkit,local,json --doc`: the examples in the documentation
-///   5. `cargo test -p xtask`: this tool's own tests
+///   4. stores: each backend built by itself, without librdkafka, on its own servers
+///   5. `cargo test -p kasper --features testkit,local,json --doc`: the examples in the documentation
+///   6. `cargo test -p xtask`: this tool's own tests
 ///
-/// Filters reach 1, 4 and 5; for the others give `--only` besides.
+/// Filters reach 1, 5 and 6; for the others give `--only` besides.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
@@ -61,14 +62,16 @@ pub(crate) struct Args {
 enum Part {
     Security,
     Cluster,
+    Stores,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::new(args.no_fail_fast);
-    if args.only != Some(Part::Cluster) {
+    if args.only.is_none() || args.only == Some(Part::Security) {
         with_one_broker(args, &mut steps)?;
     }
     with_cluster(args, &mut steps)?;
+    with_stores(args, &mut steps)?;
     if args.only.is_none() {
         for (name, arguments) in WITHOUT_SERVERS {
             steps.run(name, &mut tests(args, arguments, &[]))?;
@@ -95,6 +98,21 @@ const CLUSTER: &[&str] =
 
 /// Tests with a cluster are in this module, whose name tells them from all others.
 const CLUSTER_TESTS: &str = "cluster::";
+
+/// A kind of store, what it is built with, and the servers that its tests need.
+struct Backend {
+    /// The name of its tests: `tests/live_store_{name}`, and the library's in `store::{name}`.
+    name: &'static str,
+    features: &'static str,
+    servers: &'static [Name],
+}
+
+/// One after the other: the servers of each are stopped before the next ones start.
+const BACKENDS: &[Backend] = &[Backend {
+    name: "redis",
+    features: "testkit,redis-tls",
+    servers: &[Name::Redis, Name::RedisCluster],
+}];
 
 const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
     ("documentation tests", &["test", "-p", "kasper", "--features", FEATURES, "--doc"]),
@@ -157,6 +175,46 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
     Ok(())
 }
 
+fn with_stores(args: &Args, steps: &mut Steps) -> Result<()> {
+    for backend in BACKENDS {
+        let name = format!("stores in {}", backend.name);
+        if let Some(reason) = args.leaves_out(Part::Stores) {
+            steps.skip(&name, reason);
+        } else if steps.is_over() {
+            steps.skip(&name, "a step before it failed");
+        } else {
+            with_backend(args, steps, backend, &name)?;
+        }
+    }
+    Ok(())
+}
+
+fn with_backend(args: &Args, steps: &mut Steps, backend: &Backend, name: &str) -> Result<()> {
+    let session = match Session::open_all(Purpose::Test, backend.servers) {
+        Ok(session) => session,
+        Err(error) => {
+            crate::interrupt::check()?;
+            steps.fail(name, &error);
+            return Ok(());
+        }
+    };
+    let failed_before = steps.failed();
+    let build = ["test", "-p", "kasper", "--no-default-features", "--features", backend.features];
+    let module = format!("store::{}::", backend.name);
+    let live = format!("live_store_{}", backend.name);
+    let with =
+        |more: &[&str], for_tests: &[&str]| tests(args, &[&build[..], more].concat(), for_tests);
+    let of_module: &[&str] = if args.filters.is_empty() { &[&module] } else { &[] };
+    steps.run(&format!("{name}: unit tests"), &mut with(&["--lib"], of_module))?;
+    let mut command = with(&["--test", &live], &["--include-ignored"]);
+    steps.run(&format!("{name}: on real servers"), session.tell(&mut command))?;
+    steps.run(&format!("{name}: documentation"), &mut with(&["--doc"], of_module))?;
+    if steps.failed() && !failed_before {
+        session.save_logs();
+    }
+    Ok(())
+}
+
 impl Args {
     /// Why a part is not run, if it is not.
     fn leaves_out(&self, part: Part) -> Option<&'static str> {
@@ -212,6 +270,15 @@ mod own_tests {
         let only = Args { only: Some(Part::Security), ..filtered };
         assert_eq!(only.leaves_out(Part::Security), None);
         assert!(only.leaves_out(Part::Cluster).is_some());
+    }
+
+    #[test]
+    fn continuous_integration_lints_each_backend() {
+        let script = include_str!("../../.ci/run");
+        for backend in BACKENDS {
+            let line = format!("--no-default-features --features {}\n", backend.features);
+            assert!(script.contains(&line), "{line}");
+        }
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub(crate) enum Tool {
     Java(u32),
     /// Maven, which fetches jars.
     Maven,
+    /// A Redis server of at least this version, with its command line client.
+    Redis(u32),
+    /// OpenSSL's program, which makes certificates.
+    OpenSsl,
 }
 
 /// Fails with one line if a tool is missing or too old. `otherwise` says how to do without.
@@ -84,6 +88,21 @@ impl Tool {
                     _ => None,
                 },
             },
+            Self::Redis(least) => match output("redis-server", &["--version"]) {
+                None => Some(format!(
+                    "`redis-server` is missing: install Redis {least} or later ({REDIS_INSTALL})"
+                )),
+                Some(text) => match redis_version(&text) {
+                    Some(found) if found < least => Some(format!(
+                        "`redis-server` is version {found}: version {least} or later is needed ({REDIS_INSTALL})"
+                    )),
+                    _ => None,
+                },
+            },
+            Self::OpenSsl => output("openssl", &["version"]).is_none().then(|| {
+                "`openssl` is missing: install OpenSSL (Debian: `apt-get install openssl`)"
+                    .to_owned()
+            }),
             Self::Maven => output("mvn", &["--version"]).is_none().then(|| {
                 "`mvn` is missing: install Maven (Debian: `apt-get install maven`)".to_owned()
             }),
@@ -92,6 +111,8 @@ impl Tool {
 }
 
 const JAVA_INSTALL: &str = "Debian: `apt-get install default-jre-headless`";
+
+const REDIS_INSTALL: &str = "Debian: `apt-get install redis-server`";
 
 /// What the program prints to both outputs, `None` if it cannot be run.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
@@ -110,9 +131,20 @@ fn java_version(text: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
+/// The major version in `Redis server v=7.0.15 sha=00000000:0 malloc=…`.
+fn redis_version(text: &str) -> Option<u32> {
+    text.split_once("v=")?.1.split('.').next()?.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn redis_versions_are_read() {
+        assert_eq!(redis_version("Redis server v=7.0.15 sha=00000000:0 malloc=x bits=64"), Some(7));
+        assert_eq!(redis_version("who knows"), None);
+    }
 
     #[test]
     fn java_versions_are_read() {

@@ -20,8 +20,16 @@ pub(crate) struct Session {
 impl Session {
     /// Makes a server available, starting it unless it is.
     pub(crate) fn open(purpose: Purpose, name: Name) -> Result<Self> {
+        Self::open_all(purpose, &[name])
+    }
+
+    /// Makes several available.
+    pub(crate) fn open_all(purpose: Purpose, names: &[Name]) -> Result<Self> {
         let mut session = Self::default();
-        session.variables = session.find_or_start(name.server(), purpose)?;
+        for name in names {
+            let variables = session.find_or_start(name.server(), purpose)?;
+            session.variables.extend(variables);
+        }
         Ok(session)
     }
 

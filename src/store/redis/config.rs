@@ -1,0 +1,455 @@
+//! [`RedisConfig`] and [`RedisOptions`]: where the servers are, and how the store behaves.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::io::tcp::TcpSettings;
+use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+
+use super::RedisClient;
+use super::error::Place;
+use super::url;
+use crate::error::{Error, ErrorKind, Result};
+
+const DEFAULT_PORT: u16 = 6379;
+
+/// How a store in Redis behaves. A `&str` becomes one that is a prefix, and has the defaults.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kasper::store::RedisOptions;
+///
+/// let options = RedisOptions::new("sessions").ttl(Duration::from_secs(3600));
+/// ```
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    prefix: String,
+    timeout: Duration,
+    connect_timeout: Duration,
+    ttl: Option<Duration>,
+}
+
+impl RedisOptions {
+    /// Keys begin with this prefix and a `/`. It must not be empty, and have no `/`: `{tenant}/{prefix}`
+    /// of one store and `{prefix}` of another could be the same.
+    pub fn new(prefix: impl Into<String>) -> Self {
+        Self {
+            prefix: prefix.into(),
+            timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            ttl: None,
+        }
+    }
+
+    /// How long a request may take, connecting included: 10 s by default (the driver's own is 500 ms). A
+    /// large call is several requests; the first that fails ends it. Less finds a server sooner that
+    /// hangs; too little takes a busy one for dead, and values of many MB need their time on the network.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How long connecting may take, password and TLS included: 5 s by default. Should be less than the
+    /// [`timeout`](RedisOptions::timeout).
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Keys vanish when this time has passed since they were last written; whole milliseconds, at least
+    /// one. By default they stay. Costs a command for each key where one `MSET` writes many.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    pub(super) fn answer_timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    pub(super) fn connection_timeout(&self) -> Duration {
+        self.connect_timeout
+    }
+
+    pub(super) fn time_to_live(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    /// # Errors
+    /// All faults at once.
+    pub(super) fn check(&self) -> Result<()> {
+        refuse(&self.faults())
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let prefix = &self.prefix;
+        if prefix.is_empty() {
+            faults.push("the prefix is empty".to_owned());
+        }
+        if prefix.contains('/') {
+            faults.push(format!("the prefix `{prefix}` has a `/`, which would make keys collide"));
+        }
+        if self.timeout.is_zero() || self.connect_timeout.is_zero() {
+            faults.push("a time-out of zero leaves no time for an answer".to_owned());
+        }
+        if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) {
+            faults.push("a time to live is at least a millisecond".to_owned());
+        }
+        faults
+    }
+}
+
+impl<P: Into<String>> From<P> for RedisOptions {
+    fn from(prefix: P) -> Self {
+        Self::new(prefix)
+    }
+}
+
+/// Where Redis is, and how a store in it behaves. Passwords are in no output of `Debug`.
+///
+/// # As a URL
+///
+/// ```text
+/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?db=N&timeout_ms=N&connect_timeout_ms=N&ttl_ms=N]
+/// redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/PREFIX[?…]
+/// ```
+///
+/// `rediss` and `rediss+cluster` use TLS (feature `redis-tls`). The path is the prefix of the keys; other
+/// than in the driver's own URLs the database's number stands behind it, as `?db=3`, and a prefix that is a
+/// number is refused in a URL, since it was most likely meant for one. In user, password and prefix, write
+/// `%40` for `@` and the like. An address of IPv6 is in brackets.
+///
+/// ```
+/// use kasper::store::RedisConfig;
+///
+/// # fn main() -> kasper::Result<()> {
+/// RedisConfig::from_url("redis://:open%40sesame@10.0.0.7:6379/word-counts?db=3&ttl_ms=60000")?;
+/// RedisConfig::from_url("redis+cluster://10.0.0.7,10.0.0.8/word-counts")?;
+/// assert!(RedisConfig::from_url("redis://10.0.0.7/3").is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RedisConfig {
+    servers: String,
+    is_cluster: bool,
+    user: Option<String>,
+    password: Option<String>,
+    database: u32,
+    tls: Option<Tls>,
+    options: RedisOptions,
+}
+
+/// PEM files' contents.
+#[derive(Clone, Default)]
+struct Tls {
+    authority: Option<Vec<u8>>,
+    client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl RedisConfig {
+    /// The server `host` or `host:port` (6379 is the default), and the prefix of the keys, or
+    /// [more options](RedisOptions).
+    pub fn new(server: impl Into<String>, options: impl Into<RedisOptions>) -> Self {
+        Self {
+            servers: server.into(),
+            is_cluster: false,
+            user: None,
+            password: None,
+            database: 0,
+            tls: None,
+            options: options.into(),
+        }
+    }
+
+    /// A Redis Cluster, some of whose servers are these, separated by commas; they tell of the others.
+    /// Several, so that one may be away when the program starts.
+    pub fn cluster(servers: impl Into<String>, options: impl Into<RedisOptions>) -> Self {
+        Self { is_cluster: true, ..Self::new(servers, options) }
+    }
+
+    /// A configuration from a URL, as described above.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): what is wrong with it, without the password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        url::parse(url)
+    }
+
+    /// The password of the default user (`requirepass`), or of [`user`](RedisConfig::user). None by
+    /// default.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The user of Redis's access control lists. By default the server's default user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// The number of the database, 0 by default. A cluster has no others.
+    #[must_use]
+    pub fn database(mut self, number: u32) -> Self {
+        self.database = number;
+        self
+    }
+
+    /// Connects with TLS, and trusts the system's certificate authorities.
+    #[cfg(feature = "redis-tls")]
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        self.tls.get_or_insert_default();
+        self
+    }
+
+    /// Connects with TLS, and trusts these certificates (PEM) and no others.
+    #[cfg(feature = "redis-tls")]
+    #[must_use]
+    pub fn tls_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls.get_or_insert_default().authority = Some(pem.into());
+        self
+    }
+
+    /// Connects with TLS, and shows the server this certificate with its key (PEM).
+    #[cfg(feature = "redis-tls")]
+    #[must_use]
+    pub fn tls_client(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.tls.get_or_insert_default().client = Some((certificate.into(), key.into()));
+        self
+    }
+
+    /// Sets how the store behaves.
+    #[must_use]
+    pub fn with_options(mut self, options: impl Into<RedisOptions>) -> Self {
+        self.options = options.into();
+        self
+    }
+
+    /// How the store behaves.
+    pub fn options(&self) -> &RedisOptions {
+        &self.options
+    }
+
+    /// For URLs, whose TLS may be there without the feature.
+    pub(super) fn with_tls(mut self) -> Self {
+        self.tls.get_or_insert_default();
+        self
+    }
+
+    pub(super) fn place(&self) -> Place {
+        match self.is_cluster {
+            true => Place::cluster(&*self.servers),
+            false => Place::standalone(self.servers.clone()),
+        }
+    }
+
+    /// # Errors
+    /// All faults at once.
+    pub(super) fn client(&self) -> Result<RedisClient> {
+        let mut faults = self.options.faults();
+        let mut servers = Vec::new();
+        for server in self.servers.split(',') {
+            match host_and_port(server.trim()) {
+                Some((host, port)) => servers.push(self.connection_info(host, port)),
+                None => faults.push(format!("`{server}` is not a `host` or `host:port`")),
+            }
+        }
+        if servers.len() > 1 && !self.is_cluster {
+            faults.push("several servers are a cluster (`RedisConfig::cluster`)".to_owned());
+        }
+        if self.database != 0 && self.is_cluster {
+            faults.push("a cluster has no database but 0".to_owned());
+        }
+        if self.user.is_some() && self.password.is_none() {
+            faults.push("there is a user but no password".to_owned());
+        }
+        if self.tls.is_some() && cfg!(not(feature = "redis-tls")) {
+            faults.push("TLS needs the feature `redis-tls` of the crate kasper".to_owned());
+        }
+        refuse(&faults)?;
+        let built = match self.is_cluster {
+            true => self.cluster_client(servers).map(RedisClient::Cluster),
+            false => self.standalone_client(servers).map(RedisClient::Standalone),
+        };
+        built.map_err(|error| self.place().error("connect", error))
+    }
+
+    fn connection_info(&self, host: &str, port: u16) -> ConnectionAddr {
+        let host = host.to_owned();
+        match self.tls {
+            None => ConnectionAddr::Tcp(host, port),
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+        }
+    }
+
+    fn complete(&self, address: ConnectionAddr) -> Result<ConnectionInfo, redis::RedisError> {
+        let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.database));
+        if let Some(user) = &self.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            settings = settings.set_password(password);
+        }
+        let info = address.into_connection_info()?.set_redis_settings(settings);
+        Ok(info.set_tcp_settings(tcp_settings()))
+    }
+
+    fn standalone_client(&self, servers: Vec<ConnectionAddr>) -> Result<Client, redis::RedisError> {
+        let Some(address) = servers.into_iter().next() else {
+            return Err((redis::ErrorKind::InvalidClientConfig, "no server").into());
+        };
+        let info = self.complete(address)?;
+        #[cfg(feature = "redis-tls")]
+        if let Some(tls) = &self.tls {
+            return Client::build_with_tls(info, tls.certificates());
+        }
+        Client::open(info)
+    }
+
+    fn cluster_client(
+        &self,
+        servers: Vec<ConnectionAddr>,
+    ) -> Result<ClusterClient, redis::RedisError> {
+        let servers: Result<Vec<_>, _> =
+            servers.into_iter().map(|address| self.complete(address)).collect();
+        let builder = ClusterClientBuilder::new(servers?)
+            .connection_timeout(self.options.connect_timeout)
+            .response_timeout(self.options.timeout)
+            // `Server` has a deadline of its own, and knows which connection to give up.
+            .overall_response_timeout(None)
+            // A server that has moved, or is being replaced, is asked for again until that deadline.
+            .retries(10)
+            .min_retry_wait(50)
+            .max_retry_wait(2000)
+            .tcp_settings(tcp_settings());
+        #[cfg(feature = "redis-tls")]
+        if let Some(tls) = &self.tls {
+            return builder.tls(redis::TlsMode::Secure).certs(tls.certificates()).build();
+        }
+        builder.build()
+    }
+}
+
+/// Requests are written whole: nothing is won by waiting for more to send.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+#[cfg(feature = "redis-tls")]
+impl Tls {
+    fn certificates(&self) -> redis::TlsCertificates {
+        // The driver takes the process's default; there is none if nobody has chosen. That another is
+        // chosen in between is as good.
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        let client = self.client.clone();
+        let client = client
+            .map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
+        redis::TlsCertificates { client_tls: client, root_cert: self.authority.clone() }
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("servers", &self.servers)
+            .field("is_cluster", &self.is_cluster)
+            .field("user", &self.user)
+            .field("has_password", &self.password.is_some())
+            .field("database", &self.database)
+            .field("has_tls", &self.tls.is_some())
+            .field("options", &self.options)
+            .finish()
+    }
+}
+
+/// `host`, `host:port`, `[::1]` or `[::1]:port`.
+fn host_and_port(server: &str) -> Option<(&str, u16)> {
+    let (host, port) = match server.strip_prefix('[') {
+        Some(rest) => {
+            let (host, rest) = rest.split_once(']')?;
+            (host, if rest.is_empty() { None } else { Some(rest.strip_prefix(':')?) })
+        }
+        None => match server.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (server, None),
+        },
+    };
+    let port = port.map_or(Some(DEFAULT_PORT), |port| port.parse().ok())?;
+    (!host.is_empty()).then_some((host, port))
+}
+
+fn refuse(faults: &[String]) -> Result<()> {
+    match faults.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(ErrorKind::Config, faults.join("; "))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(config: &RedisConfig) -> String {
+        let error = config.client().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error.to_string()
+    }
+
+    #[test]
+    fn all_faults_are_told_at_once() {
+        let options = RedisOptions::new("a/b").timeout(Duration::ZERO).ttl(Duration::ZERO);
+        let config = RedisConfig::new("host:x", options).user("ann").password("secret");
+        let text = fault(&config);
+        for part in ["`a/b` has a `/`", "time-out of zero", "time to live", "`host:x` is not"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("secret"));
+        assert!(fault(&RedisConfig::new("h", "")).contains("prefix is empty"));
+        assert!(fault(&RedisConfig::new("h", "p").user("ann")).contains("no password"));
+        assert!(fault(&RedisConfig::new("h,i", "p")).contains("RedisConfig::cluster"));
+        assert!(fault(&RedisConfig::cluster("h,i", "p").database(3)).contains("but 0"));
+    }
+
+    #[test]
+    fn addresses_are_read() {
+        assert_eq!(host_and_port("h"), Some(("h", 6379)));
+        assert_eq!(host_and_port("h:7000"), Some(("h", 7000)));
+        assert_eq!(host_and_port("[::1]"), Some(("::1", 6379)));
+        assert_eq!(host_and_port("[::1]:7000"), Some(("::1", 7000)));
+        for wrong in ["", ":1", "h:", "h:x", "[::1", "[::1]7000", "::1"] {
+            assert_eq!(host_and_port(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_printed() {
+        let config = RedisConfig::new("h", "p").user("ann").password("open-sesame");
+        assert!(!format!("{config:?}").contains("sesame"));
+        let client = config.client().unwrap();
+        assert!(!format!("{client:?}").contains("sesame"));
+    }
+
+    #[test]
+    fn connections_send_at_once() {
+        let RedisClient::Standalone(client) = RedisConfig::new("h", "p").client().unwrap() else {
+            panic!("a standalone client");
+        };
+        assert!(client.get_connection_info().tcp_settings().nodelay());
+    }
+}

@@ -1,0 +1,297 @@
+//! The connection to a server or a cluster: one, shared by all calls, made anew when it breaks.
+//!
+//! The driver's own connection manager is not used: it keeps a connection that does not answer, and in
+//! an outage makes callers wait for its attempts, whatever their deadline.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisError, Value};
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{self, Place};
+use super::{RedisConfig, RedisOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::chunks::in_order;
+
+/// Commands of a pipeline under way at a time in a cluster, where each goes to its key's server.
+const CLUSTER_CONCURRENCY: usize = 256;
+
+/// The driver's client, from which connections are made.
+#[derive(Clone)]
+#[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one for each store")]
+pub enum RedisClient {
+    /// Of one server.
+    Standalone(Client),
+    /// Of a Redis Cluster.
+    Cluster(ClusterClient),
+}
+
+impl From<Client> for RedisClient {
+    fn from(client: Client) -> Self {
+        Self::Standalone(client)
+    }
+}
+
+impl From<ClusterClient> for RedisClient {
+    fn from(client: ClusterClient) -> Self {
+        Self::Cluster(client)
+    }
+}
+
+impl fmt::Debug for RedisClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Standalone(_) => "RedisClient::Standalone",
+            Self::Cluster(_) => "RedisClient::Cluster",
+        };
+        f.debug_struct(kind).finish_non_exhaustive()
+    }
+}
+
+impl RedisClient {
+    async fn connect(&self, connect_timeout: Duration) -> Result<Connection, RedisError> {
+        match self {
+            Self::Standalone(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(connect_timeout))
+                    // `Server` has a deadline of its own, and knows which connection to give up.
+                    .set_response_timeout(None);
+                let connected = client.get_multiplexed_async_connection_with_config(&config);
+                connected.await.map(Connection::Standalone)
+            }
+            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Connection {
+    Standalone(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+/// What is sent in one go.
+pub(super) enum Request {
+    One(Cmd),
+    /// The answer is an array, with an entry for each.
+    Many(Pipeline),
+}
+
+/// What the driver said, and which command of a pipeline is at fault.
+type Failed = (RedisError, Option<usize>);
+
+impl Connection {
+    async fn run(&mut self, request: &Request) -> Result<Value, Failed> {
+        match (self, request) {
+            (Self::Standalone(connection), Request::One(command)) => {
+                command.query_async(connection).await.map_err(|error| (error, None))
+            }
+            (Self::Cluster(connection), Request::One(command)) => {
+                command.query_async(connection).await.map_err(|error| (error, None))
+            }
+            (Self::Standalone(connection), Request::Many(pipeline)) => {
+                pipeline.query_async(connection).await.map_err(first_of_pipeline)
+            }
+            (Self::Cluster(connection), Request::Many(pipeline)) => {
+                each(connection, pipeline).await.map(Value::Array)
+            }
+        }
+    }
+}
+
+/// The driver sends a pipeline to one server of a cluster only, so each command goes by itself, many at a
+/// time.
+async fn each(connection: &ClusterConnection, pipeline: &Pipeline) -> Result<Vec<Value>, Failed> {
+    let mut commands = Vec::new();
+    for (index, command) in pipeline.cmd_iter().enumerate() {
+        let mut connection = connection.clone();
+        commands.push(async move {
+            let answer = command.query_async(&mut connection).await;
+            answer.map_err(|error| (error, Some(index)))
+        });
+    }
+    in_order(CLUSTER_CONCURRENCY, commands).await
+}
+
+fn first_of_pipeline(error: RedisError) -> Failed {
+    let of_command = error.clone().into_server_errors();
+    match of_command.as_deref() {
+        Some([(index, first), ..]) => (RedisError::from(first.clone()), Some(*index)),
+        _ => (error, None),
+    }
+}
+
+/// A connection, and how many were made before it.
+#[derive(Clone)]
+struct Numbered {
+    connection: Connection,
+    number: u64,
+}
+
+/// A server or a cluster, with the connection to it.
+pub(super) struct Server {
+    client: RedisClient,
+    place: Place,
+    timeout: Duration,
+    connect_timeout: Duration,
+    current: Mutex<Option<Numbered>>,
+    /// Held by who connects, so that the others wait for that connection instead of making their own.
+    connecting: tokio::sync::Mutex<u64>,
+}
+
+impl Server {
+    /// Connects.
+    pub(super) async fn connect(config: &RedisConfig) -> Result<Self> {
+        let server = Self::new(config.client()?, config.place(), config.options());
+        // Some refusals only come with the first command.
+        match server.send("connect", &Request::One(redis::cmd("PING"))).await {
+            Ok(_) => Ok(server),
+            Err((error, _)) => Err(error),
+        }
+    }
+
+    /// Connects later, when it has to.
+    pub(super) fn from_client(client: RedisClient, options: &RedisOptions) -> Result<Self> {
+        let place = match &client {
+            RedisClient::Standalone(client) => {
+                Place::standalone(address(client.get_connection_info().addr()))
+            }
+            // The driver does not tell.
+            RedisClient::Cluster(_) => Place::cluster("a cluster"),
+        };
+        options.check()?;
+        Ok(Self::new(client, place, options))
+    }
+
+    fn new(client: RedisClient, place: Place, options: &RedisOptions) -> Self {
+        Self {
+            client,
+            place,
+            timeout: options.answer_timeout(),
+            connect_timeout: options.connection_timeout(),
+            current: Mutex::new(None),
+            connecting: tokio::sync::Mutex::new(0),
+        }
+    }
+
+    pub(super) fn client(&self) -> &RedisClient {
+        &self.client
+    }
+
+    /// Sends a request and waits for the answer, connecting before if need be, all of it until the
+    /// deadline. The error comes with the index of the command that is at fault, if one of a pipeline is.
+    pub(super) async fn send(
+        &self,
+        operation: &'static str,
+        request: &Request,
+    ) -> Result<Value, (Error, Option<usize>)> {
+        let deadline = Instant::now() + self.timeout;
+        let old = self.current().as_ref().map(|current| current.number);
+        let (failed, used) = match self.attempt(request, deadline).await {
+            Ok(value) => return Ok(value),
+            Err(attempt) => attempt,
+        };
+        // The connection broke, perhaps long before this call. Each request may be made twice.
+        let may_be_stale = used.is_some() && used == old;
+        let failed = match failed {
+            Some((error, _)) if may_be_stale && error.is_connection_dropped() => {
+                match self.attempt(request, deadline).await {
+                    Ok(value) => return Ok(value),
+                    Err((failed, _)) => failed,
+                }
+            }
+            failed => failed,
+        };
+        Err(match failed {
+            None => (self.late(operation), None),
+            Some((error, index)) => (self.place.error(operation, error), index),
+        })
+    }
+
+    /// The error says what the driver said, or `None` for "too late", and which connection was used.
+    async fn attempt(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Value, (Option<Failed>, Option<u64>)> {
+        let connected = timeout_at(deadline, self.connection()).await;
+        let Numbered { mut connection, number } = match connected {
+            Ok(Ok(connected)) => connected,
+            Ok(Err(error)) => return Err((Some((error, None)), None)),
+            Err(_) => return Err((None, None)),
+        };
+        let failed = match timeout_at(deadline, connection.run(request)).await {
+            Ok(Ok(value)) => return Ok(value),
+            Ok(Err(failed)) => Some(failed),
+            Err(_) => None,
+        };
+        if failed.as_ref().is_none_or(|(error, _)| error::ends_connection(error)) {
+            self.give_up(number);
+        }
+        Err((failed, Some(number)))
+    }
+
+    async fn connection(&self) -> Result<Numbered, RedisError> {
+        if let Some(current) = &*self.current() {
+            return Ok(current.clone());
+        }
+        let mut made = self.connecting.lock().await;
+        if let Some(current) = &*self.current() {
+            return Ok(current.clone());
+        }
+        let connection = self.client.connect(self.connect_timeout).await?;
+        *made += 1;
+        let numbered = Numbered { connection, number: *made };
+        *self.current() = Some(numbered.clone());
+        Ok(numbered)
+    }
+
+    /// Makes the next call connect, unless that has happened already.
+    fn give_up(&self, number: u64) {
+        let mut current = self.current();
+        if current.as_ref().is_some_and(|current| current.number == number) {
+            *current = None;
+        }
+    }
+
+    // Never held across an await. A panic cannot come in the middle of a change.
+    fn current(&self) -> MutexGuard<'_, Option<Numbered>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn late(&self, operation: &'static str) -> Error {
+        let message = format!("no answer within {:?}", self.timeout);
+        let error = Error::new(ErrorKind::Timeout, message).retryable();
+        self.place.name(error, operation)
+    }
+
+    pub(super) fn is_cluster(&self) -> bool {
+        matches!(self.client, RedisClient::Cluster(_))
+    }
+
+    /// An answer that is none to what was asked: what listens there may be no Redis.
+    pub(super) fn odd_answer(&self, operation: &'static str) -> Error {
+        let error = Error::new(ErrorKind::Backend, "the server's answer is of an unexpected kind");
+        self.place.name(error, operation)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+fn address(address: &ConnectionAddr) -> String {
+    match address {
+        ConnectionAddr::Unix(path) => path.display().to_string(),
+        // `host:port`.
+        other => other.to_string(),
+    }
+}

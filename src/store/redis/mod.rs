@@ -1,0 +1,17 @@
+//! [`RedisStore`] and [`MultiRedisStore`]: state in Redis, one server or a Redis Cluster.
+//!
+//! A call of a store goes through `requests` (which commands, in which chunks) to `connection` (one
+//! shared connection, made anew when it breaks); what fails becomes an error of the library in `error`.
+
+mod config;
+mod connection;
+mod error;
+mod multi;
+mod requests;
+mod store;
+mod url;
+
+pub use config::{RedisConfig, RedisOptions};
+pub use connection::RedisClient;
+pub use multi::MultiRedisStore;
+pub use store::RedisStore;

@@ -1,0 +1,225 @@
+//! Which commands a call becomes, and in which chunks.
+//!
+//! In a cluster each key has a command of its own. The driver divides `MGET`, `MSET` and `DEL` by hash slot,
+//! but leaves out, without an error, the part of a server that it has no connection to: writes would be
+//! lost that were reported as done. It is told of nothing that it has to divide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
+
+use super::connection::{Request, Server};
+use super::{RedisClient, RedisOptions};
+use crate::error::{Error, Result};
+use crate::store::chunks::in_order;
+use crate::store::limits::{Limits, shortened};
+
+/// Keys of one command. Redis answers nobody else while it works on a command: about a millisecond for
+/// these.
+const CHUNK_KEYS: usize = 1000;
+
+/// A chunk of changes ends where its values reach this.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Chunks of a call under way at a time: enough that the server has the next one when it has answered
+/// one, few enough that other callers get in between.
+const CONCURRENCY: usize = 4;
+
+/// Redis's own limit for a string, keys as well as values (`proto-max-bulk-len`).
+pub(super) const LONGEST: usize = 512 << 20;
+
+/// A key as Redis has it, without the prefix, which all have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FullKey<'a> {
+    pub(super) tenant: Option<&'a str>,
+    pub(super) key: &'a str,
+}
+
+type Change<'a> = (FullKey<'a>, Option<&'a Bytes>);
+
+/// Reads and writes keys of any tenants.
+#[derive(Debug, Clone)]
+pub(super) struct Requests {
+    server: Arc<Server>,
+    prefix: Arc<str>,
+    ttl: Option<Duration>,
+}
+
+impl Requests {
+    pub(super) fn new(server: Server, options: &RedisOptions) -> Self {
+        Self {
+            server: Arc::new(server),
+            prefix: Arc::from(options.prefix()),
+            ttl: options.time_to_live(),
+        }
+    }
+
+    pub(super) fn client(&self) -> &RedisClient {
+        self.server.client()
+    }
+
+    /// Limits for the keys of this tenant, of which prefix and slashes take a part.
+    pub(super) fn limits(&self, tenant: Option<&str>) -> Limits {
+        let around = self.prefix.len() + 1 + tenant.map_or(0, |tenant| tenant.len() + 1);
+        Limits { key_bytes: LONGEST.saturating_sub(around), value_bytes: LONGEST }
+    }
+
+    pub(super) async fn read(
+        &self,
+        operation: &'static str,
+        keys: &[FullKey<'_>],
+    ) -> Result<Vec<Option<Bytes>>> {
+        let mut chunks = Vec::new();
+        for chunk in keys.chunks(CHUNK_KEYS) {
+            chunks.push(self.read_chunk(operation, chunk));
+        }
+        let mut chunks = in_order(CONCURRENCY, chunks).await?;
+        // The usual case: what the driver gave is what the caller gets.
+        match chunks.len() {
+            1 => Ok(chunks.remove(0)),
+            _ => Ok(chunks.into_iter().flatten().collect()),
+        }
+    }
+
+    /// Keys must differ.
+    pub(super) async fn write(
+        &self,
+        operation: &'static str,
+        changes: &[Change<'_>],
+    ) -> Result<()> {
+        let (puts, deletes): (Vec<Change<'_>>, Vec<Change<'_>>) =
+            changes.iter().partition(|(_, value)| value.is_some());
+        let mut chunks = Vec::new();
+        for chunk in by_size(&puts).into_iter().chain(by_size(&deletes)) {
+            chunks.push(self.write_chunk(operation, chunk));
+        }
+        in_order(CONCURRENCY, chunks).await?;
+        Ok(())
+    }
+
+    // Commands are made when a chunk's turn comes, so that those of a large call are not all there at once.
+
+    async fn read_chunk(
+        &self,
+        operation: &'static str,
+        keys: &[FullKey<'_>],
+    ) -> Result<Vec<Option<Bytes>>> {
+        // `GET` for one: it is an error where the key holds no string, which `MGET` passes over.
+        let request = match self.server.is_cluster() || keys.len() == 1 {
+            true => each(keys.iter().map(|key| self.command("GET", [(*key, None)]))),
+            false => Request::One(self.command("MGET", keys.iter().map(|key| (*key, None)))),
+        };
+        let sent = self.server.send(operation, &request).await;
+        let value =
+            sent.map_err(|(error, index)| named(error, index.and_then(|index| keys.get(index))))?;
+        let values = match value {
+            Value::Array(values) if values.len() == keys.len() => values,
+            _ => return Err(self.server.odd_answer(operation)),
+        };
+        let values = values.into_iter().map(Option::<Bytes>::from_redis_value);
+        values.collect::<Result<_, _>>().map_err(|_| self.server.odd_answer(operation))
+    }
+
+    async fn write_chunk(&self, operation: &'static str, changes: &[Change<'_>]) -> Result<()> {
+        let are_puts = changes.first().is_some_and(|(_, value)| value.is_some());
+        let one_by_one = self.server.is_cluster() || (are_puts && self.ttl.is_some());
+        let request = match (are_puts, one_by_one) {
+            (true, true) => each(changes.iter().map(|change| self.set(*change))),
+            (true, false) => Request::One(self.command("MSET", changes.iter().copied())),
+            (false, true) => each(changes.iter().map(|change| self.command("DEL", [*change]))),
+            (false, false) => Request::One(self.command("DEL", changes.iter().copied())),
+        };
+        let sent = self.server.send(operation, &request).await;
+        sent.map(|_| ()).map_err(|(error, index)| {
+            let index = index.or((changes.len() == 1).then_some(0));
+            named(error, index.and_then(|index| changes.get(index)).map(|(key, _)| key))
+        })
+    }
+
+    fn set(&self, change: Change<'_>) -> Cmd {
+        let mut command = self.command("SET", [change]);
+        if let Some(ttl) = self.ttl {
+            command.arg("PX").arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
+        }
+        command
+    }
+
+    /// A command with these keys, each followed by its value if it has one.
+    fn command<'a>(&self, name: &str, changes: impl IntoIterator<Item = Change<'a>>) -> Cmd {
+        let mut command = redis::cmd(name);
+        let mut full = String::new();
+        for (key, value) in changes {
+            full.clear();
+            if let Some(tenant) = key.tenant {
+                full.push_str(tenant);
+                full.push('/');
+            }
+            full.push_str(&self.prefix);
+            full.push('/');
+            full.push_str(key.key);
+            command.arg(full.as_bytes());
+            if let Some(value) = value {
+                command.arg(&value[..]);
+            }
+        }
+        command
+    }
+}
+
+fn each(commands: impl ExactSizeIterator<Item = Cmd>) -> Request {
+    let mut pipeline = Pipeline::with_capacity(commands.len());
+    commands.for_each(|command| {
+        pipeline.add_command(command);
+    });
+    Request::Many(pipeline)
+}
+
+/// The error with the key that is at fault, if one is.
+fn named(error: Error, key: Option<&FullKey<'_>>) -> Error {
+    let Some(FullKey { tenant, key }) = key else { return error };
+    let error = error.with("key", shortened(key));
+    match tenant {
+        Some(tenant) => error.with("tenant", tenant),
+        None => error,
+    }
+}
+
+/// Chunks of at most [`CHUNK_KEYS`] changes, each of which is full when its values have [`CHUNK_BYTES`].
+fn by_size<'a, 'b>(mut changes: &'a [Change<'b>]) -> Vec<&'a [Change<'b>]> {
+    let mut chunks = Vec::new();
+    while !changes.is_empty() {
+        let mut bytes = 0;
+        let full = changes.iter().take(CHUNK_KEYS).position(|(_, value)| {
+            bytes += value.map_or(0, |value| value.len());
+            bytes >= CHUNK_BYTES
+        });
+        let count = full.map_or(CHUNK_KEYS, |index| index + 1).min(changes.len());
+        let (chunk, rest) = changes.split_at(count);
+        chunks.push(chunk);
+        changes = rest;
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sizes(values: &[Bytes]) -> Vec<usize> {
+        let key = FullKey { tenant: None, key: "k" };
+        let changes: Vec<Change<'_>> = values.iter().map(|value| (key, Some(value))).collect();
+        by_size(&changes).into_iter().map(<[_]>::len).collect()
+    }
+
+    #[test]
+    fn chunks_end_by_keys_or_by_bytes() {
+        assert_eq!(sizes(&vec![Bytes::new(); 2001]), [1000, 1000, 1]);
+        let large = Bytes::from(vec![0; CHUNK_BYTES / 2]);
+        assert_eq!(sizes(&vec![large; 5]), [2, 2, 1]);
+        let huge = Bytes::from(vec![0; CHUNK_BYTES + 1]);
+        assert_eq!(sizes(&[huge.clone(), huge]), [1, 1]);
+        assert_eq!(sizes(&[]), [0; 0]);
+    }
+}

@@ -1,0 +1,134 @@
+//! [`RedisStore`]: keys `{prefix}/{key}` in Redis.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::connection::Server;
+use super::requests::{FullKey, Requests};
+use super::{RedisClient, RedisConfig, RedisOptions};
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::chunks::last_of_each_key;
+
+/// A store in Redis 6 or later: one server, or a Redis Cluster.
+///
+/// Its keys are `{prefix}/{key}`, as Go Kasper's. Values are Redis strings. Clones share one
+/// connection.
+///
+/// A `get_many` is one `MGET`, a `write_many` one `MSET` and one `DEL`, sent at the same time; both in
+/// chunks of 1,000 keys, four under way at a time. With a [time to live](RedisOptions::ttl) a write is
+/// a pipeline of `SET`s. In a cluster each key is a command of its own, sent to the server that has it,
+/// about a thousand of them under way at a time.
+///
+/// # Beyond the [rules](Store#rules)
+/// - Keys, prefix included, and values are at most 512 MiB each, Redis's own limit. Redis is made for
+///   values of some KiB.
+/// - Redis's `MSET` is atomic; a `write_many` is not, since it may be several commands.
+/// - A key of the prefix that holds something else than a string (a list, say) is an error where it is
+///   read alone, and in a cluster. Among others `MGET` calls it missing, and a write replaces it.
+/// - `flush` does nothing: how durable a write is, is the server's configuration (`appendfsync`), and
+///   Redis replicates asynchronously: a failover may lose the last writes that were acknowledged.
+///   Go's `SAVE` stops the whole server, and is never sent.
+///
+/// # Errors
+/// | what | kind | retryable |
+/// | --- | --- | --- |
+/// | the server is away, restarts, loads its data, fails over; a cluster is incomplete | [`Unavailable`](crate::ErrorKind::Unavailable) | yes |
+/// | no answer within the [time-out](RedisOptions::timeout) | [`Timeout`](crate::ErrorKind::Timeout) | yes |
+/// | `maxmemory` is reached, or the server can't write its data to disk | [`NoSpace`](crate::ErrorKind::NoSpace) | yes: memory is freed by what expires, or by who looks after it |
+/// | user, password or their permissions; a certificate that is not trusted | [`Unauthorized`](crate::ErrorKind::Unauthorized) | no |
+/// | no such database; a member of a cluster that is used as a single server | [`Config`](crate::ErrorKind::Config) | no |
+/// | anything else the server refuses | [`Backend`](crate::ErrorKind::Backend) | no |
+///
+/// Errors name the `operation`, the `server`, and the `key` where one is at fault. A connection that
+/// broke, or did not answer in time, is given up, and the next call makes a new one. One that broke
+/// since the call before, as by a restart of the server, is replaced within the call.
+///
+/// ```no_run
+/// use kasper::store::{RedisConfig, RedisStore, Store};
+///
+/// # async fn example() -> kasper::Result<()> {
+/// let store = RedisStore::connect(&RedisConfig::new("localhost:6379", "word-counts")).await?;
+/// store.put("the", "7").await?; // the key `word-counts/the` in Redis
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias("Redis", "NewRedis"))]
+#[derive(Debug, Clone)]
+pub struct RedisStore {
+    requests: Requests,
+    tenant: Option<Arc<str>>,
+}
+
+impl RedisStore {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config): all faults of the configuration. Those of the table
+    /// above, if the server can't be reached or refuses.
+    pub async fn connect(config: &RedisConfig) -> Result<Self> {
+        let server = Server::connect(config).await?;
+        Ok(Self::new(Requests::new(server, config.options()), None))
+    }
+
+    /// A store that uses this client, with a prefix, or with [more options](RedisOptions). Connects at
+    /// the first call.
+    ///
+    /// The client says how to connect, so see to `TCP_NODELAY`
+    /// ([`TcpSettings`](redis::io::tcp::TcpSettings)): without it small requests may wait for 40 ms.
+    /// A cluster client's own time-outs hold besides the options'.
+    ///
+    /// ```
+    /// use kasper::store::{RedisOptions, RedisStore};
+    ///
+    /// # fn main() -> Result<(), kasper::BoxError> {
+    /// let client = redis::Client::open("redis://localhost/3")?;
+    /// let store = RedisStore::from_client(client, "word-counts")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Config`](crate::ErrorKind::Config): all faults of the options.
+    pub fn from_client(
+        client: impl Into<RedisClient>,
+        options: impl Into<RedisOptions>,
+    ) -> Result<Self> {
+        let options = options.into();
+        let server = Server::from_client(client.into(), &options)?;
+        Ok(Self::new(Requests::new(server, &options), None))
+    }
+
+    pub(super) fn new(requests: Requests, tenant: Option<&str>) -> Self {
+        Self { requests, tenant: tenant.map(Arc::from) }
+    }
+
+    /// The driver's client, to open connections of one's own.
+    pub fn client(&self) -> &RedisClient {
+        self.requests.client()
+    }
+
+    fn full<'a>(&'a self, key: &'a str) -> FullKey<'a> {
+        FullKey { tenant: self.tenant.as_deref(), key }
+    }
+}
+
+impl Store for RedisStore {
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        let operation = "get_many";
+        let limits = self.requests.limits(self.tenant.as_deref());
+        limits.check_keys(operation, keys.iter().copied())?;
+        let keys: Vec<FullKey<'_>> = keys.iter().map(|key| self.full(key)).collect();
+        self.requests.read(operation, &keys).await
+    }
+
+    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+        let operation = "write_many";
+        let limits = self.requests.limits(self.tenant.as_deref());
+        limits.check_changes(operation, changes.iter().map(|(key, v)| (*key, v.as_ref())))?;
+        let changes = last_of_each_key(changes).into_iter();
+        let changes: Vec<_> = changes.map(|(key, value)| (self.full(key), value)).collect();
+        self.requests.write(operation, &changes).await
+    }
+}

@@ -1,0 +1,187 @@
+//! A network and servers that fail in the middle.
+
+use std::time::{Duration, Instant};
+
+use kasper::store::{RedisConfig, RedisOptions, RedisStore, Store};
+use kasper::testkit::{Fault, FaultProxy};
+use kasper::{Bytes, Error, ErrorKind};
+
+use super::server::OwnServer;
+use super::{address, prefix};
+
+const TIMEOUT: Duration = Duration::from_millis(700);
+
+/// A store behind a proxy.
+async fn behind_a_proxy(test: &str) -> (FaultProxy, RedisStore) {
+    let proxy = FaultProxy::start(address()).await.unwrap();
+    let options = RedisOptions::new(prefix(test)).timeout(TIMEOUT);
+    let config = RedisConfig::new(proxy.address().to_string(), options);
+    let store = RedisStore::connect(&config).await.unwrap();
+    store.put("a", "1").await.unwrap();
+    (proxy, store)
+}
+
+#[track_caller]
+fn assert_retryable(error: &Error, kind: ErrorKind) {
+    assert_eq!((error.kind(), error.is_retryable()), (kind, true), "{error:?}");
+}
+
+fn many(count: usize, bytes: usize) -> (Vec<String>, Option<Bytes>) {
+    let keys = (0..count).map(|index| index.to_string()).collect();
+    (keys, Some(Bytes::from(vec![7; bytes])))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server; run with cargo xtask test"]
+async fn a_server_that_is_killed_in_the_middle_of_a_write() {
+    let mut server = OwnServer::start(&[]).await;
+    let store = RedisStore::connect(&server.config()).await.unwrap();
+    let (keys, value) = many(100_000, 1000);
+    let writing = tokio::spawn({
+        let (store, keys, value) = (store.clone(), keys.clone(), value.clone());
+        async move {
+            let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
+            store.write_many(&changes).await
+        }
+    });
+    // Something of it is there, not all.
+    let other = RedisStore::connect(&server.config()).await.unwrap();
+    while other.get("2000").await.unwrap().is_none() {}
+    server.kill();
+    assert_retryable(&writing.await.unwrap().unwrap_err(), ErrorKind::Unavailable);
+    let error = store.get("0").await.unwrap_err();
+    assert_retryable(&error, ErrorKind::Unavailable);
+
+    server.start_again(&[]).await;
+    let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
+    store.write_many(&changes).await.unwrap();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    assert!(store.get_many(&keys).await.unwrap().iter().all(|found| *found == value));
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run with cargo xtask test"]
+async fn a_restart_between_two_calls_goes_unnoticed() {
+    let mut server = OwnServer::start(&[]).await;
+    let store = RedisStore::connect(&server.config()).await.unwrap();
+    store.put("a", "1").await.unwrap();
+    server.kill();
+    server.start_again(&[]).await;
+    store.put("a", "2").await.unwrap();
+    assert_eq!(store.get("a").await.unwrap(), Some("2".into()));
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_connection_that_is_cut_in_the_middle_of_an_answer() {
+    let (proxy, store) = behind_a_proxy("cut").await;
+    let (keys, value) = many(2000, 1000);
+    let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
+    store.write_many(&changes).await.unwrap();
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    proxy.set(Fault::CutAfter(500_000));
+    let error = store.get_many(&keys).await.unwrap_err();
+    assert_retryable(&error, ErrorKind::Unavailable);
+    assert_eq!(error.get("operation"), Some("get_many"));
+    proxy.set(Fault::None);
+    assert!(store.get_many(&keys).await.unwrap().iter().all(|found| *found == value));
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn one_cut_is_got_over_within_the_call() {
+    let (proxy, store) = behind_a_proxy("once").await;
+    proxy.cut();
+    assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+    proxy.set(Fault::Refuse);
+    assert_retryable(&store.get("a").await.unwrap_err(), ErrorKind::Unavailable);
+    proxy.set(Fault::None);
+    assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_half_open_connection_ends_by_the_deadline_and_is_given_up() {
+    let (proxy, store) = behind_a_proxy("half-open").await;
+    for _ in 0..2 {
+        proxy.set(Fault::HalfOpen);
+        let began = Instant::now();
+        let writes = [store.put("a", "2"), store.put("b", "2")];
+        for written in futures_util::future::join_all(writes).await {
+            assert_retryable(&written.unwrap_err(), ErrorKind::Timeout);
+        }
+        // The second time the connection can't even be made.
+        assert_retryable(&store.get("a").await.unwrap_err(), ErrorKind::Timeout);
+        assert!(began.elapsed() < 4 * TIMEOUT, "{:?}", began.elapsed());
+        proxy.set(Fault::None);
+        assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_slow_network_is_slow_and_a_slower_one_too_late() {
+    let (proxy, store) = behind_a_proxy("slow").await;
+    proxy.set(Fault::Delay(TIMEOUT / 10));
+    assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+    proxy.set(Fault::Delay(2 * TIMEOUT));
+    assert_retryable(&store.get("a").await.unwrap_err(), ErrorKind::Timeout);
+    proxy.set(Fault::None);
+    assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn answers_find_their_calls_when_others_were_dropped() {
+    let (proxy, store) = behind_a_proxy("dropped").await;
+    let keys: Vec<String> = (0..20).map(|index| index.to_string()).collect();
+    for key in &keys {
+        store.put(key, key.clone()).await.unwrap();
+    }
+    proxy.set(Fault::Delay(Duration::from_millis(20)));
+    for key in &keys {
+        let dropped = tokio::time::timeout(Duration::from_millis(5), store.get("a")).await;
+        assert!(dropped.is_err());
+        assert_eq!(store.get(key).await.unwrap(), Some(key.clone().into()));
+    }
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn empty_calls_do_no_io() {
+    let proxy = FaultProxy::start(address()).await.unwrap();
+    let client = redis::Client::open(format!("redis://{}", proxy.address())).unwrap();
+    let store = RedisStore::from_client(client, "p").unwrap();
+    store.get_many(&[]).await.unwrap();
+    store.write_many(&[]).await.unwrap();
+    assert_eq!(proxy.connections(), 0);
+    store.get("a").await.unwrap();
+    assert_eq!(proxy.connections(), 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn callers_share_one_connection_also_when_it_is_made_anew() {
+    let (proxy, store) = behind_a_proxy("share").await;
+    for connections in [2, 3] {
+        proxy.cut();
+        let reads = (0..50).map(|_| store.get("a"));
+        for found in futures_util::future::join_all(reads).await {
+            assert_eq!(found.unwrap(), Some("1".into()));
+        }
+        assert_eq!(proxy.connections(), connections);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run with cargo xtask test"]
+async fn nobody_there() {
+    let mut server = OwnServer::start(&[]).await;
+    server.kill();
+    let began = Instant::now();
+    let error = RedisStore::connect(&server.config()).await.unwrap_err();
+    assert_retryable(&error, ErrorKind::Unavailable);
+    assert_eq!(error.get("server"), Some(&*server.address()));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
