@@ -60,8 +60,8 @@
 //!
 //! `kafka` (default): the real broker, librdkafka compiled from source. `testkit`: see above. `ssl`,
 //! `zstd`, `gssapi`: TLS and SASL with SCRAM or tokens (OAUTHBEARER), zstd compression, Kerberos. `redis`,
-//! `redis-tls`: stores in Redis, and TLS to it. Without default features the crate has no C code, and
-//! only what processors and stores are written against.
+//! `redis-tls`, `cassandra`, `cassandra-tls`: stores in Redis and in Cassandra, and TLS to them. Without
+//! default features the crate has no C code, and only what processors and stores are written against.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "kafka"),

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::store::Store;
 
+#[cfg(feature = "cassandra")]
+pub use crate::store::cassandra::{CassandraTenancy, MultiCassandraStore};
 #[cfg(feature = "redis")]
 pub use crate::store::redis::MultiRedisStore;
 pub use any::AnyMultiStore;

@@ -1,11 +1,15 @@
 //! [`connect`]: from a URL to a store.
 
 use super::{AnyStore, MapStore};
+#[cfg(feature = "cassandra")]
+use super::{CassandraConfig, CassandraStore};
 #[cfg(feature = "local")]
 use super::{LocalConfig, LocalStore, MultiLocalStore};
 #[cfg(feature = "redis")]
 use super::{RedisConfig, RedisStore};
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "cassandra")]
+use crate::multitenant::MultiCassandraStore;
 #[cfg(feature = "redis")]
 use crate::multitenant::MultiRedisStore;
 use crate::multitenant::{AnyMultiStore, MultiMapStore};
@@ -18,6 +22,7 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 /// | `local:PATH`, `local:PATH?prefix=NAME&sync=true` | a `LocalStore` in a directory | `local` |
 /// | `redis://…/PREFIX`, `redis+cluster://…/PREFIX` | `RedisStore`, see `RedisConfig` | `redis` |
 /// | `rediss://…/PREFIX`, `rediss+cluster://…/PREFIX` | the same, with TLS | `redis-tls` |
+/// | `cassandra://[user:password@]host1[:port],host2/keyspace/table` | a table of Cassandra or Scylla; settings may follow (`CassandraConfig::from_url`) | `cassandra` |
 ///
 /// # Errors
 /// [`Config`](ErrorKind::Config): no such kind of store, or its feature is not switched on, or the
@@ -44,6 +49,11 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
         "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => {
             Ok(AnyStore::new(RedisStore::connect(&RedisConfig::from_url(url)?).await?))
         }
+        #[cfg(feature = "cassandra")]
+        "cassandra" => {
+            let config = CassandraConfig::from_url(url)?;
+            Ok(AnyStore::new(CassandraStore::connect(config).await?))
+        }
         other => Err(unknown(other)),
     }
 }
@@ -62,6 +72,11 @@ pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
         #[cfg(feature = "redis")]
         "redis" | "rediss" | "redis+cluster" | "rediss+cluster" => {
             Ok(AnyMultiStore::new(MultiRedisStore::connect(&RedisConfig::from_url(url)?).await?))
+        }
+        #[cfg(feature = "cassandra")]
+        "cassandra" => {
+            let config = CassandraConfig::from_url(url)?;
+            Ok(AnyMultiStore::new(MultiCassandraStore::connect(config).await?))
         }
         other => Err(unknown(other)),
     }

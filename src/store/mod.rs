@@ -9,8 +9,10 @@
 //! values of a type instead of bytes.
 
 mod any;
+#[cfg(feature = "cassandra")]
+pub(crate) mod cassandra;
 #[cfg_attr(
-    not(any(feature = "redis", feature = "elasticsearch", feature = "cassandra")),
+    not(any(feature = "redis", feature = "elasticsearch")),
     allow(dead_code, reason = "for backends that take little in one request")
 )]
 pub(crate) mod chunks;
@@ -34,6 +36,8 @@ use crate::error::ErrorKind;
 use crate::error::Result;
 
 pub use any::AnyStore;
+#[cfg(feature = "cassandra")]
+pub use cassandra::{CassandraConfig, CassandraConsistency, CassandraStore};
 pub use connect::{connect, connect_multi};
 #[cfg(feature = "local")]
 pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore, MultiLocalStore};

@@ -4,6 +4,8 @@
 //! to fetch, how to lay out a run and how to tell that it answers. The rest is the same for all:
 //! ports, state files, starting, stopping.
 
+mod cassandra;
+mod certificate;
 mod home;
 mod instance;
 mod kafka;
@@ -66,6 +68,8 @@ pub(crate) enum Name {
     Redis,
     /// Three Redis servers that divide the keys among them
     RedisCluster,
+    /// One node, which wants a password and comes back by itself when it is killed
+    Cassandra,
 }
 
 impl Name {
@@ -75,6 +79,7 @@ impl Name {
             Self::KafkaCluster => &kafka::cluster::Cluster,
             Self::Redis => &redis::Redis,
             Self::RedisCluster => &redis::cluster::Cluster,
+            Self::Cassandra => &cassandra::Cassandra,
         }
     }
 }

@@ -108,11 +108,14 @@ struct Backend {
 }
 
 /// One after the other: the servers of each are stopped before the next ones start.
-const BACKENDS: &[Backend] = &[Backend {
-    name: "redis",
-    features: "testkit,redis-tls",
-    servers: &[Name::Redis, Name::RedisCluster],
-}];
+const BACKENDS: &[Backend] = &[
+    Backend {
+        name: "redis",
+        features: "testkit,redis-tls",
+        servers: &[Name::Redis, Name::RedisCluster],
+    },
+    Backend { name: "cassandra", features: "testkit,cassandra-tls", servers: &[Name::Cassandra] },
+];
 
 const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
     ("documentation tests", &["test", "-p", "kasper", "--features", FEATURES, "--doc"]),

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
+use super::certificate;
 use super::instance::last_lines;
 use super::maven::{self, Artifact};
 use super::{Launch, Server};
@@ -74,9 +75,9 @@ impl Server for Kafka {
         let ports = Ports { broker, ssl, sasl_ssl, controller };
         fs::write(&config, properties(&ports, &launch.run_dir))
             .with_context(|| format!("cannot write {}", config.display()))?;
-        security::make_certificate(launch)?;
+        certificate::make(launch, true)?;
         format_storage(launch, &config)?;
-        let certificate = security::certificate(&launch.run_dir);
+        let certificate = certificate::certificate(&launch.run_dir);
         launch.tell(&[
             ("KASPER_TEST_KAFKA_SSL", format!("127.0.0.1:{ssl}")),
             ("KASPER_TEST_KAFKA_SASL_SSL", format!("127.0.0.1:{sasl_ssl}")),

@@ -1,0 +1,322 @@
+//! [`CassandraConfig`]: where the servers are and how they are asked.
+
+use std::fmt;
+use std::time::Duration;
+
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::policies::load_balancing::DefaultPolicy;
+
+use super::table::{check_name, in_time};
+use super::{error, url};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::limits::Limits;
+
+/// The longest partition key that Cassandra takes, in bytes.
+pub(super) const KEY_BYTES: usize = 65_535;
+
+/// The longest tenant's name, and the longest key beside one: together they are a partition key, with six
+/// bytes around them.
+pub(super) const TENANT_BYTES: usize = 1_024;
+pub(super) const KEY_BESIDE_TENANT_BYTES: usize = 64_000;
+
+/// 20 years, what Cassandra takes.
+const MAX_TTL: Duration = Duration::from_secs(20 * 365 * 24 * 60 * 60);
+
+/// How many nodes have to answer a read or have to have a write, of those that hold the key.
+///
+/// What was written is found by whoever reads later (rule 3 of [`Store`](crate::store::Store)) if the
+/// nodes that have the write and those that are read overlap: with the quorums and with `All`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CassandraConsistency {
+    /// Most of the replicas in the data center of the node that is asked. The default: one node of
+    /// three may be away, and other data centers are not waited for. A group whose members are in
+    /// several data centers needs [`Quorum`](CassandraConsistency::Quorum).
+    #[default]
+    LocalQuorum,
+    /// Most of all replicas: right across data centers, at their distance.
+    Quorum,
+    /// All replicas: any node that is away makes calls fail.
+    All,
+    /// One replica in the data center of the node that is asked: fast, and **a read may miss what was
+    /// written**, so that state is computed from old state. For data that may be.
+    LocalOne,
+    /// One replica anywhere; as [`LocalOne`](CassandraConsistency::LocalOne).
+    One,
+}
+
+impl From<CassandraConsistency> for scylla::statement::Consistency {
+    fn from(consistency: CassandraConsistency) -> Self {
+        match consistency {
+            CassandraConsistency::LocalQuorum => Self::LocalQuorum,
+            CassandraConsistency::Quorum => Self::Quorum,
+            CassandraConsistency::All => Self::All,
+            CassandraConsistency::LocalOne => Self::LocalOne,
+            CassandraConsistency::One => Self::One,
+        }
+    }
+}
+
+/// Where the servers are, which table, and how they are asked.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kasper::store::{CassandraConfig, CassandraConsistency};
+///
+/// let config = CassandraConfig::new(["10.0.0.7", "10.0.0.8:9042"], "shop", "counts")
+///     .user("kasper", "secret")
+///     .consistency(CassandraConsistency::Quorum)
+///     .ttl(Duration::from_secs(30 * 24 * 60 * 60));
+/// # let _ = config;
+/// let same = CassandraConfig::from_url(
+///     "cassandra://kasper:secret@10.0.0.7,10.0.0.8:9042/shop/counts?consistency=quorum&ttl=2592000",
+/// )?;
+/// # let _ = same;
+/// # Ok::<(), kasper::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct CassandraConfig {
+    pub(super) nodes: Vec<String>,
+    pub(super) keyspace: String,
+    pub(super) table: String,
+    pub(super) user: Option<(String, String)>,
+    pub(super) consistency: CassandraConsistency,
+    pub(super) local_datacenter: Option<String>,
+    pub(super) ttl: Option<Duration>,
+    pub(super) request_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) concurrency: usize,
+    pub(super) max_value_bytes: usize,
+    pub(super) create_table_if_missing: bool,
+    #[cfg(feature = "cassandra-tls")]
+    tls_authority: Option<Vec<u8>>,
+}
+
+impl CassandraConfig {
+    /// This table in this keyspace; `nodes` are some of the cluster's, as `host` or `host:port` (the
+    /// port is 9042 where none is given). The others are found through them.
+    ///
+    /// Names are 1 to 48 letters (a to z, in either case), digits and underscores. Letter case counts:
+    /// what was made in CQL without quotes has a name in small letters.
+    pub fn new<N: Into<String>>(
+        nodes: impl IntoIterator<Item = N>,
+        keyspace: impl Into<String>,
+        table: impl Into<String>,
+    ) -> Self {
+        Self {
+            nodes: nodes.into_iter().map(Into::into).collect(),
+            keyspace: keyspace.into(),
+            table: table.into(),
+            user: None,
+            consistency: CassandraConsistency::default(),
+            local_datacenter: None,
+            ttl: None,
+            request_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            concurrency: 256,
+            max_value_bytes: 8 << 20,
+            create_table_if_missing: false,
+            #[cfg(feature = "cassandra-tls")]
+            tls_authority: None,
+        }
+    }
+
+    /// From a URL: `cassandra://[user:password@]host1[:port][,host2[:port]…]/keyspace/table`.
+    ///
+    /// Special characters in user and password are written as in any URL (`%40` for `@`). Settings may
+    /// follow after a `?`: `consistency` (`local_quorum`, `quorum`, `all`, `local_one`, `one`),
+    /// `datacenter`, `ttl` and `timeout` in seconds, `create_table_if_missing=true`.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): it is no such URL. The error has no password in it.
+    pub fn from_url(url: &str) -> Result<Self> {
+        url::parse(url)
+    }
+
+    /// Logs in as this user. By default nobody does.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
+        self.user = Some((user.into(), password.into()));
+        self
+    }
+
+    /// How many replicas have to answer; [`CassandraConsistency::LocalQuorum`] by default.
+    #[must_use]
+    pub fn consistency(mut self, consistency: CassandraConsistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// The data center whose nodes are asked, and no others. By default any node is: with several
+    /// data centers, name the one where this process runs. Not used with a session of your own.
+    #[must_use]
+    pub fn local_datacenter(mut self, name: impl Into<String>) -> Self {
+        self.local_datacenter = Some(name.into());
+        self
+    }
+
+    /// How long values stay after they were written, in whole seconds up to 20 years. By default as long
+    /// as the table says, which is for ever unless it has a `default_time_to_live`.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// How long one statement may take, with the driver's own attempts on other nodes: 10 seconds by
+    /// default, the double of what a server gives itself. The first that takes longer ends the call.
+    #[must_use]
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = time;
+        self
+    }
+
+    /// How long connecting may take in all; 10 seconds by default.
+    #[must_use]
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// How many statements of one call are under way at a time; 256 by default. More load a cluster
+    /// better, and sooner overload a small one.
+    #[must_use]
+    pub fn concurrency(mut self, statements: usize) -> Self {
+        self.concurrency = statements;
+        self
+    }
+
+    /// The longest value, in bytes; 8 MiB by default. Cassandra refuses what is longer than half a
+    /// segment of its commit log (`commitlog_segment_size`, 32 MiB by default) or than a frame
+    /// (`native_transport_max_frame_size`, 16 MiB), and works best with values below 1 MiB.
+    #[must_use]
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
+    /// Makes the table if it is missing; by default that is an error. The keyspace has to be there: how
+    /// often it keeps data is for its operator to say. For tests and small clusters: servers before
+    /// Cassandra 6 may end with two versions of a table that several processes make at the same time.
+    #[must_use]
+    pub fn create_table_if_missing(mut self, create: bool) -> Self {
+        self.create_table_if_missing = create;
+        self
+    }
+
+    /// Connects with TLS, and trusts these certificates (PEM) and no others. Nodes have to show
+    /// certificates for their IP addresses: the driver knows no other names of them. By default, connections
+    /// are not encrypted. For anything else (client certificates, say), make the session yourself:
+    /// [`CassandraStore::from_client`](super::CassandraStore::from_client).
+    #[cfg(feature = "cassandra-tls")]
+    #[must_use]
+    pub fn tls_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls_authority = Some(pem.into());
+        self
+    }
+
+    /// What may be written by key alone.
+    pub(super) fn limits(&self) -> Limits {
+        Limits { key_bytes: KEY_BYTES, value_bytes: self.max_value_bytes }
+    }
+
+    /// What may be written by tenant and key.
+    pub(super) fn limits_beside_tenant(&self) -> Limits {
+        Limits { key_bytes: KEY_BESIDE_TENANT_BYTES, value_bytes: self.max_value_bytes }
+    }
+
+    /// # Errors
+    /// Every fault there is, in one error.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut faults = Vec::new();
+        for checked in [check_name("keyspace", &self.keyspace), check_name("table", &self.table)] {
+            faults.extend(checked.err().map(|error| error.to_string()));
+        }
+        let mut fault_if = |is_fault: bool, text: &str| {
+            if is_fault {
+                faults.push(text.to_owned());
+            }
+        };
+        let ttl = self.ttl.unwrap_or(Duration::from_secs(1));
+        fault_if(ttl.subsec_nanos() > 0 || ttl.is_zero(), "`ttl` has to be whole seconds");
+        fault_if(ttl > MAX_TTL, "`ttl` can be 20 years at most");
+        fault_if(self.concurrency == 0, "`concurrency` has to be 1 at least");
+        fault_if(self.request_timeout.is_zero(), "`request_timeout` has to be longer than nothing");
+        fault_if(self.connect_timeout.is_zero(), "`connect_timeout` has to be longer than nothing");
+        match faults.as_slice() {
+            [] => Ok(()),
+            _ => Err(Error::new(ErrorKind::Config, faults.join("; "))),
+        }
+    }
+
+    /// A session of its own.
+    ///
+    /// # Errors
+    /// Whatever keeps the servers from letting it in.
+    pub(super) async fn connect(&self) -> Result<Session> {
+        self.check()?;
+        #[cfg_attr(not(feature = "cassandra-tls"), allow(unused_mut, reason = "TLS is added"))]
+        let mut builder = self.session_builder();
+        #[cfg(feature = "cassandra-tls")]
+        if let Some(authority) = &self.tls_authority {
+            builder = builder.tls_context(Some(super::tls::context(authority)?));
+        }
+        let connected = in_time(self.connect_timeout, Box::pin(builder.build())).await;
+        connected
+            .and_then(|connected| connected.map_err(error::of_connecting))
+            .map_err(|error| error.with("operation", "connect").with("server", self.server()))
+    }
+
+    fn session_builder(&self) -> SessionBuilder {
+        /// Soon enough that a connection that a firewall has forgotten is noticed by the pool before
+        /// many calls have waited for it in vain.
+        const KEEPALIVE: Duration = Duration::from_secs(5);
+        let mut policy = DefaultPolicy::builder().token_aware(true);
+        if let Some(datacenter) = &self.local_datacenter {
+            policy = policy.prefer_datacenter(datacenter.clone());
+        }
+        let profile = ExecutionProfile::builder()
+            .load_balancing_policy(policy.build())
+            .request_timeout(Some(self.request_timeout))
+            .consistency(self.consistency.into())
+            .build();
+        let mut builder = SessionBuilder::new()
+            .known_nodes(&self.nodes)
+            .default_execution_profile_handle(profile.into_handle())
+            .connection_timeout(self.connect_timeout)
+            .metadata_request_clientside_timeout(self.connect_timeout)
+            .keepalive_interval(KEEPALIVE)
+            .keepalive_timeout(KEEPALIVE);
+        if let Some((user, password)) = &self.user {
+            builder = builder.user(user, password);
+        }
+        builder
+    }
+
+    /// The nodes, as errors name them.
+    pub(super) fn server(&self) -> String {
+        self.nodes.join(",")
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for CassandraConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CassandraConfig")
+            .field("nodes", &self.nodes)
+            .field("keyspace", &self.keyspace)
+            .field("table", &self.table)
+            .field("user", &self.user.as_ref().map(|(user, _)| user))
+            .field("consistency", &self.consistency)
+            .field("local_datacenter", &self.local_datacenter)
+            .field("ttl", &self.ttl)
+            .field("request_timeout", &self.request_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("concurrency", &self.concurrency)
+            .field("max_value_bytes", &self.max_value_bytes)
+            .field("create_table_if_missing", &self.create_table_if_missing)
+            .finish()
+    }
+}
