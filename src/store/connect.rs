@@ -1,5 +1,7 @@
 //! [`connect`]: from a URL to a store.
 
+#[cfg(feature = "elasticsearch")]
+use super::elasticsearch;
 use super::{AnyStore, MapStore};
 #[cfg(feature = "cassandra")]
 use super::{CassandraConfig, CassandraStore};
@@ -23,6 +25,11 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 /// | `redis://…/PREFIX`, `redis+cluster://…/PREFIX` | `RedisStore`, see `RedisConfig` | `redis` |
 /// | `rediss://…/PREFIX`, `rediss+cluster://…/PREFIX` | the same, with TLS | `redis-tls` |
 /// | `cassandra://[user:password@]host1[:port],host2/keyspace/table` | a table of Cassandra or Scylla; settings may follow (`CassandraConfig::from_url`) | `cassandra` |
+/// | `elasticsearch+http://user:password@host:9200,host:9200/index?encoding=binary` | Elasticsearch or OpenSearch | `elasticsearch` |
+/// | `elasticsearch+https://…`, the same | | `elasticsearch-tls` |
+///
+/// Options for Elasticsearch: `encoding` (`json`, `binary`), `refresh` (`later`, `wait_for`,
+/// `immediate`), `api_key`, `type` (the document type, for servers older than version 7).
 ///
 /// # Errors
 /// [`Config`](ErrorKind::Config): no such kind of store, or its feature is not switched on, or the
@@ -54,11 +61,17 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
             let config = CassandraConfig::from_url(url)?;
             Ok(AnyStore::new(CassandraStore::connect(config).await?))
         }
+        #[cfg(feature = "elasticsearch")]
+        "elasticsearch" | "elasticsearch+http" | "elasticsearch+https" => {
+            elasticsearch::connect(url).await.map(AnyStore::new)
+        }
         other => Err(unknown(other)),
     }
 }
 
 /// As [`connect`], to a multitenant store of that kind.
+///
+/// Elasticsearch: a tenant's index is called `{index}-{tenant}`.
 ///
 /// # Errors
 /// Those of [`connect`].
@@ -77,6 +90,10 @@ pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
         "cassandra" => {
             let config = CassandraConfig::from_url(url)?;
             Ok(AnyMultiStore::new(MultiCassandraStore::connect(config).await?))
+        }
+        #[cfg(feature = "elasticsearch")]
+        "elasticsearch" | "elasticsearch+http" | "elasticsearch+https" => {
+            elasticsearch::connect_multi(url).await.map(AnyMultiStore::new)
         }
         other => Err(unknown(other)),
     }
@@ -99,7 +116,7 @@ fn unknown(scheme: &str) -> Error {
         ("rediss+cluster", "redis-tls", cfg!(feature = "redis-tls")),
         ("elasticsearch", "elasticsearch", cfg!(feature = "elasticsearch")),
         ("elasticsearch+http", "elasticsearch", cfg!(feature = "elasticsearch")),
-        ("elasticsearch+https", "elasticsearch", cfg!(feature = "elasticsearch")),
+        ("elasticsearch+https", "elasticsearch-tls", cfg!(feature = "elasticsearch-tls")),
         ("cassandra", "cassandra", cfg!(feature = "cassandra")),
         ("local", "local", cfg!(feature = "local")),
     ];

@@ -17,6 +17,9 @@ pub(crate) mod cassandra;
 )]
 pub(crate) mod chunks;
 mod connect;
+#[cfg(feature = "elasticsearch")]
+#[cfg_attr(docsrs, doc(cfg(feature = "elasticsearch")))]
+pub mod elasticsearch;
 pub(crate) mod limits;
 #[cfg(feature = "local")]
 mod local;

@@ -6,6 +6,7 @@
 
 mod cassandra;
 mod certificate;
+mod elasticsearch;
 mod home;
 mod instance;
 mod kafka;
@@ -15,6 +16,7 @@ mod session;
 mod state;
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -70,6 +72,11 @@ pub(crate) enum Name {
     RedisCluster,
     /// One node, which wants a password and comes back by itself when it is killed
     Cassandra,
+    /// One node of version 7
+    Elasticsearch,
+    /// One node of version 2
+    #[value(name = "opensearch")]
+    OpenSearch,
 }
 
 impl Name {
@@ -80,6 +87,8 @@ impl Name {
             Self::Redis => &redis::Redis,
             Self::RedisCluster => &redis::cluster::Cluster,
             Self::Cassandra => &cassandra::Cassandra,
+            Self::Elasticsearch => &elasticsearch::ELASTICSEARCH,
+            Self::OpenSearch => &elasticsearch::OPENSEARCH,
         }
     }
 }
@@ -111,6 +120,11 @@ pub(crate) trait Server: Sync {
 
     /// How many ports it listens on. The first is its address.
     fn ports(&self) -> usize;
+
+    /// Where its first port must lie; any will do by default.
+    fn first_port(&self) -> RangeInclusive<u16> {
+        0..=0
+    }
 
     /// Fetches what it runs from into `directory`, which is empty and is thrown away if this fails.
     fn fetch(&self, directory: &Path) -> Result<()>;

@@ -105,6 +105,7 @@ struct Backend {
     name: &'static str,
     features: &'static str,
     servers: &'static [Name],
+    for_live_tests: &'static [&'static str],
 }
 
 /// One after the other: the servers of each are stopped before the next ones start.
@@ -113,8 +114,21 @@ const BACKENDS: &[Backend] = &[
         name: "redis",
         features: "testkit,redis-tls",
         servers: &[Name::Redis, Name::RedisCluster],
+        for_live_tests: &["--include-ignored"],
     },
-    Backend { name: "cassandra", features: "testkit,cassandra-tls", servers: &[Name::Cassandra] },
+    Backend {
+        name: "cassandra",
+        features: "testkit,cassandra-tls",
+        servers: &[Name::Cassandra],
+        for_live_tests: &["--include-ignored"],
+    },
+    Backend {
+        name: "elasticsearch",
+        features: "testkit,elasticsearch",
+        servers: &[Name::Elasticsearch, Name::OpenSearch],
+        // One of them kills the server that the others use.
+        for_live_tests: &["--include-ignored", "--test-threads=1"],
+    },
 ];
 
 const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
@@ -209,7 +223,7 @@ fn with_backend(args: &Args, steps: &mut Steps, backend: &Backend, name: &str) -
         |more: &[&str], for_tests: &[&str]| tests(args, &[&build[..], more].concat(), for_tests);
     let of_module: &[&str] = if args.filters.is_empty() { &[&module] } else { &[] };
     steps.run(&format!("{name}: unit tests"), &mut with(&["--lib"], of_module))?;
-    let mut command = with(&["--test", &live], &["--include-ignored"]);
+    let mut command = with(&["--test", &live], backend.for_live_tests);
     steps.run(&format!("{name}: on real servers"), session.tell(&mut command))?;
     steps.run(&format!("{name}: documentation"), &mut with(&["--doc"], of_module))?;
     if steps.failed() && !failed_before {

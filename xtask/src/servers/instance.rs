@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::TcpListener;
+use std::ops::RangeInclusive;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -191,7 +192,7 @@ fn start(home: &Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Res
         let launch = Launch {
             files: files.clone(),
             run_dir: home.new_run_dir(server)?,
-            ports: free_ports(server.ports())?,
+            ports: free_ports(server.first_port(), server.ports())?,
             heap_mb: if purpose == Purpose::Bench { 1024 } else { 512 },
         };
         match launch_one(home, server, &launch, purpose) {
@@ -315,12 +316,18 @@ fn tells_of_taken_port(log: &str) -> bool {
     log.contains("BindException") || log.contains("Address already in use")
 }
 
-/// Ports nobody listens on. All are held until the last is found, so that they differ.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<Result<_, _>>()
-        .context("cannot find a free port")?;
+/// Ports nobody listens on, the first of them one of these; 0 is any. All are held until the last is
+/// found, so that they differ.
+fn free_ports(first: RangeInclusive<u16>, count: usize) -> Result<Vec<u16>> {
+    let bind = |port: u16| TcpListener::bind(("127.0.0.1", port));
+    // Not all begin at the same port: several may look for one at the same time.
+    let skip = std::process::id() as usize % first.len().max(1);
+    let in_turn = first.clone().skip(skip).chain(first.take(skip));
+    let found = in_turn.into_iter().find_map(|port| bind(port).ok());
+    let mut listeners = vec![found.context("cannot find a free port")?];
+    while listeners.len() < count {
+        listeners.push(bind(0).context("cannot find a free port")?);
+    }
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
 
@@ -344,10 +351,20 @@ mod tests {
 
     #[test]
     fn free_ports_differ() {
-        let mut ports = free_ports(8).expect("ports");
+        let mut ports = free_ports(0..=0, 8).expect("ports");
         ports.sort_unstable();
         ports.dedup();
         assert_eq!(ports.len(), 8);
+    }
+
+    #[test]
+    fn the_first_port_is_of_the_range() {
+        let taken = TcpListener::bind("127.0.0.1:0").expect("port");
+        let port = taken.local_addr().expect("address").port();
+        free_ports(port..=port, 2).expect_err("taken");
+        drop(taken);
+        let ports = free_ports(port..=port, 2).expect("free");
+        assert!(ports.len() == 2 && ports[0] == port, "{ports:?}");
     }
 
     #[test]

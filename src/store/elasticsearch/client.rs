@@ -1,0 +1,352 @@
+//! [`ElasticsearchClient`]: sends a request to one of the servers, and to another where that is right.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Url};
+use tokio::time::{Instant, sleep};
+
+use super::config::{ElasticsearchConfig, without_credentials};
+use super::error::{self, Fault};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a server that could not be reached is left out.
+const DOWN: Duration = Duration::from_secs(10);
+
+/// The servers of a cluster, shared by the stores that are made from it. Clones share connections.
+#[derive(Clone)]
+pub struct ElasticsearchClient {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    http: reqwest::Client,
+    authorization: Option<HeaderValue>,
+    nodes: Vec<Node>,
+    next: AtomicUsize,
+    config: ElasticsearchConfig,
+}
+
+struct Node {
+    /// Without a `/` at the end.
+    address: String,
+    down_until: Mutex<Option<Instant>>,
+}
+
+/// One call of the store's user, which may become many requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call {
+    pub(super) operation: &'static str,
+    deadline: Instant,
+}
+
+/// What is sent. Cloned for each attempt, which copies no body.
+#[derive(Debug, Clone)]
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) content_type: &'static str,
+    pub(super) body: Bytes,
+    /// Made twice at the same time, or late, it does no harm.
+    pub(super) reads: bool,
+}
+
+/// What a server has answered.
+#[derive(Debug)]
+pub(super) struct Answer<'a> {
+    pub(super) body: Bytes,
+    /// Its address, for errors.
+    pub(super) server: &'a str,
+}
+
+impl ElasticsearchClient {
+    /// A client of these servers. No I/O.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): an address that is none, or `https` without the feature
+    /// `elasticsearch-tls`; credentials that no header can hold.
+    pub fn new(config: ElasticsearchConfig) -> Result<Self> {
+        let nodes = config.nodes.iter().map(|node| Node::new(node, config.http.is_some()));
+        let nodes = nodes.collect::<Result<Vec<Node>>>()?;
+        let authorization = match &config.authorization {
+            None => None,
+            Some(text) => {
+                let mut value = HeaderValue::from_str(text).map_err(|_| {
+                    Error::new(
+                        ErrorKind::Config,
+                        "an API key has characters that no header can hold",
+                    )
+                })?;
+                value.set_sensitive(true);
+                Some(value)
+            }
+        };
+        let http = match config.http.clone() {
+            Some(client) => client,
+            None => {
+                // Redirects would take the credentials elsewhere; a proxy is for what is far away.
+                let builder = reqwest::Client::builder()
+                    .connect_timeout(config.connect_timeout)
+                    .redirect(reqwest::redirect::Policy::none())
+                    .no_proxy();
+                builder.build().map_err(error::of_driver)?
+            }
+        };
+        let inner = Inner { http, authorization, nodes, next: AtomicUsize::new(0), config };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Asks one of the servers who it is: whether it can be reached, and takes the credentials.
+    ///
+    /// # Errors
+    /// [`Unauthorized`](ErrorKind::Unauthorized), [`Unavailable`](ErrorKind::Unavailable),
+    /// [`Timeout`](ErrorKind::Timeout).
+    pub async fn ping(&self) -> Result<()> {
+        let request = Request {
+            method: Method::GET,
+            path: "/".to_owned(),
+            content_type: JSON,
+            body: Bytes::new(),
+            reads: true,
+        };
+        match self.send(self.call("connect"), &request).await {
+            // Users may be allowed to use their indexes and nothing else.
+            Err(error) if error.get("status") == Some("403") => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The HTTP client underneath, for requests of your own. It adds no credentials by itself.
+    pub fn http_client(&self) -> &reqwest::Client {
+        &self.inner.http
+    }
+
+    pub(super) fn config(&self) -> &ElasticsearchConfig {
+        &self.inner.config
+    }
+
+    pub(super) fn call(&self, operation: &'static str) -> Call {
+        Call { operation, deadline: Instant::now() + self.inner.config.deadline }
+    }
+
+    /// Sends a request until there is an answer, or an error that none of the servers may do better at.
+    ///
+    /// A server that can't be reached is one to try the next instead of. So is one whose connection
+    /// broke: it is gone, and what it had begun is finished, or not, in that moment. But a *write* that
+    /// gets no answer in time is an error: the server may be hung and make the change later, over the
+    /// next one of the same key. Whoever makes the call again does so knowing.
+    pub(super) async fn send(&self, call: Call, request: &Request) -> Result<Answer<'_>> {
+        let mut pauses = Pauses::new();
+        let mut unreached = 0;
+        loop {
+            let node = self.inner.pick();
+            let (error, another) = match self.attempt(call, node, request).await {
+                Ok(body) => return Ok(Answer { body, server: &node.address }),
+                Err(Attempt::TooLate(error)) => (error, false),
+                Err(Attempt::Refused(fault)) if !fault.verdict.again => (fault.error, false),
+                Err(Attempt::Refused(fault)) => {
+                    let goes_on = pauses.wait(call).await;
+                    (fault.error, goes_on)
+                }
+                Err(Attempt::NoAnswer(error)) => {
+                    node.set_down();
+                    unreached += 1;
+                    let harmless = request.reads || error.kind() != ErrorKind::Timeout;
+                    let another = unreached < self.inner.nodes.len() && harmless;
+                    (error, another && call.remaining().is_some())
+                }
+            };
+            if !another {
+                return Err(error.with("operation", call.operation).with("server", &node.address));
+            }
+            tracing::debug!(target: "kasper", server = node.address, %error, "trying again");
+        }
+    }
+
+    async fn attempt(&self, call: Call, node: &Node, request: &Request) -> Result<Bytes, Attempt> {
+        let Some(remaining) = call.remaining() else {
+            let error = Error::new(ErrorKind::Timeout, "the call's deadline is over").retryable();
+            return Err(Attempt::TooLate(error));
+        };
+        let url = format!("{}{}", node.address, request.path);
+        let mut builder = self
+            .inner
+            .http
+            .request(request.method.clone(), url)
+            .timeout(remaining.min(self.inner.config.request_timeout))
+            .header(CONTENT_TYPE, request.content_type)
+            .body(request.body.clone());
+        if let Some(authorization) = &self.inner.authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
+        let no_answer = |error| Attempt::of_driver(error);
+        let response = builder.send().await.map_err(no_answer)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(no_answer)?;
+        node.set_up();
+        if status.is_success() {
+            return Ok(body);
+        }
+        let mut fault = Fault::of_answer(status.as_u16(), &body);
+        fault.error = fault.error.with("status", status.as_u16());
+        Err(Attempt::Refused(fault))
+    }
+}
+
+impl fmt::Debug for ElasticsearchClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ElasticsearchClient").field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const LINES: &str = "application/x-ndjson";
+
+/// How an attempt failed.
+enum Attempt {
+    /// The server has answered with an error.
+    Refused(Fault),
+    /// There is no answer.
+    NoAnswer(Error),
+    /// The call's time was over before it.
+    TooLate(Error),
+}
+
+impl Attempt {
+    fn of_driver(error: reqwest::Error) -> Self {
+        Self::NoAnswer(error::of_driver(error))
+    }
+}
+
+impl Inner {
+    /// The next server in turn that is not down; if all are, the next one.
+    fn pick(&self) -> &Node {
+        let begin = self.next.fetch_add(1, Ordering::Relaxed);
+        let count = self.nodes.len();
+        let up = (0..count).map(|step| &self.nodes[(begin.wrapping_add(step)) % count]);
+        up.into_iter().find(|node| node.is_up()).unwrap_or(&self.nodes[begin % count])
+    }
+}
+
+impl Node {
+    fn new(address: &str, any_client: bool) -> Result<Self> {
+        let fault = |message: &str| {
+            Error::new(ErrorKind::Config, message).with("server", without_credentials(address))
+        };
+        let url = Url::parse(address).map_err(|_| fault("not the address of a server"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(fault("a server's address holds no credentials: use `basic_auth`"));
+        }
+        match url.scheme() {
+            "http" => {}
+            "https" if any_client || cfg!(feature = "elasticsearch-tls") => {}
+            "https" => return Err(fault("`https` needs the feature `elasticsearch-tls`")),
+            _ => return Err(fault("a server's address begins with http:// or https://")),
+        }
+        if url.host_str().is_none() || url.query().is_some() || url.fragment().is_some() {
+            return Err(fault("not the address of a server"));
+        }
+        let address = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { address, down_until: Mutex::new(None) })
+    }
+
+    fn is_up(&self) -> bool {
+        let until = *self.down_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_none_or(|until| until <= Instant::now())
+    }
+
+    fn set_down(&self) {
+        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now() + DOWN);
+    }
+
+    fn set_up(&self) {
+        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Call {
+    /// `None` when the deadline is over.
+    fn remaining(self) -> Option<Duration> {
+        self.deadline.checked_duration_since(Instant::now()).filter(|time| !time.is_zero())
+    }
+}
+
+/// Growing pauses between attempts at a server that is busy, with jitter: many clients that were refused
+/// together should not come back together.
+pub(super) struct Pauses {
+    next: Duration,
+}
+
+impl Pauses {
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    pub(super) fn new() -> Self {
+        Self { next: Duration::from_millis(50) }
+    }
+
+    /// Waits. False, at once, if the call's deadline would be over.
+    pub(super) async fn wait(&mut self, call: Call) -> bool {
+        let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
+        let pause = self.next.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0);
+        self.next = (self.next * 2).min(Self::LONGEST);
+        if call.remaining().is_none_or(|remaining| remaining <= pause) {
+            return false;
+        }
+        sleep(pause).await;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config_error(config: ElasticsearchConfig) -> Error {
+        let error = ElasticsearchClient::new(config).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        error
+    }
+
+    #[test]
+    fn addresses_are_checked_and_no_password_is_told() {
+        for bad in ["", "localhost:9200", "ftp://a", "http://a?b=c", "http://a#b"] {
+            config_error(ElasticsearchConfig::new(bad));
+        }
+        let error = config_error(ElasticsearchConfig::new("http://me:secret@host:1"));
+        assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+        let config =
+            ElasticsearchConfig::new("http://a").basic_auth("me", "secret").api_key("secret");
+        let client = ElasticsearchClient::new(config.clone()).unwrap();
+        assert!(!format!("{config:?} {client:?}").contains("secret"));
+        config_error(ElasticsearchConfig::new("http://a").api_key("a\nb"));
+    }
+
+    #[test]
+    #[cfg(not(feature = "elasticsearch-tls"))]
+    fn https_names_its_feature() {
+        let error = config_error(ElasticsearchConfig::new("https://a"));
+        assert!(error.to_string().contains("elasticsearch-tls"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn servers_take_turns_and_one_that_is_down_is_left_out_for_a_while() {
+        let config = ElasticsearchConfig::new("http://a").node("http://b/").node("http://c/es/");
+        let client = ElasticsearchClient::new(config).unwrap();
+        let turn = || client.inner.pick().address.clone();
+        assert_eq!(
+            [turn(), turn(), turn(), turn()],
+            ["http://a", "http://b", "http://c/es", "http://a"]
+        );
+        client.inner.nodes[1].set_down();
+        assert_eq!([turn(), turn(), turn()], ["http://c/es", "http://c/es", "http://a"]);
+        tokio::time::advance(DOWN).await;
+        assert_eq!(turn(), "http://b");
+        client.inner.nodes.iter().for_each(Node::set_down);
+        assert_eq!(turn(), "http://c/es");
+    }
+}

@@ -1,0 +1,222 @@
+//! What may be configured: servers, credentials, time limits, sizes of requests.
+
+use std::fmt;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::store::limits::Limits;
+
+/// The longest `_id` that the servers take, in bytes.
+pub(super) const MAX_ID_BYTES: usize = 512;
+
+/// Where the servers are and how to speak with them; made by [`ElasticsearchConfig::new`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use kasper::store::elasticsearch::{ElasticsearchConfig, Refresh};
+///
+/// let config = ElasticsearchConfig::new("http://search-1:9200")
+///     .node("http://search-2:9200")
+///     .basic_auth("kasper", "a password")
+///     .deadline(Duration::from_secs(20))
+///     .refresh(Refresh::WaitFor);
+/// assert!(!format!("{config:?}").contains("a password"));
+/// ```
+#[derive(Clone)]
+pub struct ElasticsearchConfig {
+    pub(super) nodes: Vec<String>,
+    pub(super) authorization: Option<String>,
+    pub(super) deadline: Duration,
+    pub(super) request_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) max_request_items: usize,
+    pub(super) max_request_bytes: usize,
+    pub(super) max_value_bytes: usize,
+    pub(super) concurrency: usize,
+    pub(super) encoding: Encoding,
+    pub(super) refresh: Refresh,
+    pub(super) http: Option<reqwest::Client>,
+}
+
+/// How values stand in documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// A value *is* the document: a JSON object, stored and given back byte for byte. What is no JSON
+    /// object is refused. The default.
+    #[default]
+    Json,
+    /// A value is any bytes; the document is `{"value":"…"}` with the bytes in base64. A third larger,
+    /// and nothing to search for.
+    Binary,
+}
+
+/// When what was written is visible to *searches*. Reading through the store needs none of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Refresh {
+    /// When the index is refreshed next, after a second by default. The default, and the fastest.
+    #[default]
+    Later,
+    /// A write returns when the index has been refreshed: slow, up to the index's refresh interval.
+    WaitFor,
+    /// A write refreshes the shards concerned: many small segments, which burdens the servers.
+    Immediate,
+}
+
+impl Refresh {
+    pub(super) fn parameter(self) -> &'static str {
+        match self {
+            Self::Later => "",
+            Self::WaitFor => "?refresh=wait_for",
+            Self::Immediate => "?refresh=true",
+        }
+    }
+}
+
+impl ElasticsearchConfig {
+    /// A configuration with one server, such as `http://search-1:9200`. A path is kept, for servers
+    /// behind a proxy. `https` needs the feature `elasticsearch-tls`. No user and password here: see
+    /// [`basic_auth`](ElasticsearchConfig::basic_auth).
+    pub fn new(node: impl Into<String>) -> Self {
+        Self {
+            nodes: vec![node.into()],
+            authorization: None,
+            deadline: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(3),
+            max_request_items: 1000,
+            max_request_bytes: 5 << 20,
+            max_value_bytes: 32 << 20,
+            concurrency: 4,
+            encoding: Encoding::default(),
+            refresh: Refresh::default(),
+            http: None,
+        }
+    }
+
+    /// Adds a server of the same cluster. Requests go to all in turn; a server that can't be reached
+    /// is left out for a while.
+    #[must_use]
+    pub fn node(mut self, node: impl Into<String>) -> Self {
+        self.nodes.push(node.into());
+        self
+    }
+
+    /// Authenticates with user name and password.
+    #[must_use]
+    pub fn basic_auth(mut self, user: &str, password: &str) -> Self {
+        self.authorization =
+            Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+        self
+    }
+
+    /// Authenticates with an API key, in the form that the server calls `encoded` (base64 of `id:key`).
+    #[must_use]
+    pub fn api_key(mut self, encoded: &str) -> Self {
+        self.authorization = Some(format!("ApiKey {encoded}"));
+        self
+    }
+
+    /// How long a call may take at most, with everything that it tries again. 30 s by default; raise it
+    /// where one call writes hundreds of thousands of keys.
+    #[must_use]
+    pub fn deadline(mut self, time: Duration) -> Self {
+        self.deadline = time;
+        self
+    }
+
+    /// How long one request may take, until the server is taken for hung: a read goes to another server
+    /// then, a write is an error. 10 s by default.
+    #[must_use]
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = time;
+        self
+    }
+
+    /// How long connecting to a server may take. 3 s by default.
+    #[must_use]
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// How many keys go into one request at most. 1,000 by default. Answers to reads hold as many
+    /// values: lower it where values are large.
+    #[must_use]
+    pub fn max_request_items(mut self, items: usize) -> Self {
+        self.max_request_items = items.max(1);
+        self
+    }
+
+    /// How large one request is at most, in bytes; a single larger value has a request of its own. 5 MiB
+    /// by default; the servers take 100 MB (`http.max_content_length`) unless configured otherwise.
+    #[must_use]
+    pub fn max_request_bytes(mut self, bytes: usize) -> Self {
+        self.max_request_bytes = bytes.max(1);
+        self
+    }
+
+    /// The longest value, in bytes. 32 MiB by default: OpenSearch takes texts of 50 MB in a document.
+    #[must_use]
+    pub fn max_value_bytes(mut self, bytes: usize) -> Self {
+        self.max_value_bytes = bytes;
+        self
+    }
+
+    /// How many requests of one call are under way at a time. 4 by default.
+    #[must_use]
+    pub fn concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests.max(1);
+        self
+    }
+
+    /// How values stand in documents. [`Encoding::Json`] by default.
+    #[must_use]
+    pub fn encoding(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// When searches see what was written. [`Refresh::Later`] by default.
+    #[must_use]
+    pub fn refresh(mut self, refresh: Refresh) -> Self {
+        self.refresh = refresh;
+        self
+    }
+
+    /// Uses this HTTP client: with certificates of your own, a proxy, a pool of another size. Time limits
+    /// for requests are set by this configuration; those for connecting by the client.
+    ///
+    /// The type is the crate reqwest's on purpose: whoever needs this has that crate already.
+    #[must_use]
+    pub fn http_client(mut self, client: reqwest::Client) -> Self {
+        self.http = Some(client);
+        self
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { key_bytes: MAX_ID_BYTES, value_bytes: self.max_value_bytes }
+    }
+}
+
+/// Without credentials.
+impl fmt::Debug for ElasticsearchConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes: Vec<&str> = self.nodes.iter().map(|node| without_credentials(node)).collect();
+        f.debug_struct("ElasticsearchConfig")
+            .field("nodes", &nodes)
+            .field("encoding", &self.encoding)
+            .field("refresh", &self.refresh)
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A server's address as it may be shown.
+pub(super) fn without_credentials(node: &str) -> &str {
+    node.rsplit_once('@').map_or(node, |(_, rest)| rest)
+}

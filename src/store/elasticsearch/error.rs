@@ -1,0 +1,308 @@
+//! Which of the servers' and the driver's errors becomes what: one table.
+
+use serde_json::Value;
+
+use crate::error::{Error, ErrorKind};
+
+/// What an error is, and what to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Verdict {
+    pub(super) kind: ErrorKind,
+    /// The same call may succeed later.
+    pub(super) retryable: bool,
+    /// The server is only busy: the store itself tries again, within the call's deadline.
+    pub(super) again: bool,
+}
+
+struct Row {
+    /// 0: any, or none, as in the answers of `_mget`.
+    status: u16,
+    /// The error's `type`; empty: any.
+    type_name: &'static str,
+    /// What its `reason` has in it; empty: anything.
+    reason: &'static str,
+    verdict: Verdict,
+}
+
+const fn row(
+    status: u16,
+    type_name: &'static str,
+    reason: &'static str,
+    kind: ErrorKind,
+    retry: Retry,
+) -> Row {
+    let (retryable, again) = match retry {
+        Retry::Never => (false, false),
+        Retry::Caller => (true, false),
+        Retry::Store => (true, true),
+    };
+    Row { status, type_name, reason, verdict: Verdict { kind, retryable, again } }
+}
+
+/// Who tries again.
+#[derive(Clone, Copy)]
+enum Retry {
+    Never,
+    Caller,
+    Store,
+}
+
+/// The first row that fits counts.
+const TABLE: &[Row] = {
+    use ErrorKind::{Backend, InvalidInput, NoSpace, NotFound, Timeout, Unauthorized, Unavailable};
+    use Retry::{Caller, Never, Store};
+    &[
+        // The disk is full; the block goes by itself when there is room.
+        row(0, "cluster_block_exception", "/12/", NoSpace, Caller),
+        row(0, "", "No space left on device", NoSpace, Caller),
+        row(0, "", "maximum shards open", NoSpace, Never),
+        // `index.blocks.write`, `.read_only` and the like: somebody has forbidden it.
+        row(403, "cluster_block_exception", "", Unauthorized, Never),
+        row(0, "cluster_block_exception", "FORBIDDEN", Unauthorized, Never),
+        row(401, "", "", Unauthorized, Never),
+        row(403, "", "", Unauthorized, Never),
+        row(0, "security_exception", "", Unauthorized, Never),
+        row(0, "index_not_found_exception", "", NotFound, Never),
+        row(0, "type_missing_exception", "", NotFound, Never),
+        row(408, "", "", Timeout, Caller),
+        row(413, "", "", InvalidInput, Never),
+        row(429, "", "", Unavailable, Store),
+        row(502, "", "", Unavailable, Caller),
+        row(503, "", "", Unavailable, Store),
+        row(504, "", "", Timeout, Caller),
+        // Answers of `_mget` have no status: these are 429 and 503 elsewhere.
+        row(0, "es_rejected_execution_exception", "", Unavailable, Store),
+        row(0, "rejected_execution_exception", "", Unavailable, Store),
+        row(0, "circuit_breaking_exception", "", Unavailable, Store),
+        row(0, "no_shard_available_action_exception", "", Unavailable, Store),
+        row(0, "unavailable_shards_exception", "", Unavailable, Store),
+        row(0, "shard_not_found_exception", "", Unavailable, Store),
+        row(0, "illegal_index_shard_state_exception", "", Unavailable, Store),
+        row(0, "node_not_connected_exception", "", Unavailable, Store),
+        row(0, "node_disconnected_exception", "", Unavailable, Store),
+        row(0, "cluster_block_exception", "SERVICE_UNAVAILABLE", Unavailable, Store),
+        row(0, "index_closed_exception", "", Backend, Never),
+        row(400, "", "", InvalidInput, Never),
+        row(409, "", "", Backend, Caller),
+        row(0, "", "", Backend, Never),
+    ]
+};
+
+/// What the server's error means. A status of 0 is none.
+pub(super) fn verdict(status: u16, type_name: &str, reason: &str) -> Verdict {
+    let fits = |row: &&Row| {
+        (row.status == 0 || row.status == status)
+            && (row.type_name.is_empty() || row.type_name == type_name)
+            && reason.contains(row.reason)
+    };
+    let other = Verdict { kind: ErrorKind::Backend, retryable: false, again: false };
+    TABLE.iter().find(fits).map_or(other, |row| row.verdict)
+}
+
+/// An error, and whether the store itself tries again.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) error: Error,
+    pub(super) verdict: Verdict,
+}
+
+impl Fault {
+    /// Of a status, and the `error` that the server gave with it: an object, or a text.
+    pub(super) fn of_server(status: u16, error: &Value) -> Self {
+        let type_name = error.get("type").and_then(Value::as_str).unwrap_or_default();
+        let mut text = error
+            .get("reason")
+            .or(Some(error))
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        let mut cause = error.get("caused_by");
+        while let Some(inner) = cause {
+            let reason = inner.get("reason").and_then(Value::as_str).unwrap_or_default();
+            text.push_str(": ");
+            text.push_str(reason);
+            cause = inner.get("caused_by");
+        }
+        let verdict = verdict(status, type_name, &text);
+        let mut message = "the server answered".to_owned();
+        for part in [status.to_string(), type_name.to_owned()] {
+            if !part.is_empty() && part != "0" {
+                message = format!("{message} {part}");
+            }
+        }
+        if !text.is_empty() {
+            message = format!("{message}: {}", shown(&text));
+        }
+        Self { error: error_of(verdict, message), verdict }
+    }
+
+    /// Of an answer whose status is an error.
+    pub(super) fn of_answer(status: u16, body: &[u8]) -> Self {
+        match serde_json::from_slice::<Value>(body) {
+            Ok(answer) => Self::of_server(status, answer.get("error").unwrap_or(&Value::Null)),
+            Err(_) => {
+                Self::of_server(status, &Value::String(String::from_utf8_lossy(body).into_owned()))
+            }
+        }
+    }
+}
+
+fn error_of(verdict: Verdict, message: String) -> Error {
+    let error = Error::new(verdict.kind, message);
+    if verdict.retryable { error.retryable() } else { error }
+}
+
+/// A reason as it may be shown. Elasticsearch quotes the whole HTTP request, credentials included, behind
+/// `[Source:` when a document is no JSON.
+fn shown(reason: &str) -> String {
+    const LONGEST: usize = 300;
+    let mut shown = String::new();
+    let mut rest = reason;
+    while let Some((before, after)) = rest.split_once("[Source:") {
+        shown.push_str(before.trim_end().trim_end_matches("at").trim_end());
+        // It ends with the place; what is quoted has lines and columns of its own, so the last one counts.
+        rest = after
+            .rsplit_once("; line:")
+            .map_or("", |(_, place)| place.split_once(']').map_or("", |(_, rest)| rest));
+    }
+    shown.push_str(rest);
+    match shown.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &shown[..end]),
+        None => shown,
+    }
+}
+
+/// What the driver's error means: the request did not get through, or its answer did not.
+pub(super) fn of_driver(error: reqwest::Error) -> Error {
+    // The address is said besides, without what must not be shown.
+    let error = error.without_url();
+    let text = chain(&error);
+    let (kind, retryable, message) = if text.contains("certificate") {
+        (ErrorKind::Unauthorized, false, "the server's certificate is not trusted")
+    } else if error.is_timeout() {
+        (ErrorKind::Timeout, true, "no answer in time")
+    } else if error.is_connect() {
+        (ErrorKind::Unavailable, true, "cannot connect")
+    } else if error.is_builder() {
+        (ErrorKind::Config, false, "the request cannot be made")
+    } else {
+        (ErrorKind::Unavailable, true, "the connection broke")
+    };
+    let verdict = Verdict { kind, retryable, again: false };
+    error_of(verdict, format!("{message}: {text}"))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text = format!("{text}: {error}");
+        next = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const BLOCKED: &str = "index [k] blocked by: ";
+
+    #[test]
+    fn each_error_is_what_the_table_says() {
+        use ErrorKind::*;
+        let flood =
+            format!("{BLOCKED}[TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark];");
+        let old_flood = format!("{BLOCKED}[FORBIDDEN/12/index read-only / allow delete (api)];");
+        let write = format!("{BLOCKED}[FORBIDDEN/8/index write (api)];");
+        let state = format!("{BLOCKED}[SERVICE_UNAVAILABLE/1/state not recovered / initialized];");
+        // Status, type, reason; kind, may the caller try again, does the store.
+        let rows: &[(u16, &str, &str, ErrorKind, bool, bool)] = &[
+            (429, "cluster_block_exception", &flood, NoSpace, true, false),
+            (403, "cluster_block_exception", &old_flood, NoSpace, true, false),
+            (500, "i_o_exception", "No space left on device", NoSpace, true, false),
+            (400, "validation_exception", "1000/1000 maximum shards open", NoSpace, false, false),
+            (403, "cluster_block_exception", &write, Unauthorized, false, false),
+            (0, "cluster_block_exception", &write, Unauthorized, false, false),
+            (503, "cluster_block_exception", &state, Unavailable, true, true),
+            (0, "cluster_block_exception", &state, Unavailable, true, true),
+            (401, "security_exception", "", Unauthorized, false, false),
+            (401, "", "Unauthorized", Unauthorized, false, false),
+            (403, "security_exception", "action [x] is unauthorized", Unauthorized, false, false),
+            (0, "security_exception", "", Unauthorized, false, false),
+            (404, "index_not_found_exception", "no such index [k]", NotFound, false, false),
+            (404, "type_missing_exception", "", NotFound, false, false),
+            (404, "", "", Backend, false, false),
+            (408, "", "", Timeout, true, false),
+            (413, "", "", InvalidInput, false, false),
+            (429, "es_rejected_execution_exception", "", Unavailable, true, true),
+            (429, "circuit_breaking_exception", "", Unavailable, true, true),
+            (502, "", "Bad Gateway", Unavailable, true, false),
+            (503, "unavailable_shards_exception", "", Unavailable, true, true),
+            (503, "", "", Unavailable, true, true),
+            (504, "", "", Timeout, true, false),
+            (0, "es_rejected_execution_exception", "", Unavailable, true, true),
+            (0, "rejected_execution_exception", "", Unavailable, true, true),
+            (0, "circuit_breaking_exception", "", Unavailable, true, true),
+            (0, "no_shard_available_action_exception", "", Unavailable, true, true),
+            (0, "unavailable_shards_exception", "", Unavailable, true, true),
+            (0, "shard_not_found_exception", "", Unavailable, true, true),
+            (0, "illegal_index_shard_state_exception", "", Unavailable, true, true),
+            (0, "node_not_connected_exception", "", Unavailable, true, true),
+            (0, "node_disconnected_exception", "", Unavailable, true, true),
+            (400, "index_closed_exception", "closed", Backend, false, false),
+            (400, "mapper_parsing_exception", "failed to parse", InvalidInput, false, false),
+            (400, "strict_dynamic_mapping_exception", "", InvalidInput, false, false),
+            (409, "version_conflict_engine_exception", "", Backend, true, false),
+            (500, "null_pointer_exception", "", Backend, false, false),
+            (0, "illegal_argument_exception", "", Backend, false, false),
+        ];
+        for &(status, type_name, reason, kind, retryable, again) in rows {
+            let error = json!({"type": type_name, "reason": reason});
+            let fault = Fault::of_server(status, &error);
+            let expected = Verdict { kind, retryable, again };
+            assert_eq!(fault.verdict, expected, "{status} {type_name} {reason}");
+            assert_eq!((fault.error.kind(), fault.error.is_retryable()), (kind, retryable));
+        }
+    }
+
+    #[test]
+    fn no_row_is_in_vain() {
+        for (index, row) in TABLE.iter().enumerate() {
+            let type_name = if row.type_name.is_empty() { "x" } else { row.type_name };
+            let first = TABLE.iter().position(|other| {
+                (other.status == 0 || other.status == row.status)
+                    && (other.type_name.is_empty() || other.type_name == type_name)
+                    && row.reason.contains(other.reason)
+            });
+            assert_eq!(first, Some(index), "row {index}: {} {}", row.status, row.type_name);
+        }
+    }
+
+    #[test]
+    fn what_the_server_quotes_of_the_request_is_not_shown() {
+        let quoted = "Duplicate field 'a'\n at [Source: (byte[])\"POST /_bulk HTTP/1.1\r\nauthorization: \
+                      Basic c2VjcmV0\r\n\r\n{\"a\":\"; line: 1, column: 1]\"; line: 1, column: 11]";
+        let error = json!({
+            "type": "mapper_parsing_exception", "reason": "failed to parse",
+            "caused_by": {"type": "json_parse_exception", "reason": quoted}
+        });
+        let text = Fault::of_server(400, &error).error.to_string();
+        assert_eq!(
+            text,
+            "invalid input: the server answered 400 mapper_parsing_exception: failed to parse: Duplicate field 'a'"
+        );
+        // Cut off in the middle.
+        assert_eq!(shown("x at [Source: secret"), "x");
+    }
+
+    #[test]
+    fn answers_that_are_no_json_are_told() {
+        let fault = Fault::of_answer(401, b"Unauthorized");
+        assert_eq!(fault.error.to_string(), "unauthorized: the server answered 401: Unauthorized");
+        let fault = Fault::of_answer(400, br#"{"error":"no handler found for uri [/x]"}"#);
+        assert!(fault.error.to_string().ends_with("no handler found for uri [/x]"));
+    }
+}

@@ -1,0 +1,125 @@
+//! [`ElasticsearchStore`]: the documents of one index.
+
+use bytes::Bytes;
+
+use super::client::ElasticsearchClient;
+use super::config::ElasticsearchConfig;
+use super::index::ElasticsearchIndex;
+use super::request::{self, Change, Place};
+use crate::error::Result;
+use crate::store::Store;
+use crate::store::chunks::last_of_each_key;
+
+/// A store in an index of Elasticsearch or OpenSearch: a key is a document's `_id`, a value its
+/// `_source`. Clones share connections.
+///
+/// - **Keys** have at most 512 bytes.
+/// - **Values** are JSON objects, kept byte for byte, or any bytes with
+///   [`Encoding::Binary`](super::Encoding::Binary); up to 32 MiB unless
+///   [configured otherwise](ElasticsearchConfig::max_value_bytes). A value with line breaks costs a
+///   request of its own: write JSON on one line. Servers refuse an object that has a field twice, or
+///   one that the index's mapping does not fit; the error names the key.
+/// - **The index** is made by the server when something is first written, unless its setting
+///   `action.auto_create_index` forbids it: then writing is an error of kind
+///   [`NotFound`](crate::ErrorKind::NotFound). *Reading* where there is no index finds nothing and is no
+///   error, as a new job begins, and a new tenant, by reading: so mind the index's name. By default the
+///   server indexes every field of every document; for mere state make the index with
+///   [`create_index_if_missing`](Self::create_index_if_missing), which makes writes cheaper.
+/// - **Reads** find what was written at once, no refresh needed; searches see it as
+///   [`Refresh`](super::Refresh) says.
+/// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
+///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
+///   up to ten in `failed`. After a *time-out* of a write the server may still make it later, over a newer
+///   write of the same key: Elasticsearch has no fence against that.
+#[doc(alias("Elasticsearch", "NewElasticsearch"))]
+#[derive(Debug, Clone)]
+pub struct ElasticsearchStore {
+    client: ElasticsearchClient,
+    index: std::sync::Arc<ElasticsearchIndex>,
+}
+
+impl ElasticsearchStore {
+    /// Connects, and asks whether the servers answer. Whether there is such an index is not asked.
+    ///
+    /// # Errors
+    /// What is wrong in the configuration ([`Config`](crate::ErrorKind::Config)) or the index's name
+    /// ([`InvalidInput`](crate::ErrorKind::InvalidInput)), wrong credentials
+    /// ([`Unauthorized`](crate::ErrorKind::Unauthorized)), no server that answers.
+    pub async fn connect(
+        config: ElasticsearchConfig,
+        index: impl Into<ElasticsearchIndex> + Send,
+    ) -> Result<Self> {
+        let store = Self::from_client(ElasticsearchClient::new(config)?, index)?;
+        store.client.ping().await?;
+        Ok(store)
+    }
+
+    /// A store that shares a client with others. No I/O.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): not the name of one index.
+    pub fn from_client(
+        client: ElasticsearchClient,
+        index: impl Into<ElasticsearchIndex>,
+    ) -> Result<Self> {
+        let index = index.into();
+        index.check()?;
+        Ok(Self { client, index: std::sync::Arc::new(index) })
+    }
+
+    /// The client, for other stores.
+    #[doc(alias = "GetClient")]
+    pub fn client(&self) -> &ElasticsearchClient {
+        &self.client
+    }
+
+    pub(super) fn index(&self) -> &ElasticsearchIndex {
+        &self.index
+    }
+
+    /// Makes the index, unless it is there, with a mapping that keeps documents and indexes none of their
+    /// fields: any JSON fits, writes are cheap, and there is nothing to search by but the `_id`. An index
+    /// that is there stays as it is.
+    ///
+    /// # Errors
+    /// Whatever keeps the servers from it.
+    ///
+    /// # Cancel safety
+    /// The index is made or not.
+    pub async fn create_index_if_missing(&self) -> Result<()> {
+        let call = self.client.call("create_index");
+        match self.client.send(call, &request::create(&self.index)).await {
+            // Types of 7.10 and older: `resource_already_exists_exception` (6, 7), `index_already_exists…` (5).
+            Err(error) if error.to_string().contains("already_exists_exception") => Ok(()),
+            other => other.map(drop).map_err(|error| error.with("index", &self.index.name)),
+        }
+    }
+}
+
+impl Store for ElasticsearchStore {
+    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+        self.client.config().limits().check_keys("get_many", keys.iter().copied())?;
+        let index = &*self.index;
+        let places: Vec<Place<'_>> =
+            keys.iter().map(|key| Place { tenant: None, index, id: key }).collect();
+        self.client.read("get_many", &places).await
+    }
+
+    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+        let all = changes.iter().map(|(key, value)| (*key, value.as_ref()));
+        self.client.config().limits().check_changes("write_many", all)?;
+        let index = &*self.index;
+        let changes: Vec<Change<'_>> = last_of_each_key(changes)
+            .into_iter()
+            .map(|(key, value)| Change { place: Place { tenant: None, index, id: key }, value })
+            .collect();
+        self.client.write("write_many", &changes).await
+    }
+
+    /// Refreshes this store's index, so that searches see what was written; never all indexes, as Go's
+    /// does. What was written is durable before, unless the index's `translog.durability` says otherwise.
+    async fn flush(&self) -> Result<()> {
+        let call = self.client.call("flush");
+        self.client.send(call, &request::refresh([self.index.name.as_str()])).await.map(drop)
+    }
+}

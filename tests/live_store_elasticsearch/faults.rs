@@ -1,0 +1,250 @@
+//! Servers and networks that fail.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use kasper::store::Store;
+use kasper::store::elasticsearch::{ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore};
+use kasper::testkit::{Fault, FaultProxy};
+use kasper::{Bytes, Error, ErrorKind};
+use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use crate::server::{Server, config, new_index};
+
+const SHORT: Duration = Duration::from_millis(500);
+const LONG: Duration = Duration::from_secs(60);
+
+fn behind(proxy: &FaultProxy) -> ElasticsearchConfig {
+    config(&proxy.address().to_string())
+}
+
+fn check(error: &Error, kind: ErrorKind, retryable: bool) {
+    assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{error:?}");
+    assert!(error.get("operation").is_some(), "{error:?}");
+}
+
+pub(crate) async fn a_read_only_index_is_told(server: &Server) {
+    let index = crate::server::new_name("blocked");
+    let store = ElasticsearchStore::connect(server.config(), index.as_str()).await.unwrap();
+    store.put("a", "{\"x\":1}").await.unwrap();
+    let set = async |name: &str, value: &str| {
+        let body = format!("{{\"index.blocks.{name}\":{value}}}");
+        server.ask(Method::PUT, &format!("/{index}/_settings"), &body).await;
+    };
+    // What an operator sets, and what the server itself sets when its disk is full.
+    for (block, kind, retryable) in [
+        ("write", ErrorKind::Unauthorized, false),
+        ("read_only", ErrorKind::Unauthorized, false),
+        ("read_only_allow_delete", ErrorKind::NoSpace, true),
+    ] {
+        set(block, "true").await;
+        let changes = [("a", Some(Bytes::from("{}"))), ("b", Some(Bytes::from("{}")))];
+        let error = store.write_many(&changes).await.unwrap_err();
+        check(&error, kind, retryable);
+        assert_eq!(error.get("key"), Some("a"), "{error}");
+        assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+        set(block, "null").await;
+    }
+    store.put("a", "{}").await.unwrap();
+}
+
+/// A server that answers each request with the next of these: status and body. Counts the requests and
+/// keeps the last one.
+async fn scripted(
+    answers: &'static [(u16, &'static str)],
+) -> (String, Arc<AtomicUsize>, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (count, last) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(String::new())));
+    let (counted, kept) = (Arc::clone(&count), Arc::clone(&last));
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            // One request a connection, of which body and head have come when its length is there.
+            loop {
+                let read = connection.read(&mut buffer).await.unwrap_or(0);
+                request.extend_from_slice(&buffer[..read]);
+                let text = String::from_utf8_lossy(&request);
+                let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let length = length.map_or(0, |length| length.trim().parse().unwrap());
+                let body = text.split_once("\r\n\r\n").map(|(_, body)| body.len());
+                if read == 0 || body.is_some_and(|body| body >= length) {
+                    break;
+                }
+            }
+            *kept.lock().unwrap() = String::from_utf8_lossy(&request).into_owned();
+            let index = counted.fetch_add(1, Ordering::SeqCst);
+            let (status, body) = answers[index.min(answers.len() - 1)];
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            let _ = connection.write_all(answer.as_bytes()).await;
+        }
+    });
+    (address, count, last)
+}
+
+const BUSY: &str =
+    r#"{"error":{"type":"es_rejected_execution_exception","reason":"full"},"status":429}"#;
+const HALF_BUSY: &str = r#"{"errors":true,"items":[{"index":{"status":201}},
+    {"index":{"status":429,"error":{"type":"es_rejected_execution_exception","reason":"full"}}},
+    {"delete":{"status":503,"error":{"type":"unavailable_shards_exception","reason":"none"}}}]}"#;
+const DONE: &str =
+    r#"{"errors":false,"items":[{"index":{"status":201}},{"delete":{"status":404}}]}"#;
+const HALF_READ: &str = r#"{"docs":[{"found":true,"_source":{"n":1}},
+    {"error":{"type":"es_rejected_execution_exception","reason":"full"}}]}"#;
+const READ: &str = r#"{"docs":[{"found":true,"_source":{"n":2}}]}"#;
+
+/// Not on the server itself, which can't be made busy for certain: on one that says what it says.
+pub(crate) async fn busy_keys_are_tried_again_alone(_: &Server) {
+    let (address, requests, last) = scripted(&[(429, BUSY), (200, HALF_BUSY), (200, DONE)]).await;
+    let store = |address: &str, deadline: Duration| {
+        let client = ElasticsearchClient::new(config(address).deadline(deadline)).unwrap();
+        ElasticsearchStore::from_client(client, "i").unwrap()
+    };
+    let changes = [("a", Some(Bytes::from("{}"))), ("b", Some("{}".into())), ("c", None)];
+    store(&address, LONG).write_many(&changes).await.unwrap();
+    assert_eq!(requests.load(Ordering::SeqCst), 3);
+    let body = last.lock().unwrap().split_once("\r\n\r\n").unwrap().1.to_owned();
+    assert_eq!(
+        body,
+        "{\"index\":{\"_index\":\"i\",\"_id\":\"b\"}}\n{}\n{\"delete\":{\"_index\":\"i\",\"_id\":\"c\"}}\n"
+    );
+
+    let (address, requests, last) = scripted(&[(200, HALF_READ), (200, READ)]).await;
+    let found = store(&address, LONG).get_many(&["a", "b"]).await.unwrap();
+    assert_eq!(found, [Some("{\"n\":1}".into()), Some("{\"n\":2}".into())]);
+    assert_eq!(requests.load(Ordering::SeqCst), 2);
+    assert!(last.lock().unwrap().ends_with(r#"{"docs":[{"_index":"i","_id":"b"}]}"#));
+
+    // Until the deadline, and no longer.
+    let (address, _, _) = scripted(&[(429, BUSY)]).await;
+    let began = Instant::now();
+    let error = store(&address, SHORT).get("a").await.unwrap_err();
+    check(&error, ErrorKind::Unavailable, true);
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// The test servers ask for no password: one that does stands in.
+pub(crate) async fn a_wrong_password_is_told_and_not_shown(_: &Server) {
+    let (address, _, last) = scripted(&[(401, "Unauthorized")]).await;
+    let url = format!("http://{address}");
+    let config = ElasticsearchConfig::new(&url).basic_auth("me", "secret");
+    let error = ElasticsearchStore::connect(config, "i").await.unwrap_err();
+    check(&error, ErrorKind::Unauthorized, false);
+    assert!(error.get("server").is_some_and(|server| server == url), "{error}");
+    assert!(!format!("{error:?}").contains("secret"), "{error:?}");
+    assert!(last.lock().unwrap().contains("\r\nauthorization: Basic bWU6c2VjcmV0\r\n"));
+    let config = ElasticsearchConfig::new(&url).api_key("a2V5");
+    ElasticsearchStore::connect(config, "i").await.unwrap_err();
+    assert!(last.lock().unwrap().contains("\r\nauthorization: ApiKey a2V5\r\n"));
+}
+
+pub(crate) async fn a_cut_in_a_request_is_retryable(server: &Server) {
+    let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
+    let store = server.store(behind(&proxy)).await;
+    store.put("a", "{\"x\":1}").await.unwrap();
+    // In the middle of an answer, of a write and of a read.
+    let changes: Vec<(String, Option<Bytes>)> =
+        (0..100).map(|index| (index.to_string(), Some("{}".into()))).collect();
+    let changes: Vec<(&str, Option<Bytes>)> =
+        changes.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+    proxy.set(Fault::CutAfter(100));
+    check(&store.write_many(&changes).await.unwrap_err(), ErrorKind::Unavailable, true);
+    proxy.set(Fault::None);
+    store.write_many(&changes).await.unwrap();
+    proxy.set(Fault::CutAfter(10));
+    check(&store.get("a").await.unwrap_err(), ErrorKind::Unavailable, true);
+    proxy.set(Fault::None);
+    assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+    // Go's `Delete` panics where there is no answer.
+    proxy.set(Fault::Refuse);
+    let error = store.delete("a").await.unwrap_err();
+    check(&error, ErrorKind::Unavailable, true);
+    assert_eq!(error.get("server"), Some(&*format!("http://{}", proxy.address())), "{error}");
+    proxy.set(Fault::None);
+    // A connection that was closed while nobody used it is no error.
+    proxy.cut();
+    tokio::task::yield_now().await;
+    let _ = store.get("a").await;
+    assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+}
+
+pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
+    let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
+    let store = server.store(behind(&proxy)).await;
+    store.put("a", "{}").await.unwrap();
+    let client = ElasticsearchClient::new(behind(&proxy).deadline(SHORT)).unwrap();
+    let hurried = ElasticsearchStore::from_client(client, new_index("hung")).unwrap();
+    proxy.set(Fault::HalfOpen);
+    let began = Instant::now();
+    check(&hurried.get("a").await.unwrap_err(), ErrorKind::Timeout, true);
+    check(&hurried.put("a", "{}").await.unwrap_err(), ErrorKind::Timeout, true);
+    check(&hurried.flush().await.unwrap_err(), ErrorKind::Timeout, true);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    proxy.set(Fault::None);
+    store.put("a", "{}").await.unwrap();
+}
+
+pub(crate) async fn a_slow_server_is_waited_for(server: &Server) {
+    let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
+    let store = server.store(behind(&proxy)).await;
+    proxy.set(Fault::Delay(Duration::from_millis(200)));
+    store.put("a", "{\"x\":1}").await.unwrap();
+    assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+}
+
+/// Three addresses: one that refuses, one that hangs, and one that works.
+pub(crate) async fn another_server_steps_in(server: &Server) {
+    let refusing = FaultProxy::start(server.address.clone()).await.unwrap();
+    let hanging = FaultProxy::start(server.address.clone()).await.unwrap();
+    refusing.set(Fault::Refuse);
+    let config = behind(&refusing)
+        .node(format!("http://{}", hanging.address()))
+        .node(format!("http://{}", server.address));
+    let store = server.store(config.request_timeout(Duration::from_secs(3))).await;
+    for _ in 0..3 {
+        store.put("a", "{\"x\":1}").await.unwrap();
+        assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+    }
+    hanging.set(Fault::HalfOpen);
+    // Reads go elsewhere in the same call.
+    for _ in 0..3 {
+        assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+    }
+    assert!(refusing.connections() > 0 && hanging.connections() > 0);
+}
+
+pub(crate) async fn a_restart_in_mid_write_is_survived(server: &Server) {
+    let store = server.store(server.config()).await;
+    let Some(kill) = &server.kill else {
+        panic!(
+            "the variable with the script that kills the server is not set: cargo xtask test sets it"
+        );
+    };
+    let keys: Vec<String> = (0..20_000).map(|index| index.to_string()).collect();
+    let value = Some(Bytes::from("{\"x\":1}"));
+    let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), value.clone())).collect();
+    let kill = async {
+        // When the write is under way: some of it can be read.
+        while store.get("0").await.is_ok_and(|found| found.is_none()) {}
+        assert!(Command::new("sh").arg(kill).status().unwrap().success());
+    };
+    let (written, ()) = tokio::join!(store.write_many(&changes), kill);
+    check(&written.unwrap_err(), ErrorKind::Unavailable, true);
+    let mut failures = 0;
+    while let Err(error) = store.write_many(&changes).await {
+        assert!(error.is_retryable(), "{error:?}");
+        failures += 1;
+        assert!(failures < 600, "{error:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    assert!(store.get_many(&keys).await.unwrap().iter().all(|found| *found == value));
+}
