@@ -1,4 +1,4 @@
-//! What needs a broker, but no real one: outages, time-outs at `build`, dropping and closing.
+//! What needs a broker, but no real one: outages, time-outs at `build`, closing.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -125,33 +125,6 @@ async fn a_finite_delivery_timeout_turns_an_outage_into_an_error() {
     assert_eq!(error.kind(), ErrorKind::Delivery, "{error}");
     assert_eq!(error.get("topic"), Some("out"), "{error}");
     assert!(error.to_string().to_lowercase().contains("timed out"), "{error}");
-}
-
-#[tokio::test]
-async fn a_processor_that_is_dropped_unrun_or_in_mid_run_does_not_hang() {
-    let broker = broker();
-    let unrun = builder(&broker).build(|_| Count::default()).await.unwrap();
-    let handle = unrun.handle();
-    drop(unrun);
-    handle.closed().await;
-    for _ in 0..5 {
-        let processor = builder(&broker).build(|_| Count::default()).await.unwrap();
-        let handle = processor.handle();
-        let running = tokio::spawn(processor.run());
-        eventually(|| !handle.status().partitions.is_empty()).await;
-        running.abort();
-        let started = Instant::now();
-        handle.closed().await;
-        assert!(started.elapsed() < Duration::from_secs(1), "dropping blocked");
-    }
-    eventually(|| client_threads() == 0).await;
-}
-
-/// Threads of the library in this process that are still alive.
-fn client_threads() -> usize {
-    let threads = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = threads.filter_map(|t| std::fs::read_to_string(t.ok()?.path().join("comm")).ok());
-    names.filter(|name| name.starts_with("kasper-cons") || name.starts_with("kasper-prod")).count()
 }
 
 #[tokio::test]

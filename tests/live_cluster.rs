@@ -120,10 +120,12 @@ mod cluster {
             self.positions.iter().all(|position| position.load(Ordering::Relaxed) > number)
         }
 
-        async fn finish(self, input: &str, sent: u32) {
+        async fn finish(self, input: &str, sent: u32, consumer: &BaseConsumer) {
             eventually(Duration::from_secs(60), || self.is_past(sent - 1)).await;
             self.handle.close();
             self.running.await.unwrap().unwrap();
+            // What asks from here on is a plain client, to which a broker that is away is an error.
+            eventually(Duration::from_secs(60), || is_whole(consumer, &self.output)).await;
             for partition in 0..PARTITIONS {
                 assert_eq!(committed(&self.group, input, partition), Some(i64::from(sent)));
             }
@@ -150,7 +152,9 @@ mod cluster {
         let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
         eventually(Duration::from_secs(30), || jobs.iter().all(|job| job.is_past(100))).await;
         for broker in 1..=BROKERS {
-            eventually(Duration::from_secs(60), || is_whole(&consumer, &input)).await;
+            for topic in jobs.iter().map(|job| &job.output).chain([&input]) {
+                eventually(Duration::from_secs(60), || is_whole(&consumer, topic)).await;
+            }
             let (killed, number) = (Instant::now(), feeder.sent.load(Ordering::Relaxed));
             kill(broker);
             // Sent after the kill: of the partitions that it led too.
@@ -163,7 +167,7 @@ mod cluster {
         }
         let sent = feeder.stop();
         for job in jobs {
-            job.finish(&input, sent).await;
+            job.finish(&input, sent, &consumer).await;
         }
     }
 }
