@@ -202,8 +202,8 @@ impl Builder {
     }
 
     /// The memory that a partition's outgoing messages may take up while they wait for their acks; the
-    /// next batch begins when they take less. Each counts with its own bytes and 128 more, about what
-    /// the Kafka client keeps of it; a batch that is mostly [forwarded](crate::Context::forward), with
+    /// next batch begins when they take less. Each counts with its own bytes and 128 more, for most
+    /// of the 200 that the Kafka client needs besides; a batch that is mostly [forwarded](crate::Context::forward), with
     /// the keys and values of all its messages. Such a batch also keeps what they were fetched in, which
     /// other partitions may share, and that is not counted.
     ///

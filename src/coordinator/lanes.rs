@@ -165,17 +165,16 @@ impl Coordinator {
             Before::GoBack | Before::Search(_) => {}
             Before::MoveTo(partition, next) => self.move_to(&progress, &partition, next),
         }
-        let positions: Vec<_> = {
-            let mut status = progress.status();
-            let topics = status.topics.iter_mut();
-            topics.map(|topic| (topic.partition.clone(), topic.restart_reports())).collect()
-        };
         // The others may be fetched anew, too. Before that, or what was fetched and is dropped would
         // pass for processed.
-        for lane in self.lanes.values() {
-            lane.progress.status().topics.iter_mut().for_each(|topic| {
-                topic.restart_reports();
-            });
+        let mut positions = Vec::new();
+        for (lane_number, lane) in &self.lanes {
+            for topic in &mut lane.progress.status().topics {
+                let next = topic.restart_reports();
+                if *lane_number == number {
+                    positions.push((topic.partition.clone(), next));
+                }
+            }
         }
         info!(partition = number, "going back to the finished messages");
         let sought = self.consumer.seek(positions).await;
