@@ -345,8 +345,11 @@ impl RedisConfig {
 }
 
 /// Requests are written whole: nothing is won by waiting for more to send.
+/// Lingering for no time: what the server has not taken when a connection is given up is thrown away. Otherwise
+/// the operating system goes on delivering it, for minutes, and a write that was reported as failed is made
+/// over later ones of its keys when the network comes back.
 fn tcp_settings() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true)
+    TcpSettings::default().set_nodelay(true).set_linger_time(Duration::ZERO)
 }
 
 #[cfg(feature = "redis-tls")]

@@ -295,3 +295,38 @@ fn address(address: &ConnectionAddr) -> String {
         other => other.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind as Io;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Whoever has not read a request by then is not to make it: a later one may have overtaken it.
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_is_reset_with_what_it_has_not_delivered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let options = RedisOptions::new("p").timeout(Duration::from_millis(300));
+        let client = RedisConfig::new(address, options.clone()).client().unwrap();
+        let server = Server::from_client(client, &options).unwrap();
+        let put = Request::One(redis::cmd("SET").arg("p/a").arg("1").take());
+        let silent = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            // The driver says who it is, and wants two answers.
+            let read = connection.read(&mut [0; 1000]).await.unwrap();
+            assert!(read > 0);
+            connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+            connection
+        };
+        let (sent, mut connection) = tokio::join!(server.send("put", &put), silent);
+        let (error, _) = sent.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+        let mut read = Vec::new();
+        let end = connection.read_to_end(&mut read).await.map_err(|error| error.kind());
+        assert_eq!(end, Err(Io::ConnectionReset), "after {:?}", String::from_utf8_lossy(&read));
+    }
+}

@@ -45,6 +45,10 @@ use crate::store::chunks::last_of_each_key;
 /// broke, or did not answer in time, is given up, and the next call makes a new one. One that broke
 /// since the call before, as by a restart of the server, is replaced within the call.
 ///
+/// What a connection that is given up has not delivered is thrown away, and not made later. What the
+/// server has taken in it may make later: one that hangs does so when it goes on, before it answers
+/// anything newer; a proxy in between that holds requests back may bring an old write over a new one.
+///
 /// ```no_run
 /// use kasper::store::{RedisConfig, RedisStore, Store};
 ///
@@ -76,7 +80,8 @@ impl RedisStore {
     /// the first call.
     ///
     /// The client says how to connect, so see to `TCP_NODELAY`
-    /// ([`TcpSettings`](redis::io::tcp::TcpSettings)): without it small requests may wait for 40 ms.
+    /// ([`TcpSettings`](redis::io::tcp::TcpSettings)): without it small requests may wait for 40 ms. And to a
+    /// linger time of zero: without it a write that had no answer in time may be delivered later.
     /// A cluster client's own time-outs hold besides the options'.
     ///
     /// ```
