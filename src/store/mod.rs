@@ -26,6 +26,7 @@ mod local;
 mod map;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+mod time;
 mod typed;
 mod wrappers;
 

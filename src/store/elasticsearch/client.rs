@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::config::{ElasticsearchConfig, without_credentials};
 use super::error::{self, Fault};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::time::deadline;
 
 /// How long a server that could not be reached is left out.
 const DOWN: Duration = Duration::from_secs(10);
@@ -130,7 +131,7 @@ impl ElasticsearchClient {
     }
 
     pub(super) fn call(&self, operation: &'static str) -> Call {
-        Call { operation, deadline: Instant::now() + self.inner.config.deadline }
+        Call { operation, deadline: deadline(self.inner.config.deadline) }
     }
 
     /// Sends a request until there is an answer, or an error that none of the servers may do better at.
@@ -324,6 +325,18 @@ mod tests {
         let client = ElasticsearchClient::new(config.clone()).unwrap();
         assert!(!format!("{config:?} {client:?}").contains("secret"));
         config_error(ElasticsearchConfig::new("http://a").api_key("a\nb"));
+    }
+
+    #[tokio::test]
+    async fn no_time_is_too_long() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        drop(listener);
+        let most = Duration::MAX;
+        let config = ElasticsearchConfig::new(address).deadline(most).request_timeout(most);
+        let client = ElasticsearchClient::new(config.connect_timeout(most)).unwrap();
+        let error = client.ping().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::error::{self, Place};
 use super::{RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
+use crate::store::time::deadline;
 
 /// Commands of a pipeline under way at a time in a cluster, where each goes to its key's server.
 const CLUSTER_CONCURRENCY: usize = 256;
@@ -191,7 +192,7 @@ impl Server {
         operation: &'static str,
         request: &Request,
     ) -> Result<Value, (Error, Option<usize>)> {
-        let deadline = Instant::now() + self.timeout;
+        let deadline = deadline(self.timeout);
         let old = self.current().as_ref().map(|current| current.number);
         let (failed, used) = match self.attempt(request, deadline).await {
             Ok(value) => return Ok(value),
@@ -328,5 +329,15 @@ mod tests {
         let mut read = Vec::new();
         let end = connection.read_to_end(&mut read).await.map_err(|error| error.kind());
         assert_eq!(end, Err(Io::ConnectionReset), "after {:?}", String::from_utf8_lossy(&read));
+    }
+
+    #[tokio::test]
+    async fn no_time_out_is_too_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        drop(listener);
+        let options = RedisOptions::new("p").timeout(Duration::MAX).connect_timeout(Duration::MAX);
+        let error = Server::connect(&RedisConfig::new(address, options)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
 }

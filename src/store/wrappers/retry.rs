@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::Store;
+use crate::store::time::deadline;
 
 /// A store, or a multitenant one, whose calls are made again when they fail by something that passes.
 ///
@@ -99,9 +100,7 @@ struct Attempts {
 
 impl Attempts {
     fn begin(policy: Policy, operation: &'static str) -> Self {
-        // A deadline that no clock can tell is none.
-        const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
-        let deadline = Instant::now() + policy.deadline.min(YEARS);
+        let deadline = deadline(policy.deadline);
         Self { policy, deadline, operation, number: 0, before: None }
     }
 
@@ -123,7 +122,8 @@ impl Attempts {
     /// This error, with the number of attempts, if it is not.
     async fn wait_after(&mut self, error: Error) -> Result<()> {
         let wait = self.next_wait();
-        if !error.is_retryable() || Instant::now() + wait >= self.deadline {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if !error.is_retryable() || wait >= left {
             return Err(error.with("attempts", self.number));
         }
         let (operation, attempt) = (self.operation, self.number);
