@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use kasper::multitenant::{AnyMultiStore, MultiMapStore, MultiStore, TenantKey, TenantMap};
@@ -46,11 +47,21 @@ enum Fault {
     EmptyValueDeletes,
     TakesLongValues,
     WritesHalf,
+    NamesNoLongKey,
+    KeepsOldValues,
+    RefusesToDeleteNothing,
+    RefusesNothing,
+    RefusesTheSameAgain,
+    OneAtATime,
+    TakesFewKeys,
+    PutsNothing,
 }
 
 struct Broken {
     fault: Fault,
     map: MapStore,
+    calls: AtomicUsize,
+    last: Mutex<Vec<(String, Option<Bytes>)>>,
 }
 
 const MAX_KEY: usize = 200;
@@ -61,7 +72,9 @@ impl Broken {
         let fault = self.fault;
         let refuse = |what: &str, limit: usize| {
             let error = Error::new(ErrorKind::InvalidInput, what).with("operation", operation);
-            Err(error.with("key", key).with("limit", limit))
+            let error = error.with("limit", limit);
+            let is_named = limit != MAX_KEY || fault != Fault::NamesNoLongKey;
+            Err(if is_named { error.with("key", key) } else { error })
         };
         if key.is_empty() && fault != Fault::TakesEmptyKeys {
             return refuse("empty", 0);
@@ -75,6 +88,49 @@ impl Broken {
         Ok(())
     }
 
+    /// Refuses whole calls.
+    async fn enter(&self, keys: usize) -> Result<()> {
+        let fails = |fault: Fault, is_so: bool| match self.fault == fault && is_so {
+            true => Err(Error::new(ErrorKind::Backend, "refused")),
+            false => Ok(()),
+        };
+        let calls = self.calls.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.calls.fetch_sub(1, Ordering::SeqCst);
+        fails(Fault::OneAtATime, calls > 0)?;
+        fails(Fault::RefusesNothing, keys == 0)?;
+        fails(Fault::TakesFewKeys, keys > 500)
+    }
+
+    async fn keeps_old(&self, key: &str) -> Result<bool> {
+        let is_there = self.map.get(&self.key(key)).await?.is_some();
+        Ok(self.fault == Fault::KeepsOldValues && is_there)
+    }
+
+    /// Refuses changes, and remembers them.
+    async fn note(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
+        let refuse = || Err(Error::new(ErrorKind::Backend, "refused"));
+        let owned = changes.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let last = std::mem::replace(&mut *self.last.lock().unwrap(), owned);
+        let is_again = last.len() == changes.len()
+            && last.iter().zip(changes).all(|(a, b)| (&*a.0, &a.1) == (b.0, &b.1));
+        if self.fault == Fault::RefusesTheSameAgain && is_again && changes.len() > 1 {
+            return refuse();
+        }
+        for (key, value) in changes {
+            let is_there = self.map.get(&self.key(key)).await?.is_some();
+            let is_put_before = changes.iter().any(|(other, put)| other == key && put.is_some());
+            if self.fault == Fault::RefusesToDeleteNothing
+                && value.is_none()
+                && !is_there
+                && !is_put_before
+            {
+                return refuse();
+            }
+        }
+        Ok(())
+    }
+
     fn key(&self, key: &str) -> String {
         let key = if self.fault == Fault::TrimsKeys { key.trim() } else { key };
         format!("-{key}")
@@ -84,6 +140,7 @@ impl Broken {
 impl Store for Broken {
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
         keys.iter().try_for_each(|key| self.check("get_many", key, None))?;
+        self.enter(keys.len()).await?;
         let mut own: Vec<String> = keys.iter().map(|key| self.key(key)).collect();
         if self.fault == Fault::SortsAnswers {
             own.sort();
@@ -100,6 +157,10 @@ impl Store for Broken {
         if self.fault != Fault::WritesHalf {
             changes.iter().try_for_each(|(k, v)| self.check("write_many", k, v.as_ref()))?;
         }
+        if changes.iter().all(|(key, value)| self.check("", key, value.as_ref()).is_ok()) {
+            self.enter(changes.len()).await?;
+            self.note(changes).await?;
+        }
         let mut changes = changes.to_vec();
         if self.fault == Fault::FirstChangeCounts {
             changes.reverse();
@@ -111,10 +172,18 @@ impl Store for Broken {
                 Some(value) if value.is_empty() && self.fault == Fault::EmptyValueDeletes => {
                     self.map.delete(&self.key(key)).await?;
                 }
+                Some(_) if self.keeps_old(key).await? => {}
                 value => self.map.write_many(&[(&self.key(key), value)]).await?,
             }
         }
         Ok(())
+    }
+
+    async fn put(&self, key: &str, value: impl Into<Bytes> + Send) -> Result<()> {
+        if self.fault == Fault::PutsNothing {
+            return Ok(());
+        }
+        self.write_many(&[(key, Some(value.into()))]).await
     }
 }
 
@@ -133,8 +202,17 @@ async fn each_broken_rule_is_seen_and_named() {
         (Fault::TakesLongKeys, "rule 7, a long key"),
         (Fault::EmptyValueDeletes, "rule 8"),
         (Fault::TakesLongValues, "rule 8, a long value"),
+        (Fault::NamesNoLongKey, "rule 7, a long key"),
+        (Fault::KeepsOldValues, "rule 3"),
+        (Fault::RefusesToDeleteNothing, "rule 4"),
+        (Fault::RefusesNothing, "rule 6"),
+        (Fault::RefusesTheSameAgain, "rule 9"),
+        (Fault::OneAtATime, "rule 10"),
+        (Fault::TakesFewKeys, "rule 12"),
+        (Fault::PutsNothing, "rule 13"),
     ] {
-        let store = Broken { fault, map: MapStore::new() };
+        let (calls, last) = (AtomicUsize::new(0), Mutex::default());
+        let store = Broken { fault, map: MapStore::new(), calls, last };
         let found = panic_of(check_store(&store, &profile)).await;
         assert!(found.contains(rule), "{fault:?}: {found}");
     }

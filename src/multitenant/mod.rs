@@ -44,6 +44,7 @@ pub use tenant_map::{TenantKey, TenantMap};
 ///    leads to the same result as if it had gone well at once.
 /// 8. Calls may be made at the same time, from many tasks. An error says whether the same call may
 ///    succeed again, and names the `operation`; where one key is at fault, its `tenant`, too.
+/// 9. A call may be as large as memory allows, of any number of tenants.
 pub trait MultiStore: Send + Sync {
     /// The store of one tenant.
     type Tenant: Store;

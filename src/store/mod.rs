@@ -82,6 +82,7 @@ pub use wrappers::{CacheStats, Cached, Retry};
 ///     [`Timeout`](ErrorKind::Timeout) or [`Unavailable`](ErrorKind::Unavailable).
 /// 12. A call may be as large as memory allows: 100,000 keys work. Where a backend takes less in one
 ///     request, the store makes several, a few at a time.
+/// 13. `get`, `put` and `delete` mean what the two calls mean for one key; `flush` changes no value.
 ///
 /// `testkit::conformance` checks these rules, for a store of your own as well (feature `testkit`).
 ///

@@ -37,7 +37,7 @@ pub use store::check_store;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Profile {
-    /// The longest key in bytes; by default there is no limit, and keys of 10,000 bytes are tried.
+    /// The longest key in bytes, 32 or more; by default there is no limit, and keys of 10,000 bytes are tried.
     pub max_key_bytes: Option<usize>,
     /// The longest value in bytes; by default there is no limit, and values of 1 MB are tried. A limit
     /// over 100 MB is not tried.

@@ -20,7 +20,7 @@ pub async fn check_multi_store<M: MultiStore>(store: &M, tenants: [&str; 2], pro
     rule_5_bad_names_and_keys_are_refused(store, tenants, profile).await;
     rule_6_tenants_that_were_met_are_known(store, tenants).await;
     rule_7_a_push_can_be_made_again(store, tenants, profile).await;
-    many_keys_of_many_tenants_go_in_one_call(store, tenants, profile).await;
+    rule_9_many_keys_go_in_one_call(store, tenants, profile).await;
     let fewer = Profile { many_keys: profile.many_keys.min(1000), ..profile.clone() };
     check_store(&tenant("rule 1", store, tenants[0]), &fewer).await;
 }
@@ -158,12 +158,12 @@ async fn rule_7_a_push_can_be_made_again<M: MultiStore>(
     }
 }
 
-async fn many_keys_of_many_tenants_go_in_one_call<M: MultiStore>(
+async fn rule_9_many_keys_go_in_one_call<M: MultiStore>(
     store: &M,
     tenants: [&str; 2],
     profile: &Profile,
 ) {
-    let (rule, names) = ("many keys", Names::new("mm"));
+    let (rule, names) = ("rule 9", Names::new("m9"));
     let count = profile.many_keys.min(10_000);
     let entries = (0..count).map(|index| {
         let text = index.to_string();

@@ -25,7 +25,7 @@ pub async fn check_store<S: Store>(store: &S, profile: &Profile) {
     rule_9_a_write_can_be_made_again(store, profile).await;
     rule_10_calls_may_be_made_at_the_same_time(store, profile).await;
     rule_12_many_keys_go_in_one_call(store, profile).await;
-    provided_methods_mean_the_same(store, profile).await;
+    rule_13_one_key_means_the_same(store, profile).await;
 }
 
 async fn read(rule: &str, store: &impl Store, keys: &[&str]) -> Vec<Option<Bytes>> {
@@ -139,6 +139,8 @@ async fn rule_7_a_key_over_the_limit_is_refused(store: &impl Store, profile: &Pr
     let changes = [(&*key, profile.some("1")), (&*long, profile.some("2"))];
     let error = refused(rule, "write_many", store.write_many(&changes).await);
     assert_eq!(error.get("limit"), Some(&*limit.to_string()), "{rule}: the limit in {error}");
+    let named = error.get("key").is_some_and(|key| key.starts_with("kkk"));
+    assert!(named, "{rule}: the key in {error}");
     assert_eq!(read(rule, store, &[&key]).await, [None], "{rule}: nothing is written");
 }
 
@@ -226,8 +228,8 @@ async fn rule_12_many_keys_go_in_one_call(store: &impl Store, profile: &Profile)
     assert!(read(rule, store, &keys).await.iter().all(Option::is_none), "{rule}: deleted");
 }
 
-async fn provided_methods_mean_the_same(store: &impl Store, profile: &Profile) {
-    let (rule, names) = ("provided methods", Names::new("p"));
+async fn rule_13_one_key_means_the_same(store: &impl Store, profile: &Profile) {
+    let (rule, names) = ("rule 13", Names::new("13"));
     let (a, b) = (names.get("a"), names.get("b"));
     let get = async |key: &str| {
         store.get(key).await.unwrap_or_else(|error| panic!("{rule}: get failed: {error:?}"))
