@@ -200,6 +200,13 @@ async fn a_tenants_table_is_named_when_it_cannot_be() {
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert_eq!(error.get("tenant"), Some("a\"; DROP TABLE x; --"), "{error:?}");
     assert!(odd.tenants().is_empty());
+    let one_for_all = |_: &str| "shared".to_owned();
+    let shared = MultiCassandraStore::connect_with(config.clone(), one_for_all).await.unwrap();
+    shared.tenant("acme").unwrap();
+    let error = shared.fetch(&[TenantKey::new("other", "a")]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+    assert_eq!(error.get("tenant"), Some("other"), "{error:?}");
+    assert_eq!(shared.tenants(), ["acme"]);
     let config = config.create_table_if_missing(false);
     let none = MultiCassandraStore::connect_with(config, by_tenant).await.unwrap();
     let error = none.fetch(&[TenantKey::new("unknown", "a")]).await.unwrap_err();

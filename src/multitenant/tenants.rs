@@ -1,7 +1,11 @@
 //! The tenants that an instance knows, each with its store.
 
 use std::collections::BTreeMap;
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+use std::collections::HashMap;
 use std::fmt;
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+use std::sync::Mutex;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{TenantKey, TenantMap};
@@ -61,6 +65,44 @@ impl<S: Clone> Tenants<S> {
     }
 }
 
+/// Whose a table or an index is, where each tenant has its own. A tenancy that gives two tenants the same one
+/// would mix their keys.
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+pub(crate) struct Owners<P> {
+    owners: Arc<Mutex<HashMap<P, String>>>,
+}
+
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+impl<P> Clone for Owners<P> {
+    fn clone(&self) -> Self {
+        Self { owners: Arc::clone(&self.owners) }
+    }
+}
+
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+impl<P> Default for Owners<P> {
+    fn default() -> Self {
+        Self { owners: Arc::default() }
+    }
+}
+
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+impl<P: Eq + std::hash::Hash> Owners<P> {
+    /// Makes the tenant the owner of this place, which is a `what`.
+    ///
+    /// # Errors
+    /// It is another tenant's.
+    pub(crate) fn claim(&self, what: &str, place: P, tenant: &str) -> Result<()> {
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = owners.entry(place).or_insert_with(|| tenant.to_owned());
+        if owner == tenant {
+            return Ok(());
+        }
+        let message = format!("the tenancy gives it the {what} of the tenant `{owner}`");
+        Err(Error::new(ErrorKind::InvalidInput, message))
+    }
+}
+
 /// Rule 5 of [`MultiStore`](super::MultiStore).
 ///
 /// # Errors
@@ -100,4 +142,20 @@ pub(crate) fn check_push(changes: &TenantMap, limits: Limits) -> Result<()> {
         let checked = limits.check_changes("push", changes.tenant(tenant));
         checked.map_err(|error| error.with("tenant", tenant))
     })
+}
+
+#[cfg(all(test, any(feature = "cassandra", feature = "elasticsearch")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_one_tenants() {
+        let owners = Owners::default();
+        owners.claim("table", "t", "acme").unwrap();
+        owners.clone().claim("table", "t", "acme").unwrap();
+        let error = owners.claim("table", "t", "other").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("the table of the tenant `acme`"), "{error}");
+        owners.claim("table", "u", "other").unwrap();
+    }
 }

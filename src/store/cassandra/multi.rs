@@ -9,17 +9,17 @@ use super::config::{CassandraConfig, TENANT_BYTES};
 use super::store::{CassandraStore, Item, Shared};
 use super::table::{Layout, Table};
 use crate::error::{Error, ErrorKind, Result};
-use crate::multitenant::tenants::{Tenants, check_fetch, check_push, check_tenant};
+use crate::multitenant::tenants::{Owners, Tenants, check_fetch, check_push, check_tenant};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::limits::Limits;
 
 /// Which table is whose. Closures from a tenant's name to a table's are tenancies.
 ///
-/// Tables of different tenants have to differ: two tenants with one table would share its keys.
+/// Tables of different tenants have to differ: a tenant whose table is another one's already is refused.
 pub trait CassandraTenancy: Send + Sync {
     /// The table of this tenant, in the keyspace of the [`CassandraConfig`]: 1 to 48 letters (a to z),
     /// digits and underscores. Any other name makes calls for the tenant fail with
-    /// [`InvalidInput`](ErrorKind::InvalidInput).
+    /// [`InvalidInput`](ErrorKind::InvalidInput), and so does the name of another tenant's table.
     fn table(&self, tenant: &str) -> String;
 }
 
@@ -55,7 +55,7 @@ pub struct MultiCassandraStore {
 #[derive(Clone)]
 enum Tables {
     One(Arc<Table>),
-    Each(Arc<dyn CassandraTenancy>),
+    Each(Arc<dyn CassandraTenancy>, Owners<String>),
 }
 
 impl MultiCassandraStore {
@@ -131,7 +131,7 @@ impl MultiCassandraStore {
     ) -> Result<Self> {
         config.check()?;
         let shared = Shared::new(session, config).await?;
-        let tables = Tables::Each(Arc::new(tenancy));
+        let tables = Tables::Each(Arc::new(tenancy), Owners::default());
         Ok(Self { shared, tables, tenants: Tenants::default() })
     }
 
@@ -148,7 +148,7 @@ impl MultiCassandraStore {
                 Err(error.with("limit", TENANT_BYTES).with("operation", operation))
             }
             Tables::One(table) => Ok(CassandraStore::new(&self.shared, table, Some(tenant))),
-            Tables::Each(tenancy) => {
+            Tables::Each(tenancy, owners) => {
                 let name = tenancy.table(tenant);
                 let table = Table::new(&self.shared.config.keyspace, &name, Layout::ByKey);
                 let table = table.map_err(|error| {
@@ -157,6 +157,9 @@ impl MultiCassandraStore {
                         .with("operation", operation)
                         .with_source(error)
                 })?;
+                owners
+                    .claim("table", name, tenant)
+                    .map_err(|error| error.with("tenant", tenant).with("operation", operation))?;
                 Ok(CassandraStore::new(&self.shared, &Arc::new(table), None))
             }
         })
@@ -165,7 +168,7 @@ impl MultiCassandraStore {
     fn limits(&self) -> Limits {
         match self.tables {
             Tables::One(_) => self.shared.config.limits_beside_tenant(),
-            Tables::Each(_) => self.shared.config.limits(),
+            Tables::Each(..) => self.shared.config.limits(),
         }
     }
 }
@@ -213,7 +216,7 @@ impl fmt::Debug for MultiCassandraStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let table = match &self.tables {
             Tables::One(table) => table.to_string(),
-            Tables::Each(_) => "a table for each tenant".to_owned(),
+            Tables::Each(..) => "a table for each tenant".to_owned(),
         };
         f.debug_struct("MultiCassandraStore")
             .field("config", &self.shared.config)

@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::client::ElasticsearchClient;
 use super::config::ElasticsearchConfig;
 use super::index::ElasticsearchIndex;
 use super::request::{self, Change, Place};
 use super::store::ElasticsearchStore;
-use crate::error::{Error, ErrorKind, Result};
-use crate::multitenant::tenants::{Tenants, check_fetch, check_push, check_tenant};
+use crate::error::Result;
+use crate::multitenant::tenants::{Owners, Tenants, check_fetch, check_push, check_tenant};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 
 /// Which index a tenant's documents are in. Closures are tenancies:
@@ -68,8 +68,7 @@ pub struct MultiElasticsearchStore {
     client: ElasticsearchClient,
     tenancy: Arc<dyn ElasticsearchTenancy>,
     tenants: Tenants<ElasticsearchStore>,
-    /// Whose an index is: a tenancy that gives two tenants one would mix their keys.
-    owners: Arc<Mutex<HashMap<ElasticsearchIndex, String>>>,
+    owners: Owners<ElasticsearchIndex>,
 }
 
 impl MultiElasticsearchStore {
@@ -92,7 +91,7 @@ impl MultiElasticsearchStore {
         client: ElasticsearchClient,
         tenancy: impl ElasticsearchTenancy + 'static,
     ) -> Self {
-        let (tenants, owners) = (Tenants::default(), Arc::default());
+        let (tenants, owners) = (Tenants::default(), Owners::default());
         Self { client, tenancy: Arc::new(tenancy), tenants, owners }
     }
 
@@ -105,19 +104,10 @@ impl MultiElasticsearchStore {
         self.tenants.get(tenant, || {
             let index = self.tenancy.index(tenant);
             let store = ElasticsearchStore::from_client(self.client.clone(), index.clone());
-            let store = store.and_then(|store| self.claim(index, tenant).map(|()| store));
+            let store =
+                store.and_then(|store| self.owners.claim("index", index, tenant).map(|()| store));
             store.map_err(|error| error.with("tenant", tenant).with("operation", operation))
         })
-    }
-
-    fn claim(&self, index: ElasticsearchIndex, tenant: &str) -> Result<()> {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let owner = owners.entry(index).or_insert_with(|| tenant.to_owned());
-        if owner == tenant {
-            return Ok(());
-        }
-        let message = format!("the tenancy gives it the index of the tenant `{owner}`");
-        Err(Error::new(ErrorKind::InvalidInput, message))
     }
 }
 
