@@ -159,7 +159,8 @@ async fn what_does_not_pass_is_not_tried_again() {
 async fn no_deadline_and_no_wait_is_too_long() {
     let inner = Fragile::default();
     inner.fail([Fault::Passes]);
-    let store = Retry::new(inner.clone()).deadline(Duration::MAX).waits(Duration::MAX, Duration::MAX);
+    let store =
+        Retry::new(inner.clone()).deadline(Duration::MAX).waits(Duration::MAX, Duration::MAX);
     let error = store.get("a").await.unwrap_err();
     assert_eq!((error.kind(), error.get("attempts")), (ErrorKind::Unavailable, Some("1")));
     store.put("a", "1").await.unwrap();

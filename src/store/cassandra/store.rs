@@ -39,13 +39,14 @@ use crate::store::limits::{Limits, shortened};
 ///
 /// # Which write wins
 /// Cassandra keeps the write with the later timestamp, whichever came first. All statements of one call
-/// carry one timestamp, later than those of every earlier call through this session, so the
+/// carry one timestamp, later than those of every earlier call of this store and its clones, so the
 /// last call wins, even if a statement of an earlier one arrives late. Between processes:
 /// timestamps follow the servers' clocks, not this machine's, and are later than those of all values
 /// that were read before. So after a partition has moved, the new owner's writes win
 /// over the old owner's, however their machines' clocks are set, if
-/// - it had read the key, or
-/// - the clocks of the *servers* differ by less than the hand-over took.
+/// - it had read the key and found a value (of a deletion nothing tells when it was), or
+/// - the clocks of the *servers* differ by less than the hand-over took, and the old owner had met no
+///   value that was ahead of them.
 ///
 /// A value over ten minutes ahead of the servers' clocks (written by something else, in other units,
 /// say) is an error of kind [`Backend`](ErrorKind::Backend) when it is read: no write could win over

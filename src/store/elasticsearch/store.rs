@@ -29,8 +29,9 @@ use crate::store::chunks::last_of_each_key;
 ///   [`Refresh`](super::Refresh) says.
 /// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
 ///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
-///   up to ten in `failed`. After a *time-out* of a write the server may still make it later, over a newer
-///   write of the same key: Elasticsearch has no fence against that.
+///   up to ten in `failed`. After a *time-out* of a write, or when its connection broke on the way (a proxy that
+///   restarts, say), the server may still make it later, over a newer write of the same key:
+///   Elasticsearch has no fence against that.
 #[doc(alias("Elasticsearch", "NewElasticsearch"))]
 #[derive(Debug, Clone)]
 pub struct ElasticsearchStore {

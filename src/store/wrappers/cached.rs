@@ -18,7 +18,8 @@ use crate::store::Store;
 ///   empty one, and so does this process when it gets the partition back. A cache that outlives the
 ///   assignment, or is shared by partitions that write the same keys, gives stale values.
 /// - Writes go to the store first; what was written is remembered when the store has it.
-/// - Keys that were looked for and not found are remembered, too.
+/// - Keys that were looked for and not found are remembered, too. What the backend deletes by itself when its time
+///   to live is over stays remembered: it is found until it makes room for others.
 /// - A write that failed, or whose future was dropped, forgets its keys: nobody knows what the store has.
 /// - It holds at most as many bytes as it is given, counting 120 for each entry besides its key and value.
 ///   What was not used for the longest time goes first. A value larger than half of it is not remembered.
