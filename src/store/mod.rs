@@ -28,6 +28,8 @@ mod map;
 pub(crate) mod redis;
 mod time;
 mod typed;
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
+mod url;
 mod wrappers;
 
 use std::future::Future;

@@ -12,6 +12,7 @@ use super::table::{check_name, in_time};
 use super::{error, url};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::limits::Limits;
+use crate::store::url::{is_url, without_login};
 
 /// The longest partition key that Cassandra takes, in bytes.
 pub(super) const KEY_BYTES: usize = 65_535;
@@ -242,6 +243,11 @@ impl CassandraConfig {
         let ttl = self.ttl.unwrap_or(Duration::from_secs(1));
         fault_if(ttl.subsec_nanos() > 0 || ttl.is_zero(), "`ttl` has to be whole seconds");
         fault_if(ttl > MAX_TTL, "`ttl` can be 20 years at most");
+        let is_url = self.nodes.iter().any(|node| is_url(node));
+        fault_if(
+            is_url,
+            "a node is a `host` or `host:port`; for URLs there is `CassandraConfig::from_url`",
+        );
         fault_if(self.concurrency == 0, "`concurrency` has to be 1 at least");
         fault_if(self.request_timeout.is_zero(), "`request_timeout` has to be longer than nothing");
         fault_if(self.connect_timeout.is_zero(), "`connect_timeout` has to be longer than nothing");
@@ -295,9 +301,14 @@ impl CassandraConfig {
         builder
     }
 
+    /// Without what may be a password.
+    fn shown_nodes(&self) -> Vec<&str> {
+        self.nodes.iter().map(|node| without_login(node)).collect()
+    }
+
     /// The nodes, as errors name them.
     pub(super) fn server(&self) -> String {
-        self.nodes.join(",")
+        self.shown_nodes().join(",")
     }
 }
 
@@ -305,7 +316,7 @@ impl CassandraConfig {
 impl fmt::Debug for CassandraConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CassandraConfig")
-            .field("nodes", &self.nodes)
+            .field("nodes", &self.shown_nodes())
             .field("keyspace", &self.keyspace)
             .field("table", &self.table)
             .field("user", &self.user.as_ref().map(|(user, _)| user))

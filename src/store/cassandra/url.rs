@@ -1,37 +1,32 @@
-//! `cassandra://` URLs. They name several hosts, which is why no general parser reads them.
+//! `cassandra://` URLs.
 
 use std::time::Duration;
 
 use super::config::{CassandraConfig, CassandraConsistency};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::url::Parts;
 
 const FORM: &str =
     "a URL of Cassandra is `cassandra://[user:password@]host1[:port],host2/keyspace/table`";
 
 pub(super) fn parse(url: &str) -> Result<CassandraConfig> {
-    let rest = url.strip_prefix("cassandra://").ok_or_else(|| fault("another scheme"))?;
-    let (place, settings) = rest.split_once('?').unwrap_or((rest, ""));
-    let mut parts = place.trim_end_matches('/').split('/');
-    let (Some(authority), Some(keyspace), Some(table), None) =
-        (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
+    let url = Parts::split(url).map_err(fault)?;
+    if url.scheme != "cassandra" {
+        return Err(fault("another scheme"));
+    }
+    let mut parts = url.path.unwrap_or_default().trim_end_matches('/').split('/');
+    let (Some(keyspace), Some(table), None) = (parts.next(), parts.next(), parts.next()) else {
         return Err(fault("other parts between the `/`"));
     };
-    let (user, hosts) = match authority.rsplit_once('@') {
-        Some((user, hosts)) => (Some(user), hosts),
-        None => (None, authority),
-    };
-    if hosts.split(',').any(str::is_empty) {
+    if url.hosts.split(',').any(str::is_empty) {
         return Err(fault("a host without a name"));
     }
-    let mut config = CassandraConfig::new(hosts.split(','), decode(keyspace)?, decode(table)?);
-    if let Some(user) = user {
-        let (user, password) =
-            user.split_once(':').ok_or_else(|| fault("a user without a password"))?;
+    let mut config = CassandraConfig::new(url.hosts.split(','), decode(keyspace)?, decode(table)?);
+    if let Some((user, password)) = url.login {
+        let password = password.ok_or_else(|| fault("a user without a password"))?;
         config = config.user(decode(user)?, decode(password)?);
     }
-    for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
-        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+    for (name, value) in url.settings() {
         config = set(config, name, &decode(value)?)?;
     }
     config.check()?;
@@ -113,6 +108,8 @@ mod tests {
             "cassandra://host",
             "cassandra://u:secret@host/keyspace",
             "cassandra://u:secret@host/keyspace/table/more",
+            "cassandra://u:secret/secret@host/table",
+            "cassandra://u:secret?secret@host/keyspace/table",
             "cassandra://u:secret@/keyspace/table",
             "cassandra://u:secret@host,,host/keyspace/table",
             "cassandra://secret@host/keyspace/table",
@@ -129,5 +126,13 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
             assert!(!error.to_string().contains("secret"), "{url}: {error}");
         }
+    }
+
+    #[test]
+    fn a_node_is_no_url_and_its_password_is_not_printed() {
+        let config = CassandraConfig::new(["a", "u:secret@host"], "keyspace", "table");
+        let error = config.check().unwrap_err();
+        let text = format!("{config:?} {error:?} {}", config.server());
+        assert!(text.contains("CassandraConfig::from_url") && !text.contains("secret"), "{text}");
     }
 }

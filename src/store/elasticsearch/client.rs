@@ -10,10 +10,11 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Url};
 use tokio::time::{Instant, sleep};
 
-use super::config::{ElasticsearchConfig, without_credentials};
+use super::config::ElasticsearchConfig;
 use super::error::{self, Fault};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::time::deadline;
+use crate::store::url::without_login;
 
 /// How long a server that could not be reached is left out.
 const DOWN: Duration = Duration::from_secs(10);
@@ -236,7 +237,7 @@ impl Inner {
 impl Node {
     fn new(address: &str, any_client: bool) -> Result<Self> {
         let fault = |message: &str| {
-            Error::new(ErrorKind::Config, message).with("server", without_credentials(address))
+            Error::new(ErrorKind::Config, message).with("server", without_login(address))
         };
         let url = Url::parse(address).map_err(|_| fault("not the address of a server"))?;
         if !url.username().is_empty() || url.password().is_some() {

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::store::limits::Limits;
+use crate::store::url::without_login;
 
 /// The longest `_id` that the servers take, in bytes.
 pub(super) const MAX_ID_BYTES: usize = 512;
@@ -206,7 +207,7 @@ impl ElasticsearchConfig {
 /// Without credentials.
 impl fmt::Debug for ElasticsearchConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nodes: Vec<&str> = self.nodes.iter().map(|node| without_credentials(node)).collect();
+        let nodes: Vec<&str> = self.nodes.iter().map(|node| without_login(node)).collect();
         f.debug_struct("ElasticsearchConfig")
             .field("nodes", &nodes)
             .field("encoding", &self.encoding)
@@ -214,9 +215,4 @@ impl fmt::Debug for ElasticsearchConfig {
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()
     }
-}
-
-/// A server's address as it may be shown.
-pub(super) fn without_credentials(node: &str) -> &str {
-    node.rsplit_once('@').map_or(node, |(_, rest)| rest)
 }

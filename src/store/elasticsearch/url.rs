@@ -7,6 +7,7 @@ use super::index::ElasticsearchIndex;
 use super::multi::MultiElasticsearchStore;
 use super::store::ElasticsearchStore;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::url::Parts;
 
 /// What a URL says.
 #[derive(Debug)]
@@ -24,28 +25,20 @@ fn parse(url: &str) -> Result<Parsed> {
         let form = "elasticsearch+http://user:password@host:9200,host:9200/index";
         Error::new(ErrorKind::Config, format!("{message}; a URL is such as {form}"))
     };
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| fault("`://` is missing"))?;
-    let scheme = if scheme.ends_with("https") { "https" } else { "http" };
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, index) = rest.split_once('/').ok_or_else(|| fault("the index is missing"))?;
-    let index = decoded(index.trim_end_matches('/'));
+    let parts = Parts::split(url).map_err(fault)?;
+    let scheme = if parts.scheme.ends_with("https") { "https" } else { "http" };
+    let index = decoded(parts.path.unwrap_or_default().trim_end_matches('/'));
     if index.is_empty() {
         return Err(fault("the index is missing"));
     }
-    let (credentials, hosts) = match authority.rsplit_once('@') {
-        Some((credentials, hosts)) => (Some(credentials), hosts),
-        None => (None, authority),
-    };
-    let mut nodes = hosts.split(',').map(|host| format!("{scheme}://{}", with_port(host)));
+    let mut nodes = parts.hosts.split(',').map(|host| format!("{scheme}://{}", with_port(host)));
     let mut config = ElasticsearchConfig::new(nodes.next().unwrap_or_default());
     config = nodes.fold(config, ElasticsearchConfig::node);
-    if let Some(credentials) = credentials {
-        let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
-        config = config.basic_auth(&decoded(user), &decoded(password));
+    if let Some((user, password)) = parts.login {
+        config = config.basic_auth(&decoded(user), &decoded(password.unwrap_or_default()));
     }
     let mut document_type = None;
-    for option in query.split('&').filter(|option| !option.is_empty()) {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+    for (name, value) in parts.settings() {
         config = match (name, value) {
             ("encoding", "json") => config.encoding(Encoding::Json),
             ("encoding", "binary") => config.encoding(Encoding::Binary),
@@ -96,6 +89,7 @@ fn decoded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::client::ElasticsearchClient;
     use super::*;
 
     #[test]
@@ -115,10 +109,15 @@ mod tests {
 
     #[test]
     fn a_wrong_url_is_told_without_the_password() {
-        for url in
-            ["elasticsearch:a/i", "elasticsearch://me:secret@a", "elasticsearch://me:secret@a/"]
-        {
-            let error = parse(url).unwrap_err();
+        for url in [
+            "elasticsearch:a/i",
+            "elasticsearch://me:secret@a",
+            "elasticsearch://me:secret@a/",
+            "elasticsearch://me:secret/secret@a/i",
+            "elasticsearch://me:secret?secret@a/i",
+        ] {
+            let client = |parsed: Parsed| ElasticsearchClient::new(parsed.config);
+            let error = parse(url).and_then(client).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             assert!(!error.to_string().contains("secret"));
         }

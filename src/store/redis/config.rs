@@ -11,6 +11,7 @@ use super::RedisClient;
 use super::error::Place;
 use super::url;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::url::{is_url, without_login};
 
 const DEFAULT_PORT: u16 = 6379;
 
@@ -262,6 +263,12 @@ impl RedisConfig {
     pub(super) fn client(&self) -> Result<RedisClient> {
         let mut faults = self.options.faults();
         let mut servers = Vec::new();
+        if is_url(&self.servers) {
+            // Not shown: there may be a password in it.
+            let message =
+                "a server is a `host` or `host:port`; for URLs there is `RedisConfig::from_url`";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
         for server in self.servers.split(',') {
             match host_and_port(server.trim()) {
                 Some((host, port)) => servers.push(self.connection_info(host, port)),
@@ -370,7 +377,7 @@ impl Tls {
 impl fmt::Debug for RedisConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
-            .field("servers", &self.servers)
+            .field("servers", &without_login(&self.servers))
             .field("is_cluster", &self.is_cluster)
             .field("user", &self.user)
             .field("has_password", &self.password.is_some())
@@ -442,6 +449,12 @@ mod tests {
 
     #[test]
     fn passwords_are_not_printed() {
+        for url in ["redis://:open-sesame@h", "redis://:open,sesame@h", "ann:sesame@h:6379"] {
+            let config = RedisConfig::new(url, "p");
+            let text = format!("{config:?} {}", fault(&config));
+            assert!(!text.contains("sesame") && !text.contains("open"), "{text}");
+            assert!(text.contains("RedisConfig::from_url"), "{text}");
+        }
         let config = RedisConfig::new("h", "p").user("ann").password("open-sesame");
         assert!(!format!("{config:?}").contains("sesame"));
         let client = config.client().unwrap();

@@ -6,25 +6,21 @@ use percent_encoding::percent_decode_str;
 
 use super::{RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::url::Parts;
 
 /// What [`RedisConfig`]'s documentation says.
 pub(super) fn parse(url: &str) -> Result<RedisConfig> {
-    let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("there is no `://`"))?;
-    let (is_cluster, has_tls) = match scheme {
+    let parts = Parts::split(url).map_err(wrong)?;
+    let (is_cluster, has_tls) = match parts.scheme {
         "redis" => (false, false),
         "rediss" => (false, true),
         "redis+cluster" => (true, false),
         "rediss+cluster" => (true, true),
-        _ => return Err(wrong(format!("`{scheme}` is none of Redis's schemes"))),
+        other => return Err(wrong(format!("`{other}` is none of Redis's schemes"))),
     };
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest
-        .split_once('/')
+    let path = parts
+        .path
         .ok_or_else(|| wrong("the prefix is missing: write `/PREFIX` behind the server"))?;
-    let (login, servers) = match authority.rsplit_once('@') {
-        Some((login, servers)) => (Some(login), servers),
-        None => (None, authority),
-    };
     let prefix = decoded("the prefix", path)?;
     if !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong(format!(
@@ -32,28 +28,26 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig> {
         )));
     }
     let mut config = match is_cluster {
-        true => RedisConfig::cluster(servers, prefix),
-        false => RedisConfig::new(servers, prefix),
+        true => RedisConfig::cluster(parts.hosts, prefix),
+        false => RedisConfig::new(parts.hosts, prefix),
     };
     if has_tls {
         config = config.with_tls();
     }
-    if let Some((user, password)) = login.map(|login| login.split_once(':').unwrap_or((login, "")))
-    {
+    if let Some((user, password)) = parts.login {
         if !user.is_empty() {
             config = config.user(decoded("the user", user)?);
         }
-        if !password.is_empty() {
+        if let Some(password) = password.filter(|password| !password.is_empty()) {
             config = config.password(decoded("the password", password)?);
         }
     }
-    with_query(config, query)
+    with_settings(config, &parts)
 }
 
-fn with_query(mut config: RedisConfig, query: &str) -> Result<RedisConfig> {
+fn with_settings(mut config: RedisConfig, parts: &Parts<'_>) -> Result<RedisConfig> {
     let mut options: RedisOptions = config.options().clone();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in parts.settings() {
         let number: u32 = value
             .parse()
             .map_err(|_| wrong(format!("`{value}` is not a number, as `{name}` has to be")))?;
@@ -124,8 +118,10 @@ mod tests {
             ("redis://:sesame@h/p?db=x", "`x` is not a number"),
             ("redis://:sesame@h/p?database=3", "no option `database`"),
             ("redis://:%FF@h/p", "the password is not UTF-8"),
+            ("redis://:open/sesame@h/p", "an `@` behind"),
+            ("redis://:open?sesame@h/p", "an `@` behind"),
         ] {
-            let error = parse(url).unwrap_err();
+            let error = parse(url).and_then(|config| config.client()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config);
             let error = format!("{error:?}");
             assert!(error.contains(what) && !error.contains("sesame"), "{url}: {error}");
