@@ -12,6 +12,7 @@ mod instance;
 mod kafka;
 mod maven;
 mod redis;
+mod script;
 mod session;
 mod state;
 
@@ -158,12 +159,17 @@ impl Launch {
         self.run_dir.join("log")
     }
 
+    /// Writes a file of the run's directory.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
+        let path = self.run_dir.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
     /// Tells tests these variables besides the address, or another value for it.
     pub(crate) fn tell(&self, variables: &[(&str, String)]) -> Result<()> {
-        let path = self.run_dir.join(state::VARIABLES);
         let lines: String =
             variables.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
-        fs::write(&path, lines).with_context(|| format!("cannot write {}", path.display()))
+        self.write(state::VARIABLES, &lines)
     }
 }
 

@@ -165,7 +165,35 @@ fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
 
 fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
     let name = "tests with a cluster";
-    if let Some(reason) = args.leaves_out(Part::Cluster) {
+    with_servers(args, steps, Part::Cluster, &[Name::KafkaCluster], name, |session, steps| {
+        let mut command = tests(args, CLUSTER, &["--include-ignored"]);
+        // What all tests ask for the brokers.
+        let brokers = session.value("KASPER_TEST_KAFKA_CLUSTER");
+        command.envs(brokers.map(|all| ("KASPER_TEST_KAFKA", all)));
+        steps.run(name, session.tell(&mut command))
+    })
+}
+
+fn with_stores(args: &Args, steps: &mut Steps) -> Result<()> {
+    for backend in BACKENDS {
+        let name = format!("stores in {}", backend.name);
+        with_servers(args, steps, Part::Stores, backend.servers, &name, |session, steps| {
+            test_backend(args, session, steps, backend, &name)
+        })?;
+    }
+    Ok(())
+}
+
+/// Runs a part with its servers, unless it is left out or a step before it failed.
+fn with_servers(
+    args: &Args,
+    steps: &mut Steps,
+    part: Part,
+    servers: &[Name],
+    name: &str,
+    run: impl FnOnce(&Session, &mut Steps) -> Result<()>,
+) -> Result<()> {
+    if let Some(reason) = args.leaves_out(part) {
         steps.skip(name, reason);
         return Ok(());
     }
@@ -173,7 +201,7 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
         steps.skip(name, "a step before it failed");
         return Ok(());
     }
-    let session = match Session::open(Purpose::Test, Name::KafkaCluster) {
+    let session = match Session::open_all(Purpose::Test, servers) {
         Ok(session) => session,
         Err(error) => {
             crate::interrupt::check()?;
@@ -182,40 +210,20 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
         }
     };
     let failed_before = steps.failed();
-    let mut command = tests(args, CLUSTER, &["--include-ignored"]);
-    // What all tests ask for the brokers.
-    command.envs(session.value("KASPER_TEST_KAFKA_CLUSTER").map(|all| ("KASPER_TEST_KAFKA", all)));
-    steps.run(name, session.tell(&mut command))?;
+    run(&session, steps)?;
     if steps.failed() && !failed_before {
         session.save_logs();
     }
     Ok(())
 }
 
-fn with_stores(args: &Args, steps: &mut Steps) -> Result<()> {
-    for backend in BACKENDS {
-        let name = format!("stores in {}", backend.name);
-        if let Some(reason) = args.leaves_out(Part::Stores) {
-            steps.skip(&name, reason);
-        } else if steps.is_over() {
-            steps.skip(&name, "a step before it failed");
-        } else {
-            with_backend(args, steps, backend, &name)?;
-        }
-    }
-    Ok(())
-}
-
-fn with_backend(args: &Args, steps: &mut Steps, backend: &Backend, name: &str) -> Result<()> {
-    let session = match Session::open_all(Purpose::Test, backend.servers) {
-        Ok(session) => session,
-        Err(error) => {
-            crate::interrupt::check()?;
-            steps.fail(name, &error);
-            return Ok(());
-        }
-    };
-    let failed_before = steps.failed();
+fn test_backend(
+    args: &Args,
+    session: &Session,
+    steps: &mut Steps,
+    backend: &Backend,
+    name: &str,
+) -> Result<()> {
     let build = ["test", "-p", "kasper", "--no-default-features", "--features", backend.features];
     let module = format!("store::{}::", backend.name);
     let live = format!("live_store_{}", backend.name);
@@ -225,11 +233,7 @@ fn with_backend(args: &Args, steps: &mut Steps, backend: &Backend, name: &str) -
     steps.run(&format!("{name}: unit tests"), &mut with(&["--lib"], of_module))?;
     let mut command = with(&["--test", &live], backend.for_live_tests);
     steps.run(&format!("{name}: on real servers"), session.tell(&mut command))?;
-    steps.run(&format!("{name}: documentation"), &mut with(&["--doc"], of_module))?;
-    if steps.failed() && !failed_before {
-        session.save_logs();
-    }
-    Ok(())
+    steps.run(&format!("{name}: documentation"), &mut with(&["--doc"], of_module))
 }
 
 impl Args {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::certificate::{self, STORE_PASSWORD};
 use super::maven::{self, Artifact};
-use super::{Launch, Server};
+use super::{Launch, Server, script};
 use crate::tools::Tool;
 
 const VERSION: &str = "5.0.5";
@@ -72,14 +72,10 @@ impl Server for Cassandra {
         certificate::make(launch, false)?;
         let conf = launch.run_dir.join("conf");
         fs::create_dir(&conf).with_context(|| format!("cannot create {}", conf.display()))?;
-        let write = |name: &str, text: &str| {
-            let path = launch.run_dir.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
-        write("conf/cassandra.yaml", &settings(clients, nodes, &launch.run_dir))?;
-        write("conf/logback.xml", LOGGING)?;
-        write("cassandra.sh", &script(&java(launch)))?;
-        write("kill.sh", KILL_SCRIPT)?;
+        launch.write("conf/cassandra.yaml", &settings(clients, nodes, &launch.run_dir))?;
+        launch.write("conf/logback.xml", LOGGING)?;
+        launch.write("cassandra.sh", &script::again_when_killed(&script::line(&java(launch))))?;
+        launch.write("kill.sh", script::KILL)?;
         let kill = launch.run_dir.join("kill.sh").display().to_string();
         launch.tell(&[
             (self.variable(), format!("127.0.0.1:{clients}")),
@@ -149,30 +145,6 @@ const PROPERTIES: &[&str] = &[
     "-Dcassandra.auth_bcrypt_gensalt_log2_rounds=4",
 ];
 
-/// Killed (137 is 128 and SIGKILL), it starts again at once; ended otherwise, it stays so.
-fn script(java: &Command) -> String {
-    let words: Vec<String> = std::iter::once(java.get_program())
-        .chain(java.get_args())
-        .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
-        .collect();
-    let java = words.join(" ");
-    format!(
-        "\
-while :; do
-  {java} &
-  echo $! > pid
-  wait $!
-  code=$?
-  [ $code = 137 ] || exit $code
-done
-"
-    )
-}
-
-const KILL_SCRIPT: &str = "\
-kill -KILL \"$(cat \"$(dirname \"$0\")/pid\")\"
-";
-
 /// `cassandra.yaml` of a node for tests. Limits are the defaults: tests meet those of production.
 fn settings(clients: u16, nodes: u16, run_dir: &Path) -> String {
     let data = run_dir.join("data");
@@ -236,12 +208,5 @@ mod tests {
         assert!(text.contains("\nstorage_port: 40002\n"));
         assert!(text.contains("- seeds: \"127.0.0.1:40002\"\n"));
         assert!(text.contains("\ncommitlog_directory: \"/a b/data/commitlog\"\n"));
-    }
-
-    #[test]
-    fn the_script_quotes_what_it_runs() {
-        let mut java = Command::new("java");
-        java.arg("-cp").arg("/it's here/*");
-        assert!(script(&java).contains(r"  'java' '-cp' '/it'\''s here/*' &"), "{}", script(&java));
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::maven::{self, Artifact};
+use super::script::{self, quoted};
 use super::{Launch, Server};
 use crate::tools::Tool;
 
@@ -90,15 +91,11 @@ impl Server for Runner {
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {
         let &[http, transport] = launch.ports.as_slice() else { bail!("it needs two ports") };
-        let write = |name: &str, text: &str| {
-            let path = launch.run_dir.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
         let conf = launch.run_dir.join("conf");
         fs::create_dir_all(&conf).with_context(|| format!("cannot create {}", conf.display()))?;
-        write(&format!("conf/{}", self.config), &configuration(transport))?;
-        write("server.sh", &server_script(self.class, launch, http))?;
-        write("kill.sh", KILL_SCRIPT)?;
+        launch.write(&format!("conf/{}", self.config), &configuration(transport))?;
+        launch.write("server.sh", &server_script(self.class, launch, http))?;
+        launch.write("kill.sh", script::KILL)?;
         let kill = launch.run_dir.join("kill.sh").display().to_string();
         launch.tell(&[(self.kill_variable, kill)])?;
         let mut command = Command::new("sh");
@@ -129,31 +126,18 @@ cluster.routing.allocation.disk.threshold_enabled: false
     )
 }
 
-/// 137 is 128 and SIGKILL.
 fn server_script(class: &str, launch: &Launch, http: u16) -> String {
-    let quoted = |path: &Path| format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"));
-    let jars = quoted(&launch.files.join("lib").join("*"));
-    let (data, conf) = (quoted(&launch.run_dir.join("node")), quoted(&launch.run_dir.join("conf")));
+    let jars = quoted(launch.files.join("lib").join("*"));
+    let (data, conf) = (quoted(launch.run_dir.join("node")), quoted(launch.run_dir.join("conf")));
     let heap = launch.heap_mb;
     // The first node listens on the port behind the base.
     let base = http.saturating_sub(1);
-    format!(
+    script::again_when_killed(&format!(
         "\
-while :; do
-  java -Xmx{heap}m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp {jars} {class} \\
-    -basePath {data} -confPath {conf} -numOfNode 1 -baseHttpPort {base} -clusterName kasper &
-  echo $! > pid
-  wait $!
-  code=$?
-  [ $code = 137 ] || exit $code
-done
-"
-    )
+java -Xmx{heap}m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp {jars} {class} \\
+    -basePath {data} -confPath {conf} -numOfNode 1 -baseHttpPort {base} -clusterName kasper"
+    ))
 }
-
-const KILL_SCRIPT: &str = "\
-kill -KILL \"$(cat \"$(dirname \"$0\")/pid\")\"
-";
 
 /// The answer to a GET request, head and body.
 fn get(address: &str, path: &str) -> Result<String> {

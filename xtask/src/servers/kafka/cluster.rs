@@ -4,13 +4,12 @@
 //! cluster is whole again for the next test. Another script kills.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::super::{Launch, Server};
+use super::super::{Launch, Server, script};
 use super::{Kafka, TUNING, cluster_id, java, probe};
 use crate::tools::Tool;
 
@@ -65,18 +64,14 @@ impl Server for Cluster {
         let Some((brokers, controllers)) = launch.ports.split_at_checked(BROKERS) else {
             bail!("the cluster needs {} ports", self.ports());
         };
-        let write = |name: &str, text: &str| {
-            let path = launch.run_dir.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
         let cluster = cluster_id();
         for node in 1..=BROKERS {
             let properties = properties(node, brokers, controllers, &launch.run_dir)?;
-            write(&format!("broker-{node}.properties"), &properties)?;
-            write(&format!("broker-{node}.sh"), &broker_script(node, launch, &cluster))?;
+            launch.write(&format!("broker-{node}.properties"), &properties)?;
+            launch.write(&format!("broker-{node}.sh"), &broker_script(node, launch, &cluster))?;
         }
-        write("cluster.sh", CLUSTER_SCRIPT)?;
-        write("kill.sh", KILL_SCRIPT)?;
+        launch.write("cluster.sh", CLUSTER_SCRIPT)?;
+        launch.write("kill.sh", KILL_SCRIPT)?;
         let addresses: Vec<String> =
             brokers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
         let kill = launch.run_dir.join("kill.sh").display().to_string();
@@ -99,11 +94,7 @@ fn broker_script(node: usize, launch: &Launch, cluster: &str) -> String {
     let mut java = java(launch, HEAP_MB);
     // Three of them start at once: better to start soon than to compile well.
     java.args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-    let words: Vec<String> = std::iter::once(java.get_program())
-        .chain(java.get_args())
-        .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''")))
-        .collect();
-    let java = words.join(" ");
+    let java = script::line(&java);
     format!(
         "\
 [ -e data-{node}/meta.properties ] || \\

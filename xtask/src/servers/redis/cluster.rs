@@ -1,12 +1,11 @@
 //! A Redis Cluster of three servers without replicas, run by a shell script.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::super::{Launch, Server};
+use super::super::{Launch, Server, script};
 use super::{Redis, ask, server};
 use crate::tools::Tool;
 
@@ -58,15 +57,14 @@ impl Server for Cluster {
         let Some((ports, bus_ports)) = launch.ports.split_at_checked(NODES) else {
             bail!("the cluster needs {} ports", self.ports());
         };
-        let write = |name: &str, text: &str| {
-            let path = launch.run_dir.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
         for (index, (port, bus_port)) in ports.iter().zip(bus_ports).enumerate() {
-            write(&format!("node-{}.sh", index + 1), &node_script(index + 1, *port, *bus_port))?;
+            launch.write(
+                &format!("node-{}.sh", index + 1),
+                &node_script(index + 1, *port, *bus_port),
+            )?;
         }
         let addresses: Vec<String> = ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        write("cluster.sh", &CLUSTER_SCRIPT.replace("ADDRESSES", &addresses.join(" ")))?;
+        launch.write("cluster.sh", &CLUSTER_SCRIPT.replace("ADDRESSES", &addresses.join(" ")))?;
         launch.tell(&[(self.variable(), addresses.join(","))])?;
         let mut command = Command::new("sh");
         command.arg("cluster.sh");
@@ -89,11 +87,7 @@ fn node_script(node: usize, port: u16, bus_port: u16) -> String {
     let file = format!("nodes-{node}.conf");
     command.args(["--cluster-enabled", "yes", "--cluster-config-file", &file]);
     command.args(["--cluster-port", &bus_port.to_string()]);
-    let words: Vec<String> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| format!("'{}'", word.to_string_lossy()))
-        .collect();
-    format!("exec {}\n", words.join(" "))
+    format!("exec {}\n", script::line(&command))
 }
 
 /// A server that ends, ends everything, so that whoever waits for it need not wait in vain.
