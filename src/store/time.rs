@@ -1,5 +1,6 @@
-//! Deadlines of calls.
+//! Deadlines of calls, and the waits between their attempts.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,4 +9,49 @@ use tokio::time::Instant;
 pub(crate) fn deadline(time: Duration) -> Instant {
     const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
     Instant::now() + time.min(YEARS)
+}
+
+/// Waits that double and are shortened by up to a half at random: many clients that were refused together
+/// should not come back together.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Waits {
+    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+        Self { next: first, longest }
+    }
+
+    /// How long to wait, if that ends before the deadline.
+    pub(crate) fn next(&mut self, deadline: Instant) -> Option<Duration> {
+        let wait = self.next.min(self.longest).mul_f64(1.0 - 0.5 * random_part());
+        self.next = self.next.saturating_mul(2);
+        (wait < deadline.saturating_duration_since(Instant::now())).then_some(wait)
+    }
+}
+
+/// A number from 0 to 1, different each time: the standard library seeds each hasher anew.
+fn random_part() -> f64 {
+    let bits = RandomState::new().hash_one(0u8) >> 32;
+    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_double_up_to_the_longest_and_end_before_the_deadline() {
+        let (first, longest) = (Duration::from_millis(10), Duration::from_millis(35));
+        let mut waits = Waits::new(first, longest);
+        let deadline = deadline(Duration::from_millis(40));
+        for most in [first, 2 * first, longest, longest] {
+            let wait = waits.next(deadline).unwrap();
+            assert!((most / 2..=most).contains(&wait), "{wait:?} of {most:?}");
+        }
+        tokio::time::advance(Duration::from_millis(30)).await;
+        assert_eq!(waits.next(deadline), None);
+    }
 }

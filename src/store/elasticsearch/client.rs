@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::config::ElasticsearchConfig;
 use super::error::{self, Fault};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::time::deadline;
+use crate::store::time::{Waits, deadline};
 use crate::store::url::without_login;
 
 /// How long a server that could not be reached is left out.
@@ -142,7 +142,7 @@ impl ElasticsearchClient {
     /// gets no answer in time is an error: the server may be hung and make the change later, over the
     /// next one of the same key. Whoever makes the call again does so knowing.
     pub(super) async fn send(&self, call: Call, request: &Request) -> Result<Answer<'_>> {
-        let mut pauses = Pauses::new();
+        let mut waits = Call::waits();
         let mut unreached = 0;
         loop {
             let node = self.inner.pick();
@@ -151,7 +151,7 @@ impl ElasticsearchClient {
                 Err(Attempt::TooLate(error)) => (error, false),
                 Err(Attempt::Refused(fault)) if !fault.verdict.again => (fault.error, false),
                 Err(Attempt::Refused(fault)) => {
-                    let goes_on = pauses.wait(call).await;
+                    let goes_on = call.wait(&mut waits).await;
                     (fault.error, goes_on)
                 }
                 Err(Attempt::NoAnswer(error)) => {
@@ -276,31 +276,21 @@ impl Call {
     fn remaining(self) -> Option<Duration> {
         self.deadline.checked_duration_since(Instant::now()).filter(|time| !time.is_zero())
     }
-}
 
-/// Growing pauses between attempts at a server that is busy, with jitter: many clients that were refused
-/// together should not come back together.
-pub(super) struct Pauses {
-    next: Duration,
-}
-
-impl Pauses {
-    const LONGEST: Duration = Duration::from_secs(2);
-
-    pub(super) fn new() -> Self {
-        Self { next: Duration::from_millis(50) }
+    /// The waits before a server that is busy is asked again.
+    pub(super) fn waits() -> Waits {
+        Waits::new(Duration::from_millis(50), Duration::from_secs(2))
     }
 
-    /// Waits. False, at once, if the call's deadline would be over.
-    pub(super) async fn wait(&mut self, call: Call) -> bool {
-        let nanos = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().subsec_nanos();
-        let pause = self.next.mul_f64(0.5 + f64::from(nanos % 1000) / 2000.0);
-        self.next = (self.next * 2).min(Self::LONGEST);
-        if call.remaining().is_none_or(|remaining| remaining <= pause) {
-            return false;
+    /// Waits. False, at once, if the deadline would be over.
+    pub(super) async fn wait(self, waits: &mut Waits) -> bool {
+        match waits.next(self.deadline) {
+            Some(wait) => {
+                sleep(wait).await;
+                true
+            }
+            None => false,
         }
-        sleep(pause).await;
-        true
     }
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-use super::client::{Answer, Call, ElasticsearchClient, Pauses};
+use super::client::{Answer, Call, ElasticsearchClient};
 use super::config::Encoding;
 use super::error::Fault;
 use super::request::{self, Change, Place};
@@ -36,7 +36,7 @@ impl ElasticsearchClient {
     async fn read_chunk(&self, call: Call, places: &[Place<'_>]) -> Result<Vec<Option<Bytes>>> {
         let mut values = vec![None; places.len()];
         let mut left: Vec<usize> = (0..places.len()).collect();
-        let mut pauses = Pauses::new();
+        let mut waits = Call::waits();
         loop {
             let asked: Vec<Place<'_>> = left.iter().map(|index| places[*index]).collect();
             let Answer { body, server } = self.send(call, &request::mget(&asked)).await?;
@@ -57,7 +57,7 @@ impl ElasticsearchClient {
                 return Ok(values);
             }
             let hopeless = faults.iter().any(|(_, fault)| !fault.verdict.again);
-            if hopeless || !pauses.wait(call).await {
+            if hopeless || !call.wait(&mut waits).await {
                 return Err(report(call, faults, places.len()).with("server", server));
             }
             left = refused;
@@ -97,7 +97,7 @@ impl ElasticsearchClient {
             return sent.map(drop).map_err(|error| place.name(error));
         }
         let mut left = changes.to_vec();
-        let mut pauses = Pauses::new();
+        let mut waits = Call::waits();
         loop {
             let Answer { body, server } =
                 match self.send(call, &request::bulk(&left, encoding, refresh)).await {
@@ -111,7 +111,7 @@ impl ElasticsearchClient {
                 return Ok(());
             }
             let hopeless = failed.iter().any(|(_, fault)| !fault.verdict.again);
-            if hopeless || !pauses.wait(call).await {
+            if hopeless || !call.wait(&mut waits).await {
                 let failed = failed.into_iter().map(|(change, fault)| (change.place, fault));
                 return Err(report(call, failed.collect(), changes.len()).with("server", server));
             }

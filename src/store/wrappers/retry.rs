@@ -1,6 +1,5 @@
 //! [`Retry`]: makes a call again when it failed by something that passes.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use crate::error::{Error, ErrorKind, Result};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::Store;
-use crate::store::time::deadline;
+use crate::store::time::{Waits, deadline};
 
 /// A store, or a multitenant one, whose calls are made again when they fail by something that passes.
 ///
@@ -92,6 +91,7 @@ impl<S> Retry<S> {
 struct Attempts {
     policy: Policy,
     deadline: Instant,
+    waits: Waits,
     operation: &'static str,
     number: u32,
     /// What the attempt before failed by.
@@ -101,7 +101,8 @@ struct Attempts {
 impl Attempts {
     fn begin(policy: Policy, operation: &'static str) -> Self {
         let deadline = deadline(policy.deadline);
-        Self { policy, deadline, operation, number: 0, before: None }
+        let waits = Waits::new(policy.first_wait, policy.longest_wait);
+        Self { policy, deadline, waits, operation, number: 0, before: None }
     }
 
     /// The outcome of the next attempt; at the deadline, that of the one before it.
@@ -121,29 +122,14 @@ impl Attempts {
     /// # Errors
     /// This error, with the number of attempts, if it is not.
     async fn wait_after(&mut self, error: Error) -> Result<()> {
-        let wait = self.next_wait();
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        if !error.is_retryable() || wait >= left {
-            return Err(error.with("attempts", self.number));
-        }
+        let wait = self.waits.next(self.deadline).filter(|_| error.is_retryable());
+        let Some(wait) = wait else { return Err(error.with("attempts", self.number)) };
         let (operation, attempt) = (self.operation, self.number);
         tracing::warn!(operation, attempt, ?wait, ?error, "a store's call failed; trying again");
         self.before = Some(error);
         tokio::time::sleep(wait).await;
         Ok(())
     }
-
-    fn next_wait(&self) -> Duration {
-        let doubled = 2u32.saturating_pow(self.number.saturating_sub(1));
-        let wait = self.policy.first_wait.saturating_mul(doubled).min(self.policy.longest_wait);
-        wait.mul_f64(1.0 - 0.5 * random_part())
-    }
-}
-
-/// A number from 0 to 1, different each time: the standard library seeds each hasher anew.
-fn random_part() -> f64 {
-    let bits = RandomState::new().hash_one(0u8) >> 32;
-    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
 }
 
 /// Makes the call until it succeeds, or until trying again is no use.
