@@ -1,10 +1,13 @@
 //! The Elasticsearch store on real servers: the same tests on Elasticsearch (`KASPER_TEST_ELASTICSEARCH`) and
-//! OpenSearch (`KASPER_TEST_OPENSEARCH`), each in a module of that name.
+//! OpenSearch (`KASPER_TEST_OPENSEARCH`), each in a module of that name; and OpenSearch with TLS and passwords
+//! (`KASPER_TEST_OPENSEARCH_SECURED`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod conforming;
 mod documents;
 mod faults;
+#[cfg(feature = "elasticsearch-tls")]
+mod secured;
 mod server;
 mod tenants;
 

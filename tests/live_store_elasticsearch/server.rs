@@ -16,7 +16,7 @@ pub(crate) struct Server {
     pub(crate) is_opensearch: bool,
 }
 
-fn variable(name: &str) -> String {
+pub(crate) fn variable(name: &str) -> String {
     let value = env::var(name).ok().filter(|value| !value.is_empty());
     value.unwrap_or_else(|| panic!("{name} is not set: run `cargo xtask test --only stores`"))
 }

@@ -78,6 +78,9 @@ pub(crate) enum Name {
     /// One node of version 2
     #[value(name = "opensearch")]
     OpenSearch,
+    /// OpenSearch that speaks TLS only and wants a password
+    #[value(name = "opensearch-secured")]
+    OpenSearchSecured,
 }
 
 impl Name {
@@ -90,6 +93,7 @@ impl Name {
             Self::Cassandra => &cassandra::Cassandra,
             Self::Elasticsearch => &elasticsearch::ELASTICSEARCH,
             Self::OpenSearch => &elasticsearch::OPENSEARCH,
+            Self::OpenSearchSecured => &elasticsearch::secured::Secured,
         }
     }
 }

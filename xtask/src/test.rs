@@ -124,8 +124,8 @@ const BACKENDS: &[Backend] = &[
     },
     Backend {
         name: "elasticsearch",
-        features: "testkit,elasticsearch",
-        servers: &[Name::Elasticsearch, Name::OpenSearch],
+        features: "testkit,elasticsearch-tls",
+        servers: &[Name::Elasticsearch, Name::OpenSearch, Name::OpenSearchSecured],
         // One of them kills the server that the others use.
         for_live_tests: &["--include-ignored", "--test-threads=1"],
     },

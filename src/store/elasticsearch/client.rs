@@ -70,9 +70,10 @@ impl ElasticsearchClient {
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config): an address that is none, or `https` without the feature
-    /// `elasticsearch-tls`; credentials that no header can hold.
+    /// `elasticsearch-tls`; credentials that no header can hold; certificates to trust that are none.
     pub fn new(config: ElasticsearchConfig) -> Result<Self> {
-        let nodes = config.nodes.iter().map(|node| Node::new(node, config.http.is_some()));
+        let has_tls = config.http.is_some() || cfg!(feature = "elasticsearch-tls");
+        let nodes = config.nodes.iter().map(|node| Node::new(node, has_tls));
         let nodes = nodes.collect::<Result<Vec<Node>>>()?;
         let authorization = match &config.authorization {
             None => None,
@@ -89,14 +90,7 @@ impl ElasticsearchClient {
         };
         let http = match config.http.clone() {
             Some(client) => client,
-            None => {
-                // Redirects would take the credentials elsewhere; a proxy is for what is far away.
-                let builder = reqwest::Client::builder()
-                    .connect_timeout(config.connect_timeout)
-                    .redirect(reqwest::redirect::Policy::none())
-                    .no_proxy();
-                builder.build().map_err(error::of_driver)?
-            }
+            None => http_client(&config)?,
         };
         let inner = Inner { http, authorization, nodes, next: AtomicUsize::new(0), config };
         Ok(Self { inner: Arc::new(inner) })
@@ -205,6 +199,26 @@ impl fmt::Debug for ElasticsearchClient {
     }
 }
 
+fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
+    // Redirects would take the credentials elsewhere; a proxy is for what is far away.
+    let builder = reqwest::Client::builder()
+        .connect_timeout(config.connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy();
+    #[cfg(feature = "elasticsearch-tls")]
+    if let Some(pem) = &config.tls_authority {
+        let unusable = || Error::new(ErrorKind::Config, "`tls_authority` is no certificate (PEM)");
+        let certificates = reqwest::Certificate::from_pem_bundle(pem)
+            .map_err(|error| unusable().with_source(error))?;
+        if certificates.is_empty() {
+            return Err(unusable());
+        }
+        let built = builder.tls_certs_only(certificates).build();
+        return built.map_err(|error| unusable().with_source(error));
+    }
+    builder.build().map_err(error::of_driver)
+}
+
 pub(super) const JSON: &str = "application/json";
 pub(super) const LINES: &str = "application/x-ndjson";
 
@@ -235,7 +249,7 @@ impl Inner {
 }
 
 impl Node {
-    fn new(address: &str, any_client: bool) -> Result<Self> {
+    fn new(address: &str, has_tls: bool) -> Result<Self> {
         let fault = |message: &str| {
             Error::new(ErrorKind::Config, message).with("server", without_login(address))
         };
@@ -245,7 +259,7 @@ impl Node {
         }
         match url.scheme() {
             "http" => {}
-            "https" if any_client || cfg!(feature = "elasticsearch-tls") => {}
+            "https" if has_tls => {}
             "https" => return Err(fault("`https` needs the feature `elasticsearch-tls`")),
             _ => return Err(fault("a server's address begins with http:// or https://")),
         }
@@ -331,10 +345,21 @@ mod tests {
     }
 
     #[test]
-    #[cfg(not(feature = "elasticsearch-tls"))]
     fn https_names_its_feature() {
-        let error = config_error(ElasticsearchConfig::new("https://a"));
+        let Err(error) = Node::new("https://a", false) else { panic!("it does without") };
+        assert_eq!(error.kind(), ErrorKind::Config);
         assert!(error.to_string().contains("elasticsearch-tls"));
+        assert!(Node::new("https://a", true).is_ok());
+    }
+
+    #[test]
+    #[cfg(feature = "elasticsearch-tls")]
+    fn what_is_no_certificate_is_refused() {
+        for pem in
+            ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+        {
+            config_error(ElasticsearchConfig::new("https://a").tls_authority(pem));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -40,6 +40,7 @@ pub struct ElasticsearchConfig {
     pub(super) encoding: Encoding,
     pub(super) refresh: Refresh,
     pub(super) http: Option<reqwest::Client>,
+    pub(super) tls_authority: Option<Vec<u8>>,
 }
 
 /// How values stand in documents.
@@ -96,6 +97,7 @@ impl ElasticsearchConfig {
             encoding: Encoding::default(),
             refresh: Refresh::default(),
             http: None,
+            tls_authority: None,
         }
     }
 
@@ -189,8 +191,16 @@ impl ElasticsearchConfig {
         self
     }
 
+    /// For `https`, trusts these certificates (PEM) and no others. By default the system's authorities.
+    #[cfg(feature = "elasticsearch-tls")]
+    #[must_use]
+    pub fn tls_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.tls_authority = Some(pem.into());
+        self
+    }
+
     /// Uses this HTTP client: with certificates of your own, a proxy, a pool of another size. Time limits
-    /// for requests are set by this configuration; those for connecting by the client.
+    /// for requests are set by this configuration; those for connecting, and whom to trust, by the client.
     ///
     /// The type is the crate reqwest's on purpose: whoever needs this has that crate already.
     #[must_use]

@@ -1,4 +1,4 @@
-//! A key and its certificate, made with Java's key tool, for servers on the JVM.
+//! A key and its certificate: in a key store, made with Java's key tool, or as files for OpenSSL.
 //!
 //! The password stands here in the open: what it opens lives on 127.0.0.1 as long as a test run.
 
@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use super::Launch;
 use super::instance::last_lines;
 use crate::interrupt;
+use crate::process::program;
 
 /// A key store cannot do without one.
 pub(super) const STORE_PASSWORD: &str = "kasper-test";
@@ -35,7 +36,7 @@ pub(super) fn make(launch: &Launch, is_authority: bool) -> Result<()> {
         .args(["-ext", "san=ip:127.0.0.1", "-ext", &format!("bc:critical=ca:{is_authority}")])
         .args(["-storetype", "PKCS12", "-storepass", STORE_PASSWORD, "-keystore"])
         .arg(&store);
-    keytool(launch, &mut make)?;
+    run(launch, quick(&mut make))?;
     let mut export = Command::new("keytool");
     export
         .args(["-exportcert", "-rfc", "-alias", "server", "-storepass", STORE_PASSWORD])
@@ -43,19 +44,41 @@ pub(super) fn make(launch: &Launch, is_authority: bool) -> Result<()> {
         .arg(&store)
         .arg("-file")
         .arg(&certificate);
-    keytool(launch, &mut export)
+    run(launch, quick(&mut export))
 }
 
-/// Runs Java's key tool, which is a part of every Java runtime.
-fn keytool(launch: &Launch, command: &mut Command) -> Result<()> {
-    let log = launch.run_dir.join("keytool.log");
+/// Where a server without a key store finds its key.
+pub(super) const KEY: &str = "key.pem";
+
+/// Makes a key and its certificate, which is its own authority, for 127.0.0.1 and no other name, as files in
+/// the run's directory: [`KEY`] and [`certificate`].
+pub(super) fn make_pem(launch: &Launch) -> Result<()> {
+    let mut make = Command::new("openssl");
+    make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-days", "3650", "-subj", "/CN=kasper-test"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        // Clients don't take an authority for a server.
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args(["-keyout", KEY, "-out"])
+        .arg(certificate(&launch.run_dir))
+        .current_dir(&launch.run_dir);
+    run(launch, &mut make)
+}
+
+/// The key tool, which is a part of every Java runtime, does little work: better to start soon than to
+/// compile well.
+fn quick(keytool: &mut Command) -> &mut Command {
+    keytool.args(["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC"])
+}
+
+fn run(launch: &Launch, command: &mut Command) -> Result<()> {
+    let log = launch.run_dir.join("certificate.log");
     let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
     let errors = output.try_clone().context("cannot share the log")?;
-    // It does little work: better to start soon than to compile well.
-    command.args(["-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC"]);
     let status = interrupt::run(command.stdout(output).stderr(errors))?;
     if !status.success() {
-        bail!("making its certificate: keytool ended with {status}:\n{}", last_lines(&log, 20));
+        let program = program(command);
+        bail!("making its certificate: {program} ended with {status}:\n{}", last_lines(&log, 20));
     }
     Ok(())
 }

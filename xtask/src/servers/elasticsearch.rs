@@ -3,6 +3,8 @@
 //! A shell script runs it and starts it again when it was killed, as an orchestrator would. Another script
 //! kills, for tests of what happens then.
 
+pub(super) mod secured;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -90,17 +92,9 @@ impl Server for Runner {
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {
-        let &[http, transport] = launch.ports.as_slice() else { bail!("it needs two ports") };
-        let conf = launch.run_dir.join("conf");
-        fs::create_dir_all(&conf).with_context(|| format!("cannot create {}", conf.display()))?;
-        launch.write(&format!("conf/{}", self.config), &configuration(transport))?;
-        launch.write("server.sh", &server_script(self.class, launch, http))?;
-        launch.write("kill.sh", script::KILL)?;
-        let kill = launch.run_dir.join("kill.sh").display().to_string();
+        let kill = launch.run_dir.join(KILL).display().to_string();
         launch.tell(&[(self.kill_variable, kill)])?;
-        let mut command = Command::new("sh");
-        command.arg("server.sh");
-        Ok(command)
+        self.prepare_with(launch, "", "")
     }
 
     fn answers(&self, address: &str) -> Result<()> {
@@ -114,19 +108,37 @@ impl Server for Runner {
     }
 }
 
+impl Runner {
+    /// With more lines for the configuration, and more arguments for the runner.
+    fn prepare_with(&self, launch: &Launch, settings: &str, arguments: &str) -> Result<Command> {
+        let &[http, transport] = launch.ports.as_slice() else { bail!("it needs two ports") };
+        let conf = launch.run_dir.join("conf");
+        fs::create_dir_all(&conf).with_context(|| format!("cannot create {}", conf.display()))?;
+        let configuration = configuration(transport) + settings;
+        launch.write(&format!("conf/{}", self.config), &configuration)?;
+        launch.write("server.sh", &server_script(self.class, launch, http, arguments))?;
+        launch.write(KILL, script::KILL)?;
+        let mut command = Command::new("sh");
+        command.arg("server.sh");
+        Ok(command)
+    }
+}
+
 fn configuration(transport: u16) -> String {
     format!(
         "\
 network.host: 127.0.0.1
 transport.port: {transport}
 discovery.type: single-node
-# The machine's disk may be nearly full; that is not what is tested.
+# The machine's disk may be nearly full; that is not what most tests are about. Those that are switch it on,
+# and should not have to wait for half a minute until the server looks.
 cluster.routing.allocation.disk.threshold_enabled: false
+cluster.info.update.interval: 10s
 "
     )
 }
 
-fn server_script(class: &str, launch: &Launch, http: u16) -> String {
+fn server_script(class: &str, launch: &Launch, http: u16, arguments: &str) -> String {
     let jars = quoted(launch.files.join("lib").join("*"));
     let (data, conf) = (quoted(launch.run_dir.join("node")), quoted(launch.run_dir.join("conf")));
     let heap = launch.heap_mb;
@@ -135,9 +147,11 @@ fn server_script(class: &str, launch: &Launch, http: u16) -> String {
     script::again_when_killed(&format!(
         "\
 java -Xmx{heap}m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp {jars} {class} \\
-    -basePath {data} -confPath {conf} -numOfNode 1 -baseHttpPort {base} -clusterName kasper"
+    -basePath {data} -confPath {conf} -numOfNode 1 -baseHttpPort {base} -clusterName kasper {arguments}"
     ))
 }
+
+const KILL: &str = "kill.sh";
 
 /// The answer to a GET request, head and body.
 fn get(address: &str, path: &str) -> Result<String> {
@@ -163,7 +177,7 @@ mod tests {
             ports: vec![9201, 40001],
             heap_mb: 512,
         };
-        let script = server_script(ELASTICSEARCH.class, &launch, 9201);
+        let script = server_script(ELASTICSEARCH.class, &launch, 9201, "");
         for part in ["-Xmx512m", "'/f/lib/*'", "'/a b/node'", "'/a b/conf'", "-baseHttpPort 9200"] {
             assert!(script.contains(part), "{part} in {script}");
         }

@@ -10,7 +10,7 @@ use super::instance::last_lines;
 use crate::interrupt;
 
 /// Pinned, so that the same jars come the same way everywhere.
-const GOAL: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+const PLUGIN: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1";
 
 /// `group:artifact:version` of a library.
 #[derive(Debug, Clone, Copy)]
@@ -25,28 +25,44 @@ pub(crate) fn fetch(artifacts: &[Artifact], directory: &Path) -> Result<()> {
     let pom = directory.join("pom.xml");
     fs::write(&pom, pom_text(artifacts))
         .with_context(|| format!("cannot write {}", pom.display()))?;
-    let log = directory.join("maven.log");
-    let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-    let errors = output.try_clone().context("cannot share Maven's log")?;
     let lib = directory.join("lib");
-    let status = interrupt::run(
-        Command::new("mvn")
-            .args(["--quiet", "--batch-mode", "--file"])
-            .arg(&pom)
-            .arg(GOAL)
-            .arg("-DincludeScope=runtime")
-            .arg(format!("-DoutputDirectory={}", lib.display()))
-            .stdout(output)
-            .stderr(errors),
-    )?;
-    if !status.success() {
-        bail!("Maven ended with {status}:\n{}", last_lines(&log, 15));
-    }
+    let mut copy = maven(directory, "copy-dependencies");
+    copy.arg("--file").arg(&pom);
+    copy.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", lib.display()));
+    run(directory, &mut copy)?;
     for Artifact(_, artifact, version) in artifacts {
         let jar = lib.join(format!("{artifact}-{version}.jar"));
         if !jar.is_file() {
             bail!("Maven ended well without {}", jar.display());
         }
+    }
+    Ok(())
+}
+
+/// Puts what is in an artifact that is a zip file into `directory/name`.
+pub(crate) fn unpack(artifact: Artifact, directory: &Path, name: &str) -> Result<()> {
+    let Artifact(group, artifact, version) = artifact;
+    let mut unpack = maven(directory, "unpack");
+    unpack.arg(format!("-Dartifact={group}:{artifact}:{version}:zip"));
+    unpack.arg(format!("-DoutputDirectory={}", directory.join(name).display()));
+    run(directory, &mut unpack)
+}
+
+/// Maven with this goal, in the directory.
+fn maven(directory: &Path, goal: &str) -> Command {
+    let mut command = Command::new("mvn");
+    command.args(["--quiet", "--batch-mode"]).arg(format!("{PLUGIN}:{goal}"));
+    command.current_dir(directory);
+    command
+}
+
+fn run(directory: &Path, command: &mut Command) -> Result<()> {
+    let log = directory.join("maven.log");
+    let output = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
+    let errors = output.try_clone().context("cannot share Maven's log")?;
+    let status = interrupt::run(command.stdout(output).stderr(errors))?;
+    if !status.success() {
+        bail!("Maven ended with {status}:\n{}", last_lines(&log, 15));
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 
 pub(super) mod cluster;
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::path::Path;
@@ -11,8 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Launch, Server};
-use crate::interrupt;
+use super::{Launch, Server, certificate};
 use crate::tools::Tool;
 
 /// The entry for Redis.
@@ -56,8 +54,8 @@ impl Server for Redis {
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {
         let &[port, tls_port] = launch.ports.as_slice() else { bail!("Redis needs two ports") };
-        make_certificate(launch)?;
-        let certificate = launch.run_dir.join("ca.pem").display().to_string();
+        certificate::make_pem(launch)?;
+        let certificate = certificate::certificate(&launch.run_dir).display().to_string();
         launch.tell(&[
             ("KASPER_TEST_REDIS_TLS", format!("127.0.0.1:{tls_port}")),
             ("KASPER_TEST_REDIS_CA", certificate),
@@ -100,28 +98,6 @@ fn ask(address: &str, command: &str) -> Result<String> {
     let mut answer = [0; 4096];
     let count = stream.read(&mut answer).context("no answer")?;
     Ok(String::from_utf8_lossy(&answer[..count]).into_owned())
-}
-
-/// A key and its certificate, which is its own authority, for 127.0.0.1 and no other name.
-fn make_certificate(launch: &Launch) -> Result<()> {
-    let mut make = Command::new("openssl");
-    make.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-days", "3650", "-subj", "/CN=kasper-test"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
-        // Clients don't take an authority for a server.
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args(["-keyout", "key.pem", "-out", "ca.pem"])
-        .current_dir(&launch.run_dir);
-    let log = launch.run_dir.join("openssl.log");
-    let output =
-        fs::File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
-    let errors = output.try_clone().context("cannot share the log")?;
-    let status = interrupt::run(make.stdout(output).stderr(errors))?;
-    if !status.success() {
-        let log = super::instance::last_lines(&log, 20);
-        bail!("making its certificate: openssl ended with {status}:\n{log}");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
