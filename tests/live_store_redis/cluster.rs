@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use kasper::multitenant::MultiRedisStore;
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Store, connect};
+use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
+use kasper::store::{RedisConfig, RedisOptions, RedisStore, Retry, Store, connect};
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 use kasper::{Bytes, Error, ErrorKind};
 
@@ -105,6 +105,42 @@ async fn a_server_that_is_killed_in_the_middle_of_a_write() {
         assert!(began.elapsed() < Duration::from_secs(60), "{error:?}");
     }
     assert!(store.get_many(&names).await.unwrap().iter().all(|found| *found == value));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs redis-server; run with cargo xtask test"]
+async fn a_server_that_hangs_ends_calls_by_the_deadline() {
+    let servers = own_cluster().await;
+    let timeout = Duration::from_secs(2);
+    let config =
+        RedisConfig::cluster(servers[0].address(), RedisOptions::new("p").timeout(timeout));
+    let store = RedisStore::connect(&config).await.unwrap();
+    let tenants = MultiRedisStore::connect(&config).await.unwrap();
+    // Of every server some.
+    let keys: Vec<String> = (0..100).map(|index| index.to_string()).collect();
+    let names: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let changes: Vec<_> = names.iter().map(|&key| (key, Some(Bytes::from("1")))).collect();
+    let of_tenants: Vec<_> = names.iter().map(|&key| TenantKey::new("acme", key)).collect();
+    let for_tenants: TenantMap = names.iter().map(|&key| ("acme", key, Some("1"))).collect();
+    // A new cluster may not answer within so short a time.
+    let patient = Retry::new(store.clone()).deadline(Duration::from_secs(60));
+    patient.write_many(&changes).await.unwrap();
+    tenants.push(&for_tenants).await.unwrap();
+    servers[1].hang(true);
+    let began = Instant::now();
+    for error in [
+        store.get_many(&names).await.unwrap_err(),
+        store.write_many(&changes).await.unwrap_err(),
+        tenants.fetch(&of_tenants).await.unwrap_err(),
+        tenants.push(&for_tenants).await.unwrap_err(),
+    ] {
+        assert_away(&error);
+    }
+    let took = began.elapsed();
+    servers[1].hang(false);
+    assert!(took < 6 * timeout, "{took:?}");
+    patient.write_many(&changes).await.unwrap();
+    assert!(patient.get_many(&names).await.unwrap().iter().all(|found| *found == Some("1".into())));
 }
 
 #[track_caller]

@@ -2,6 +2,8 @@
 //! cluster (`KASPER_TEST_REDIS_CLUSTER`), and servers of a test's own that may be killed and filled up.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "../attempts/mod.rs"]
+mod attempts;
 mod cluster;
 mod faults;
 mod network;

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Store};
+use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
+use kasper::store::{RedisConfig, RedisOptions, RedisStore, Retry, Store};
 use kasper::testkit::{Fault, FaultProxy};
 use kasper::{Bytes, Error, ErrorKind};
 
+use super::attempts::Attempts;
 use super::server::OwnServer;
 use super::{address, prefix};
 
@@ -44,8 +46,20 @@ async fn a_server_that_is_killed_in_the_middle_of_a_write() {
             store.write_many(&changes).await
         }
     });
-    // Something of it is there, not all.
-    let other = RedisStore::connect(&server.config()).await.unwrap();
+    let other = RedisConfig::new(server.address(), "other");
+    let other = RedisStore::connect(&other).await.unwrap();
+    let retried = Attempts::new(other.clone());
+    let with_retry = tokio::spawn({
+        let (keys, value) = (keys.clone(), value.clone());
+        let patient = Retry::new(retried.clone()).deadline(Duration::from_secs(60));
+        async move {
+            let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
+            patient.write_many(&changes).await
+        }
+    });
+    // Something of both is there, not all.
+    let reader = RedisStore::connect(&server.config()).await.unwrap();
+    while reader.get("2000").await.unwrap().is_none() {}
     while other.get("2000").await.unwrap().is_none() {}
     server.kill();
     assert_retryable(&writing.await.unwrap().unwrap_err(), ErrorKind::Unavailable);
@@ -53,6 +67,10 @@ async fn a_server_that_is_killed_in_the_middle_of_a_write() {
     assert_retryable(&error, ErrorKind::Unavailable);
 
     server.start_again(&[]).await;
+    with_retry.await.unwrap().unwrap();
+    assert!(retried.writes() > 1, "the server was killed too late");
+    assert_eq!(other.get("99999").await.unwrap(), value);
+    assert_eq!(other.get("0").await.unwrap(), value);
     let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
     store.write_many(&changes).await.unwrap();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -115,6 +133,30 @@ async fn a_half_open_connection_ends_by_the_deadline_and_is_given_up() {
         assert!(began.elapsed() < 4 * TIMEOUT, "{:?}", began.elapsed());
         proxy.set(Fault::None);
         assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn many_tenants_have_the_same_deadline() {
+    let proxy = FaultProxy::start(address()).await.unwrap();
+    let options = RedisOptions::new(prefix("tenants")).timeout(TIMEOUT);
+    let config = RedisConfig::new(proxy.address().to_string(), options);
+    let store = MultiRedisStore::connect(&config).await.unwrap();
+    let changes: TenantMap =
+        [("acme", "a", Some("1")), ("globex", "a", Some("2"))].into_iter().collect();
+    store.push(&changes).await.unwrap();
+    let keys = [TenantKey::new("acme", "a"), TenantKey::new("globex", "a")];
+    for fault in [Fault::HalfOpen, Fault::Refuse] {
+        proxy.set(fault);
+        let kind = if fault == Fault::Refuse { ErrorKind::Unavailable } else { ErrorKind::Timeout };
+        let began = Instant::now();
+        assert_retryable(&store.fetch(&keys).await.unwrap_err(), kind);
+        assert_retryable(&store.push(&changes).await.unwrap_err(), kind);
+        store.flush().await.unwrap();
+        assert!(began.elapsed() < 4 * TIMEOUT, "{:?}", began.elapsed());
+        proxy.set(Fault::None);
+        assert_eq!(store.fetch(&keys).await.unwrap(), changes);
     }
 }
 

@@ -17,8 +17,8 @@ pub(crate) struct OwnServer {
 }
 
 impl OwnServer {
-    /// Runs `redis-server` with these options, in which `PORT` is a free one, and waits until it takes
-    /// connections.
+    /// Runs `redis-server` with these options, in which `PORT` is a free one and `OWN-PORT` the one that it is
+    /// known by, and waits until it takes connections.
     pub(crate) async fn start(options: &[&str]) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::SeqCst);
@@ -30,6 +30,7 @@ impl OwnServer {
             let port = free_port();
             let with_port = |option: &&str| match *option {
                 "PORT" => free_port().to_string(),
+                "OWN-PORT" => port.to_string(),
                 option => option.to_owned(),
             };
             let options: Vec<String> = options.iter().map(with_port).collect();
@@ -54,6 +55,13 @@ impl OwnServer {
     pub(crate) fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Lets it hang, with its connections open, until it may go on.
+    pub(crate) fn hang(&self, hangs: bool) {
+        let signal = if hangs { "-STOP" } else { "-CONT" };
+        let mut kill = Command::new("kill");
+        assert!(kill.args([signal, &self.process.id().to_string()]).status().unwrap().success());
     }
 
     /// On the same port, with more options.
@@ -93,16 +101,21 @@ impl OwnServer {
 
 /// A cluster of three servers of a test's own.
 pub(crate) async fn own_cluster() -> [OwnServer; 3] {
+    own_cluster_with(&[], &[]).await
+}
+
+/// With more options for the servers, and for the client that puts them together.
+pub(crate) async fn own_cluster_with(for_servers: &[&str], for_client: &[&str]) -> [OwnServer; 3] {
     let mut servers = Vec::new();
     for _ in 0..3 {
         let options = ["--cluster-enabled", "yes", "--cluster-port", "PORT"];
         // Who is killed is missed soon; the keys of the others stay available.
         let more = ["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"];
-        servers.push(OwnServer::start(&[options, more].concat()).await);
+        servers.push(OwnServer::start(&[&options, &more, for_servers].concat()).await);
     }
     let addresses = servers.iter().map(OwnServer::address);
     let mut create = Command::new("redis-cli");
-    create.args(["--cluster", "create"]).args(addresses).arg("--cluster-yes");
+    create.args(for_client).args(["--cluster", "create"]).args(addresses).arg("--cluster-yes");
     assert!(create.stdout(Stdio::null()).status().unwrap().success());
     servers.try_into().unwrap_or_else(|_| unreachable!())
 }

@@ -143,7 +143,10 @@ fn of_io(error: &RedisError) -> Meaning {
     if ["AuthenticationFailed", "WRONGPASS", "NOAUTH"].iter().any(|word| detail.contains(word)) {
         return never(ErrorKind::Unauthorized, "the servers refuse the user or the password");
     }
-    if is_about_tls(error) || detail.contains("certificate") {
+    // Of two sides that speak TLS, one refuses the other's certificate.
+    if is_about_tls(error)
+        || ["certificate", "fatal alert"].iter().any(|word| detail.contains(word))
+    {
         return UNTRUSTED;
     }
     match error.is_timeout() {
@@ -237,6 +240,16 @@ mod tests {
             ((DriverKind::Io, "no connection", "x".to_owned()).into(), Unavailable, true),
             (
                 (DriverKind::Io, "none", "x - AuthenticationFailed".into()).into(),
+                Unauthorized,
+                false,
+            ),
+            (
+                (
+                    DriverKind::Io,
+                    "none",
+                    "x - Io: received fatal alert: CertificateRequired".into(),
+                )
+                    .into(),
                 Unauthorized,
                 false,
             ),
