@@ -5,14 +5,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kasper::store::Store;
-use kasper::store::elasticsearch::{ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore};
+use kasper::multitenant::{MultiStore, TenantKey, TenantMap};
+use kasper::store::elasticsearch::{
+    ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore, MultiElasticsearchStore,
+};
+use kasper::store::{Retry, Store};
 use kasper::testkit::{Fault, FaultProxy};
-use kasper::{Bytes, Error, ErrorKind};
+use kasper::{Bytes, Error, ErrorKind, Result};
 use reqwest::Method;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use crate::attempts::Attempts;
 use crate::server::{Server, config, new_index};
 
 const SHORT: Duration = Duration::from_millis(500);
@@ -181,12 +185,21 @@ pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
     let store = server.store(behind(&proxy)).await;
     store.put("a", "{}").await.unwrap();
     let client = ElasticsearchClient::new(behind(&proxy).deadline(SHORT)).unwrap();
-    let hurried = ElasticsearchStore::from_client(client, new_index("hung")).unwrap();
+    let hurried = ElasticsearchStore::from_client(client.clone(), new_index("hung")).unwrap();
+    let tenants = MultiElasticsearchStore::from_client(client, |tenant: &str| tenant.to_owned());
+    let changes: TenantMap = [("kasper-hung", "a", Some("{}"))].into_iter().collect();
     proxy.set(Fault::HalfOpen);
     let began = Instant::now();
     check(&hurried.get("a").await.unwrap_err(), ErrorKind::Timeout, true);
     check(&hurried.put("a", "{}").await.unwrap_err(), ErrorKind::Timeout, true);
     check(&hurried.flush().await.unwrap_err(), ErrorKind::Timeout, true);
+    let keys = [TenantKey::new("kasper-hung", "a")];
+    check(&tenants.fetch(&keys).await.unwrap_err(), ErrorKind::Timeout, true);
+    check(&tenants.push(&changes).await.unwrap_err(), ErrorKind::Timeout, true);
+    check(&MultiStore::flush(&tenants).await.unwrap_err(), ErrorKind::Timeout, true);
+    let config = behind(&proxy).deadline(SHORT);
+    let connected = ElasticsearchStore::connect(config, new_index("hung")).await;
+    check(&connected.unwrap_err(), ErrorKind::Timeout, true);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     proxy.set(Fault::None);
     store.put("a", "{}").await.unwrap();
@@ -228,23 +241,88 @@ pub(crate) async fn a_restart_in_mid_write_is_survived(server: &Server) {
             "the variable with the script that kills the server is not set: cargo xtask test sets it"
         );
     };
+    let retried = Attempts::new(server.store(server.config()).await);
+    let patient = Retry::new(retried.clone()).deadline(Duration::from_secs(120));
     let keys: Vec<String> = (0..20_000).map(|index| index.to_string()).collect();
     let value = Some(Bytes::from("{\"x\":1}"));
     let changes: Vec<_> = keys.iter().map(|key| (key.as_str(), value.clone())).collect();
     let kill = async {
-        // When the write is under way: some of it can be read.
+        // When both writes are under way: some of each can be read.
         while store.get("0").await.is_ok_and(|found| found.is_none()) {}
+        while patient.get("0").await.is_ok_and(|found| found.is_none()) {}
         assert!(Command::new("sh").arg(kill).status().unwrap().success());
     };
-    let (written, ()) = tokio::join!(store.write_many(&changes), kill);
+    let (written, with_retry, ()) =
+        tokio::join!(store.write_many(&changes), patient.write_many(&changes), kill);
     check(&written.unwrap_err(), ErrorKind::Unavailable, true);
-    let mut failures = 0;
-    while let Err(error) = store.write_many(&changes).await {
-        assert!(error.is_retryable(), "{error:?}");
-        failures += 1;
-        assert!(failures < 600, "{error:?}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    with_retry.unwrap();
+    assert!(retried.writes() > 1, "the server was killed too late");
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    assert!(patient.get_many(&keys).await.unwrap().iter().all(|found| *found == value));
+    // The same call again is all that the other store needs.
+    store.write_many(&changes).await.unwrap();
     assert!(store.get_many(&keys).await.unwrap().iter().all(|found| *found == value));
+}
+
+/// The server looks at its disk every ten seconds: both are waited for at the same time.
+pub(crate) async fn a_full_disk_is_told_until_there_is_room(servers: [&Server; 2]) {
+    let [one, other] = servers;
+    tokio::join!(full_disk(one), full_disk(other));
+}
+
+/// Makes the server take its disk for full, and itself make all indexes read-only.
+async fn full_disk(server: &Server) {
+    let store = server.store(server.config()).await;
+    store.put("a", "{\"x\":1}").await.unwrap();
+    watermarks(server, Some("900tb")).await;
+    let error = until_refused(async || store.put("a", "{\"x\":2}").await).await;
+    let read = store.get("a").await;
+    let attempts = Attempts::new(store);
+    let patient = Retry::new(attempts.clone()).deadline(LONG);
+    let make_room = async {
+        // When it has failed once more.
+        while attempts.writes() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        watermarks(server, Some("1b")).await;
+    };
+    let (written, ()) = tokio::join!(patient.put("a", "{\"x\":3}"), make_room);
+    watermarks(server, None).await;
+
+    // Retryable: the server lifts the block by itself when there is room again.
+    check(&error, ErrorKind::NoSpace, true);
+    assert_eq!(error.get("key"), Some("a"), "{error}");
+    assert!(error.to_string().contains("disk usage exceeded flood-stage watermark"), "{error}");
+    assert_eq!(read.unwrap(), Some("{\"x\":2}".into()));
+    written.unwrap();
+    assert_eq!(patient.get("a").await.unwrap(), Some("{\"x\":3}".into()));
+}
+
+/// The error that the call ends in, sooner or later.
+async fn until_refused(mut call: impl AsyncFnMut() -> Result<()>) -> Error {
+    let began = Instant::now();
+    loop {
+        match call().await {
+            Err(error) => return error,
+            Ok(()) if began.elapsed() > LONG => panic!("the server finds room"),
+            Ok(()) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
+}
+
+/// How much has to be free; with `None` the server does not look.
+async fn watermarks(server: &Server, free: Option<&str>) {
+    let disk = "cluster.routing.allocation.disk";
+    let mut settings = serde_json::json!({"transient": {
+        format!("{disk}.threshold_enabled"): free.map(|_| true),
+        format!("{disk}.watermark.low"): free,
+        format!("{disk}.watermark.high"): free,
+        format!("{disk}.watermark.flood_stage"): free,
+    }});
+    if server.is_opensearch && free.is_none() {
+        // It takes no new indexes, either, until it looks the next time, which it does no more.
+        settings["persistent"] = serde_json::json!({"cluster.blocks.create_index": null});
+    }
+    let answer = server.ask(Method::PUT, "/_cluster/settings", &settings.to_string()).await;
+    assert_eq!(answer["acknowledged"], true, "{answer}");
 }

@@ -3,6 +3,8 @@
 //! (`KASPER_TEST_OPENSEARCH_SECURED`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "../attempts/mod.rs"]
+mod attempts;
 mod conforming;
 mod documents;
 mod faults;
@@ -58,4 +60,11 @@ on_each_server! {
     faults::a_slow_server_is_waited_for,
     faults::another_server_steps_in,
     faults::a_restart_in_mid_write_is_survived,
+}
+
+#[tokio::test]
+#[ignore = "needs Elasticsearch and OpenSearch; run with cargo xtask test --only stores"]
+async fn a_full_disk_is_told_until_there_is_room() {
+    let (one, other) = (server::Server::elasticsearch(), server::Server::opensearch());
+    faults::a_full_disk_is_told_until_there_is_room([&one, &other]).await;
 }

@@ -55,6 +55,8 @@ const TABLE: &[Row] = {
         // The disk is full; the block goes by itself when there is room.
         row(0, "cluster_block_exception", "/12/", NoSpace, Caller),
         row(0, "", "No space left on device", NoSpace, Caller),
+        // OpenSearch takes no new indexes when the disks of all its servers are nearly full, until they are not.
+        row(0, "index_create_block_exception", "", NoSpace, Caller),
         row(0, "", "maximum shards open", NoSpace, Never),
         // `index.blocks.write`, `.read_only` and the like: somebody has forbidden it.
         row(403, "cluster_block_exception", "", Unauthorized, Never),
@@ -220,12 +222,14 @@ mod tests {
         let flood =
             format!("{BLOCKED}[TOO_MANY_REQUESTS/12/disk usage exceeded flood-stage watermark];");
         let old_flood = format!("{BLOCKED}[FORBIDDEN/12/index read-only / allow delete (api)];");
+        let no_new = "blocked by: [FORBIDDEN/10/cluster create-index blocked (api)];".to_owned();
         let write = format!("{BLOCKED}[FORBIDDEN/8/index write (api)];");
         let state = format!("{BLOCKED}[SERVICE_UNAVAILABLE/1/state not recovered / initialized];");
         // Status, type, reason; kind, may the caller try again, does the store.
         let rows: &[(u16, &str, &str, ErrorKind, bool, bool)] = &[
             (429, "cluster_block_exception", &flood, NoSpace, true, false),
             (403, "cluster_block_exception", &old_flood, NoSpace, true, false),
+            (403, "index_create_block_exception", &no_new, NoSpace, true, false),
             (500, "i_o_exception", "No space left on device", NoSpace, true, false),
             (400, "validation_exception", "1000/1000 maximum shards open", NoSpace, false, false),
             (403, "cluster_block_exception", &write, Unauthorized, false, false),

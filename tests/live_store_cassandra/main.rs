@@ -1,8 +1,11 @@
 //! Cassandra stores on a real server: the rules, and what happens when the server or the way to it fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+#[path = "../attempts/mod.rs"]
+mod attempts;
+mod faults;
+
 use std::env;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -11,8 +14,7 @@ use kasper::store::{
     AnyStore, CassandraConfig, CassandraConsistency, CassandraStore, Store, connect, connect_multi,
 };
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
-use kasper::testkit::{Fault, FaultProxy};
-use kasper::{Bytes, Error, ErrorKind, Result};
+use kasper::{Bytes, Error, ErrorKind};
 use tokio::sync::{OnceCell, RwLock};
 
 const TENANTS: [&str; 2] = ["acme", "globex"];
@@ -335,143 +337,4 @@ async fn the_last_of_two_calls_wins_however_soon_it_comes() {
         let found = store.get_many(&[&one, &other]).await.unwrap();
         assert_eq!(found, [Some(value), None], "turn {turn}");
     }
-}
-
-/// Makes the call until it goes well. All errors before are retryable, and of one of the kinds.
-async fn until_ok<T>(what: &str, mut call: impl AsyncFnMut() -> Result<T>) -> T {
-    let began = Instant::now();
-    loop {
-        match call().await {
-            Ok(result) => return result,
-            Err(error) => {
-                let kinds = [ErrorKind::Unavailable, ErrorKind::Timeout];
-                assert!(error.is_retryable() && kinds.contains(&error.kind()), "{what}: {error:?}");
-                assert!(began.elapsed() < Duration::from_secs(90), "{what}: {error:?}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Cassandra; run with cargo xtask test"]
-async fn cut_and_silent_connections_end_and_are_made_again() {
-    let _up = SERVER.read().await;
-    config("conformance").await;
-    let proxy = FaultProxy::start(address()).await.unwrap();
-    let config = config_at(proxy.address().to_string(), "conformance")
-        .request_timeout(Duration::from_secs(2));
-    let store = CassandraStore::connect(config).await.unwrap();
-    let keys: Vec<String> = (0..2000).map(|index| unique(&index.to_string())).collect();
-    let changes: Vec<_> = keys.iter().map(|key| (&**key, Some(Bytes::from("1")))).collect();
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-
-    // Some of the answers come, then none.
-    proxy.set(Fault::CutAfter(2000));
-    let error = store.write_many(&changes).await.unwrap_err();
-    assert!(error.is_retryable(), "{error:?}");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert_eq!(error.get("operation"), Some("write_many"), "{error:?}");
-    assert!(error.get("key").is_some() && error.get("server").is_some(), "{error:?}");
-    proxy.set(Fault::None);
-    until_ok("after the cut", async || store.write_many(&changes).await).await;
-    let found = store.get_many(&keys).await.unwrap();
-    assert!(found.iter().all(|value| *value == Some("1".into())));
-
-    proxy.set(Fault::HalfOpen);
-    let began = Instant::now();
-    for silent in [store.get_many(&keys).await.map(drop), store.write_many(&changes).await] {
-        let error = silent.unwrap_err();
-        assert!(error.is_retryable(), "{error:?}");
-        assert!([ErrorKind::Timeout, ErrorKind::Unavailable].contains(&error.kind()), "{error:?}");
-    }
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
-    proxy.set(Fault::None);
-    until_ok("after the silence", async || store.get_many(&keys).await).await;
-
-    proxy.set(Fault::Delay(Duration::from_millis(100)));
-    assert_eq!(store.get(keys[0]).await.unwrap(), Some("1".into()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Cassandra; run with cargo xtask test"]
-async fn connecting_ends_where_nobody_answers() {
-    let proxy = FaultProxy::start(address()).await.unwrap();
-    for (fault, kinds) in [
-        (Fault::HalfOpen, [ErrorKind::Timeout, ErrorKind::Unavailable]),
-        (Fault::Refuse, [ErrorKind::Unavailable; 2]),
-    ] {
-        proxy.set(fault);
-        let config = config_at(proxy.address().to_string(), "conformance")
-            .connect_timeout(Duration::from_secs(2));
-        let began = Instant::now();
-        let error = CassandraStore::connect(config).await.unwrap_err();
-        assert!(kinds.contains(&error.kind()) && error.is_retryable(), "{fault:?}: {error:?}");
-        assert_eq!(error.get("operation"), Some("connect"), "{error:?}");
-        assert!(began.elapsed() < Duration::from_secs(15), "{fault:?}: {:?}", began.elapsed());
-    }
-    let nowhere = CassandraConfig::new(["no-such-host.invalid"], "k", "t");
-    let error = CassandraStore::connect(nowhere).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Cassandra; run with cargo xtask test"]
-async fn a_restart_in_mid_write_is_survived() {
-    let kill = env::var("KASPER_TEST_CASSANDRA_KILL").expect(
-        "KASPER_TEST_CASSANDRA_KILL is not set: the script that kills the server, which then has to come \
-         back; `--skip restart` for a server of your own",
-    );
-    config("conformance").await;
-    let _alone = SERVER.write().await;
-    let store = store("conformance").await;
-    let keys: Vec<String> = (0..20_000).map(|index| unique(&index.to_string())).collect();
-    let changes: Vec<_> = keys.iter().map(|key| (&**key, Some(Bytes::from("1")))).collect();
-    let writing = store.write_many(&changes);
-    let killing = async {
-        // Some are written already, not yet all.
-        until_ok("the first key", async || match store.get(&keys[0]).await? {
-            Some(_) => Ok(()),
-            None => Err(Error::new(ErrorKind::Unavailable, "not yet").retryable()),
-        })
-        .await;
-        assert!(Command::new("sh").arg(&kill).status().unwrap().success());
-    };
-    let (written, ()) = tokio::join!(writing, killing);
-    let error = written.unwrap_err();
-    assert!(error.is_retryable(), "{error:?}");
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    until_ok("after the restart", async || store.write_many(&changes).await).await;
-    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-    let found = until_ok("after the restart", async || store.get_many(&keys).await).await;
-    assert!(found.iter().all(|value| *value == Some("1".into())));
-}
-
-#[cfg(feature = "cassandra-tls")]
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs Cassandra; run with cargo xtask test"]
-async fn tls_is_for_servers_that_are_trusted() {
-    let _up = SERVER.read().await;
-    let ca = env::var("KASPER_TEST_CASSANDRA_CA").expect("the file with the server's certificate");
-    let ca = std::fs::read(ca).unwrap();
-    let config = config("conformance").await;
-    let store = CassandraStore::connect(config.clone().tls_authority(ca.clone())).await.unwrap();
-    check_store(&store, &Profile::default().many_keys(1000)).await;
-
-    let other = include_str!("data/other_authority.pem");
-    refused(config.tls_authority(other), ErrorKind::Unauthorized).await;
-
-    // What answers speaks no TLS.
-    let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = plain.local_addr().unwrap().to_string();
-    let answering = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = plain.accept().await {
-            let _ =
-                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad\r\n\r\n").await;
-        }
-    });
-    let config = config_at(address, "conformance").tls_authority(ca);
-    let error = CassandraStore::connect(config).await.unwrap_err();
-    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{error:?}");
-    answering.abort();
 }
