@@ -19,7 +19,7 @@
 //! - [`store`] and [`multitenant`]: where state is kept, for one owner or many tenants.
 //! - [`codec`]: values of your types in stores and messages.
 //! - [`testkit`]: test a processor without a broker; feature `testkit`.
-//! - The `word_count` example: a whole program.
+//! - The examples `word_count`, `join`, `multitenant` and `enrich`: whole programs.
 //!
 //! # A processor and its test
 //!

@@ -9,6 +9,7 @@
 )]
 
 mod common;
+mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -38,7 +39,7 @@ impl Member {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = std::env::temp_dir().join(format!("{}-{number}.log", job.name));
-        let mut command = Command::new(pass_through());
+        let mut command = Command::new(program::example("pass_through"));
         command.args(["--brokers", &brokers(), "--name", &job.name, "--output", &job.output]);
         command.args(job.inputs.iter().flat_map(|input| ["--input", input]));
         command.args(&job.arguments);
@@ -70,14 +71,6 @@ impl Drop for Member {
         let _gone = self.process.kill();
         let _reaped = self.process.wait();
     }
-}
-
-/// The example's program, which `cargo xtask test` builds before the tests.
-fn pass_through() -> PathBuf {
-    let tests = std::env::current_exe().unwrap();
-    let program = tests.parent().unwrap().with_file_name("examples").join("pass_through");
-    assert!(program.exists(), "build it first: cargo build --example pass_through");
-    program
 }
 
 struct Job {

@@ -2,20 +2,25 @@
 
 use std::collections::HashMap;
 
-use kasper::store::{MapStore, Store};
+use kasper::codec::Json;
+use kasper::store::{AnyStore, TypedStore};
 use kasper::{Batch, BoxError, Context, Offset, Processor};
 
+use crate::common::count::Count;
 use crate::text;
 
-/// Counts the words of one partition. Each count in the store carries the offset of the last line
-/// that it includes: when a batch comes again, its lines are not counted twice.
+/// The counts of words; the keys are `RUN/PARTITION/WORD`.
+pub(crate) type Counts = TypedStore<AnyStore, Json, Count>;
+
+/// Counts the words of one partition.
 pub(crate) struct WordCount {
-    store: MapStore,
+    run: String,
+    counts: Counts,
 }
 
 impl WordCount {
-    pub(crate) fn new(store: MapStore) -> Self {
-        Self { store }
+    pub(crate) fn new(run: &str, counts: &Counts) -> Self {
+        Self { run: run.to_owned(), counts: counts.clone() }
     }
 }
 
@@ -23,54 +28,47 @@ impl Processor for WordCount {
     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
         let mut found: HashMap<String, Vec<Offset>> = HashMap::new();
         for line in batch.iter() {
-            for word in text::words(line.value().unwrap_or_default()) {
-                let key = format!("{}/{word}", batch.partition());
-                found.entry(key).or_default().push(line.offset());
+            for word in text::words(&text::lower_case(line.value().unwrap_or_default())) {
+                match found.get_mut(word) {
+                    Some(offsets) => offsets.push(line.offset()),
+                    None => drop(found.insert(word.to_owned(), vec![line.offset()])),
+                }
             }
         }
-        let keys: Vec<&str> = found.keys().map(String::as_str).collect();
-        let stored = self.store.get_many(&keys).await?;
+        let keys = keys(&self.run, batch.partition(), found.keys());
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        let stored = self.counts.get_many(&keys).await?;
         let mut changes = Vec::with_capacity(keys.len());
-        for (key, stored) in keys.into_iter().zip(stored) {
-            let mut count = stored.as_deref().map_or(Ok(Count::NONE), Count::parse)?;
-            let new = found[key].iter().filter(|offset| offset.get() > count.offset).count();
-            count.count += new as u64;
-            count.offset = found[key].iter().map(|o| o.get()).fold(count.offset, i64::max);
-            changes.push((key, Some(count.to_string().into())));
+        for ((key, stored), offsets) in keys.into_iter().zip(stored).zip(found.values()) {
+            let mut count = stored.unwrap_or_default();
+            count.add(offsets);
+            changes.push((key, Some(count)));
         }
-        self.store.write_many(&changes).await?;
+        self.counts.write_many(&changes).await?;
         Ok(())
     }
 }
 
-/// A count and the offset of the last line that it includes; in the store as `count@offset`.
-struct Count {
-    count: u64,
-    offset: i64,
+/// The keys of these words in one partition.
+fn keys<'a>(run: &str, partition: i32, words: impl Iterator<Item = &'a String>) -> Vec<String> {
+    words.map(|word| format!("{run}/{partition}/{word}")).collect()
 }
 
-impl Count {
-    const NONE: Self = Self { count: 0, offset: -1 };
-
-    fn parse(stored: &[u8]) -> Result<Self, BoxError> {
-        let text = std::str::from_utf8(stored)?;
-        let (count, offset) = text.split_once('@').ok_or("no `@` in a stored count")?;
-        Ok(Self { count: count.parse()?, offset: offset.parse()? })
-    }
-}
-
-impl std::fmt::Display for Count {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}@{}", self.count, self.offset)
-    }
-}
-
-/// The counts of all partitions, summed.
-pub(crate) fn totals(store: &MapStore) -> Result<HashMap<String, u64>, BoxError> {
+/// How often each of these words was counted, in all partitions. A store has no list of its keys, so
+/// the words must be known.
+pub(crate) async fn totals(
+    counts: &Counts,
+    run: &str,
+    partitions: i32,
+    words: impl Iterator<Item = &String> + Clone,
+) -> Result<HashMap<String, u64>, BoxError> {
     let mut totals = HashMap::new();
-    for (key, stored) in store.snapshot() {
-        let word = key.split_once('/').map_or(key.as_str(), |(_, word)| word);
-        *totals.entry(word.to_owned()).or_default() += Count::parse(&stored)?.count;
+    for partition in 0..partitions {
+        let keys = keys(run, partition, words.clone());
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        for (word, count) in words.clone().zip(counts.get_many(&keys).await?) {
+            *totals.entry(word.clone()).or_default() += count.unwrap_or_default().count;
+        }
     }
     Ok(totals)
 }

@@ -4,18 +4,24 @@
 //! process and feeds it this repository's own text. The counting is in `count.rs`.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod count;
 mod text;
 
-use std::time::Duration;
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::mpsc;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
-use kasper::store::MapStore;
-use kasper::testkit::{EmbeddedBroker, Feeder, create_topic};
+use indicatif::ProgressBar;
+use kasper::codec::Json;
+use kasper::store::{self, TypedStore};
+use kasper::testkit::Feeder;
 use kasper::{BoxError, TopicProcessor};
 
-use crate::count::{WordCount, totals};
+use crate::common::{Kafka, KafkaOptions, StoreOptions};
+use crate::count::{Counts, WordCount, totals};
 
 #[derive(Parser)]
 /// Counts words in Kafka messages, with the counts in a store.
@@ -23,83 +29,73 @@ struct Options {
     /// Text to count: files, or `-` for standard input [default: this repository's own text]
     #[arg(long, num_args = 1..)]
     input: Vec<String>,
-    /// A real Kafka (host:port,…) instead of a broker inside the process
-    #[arg(long)]
-    brokers: Option<String>,
-    /// Partitions of the topic
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(i32).range(1..=1000))]
-    partitions: i32,
     /// How many words to print
     #[arg(long, default_value_t = 15)]
     top: usize,
-    /// The most lines in a batch
-    #[arg(long, default_value_t = 10_000)]
-    batch: usize,
+    #[command(flatten)]
+    kafka: KafkaOptions,
+    #[command(flatten)]
+    store: StoreOptions,
 }
 
 #[tokio::main]
-async fn main() -> Result<(), BoxError> {
-    let options = Options::parse();
-    // A topic, and so a group, of its own: each run begins anew, on a real Kafka too.
-    let topic = format!("word-count-{}", std::time::UNIX_EPOCH.elapsed()?.as_millis());
-    let embedded = match &options.brokers {
-        None => Some(EmbeddedBroker::start()?),
-        Some(_) => None,
-    };
-    let brokers = match (&embedded, &options.brokers) {
-        (Some(embedded), _) => {
-            embedded.create_topic(&topic, options.partitions)?;
-            embedded.brokers()
-        }
-        (None, brokers) => {
-            let brokers = brokers.clone().unwrap_or_default();
-            create_topic(&brokers, &topic, options.partitions).await?;
-            brokers
-        }
-    };
-
-    let store = MapStore::new();
-    let counts = store.clone();
-    let processor = TopicProcessor::builder(&topic, [&topic])
-        .brokers(&brokers)
-        .partitions(0..options.partitions)
-        .max_batch_messages(options.batch)
-        .build(move |_partition| WordCount::new(counts.clone()))
-        .await?;
-    let handle = processor.handle();
-    let feeder = Feeder::new(&brokers, &topic, options.partitions, handle.clone())?;
-    let running = tokio::spawn(processor.run_until(kasper::shutdown_signal()));
-
-    let progress = progress_bar();
-    let fed = feed(feeder, &options.input, &progress).await;
-    handle.close();
-    let report = running.await??;
-    let lines = fed?;
-    progress.finish_and_clear();
-
-    text::print_table(&totals(&store)?, options.top);
-    let seconds = report.duration.as_secs_f64();
-    println!("{lines} lines in {} batches, {:.1} s", report.batches, seconds);
-    Ok(())
+async fn main() -> ExitCode {
+    common::exit_code(run(Options::parse()).await)
 }
 
-/// Sends every line as one message, and waits until all are counted.
-async fn feed(mut feeder: Feeder, input: &[String], bar: &ProgressBar) -> Result<u64, BoxError> {
+async fn run(options: Options) -> Result<(), BoxError> {
+    let counts: Counts = TypedStore::new(store::connect(&options.store.store).await?, Json);
+    let kafka = Kafka::start("word-count", &options.kafka)?;
+    let topic = kafka.create_topic("lines").await?;
+    let (run, of_job) = (kafka.run.clone(), counts.clone());
+    let processor = TopicProcessor::builder(&kafka.run, [&topic])
+        .brokers(&kafka.brokers)
+        .partitions(0..kafka.partitions)
+        .max_batch_messages(options.kafka.batch.get())
+        .build(move |_partition| WordCount::new(&run, &of_job))
+        .await?;
+
+    let progress = common::progress_bar(None, "lines sent");
+    let feeder = Feeder::new(&kafka.brokers, &topic, kafka.partitions, processor.handle())?;
+    let feeding = feed(feeder, &options.input, &progress);
+    let ((lines, fed), report) = common::run_while(processor, feeding).await?;
+    progress.finish_and_clear();
+
+    let counted = totals(&counts, &kafka.run, kafka.partitions, fed.keys()).await?;
+    text::print_totals(&counted, options.top);
+    let seconds = report.duration.as_secs_f64();
+    println!("{lines} lines in {} batches, {seconds:.1} s", report.batches);
+    check(&counted, &fed)
+}
+
+/// Sends every line as one message, and waits until all are counted. Returns how many there were, and
+/// what should have been counted.
+async fn feed(
+    mut feeder: Feeder,
+    input: &[String],
+    progress: &ProgressBar,
+) -> Result<(u64, HashMap<String, u64>), BoxError> {
+    let (fed, lines) = mpsc::channel();
+    let counting = tokio::task::spawn_blocking(|| text::count_words(lines));
     for source in text::sources(input)? {
         for line in source.lines()? {
             let line = line?;
             feeder.send(line.as_bytes()).await?;
-            bar.inc(1);
+            fed.send(line)?;
+            progress.inc(1);
         }
     }
-    Ok(feeder.finish().await?)
+    drop(fed);
+    Ok((feeder.finish().await?, counting.await?))
 }
 
-fn progress_bar() -> ProgressBar {
-    let style = "{spinner} {human_pos} lines counted, {per_sec} [{elapsed}]";
-    let style =
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new_spinner().with_style(style);
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
+fn check(counted: &HashMap<String, u64>, fed: &HashMap<String, u64>) -> Result<(), BoxError> {
+    let mut words: Vec<_> =
+        fed.iter().filter(|(word, fed)| counted.get(*word) != Some(fed)).collect();
+    words.sort();
+    let Some((word, fed)) = words.first() else { return Ok(()) };
+    let counted = counted.get(*word).copied().unwrap_or_default();
+    let wrong = words.len();
+    Err(format!("{wrong} counts are wrong: `{word}` came {fed} times, {counted} were counted")
+        .into())
 }

@@ -5,15 +5,38 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::Table;
 use kasper::BoxError;
 
-/// Lower-case runs of letters, digits and apostrophes; what is not UTF-8 separates words.
-pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = String> {
-    let text = String::from_utf8_lossy(line).to_lowercase();
-    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '\''));
-    let words: Vec<_> = words.map(|word| word.trim_matches('\'').to_owned()).collect();
-    words.into_iter().filter(|word| !word.is_empty())
+use crate::common::print_table;
+
+/// The most bytes of a word: stores have a limit for keys (Elasticsearch 512 bytes).
+pub(crate) const LONGEST: usize = 256;
+
+/// A line in lower case; what is not UTF-8 is replaced by a character that separates words.
+pub(crate) fn lower_case(line: &[u8]) -> String {
+    String::from_utf8_lossy(line).to_lowercase()
+}
+
+/// Runs of letters, digits and apostrophes. Of a run longer than [`LONGEST`] the beginning is the word.
+pub(crate) fn words(line: &str) -> impl Iterator<Item = &str> {
+    let words = line.split(|c: char| !(c.is_alphanumeric() || c == '\''));
+    let words = words.map(|word| word.trim_matches('\'')).filter(|word| !word.is_empty());
+    words.map(|word| &word[..word.floor_char_boundary(LONGEST)])
+}
+
+/// How often each word is in these lines.
+pub(crate) fn count_words(lines: impl IntoIterator<Item = String>) -> HashMap<String, u64> {
+    let mut counts = HashMap::new();
+    for line in lines {
+        for word in words(&line.to_lowercase()) {
+            match counts.get_mut(word) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(word.to_owned(), 1)),
+            }
+        }
+    }
+    counts
 }
 
 /// A file or standard input.
@@ -65,18 +88,15 @@ fn collect(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
 }
 
 /// The most frequent words, and the totals.
-pub(crate) fn print_table(counts: &HashMap<String, u64>, top: usize) {
+pub(crate) fn print_totals(counts: &HashMap<String, u64>, top: usize) {
     let mut ranked: Vec<_> = counts.iter().collect();
     ranked.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(["word", "count"]);
+    table.set_header(["word", "count"]);
     for (word, count) in ranked.iter().take(top) {
         table.add_row([word.to_string(), count.to_string()]);
     }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    println!("{table}");
+    print_table(table);
     let total: u64 = counts.values().sum();
     println!("{total} words, {} different", counts.len());
 }

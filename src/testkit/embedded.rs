@@ -10,7 +10,7 @@ use rdkafka::ClientContext;
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{
     BaseRecord, DefaultProducerContext, Producer, ProducerContext, ThreadedProducer,
@@ -18,7 +18,7 @@ use rdkafka::producer::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
-use crate::message::Offset;
+use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 
 /// A Kafka broker inside the process: real protocol on a loopback port, data in memory.
 ///
@@ -127,14 +127,13 @@ impl fmt::Debug for EmbeddedBroker {
 const WINDOW_BYTES: usize = 2 << 20;
 const WINDOW_MESSAGES: usize = 20_000;
 
-/// Writes messages to the partitions of one topic, by turns, and waits for the reader where it is
-/// too far behind.
+/// Writes messages to the partitions of one topic, and waits for the reader where it is too far behind.
 ///
 /// It must be the topic's only writer, from the beginning: it counts the offsets itself.
 pub struct Feeder {
     producer: ThreadedProducer<FirstFailure>,
     failure: Arc<OnceLock<String>>,
-    topic: String,
+    topic: Arc<str>,
     partitions: Vec<FedPartition>,
     next: usize,
     reader: Handle,
@@ -193,7 +192,7 @@ impl Feeder {
         Ok(Self {
             producer,
             failure,
-            topic: topic.to_owned(),
+            topic: topic.into(),
             partitions: partitions.collect(),
             next: 0,
             reader,
@@ -205,24 +204,60 @@ impl Feeder {
     /// # Errors
     /// The client refuses the message, or the reader is closed.
     pub async fn send(&mut self, value: &[u8]) -> Result<()> {
-        let index = self.next;
-        self.next = (self.next + 1) % self.partitions.len();
+        let topic = self.topic.clone();
+        self.send_message(OutgoingMessage::new(&*topic).value(value)).await
+    }
+
+    /// Writes one message with all its parts, to its
+    /// [partition](OutgoingMessage::partition) or, if it names none, to the next one: the key chooses
+    /// none.
+    ///
+    /// # Errors
+    /// The message is for another topic than the feeder's, or for a partition that it has not; the
+    /// client refuses it; or the reader is closed.
+    #[allow(clippy::needless_pass_by_value, reason = "a message is built for one call")]
+    pub async fn send_message(&mut self, message: OutgoingMessage<'_>) -> Result<()> {
+        let index = self.place(&message)?;
         self.wait_until(|feeder| !feeder.partitions[index].is_full()).await?;
         let partition = &mut self.partitions[index];
-        loop {
-            let record = BaseRecord::<(), [u8]>::to(&self.topic).partition(partition.number);
-            match self.producer.send(record.payload(value)) {
-                Ok(()) => break,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-                Err((error, _)) => return Err(failed("feed", error).with("topic", &self.topic)),
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition.number);
+        record.key = message.key.as_ref().map(OutgoingBytes::as_slice);
+        record.payload = message.value.as_ref().map(OutgoingBytes::as_slice);
+        record.timestamp = message.timestamp;
+        record.headers = headers(&message);
+        let size = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
+        while let Err((error, refused)) = self.producer.send(record) {
+            if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                return Err(failed("feed", error).with("topic", &self.topic));
             }
+            record = refused;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        partition.unread.push_back((partition.sent, value.len()));
-        partition.unread_bytes += value.len();
+        partition.unread.push_back((partition.sent, size));
+        partition.unread_bytes += size;
         partition.sent += 1;
         Ok(())
+    }
+
+    /// The index of the partition that the message goes to.
+    fn place(&mut self, message: &OutgoingMessage<'_>) -> Result<usize> {
+        let refused = |fault: &str| {
+            Err(Error::new(ErrorKind::InvalidInput, fault).with("topic", message.topic()))
+        };
+        if message.topic() != &*self.topic {
+            return refused("a message for another topic than the feeder's");
+        }
+        match message.partition {
+            None => {
+                let index = self.next;
+                self.next = (self.next + 1) % self.partitions.len();
+                Ok(index)
+            }
+            Some(number) => match usize::try_from(number) {
+                Ok(index) if index < self.partitions.len() => Ok(index),
+                _ => refused("a message for a partition that the feeder has not"),
+            },
+        }
     }
 
     /// Waits until the reader has finished everything; returns how many messages there were.
@@ -271,6 +306,17 @@ impl fmt::Debug for Feeder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Feeder").field("topic", &self.topic).finish_non_exhaustive()
     }
+}
+
+fn headers(message: &OutgoingMessage<'_>) -> Option<OwnedHeaders> {
+    if message.headers.is_empty() {
+        return None;
+    }
+    let empty = OwnedHeaders::new_with_capacity(message.headers.len());
+    Some(message.headers.iter().fold(empty, |headers, (name, value)| {
+        let value = value.as_ref().map(OutgoingBytes::as_slice);
+        headers.insert(Header { key: name, value })
+    }))
 }
 
 /// Creates a topic on a real cluster, with the brokers' default replication.

@@ -153,6 +153,7 @@ pub struct RedisConfig {
 
 /// PEM files' contents.
 #[derive(Clone, Default)]
+#[cfg_attr(not(feature = "redis-tls"), allow(dead_code, reason = "read where there is TLS"))]
 struct Tls {
     authority: Option<Vec<u8>>,
     client: Option<(Vec<u8>, Vec<u8>)>,

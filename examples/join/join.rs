@@ -1,0 +1,132 @@
+//! The join itself: one customer's profile and orders meet in one state.
+
+use std::collections::BTreeMap;
+
+use kasper::codec::Json;
+use kasper::store::{AnyStore, TypedStore};
+use kasper::{Batch, BoxError, Context, Message, OutgoingMessage, Processor};
+use serde::{Deserialize, Serialize};
+
+/// A message of the topic `profiles`; its key is the customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Profile {
+    pub(crate) name: String,
+    pub(crate) country: String,
+}
+
+/// A message of the topic `orders`; its key is the customer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) order: u64,
+    pub(crate) cents: u64,
+}
+
+/// An order with its customer's profile: what is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) customer: String,
+    #[serde(flatten)]
+    pub(crate) order: Order,
+    #[serde(flatten)]
+    pub(crate) profile: Profile,
+}
+
+/// What is known of a customer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Customer {
+    pub(crate) profile: Option<Profile>,
+    /// Orders that came before the profile, by number: one that comes again is still there once.
+    pub(crate) waiting: BTreeMap<u64, Order>,
+}
+
+/// The customers; the keys are `RUN/PARTITION/CUSTOMER`.
+pub(crate) type Customers = TypedStore<AnyStore, Json, Customer>;
+
+pub(crate) fn key(run: &str, partition: i32, customer: &str) -> String {
+    format!("{run}/{partition}/{customer}")
+}
+
+/// The names of the topics.
+#[derive(Debug, Clone)]
+pub(crate) struct Topics {
+    pub(crate) profiles: String,
+    pub(crate) orders: String,
+    pub(crate) joined: String,
+}
+
+/// Joins one partition of the two topics.
+pub(crate) struct Join {
+    pub(crate) run: String,
+    pub(crate) topics: Topics,
+    pub(crate) customers: Customers,
+}
+
+impl Processor for Join {
+    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+        let mut customers: BTreeMap<&str, Customer> = BTreeMap::new();
+        for message in batch.iter() {
+            customers.insert(customer_of(&message)?, Customer::default());
+        }
+        let names = customers.keys();
+        let keys: Vec<_> = names.map(|name| key(&self.run, batch.partition(), name)).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        for (customer, stored) in customers.values_mut().zip(self.customers.get_many(&keys).await?)
+        {
+            *customer = stored.unwrap_or_default();
+        }
+        let before = customers.clone();
+
+        for message in batch.topic(&self.topics.profiles) {
+            let customer = customers.entry(customer_of(&message)?).or_default();
+            customer.profile = message.decode(Json)?;
+        }
+        for message in batch.topic(&self.topics.orders) {
+            let customer = customers.entry(customer_of(&message)?).or_default();
+            let Some(order) = message.decode::<Order>(Json)? else { continue };
+            customer.waiting.insert(order.order, order);
+        }
+        for (name, customer) in &mut customers {
+            self.send_rows(context, name, customer)?;
+        }
+
+        // An order of this batch comes again if its row is not delivered. One that waited in the store
+        // does not: its row must be acknowledged before the order is forgotten.
+        let was_waiting =
+            |(old, new): (&Customer, &Customer)| old.waiting.len() > new.waiting.len();
+        if before.values().zip(customers.values()).any(was_waiting) {
+            context.flush().await?;
+        }
+        let changes: Vec<_> = keys
+            .into_iter()
+            .zip(before.values().zip(customers.values()))
+            .filter(|(_, (old, new))| old != new)
+            .map(|(key, (_, new))| (key, Some(new.clone())))
+            .collect();
+        self.customers.write_many(&changes).await?;
+        Ok(())
+    }
+}
+
+impl Join {
+    /// Sends a row for each order that waits, if there is a profile for them.
+    fn send_rows(
+        &self,
+        context: &mut Context,
+        name: &str,
+        customer: &mut Customer,
+    ) -> Result<(), BoxError> {
+        let Some(profile) = &customer.profile else { return Ok(()) };
+        for order in std::mem::take(&mut customer.waiting).into_values() {
+            // To the partition of the same number: the rows can be joined on.
+            let message =
+                OutgoingMessage::new(&self.topics.joined).partition(context.partition()).key(name);
+            let row = Row { customer: name.to_owned(), order, profile: profile.clone() };
+            context.send_encoded(message, &row, Json)?;
+        }
+        Ok(())
+    }
+}
+
+fn customer_of<'a>(message: &Message<'a>) -> Result<&'a str, BoxError> {
+    Ok(std::str::from_utf8(message.key().ok_or("a message without a customer")?)?)
+}

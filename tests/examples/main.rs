@@ -1,0 +1,24 @@
+//! The examples: their processors with batches that come again, and each program to its end, without a
+//! server.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../../examples/common/mod.rs"]
+mod common;
+#[path = "../../examples/enrich/enrich.rs"]
+mod enrich;
+#[path = "../../examples/enrich/data.rs"]
+mod enrich_data;
+#[path = "../../examples/join/join.rs"]
+mod join;
+#[path = "../../examples/join/data.rs"]
+#[allow(dead_code, reason = "what only the program prints")]
+mod join_data;
+#[path = "../program/mod.rs"]
+mod program;
+#[path = "../../examples/multitenant/tally.rs"]
+mod tally;
+
+mod enriching;
+mod joining;
+mod programs;
+mod tallying;
