@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::setup::PARTITIONS;
+use crate::common::runs::{self, Size};
+
+/// Of each topic.
+pub(crate) const PARTITIONS: usize = 4;
 
 /// What the messages go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,29 +18,6 @@ pub(crate) enum Work {
     Latency,
     /// Read to the end where partitions run dry one after the other.
     Drain,
-}
-
-/// The size of the messages' values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Size {
-    Small,
-    Large,
-}
-
-impl Size {
-    pub(crate) fn bytes(self) -> usize {
-        match self {
-            Self::Small => 100,
-            Self::Large => 1024,
-        }
-    }
-
-    pub(crate) fn label(self) -> &'static str {
-        match self {
-            Self::Small => "100B",
-            Self::Large => "1KiB",
-        }
-    }
 }
 
 /// Who does it.
@@ -84,14 +64,6 @@ impl Case {
         Self::all().into_iter().find(|case| case.to_string() == name)
     }
 
-    /// The raw loop that it is measured against; none for raw loops.
-    pub(crate) fn ceiling(self) -> Option<Self> {
-        let Who::Ours { one_in_flight, .. } = self.who else { return None };
-        let strict = one_in_flight && self.work == Work::PassThrough;
-        let who = if strict { Who::RawOneInFlight } else { Who::RawBatches };
-        Some(Self { who, ..self })
-    }
-
     /// How many messages a run takes: enough for 1 to 3 seconds, or a fifth of that.
     pub(crate) fn messages(self, quick: bool) -> u64 {
         let full = match (self.work, self.size) {
@@ -112,6 +84,19 @@ impl Case {
             Work::Drain => [messages / 2, messages / 10 * 3, messages / 5, 0],
             _ => [messages / PARTITIONS as u64; PARTITIONS],
         }
+    }
+}
+
+impl runs::Case for Case {
+    fn ceiling(self) -> Option<Self> {
+        let Who::Ours { one_in_flight, .. } = self.who else { return None };
+        let strict = one_in_flight && self.work == Work::PassThrough;
+        let who = if strict { Who::RawOneInFlight } else { Who::RawBatches };
+        Some(Self { who, ..self })
+    }
+
+    fn is_like(self, other: Self) -> bool {
+        (self.work, self.size) == (other.work, other.size)
     }
 }
 

@@ -8,9 +8,10 @@ use std::{io, panic, process, thread};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use crate::BoxError;
-use crate::case::{Case, Size, Who, Work};
-use crate::measure::Sample;
+use crate::case::{Case, Who, Work};
+use crate::common::BoxError;
+use crate::common::measure::Sample;
+use crate::common::runs::Size;
 use crate::ours::{self, Job};
 use crate::raw::{self, Input, Limits};
 

@@ -13,8 +13,8 @@ use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use crate::BoxError;
-use crate::setup::PARTITIONS;
+use crate::case::PARTITIONS;
+use crate::common::BoxError;
 
 pub(crate) const PER_SECOND: u64 = 10_000;
 

@@ -3,13 +3,14 @@
 
 mod case;
 mod child;
+#[allow(dead_code, reason = "each benchmark uses its part of it")]
+#[path = "../common/mod.rs"]
+mod common;
 mod latency;
-mod measure;
 mod ours;
 mod raw;
 mod report;
 mod rounds;
-mod setup;
 mod summary;
 
 use std::path::PathBuf;
@@ -19,9 +20,9 @@ use clap::Parser;
 
 use crate::case::Case;
 use crate::child::Task;
+use crate::common::BoxError;
+use crate::common::options::{address, chosen, tell};
 use crate::rounds::{Plan, Rounds};
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 const BROKERS: &str = "KASPER_TEST_KAFKA";
 
@@ -91,14 +92,7 @@ fn main() -> ExitCode {
 }
 
 fn brokers() -> Result<String, BoxError> {
-    let brokers = std::env::var(BROKERS).unwrap_or_default();
-    if brokers.is_empty() {
-        return Err(format!(
-            "{BROKERS} is not set; `cargo xtask bench pipeline` starts a broker and sets it"
-        )
-        .into());
-    }
-    Ok(brokers)
+    address("pipeline", BROKERS)
 }
 
 fn run_case(options: Options) -> Result<ExitCode, BoxError> {
@@ -114,31 +108,10 @@ fn run_case(options: Options) -> Result<ExitCode, BoxError> {
 }
 
 fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
-    let cases = chosen(&options.only)?;
+    let cases = chosen(Case::all(), &options.only)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
     let plan = Plan { brokers: brokers()?, cases, rounds, quick: options.quick };
     let results = Rounds::new(plan)?.run()?;
-    println!("{}", report::table(&results));
-    if let Some(file) = &options.json {
-        std::fs::write(file, format!("{:#}\n", report::json(&results)))
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-    }
-    // Bars missed are information; runs that failed are not.
-    Ok(if results.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// The cases asked for, and those they are compared with.
-fn chosen(only: &[String]) -> Result<Vec<Case>, BoxError> {
-    let asked = |case: &Case| {
-        let name = case.to_string();
-        only.is_empty() || only.iter().any(|text| name.contains(text.as_str()))
-    };
-    let all = Case::all();
-    let wanted: Vec<Case> = all.iter().copied().filter(asked).collect();
-    if wanted.is_empty() {
-        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
-        return Err(format!("no case has such a name; there are\n  {}", names.join("\n  ")).into());
-    }
-    let ceilings: Vec<Case> = wanted.iter().filter_map(|case| case.ceiling()).collect();
-    Ok(all.into_iter().filter(|case| wanted.contains(case) || ceilings.contains(case)).collect())
+    let (table, json) = (report::table(&results), report::json(&results));
+    tell(&table, &json, options.json.as_deref(), results.runs.failures())
 }

@@ -1,13 +1,13 @@
 //! The library doing the same work as the raw loops.
 
 use std::hint::black_box;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use kasper::{Batch, BoxError, Context, Handle, Processor, ProcessorState, TopicProcessor};
+use kasper::{Batch, BoxError, Context, Processor, TopicProcessor};
 
-use crate::measure::{Mark, Sample};
-use crate::setup::{PARTITIONS, WARM_UP};
+use crate::case::PARTITIONS;
+use crate::common::job::{self, First};
+use crate::common::measure::{Mark, Sample};
+use crate::common::topics::WARM_UP;
 
 /// What to do, besides reading.
 #[derive(Debug, Clone)]
@@ -21,24 +21,11 @@ pub(crate) struct Job {
     pub(crate) max_in_flight: Option<usize>,
 }
 
-/// Processes everything there is. The last message is finished when its batch is: processed and,
-/// where something was produced, acknowledged.
+/// Processes everything there is.
 pub(crate) async fn run_to_end(job: Job, messages: u64) -> Result<Sample, BoxError> {
-    let first = Arc::new(OnceLock::new());
+    let first = First::default();
     let processor = build(&job, first.clone()).await?;
-    let handle = processor.handle();
-    let start = Mark::now();
-    let running = tokio::spawn(processor.run_until_caught_up());
-    while handle.status().messages < messages && !has_ended(&handle) {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    let end = Mark::now();
-    let report = running.await??;
-    if report.messages != messages {
-        return Err(format!("{} messages instead of {messages}", report.messages).into());
-    }
-    let sample = Sample::until(messages, start, first.get().copied(), end);
-    Ok(Sample { seconds_to_return: start.elapsed(), ..sample })
+    job::run_to_end(processor, messages, &first).await
 }
 
 /// Processes until `stop` is done.
@@ -46,7 +33,7 @@ pub(crate) async fn run_until(
     job: Job,
     stop: impl Future<Output = ()>,
 ) -> Result<Sample, BoxError> {
-    let first = Arc::new(OnceLock::new());
+    let first = First::default();
     let processor = build(&job, first.clone()).await?;
     let start = Mark::now();
     let mut end = None;
@@ -59,7 +46,7 @@ pub(crate) async fn run_until(
     Ok(Sample::until(report.messages, start, first.get().copied(), end))
 }
 
-async fn build(job: &Job, first: Arc<OnceLock<Mark>>) -> Result<TopicProcessor, BoxError> {
+async fn build(job: &Job, first: First) -> Result<TopicProcessor, BoxError> {
     let name = format!("{}-{}", job.input, std::process::id());
     let mut builder = TopicProcessor::builder(name, [&job.input]).brokers(&job.brokers);
     if !job.group {
@@ -77,12 +64,8 @@ async fn build(job: &Job, first: Arc<OnceLock<Mark>>) -> Result<TopicProcessor, 
     Ok(processor)
 }
 
-fn has_ended(handle: &Handle) -> bool {
-    matches!(handle.status().state, ProcessorState::Closing | ProcessorState::Closed)
-}
-
 struct Worker {
-    first: Arc<OnceLock<Mark>>,
+    first: First,
     output: Option<String>,
 }
 

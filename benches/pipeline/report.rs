@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::case::{Case, Work};
+use crate::case::{Case, PARTITIONS, Work};
+use crate::common::measure::Spread;
+use crate::common::runs::Case as _;
+use crate::common::table::{decimals, line, put, put_bars, range, ratio, thousands, verdict};
 use crate::latency::PER_SECOND;
-use crate::measure::Spread;
 use crate::rounds::Results;
-use crate::setup::PARTITIONS;
 use crate::summary::{CPU_BAR, P99_BAR_MS, P99_BAR_RATIO, Summary, THROUGHPUT_BAR};
 
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
     let mut previous = None;
     let (mut met, mut all) = (0, 0);
-    for case in &in_order(results) {
+    for case in &results.runs.in_order() {
         if previous != Some((case.work, case.size)) {
             previous = Some((case.work, case.size));
             heading(&mut text, results, *case);
@@ -40,21 +41,10 @@ pub(crate) fn table(results: &Results) -> String {
          {met} of {all} met; `!` marks a figure that misses its bar.",
         results.plan.rounds
     );
-    for failure in results.failures() {
+    for failure in results.runs.failures() {
         let _infallible = write!(text, "\nFAILED {failure}");
     }
     text
-}
-
-/// Each group's raw loops first.
-fn in_order(results: &Results) -> Vec<Case> {
-    let cases: Vec<Case> = results.runs.iter().map(|(case, _)| *case).collect();
-    let group = |case: &Case| {
-        cases.iter().position(|other| (other.work, other.size) == (case.work, case.size))
-    };
-    let mut ordered = cases.clone();
-    ordered.sort_by_key(|case| (group(case), case.ceiling().is_some()));
-    ordered
 }
 
 const THROUGHPUT: &[usize] = &[14, 20, 19, 18, 19, 5, 5];
@@ -97,7 +87,7 @@ fn throughput_row(text: &mut String, summary: &Summary) {
         &range(summary.cpu_us, decimals),
         &ratio(summary.cpu_ratio, summary.misses("cpu")),
         &format!("{:.0}", summary.rss_mb.median),
-        verdict(summary),
+        verdict(&summary.bars),
     ];
     line(text, cells, THROUGHPUT);
 }
@@ -111,7 +101,7 @@ fn latency_row(text: &mut String, summary: &Summary) {
         &cell(summary.max_ms),
         &ratio(summary.p99_ratio, summary.misses("p99")),
         "",
-        verdict(summary),
+        verdict(&summary.bars),
     ];
     line(text, cells, LATENCY);
 }
@@ -129,62 +119,9 @@ fn drain_row(text: &mut String, summary: &Summary) {
     line(text, cells, DRAIN);
 }
 
-fn verdict(summary: &Summary) -> &'static str {
-    match summary.bars.iter().all(|(_, met)| *met) {
-        _ if summary.bars.is_empty() => "",
-        true => "pass",
-        false => "miss",
-    }
-}
-
-/// The first cell to the left, the others to the right of their columns.
-fn line(text: &mut String, cells: &[&str], widths: &[usize]) {
-    let mut row = String::new();
-    for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
-        let _infallible = match index {
-            0 => write!(row, "{cell:<width$}"),
-            _ => write!(row, "{cell:>width$}"),
-        };
-    }
-    text.push_str(row.trim_end());
-    text.push('\n');
-}
-
-fn range(spread: Spread, format: impl Fn(f64) -> String) -> String {
-    format!("{} [{}–{}]", format(spread.median), format(spread.min), format(spread.max))
-}
-
-fn ratio(spread: Option<Spread>, misses: bool) -> String {
-    let mark = if misses { "!" } else { "" };
-    spread.map_or(String::new(), |spread| format!("{}{mark}", range(spread, decimals)))
-}
-
-/// Three significant digits or more.
-fn decimals(value: f64) -> String {
-    if value >= 100.0 {
-        format!("{value:.0}")
-    } else if value >= 10.0 {
-        format!("{value:.1}")
-    } else {
-        format!("{value:.2}")
-    }
-}
-
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 pub(crate) fn json(results: &Results) -> Value {
-    let cases = results.runs.iter();
-    let entries: Vec<Value> = cases.map(|(case, _)| entry(results, *case)).collect();
+    let cases = results.runs.cases();
+    let entries: Vec<Value> = cases.map(|case| entry(results, case)).collect();
     json!({
         "benchmark": "pipeline",
         "quick": results.plan.quick,
@@ -197,7 +134,7 @@ pub(crate) fn json(results: &Results) -> Value {
             "or_p99_ratio_at_most": P99_BAR_RATIO,
         },
         "results": entries,
-        "failures": results.failures(),
+        "failures": results.runs.failures(),
     })
 }
 
@@ -226,12 +163,8 @@ fn entry(results: &Results, case: Case) -> Value {
         ("max_ms", summary.max_ms),
         ("p99_ratio", summary.p99_ratio),
     ] {
-        entry[name] = json!(spread.map(|spread| spread.median));
-        if let Some(Spread { min, max, .. }) = spread {
-            entry[format!("{name}_range")] = json!([min, max]);
-        }
+        put(&mut entry, name, spread);
     }
-    let bars = summary.bars.iter().map(|(name, met)| ((*name).to_owned(), json!(met)));
-    entry["bars"] = Value::Object(bars.collect());
+    put_bars(&mut entry, &summary.bars);
     entry
 }

@@ -1,7 +1,7 @@
 //! From the runs of a case to its figures: medians, ratios to the raw loop, bars.
 
 use crate::case::{Case, Work};
-use crate::measure::Spread;
+use crate::common::measure::Spread;
 use crate::rounds::{Results, Run};
 
 /// At least this share of the raw loop's throughput.
@@ -37,9 +37,9 @@ pub(crate) struct Summary {
 impl Summary {
     /// `None` if no run of the case went well.
     pub(crate) fn of(results: &Results, case: Case) -> Option<Self> {
-        let runs: Vec<&Run> = results.of(case).iter().flatten().collect();
-        let spread = |value: &dyn Fn(&Run) -> f64| Spread::of(runs.iter().map(|run| value(run)));
-        let ratio = |value: &dyn Fn(&Run) -> f64| ratio(results, case, value);
+        let runs: Vec<&Run> = results.runs.of(case).iter().flatten().collect();
+        let spread = |value: &dyn Fn(&Run) -> f64| results.runs.spread(case, value);
+        let ratio = |value: &dyn Fn(&Run) -> f64| results.runs.ratio(case, value);
         let has_latency = case.work == Work::Latency;
         let latency = |value: &dyn Fn(&Run) -> f64| spread(value).filter(|_| has_latency);
         let mut summary = Self {
@@ -80,14 +80,6 @@ impl Summary {
     pub(crate) fn misses(&self, bar: &str) -> bool {
         self.bars.iter().any(|(name, met)| *name == bar && !met)
     }
-}
-
-/// Round by round, ours to the raw loop's.
-fn ratio(results: &Results, case: Case, value: &dyn Fn(&Run) -> f64) -> Option<Spread> {
-    let raw = results.of(case.ceiling()?);
-    let pairs = results.of(case).iter().zip(raw);
-    let ratios = pairs.filter_map(|(ours, raw)| Some(value(ours.as_ref()?) / value(raw.as_ref()?)));
-    Spread::of(ratios)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "millions")]

@@ -1,23 +1,34 @@
-//! `cargo xtask bench`: a benchmark against a real Kafka broker of its own.
+//! `cargo xtask bench`: a benchmark against real servers of its own.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 
 use crate::cargo::cargo;
 use crate::servers::{Name, Purpose, Session};
 use crate::steps::Steps;
 
-/// Run a benchmark against a real Kafka broker.
+/// Run a benchmark against real servers.
 ///
-/// Starts a fresh broker with a 1 GB heap and stops it at the end; with KASPER_TEST_KAFKA=host:port
-/// that broker is used instead. Then runs `cargo bench -p kasper --features testkit --bench NAME --
-/// ARGS`. What the benchmark prints goes to stdout.
+/// pipeline   the library against raw librdkafka; needs Kafka (with a heap of 1 GB)
+/// stores     each store against its server's raw driver, and counting messages from Kafka into
+///            each; needs Kafka, Redis, a Redis Cluster, Cassandra, Elasticsearch and OpenSearch (heaps
+///            of 512 MB each, about 4 GB of memory in all). `--on redis local` uses these only
+///
+/// Starts fresh servers and stops them at the end. A server of yours is used instead where its
+/// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,
+/// KASPER_TEST_CASSANDRA, KASPER_TEST_ELASTICSEARCH, KASPER_TEST_OPENSEARCH. A benchmark removes what it
+/// wrote.
+///
+/// Then runs `cargo bench -p kasper --features … --bench NAME -- ARGS`. What the benchmark prints goes
+/// to stdout; `-- --help` behind its name says what it takes.
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// The benchmark's name: a file of `benches/`
-    name: String,
+    /// The benchmark's name
+    name: Benchmark,
 
     /// For the benchmark, such as `--quick` and `--json FILE`; FILE may be relative to where you
     /// are
@@ -25,16 +36,74 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
+/// The folders of `benches/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    Pipeline,
+    Stores,
+}
+
+impl Benchmark {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pipeline => "pipeline",
+            Self::Stores => "stores",
+        }
+    }
+
+    fn features(self) -> &'static str {
+        match self {
+            Self::Pipeline => "testkit",
+            Self::Stores => "testkit,local,redis-tls,cassandra,elasticsearch",
+        }
+    }
+
+    fn heap_mb(self) -> u32 {
+        match self {
+            Self::Pipeline => 1024,
+            Self::Stores => 512,
+        }
+    }
+
+    /// What it needs, given its arguments.
+    fn servers(self, args: &[String]) -> Vec<Name> {
+        let stores = [
+            Name::Redis,
+            Name::RedisCluster,
+            Name::Cassandra,
+            Name::Elasticsearch,
+            Name::OpenSearch,
+        ];
+        let on = values_of("--on", args);
+        let is_on = |name: &Name| {
+            let name = name.to_possible_value();
+            on.is_empty() || name.is_some_and(|name| on.contains(&name.get_name()))
+        };
+        match self {
+            Self::Pipeline => vec![Name::Kafka],
+            Self::Stores => {
+                [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()
+            }
+        }
+    }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let here = std::env::current_dir().context("cannot find the current directory")?;
+    let benchmark = args.name;
     let mut steps = Steps::new(false);
-    // Before the broker runs: it need not wait, and a mistake is told at once.
-    steps.run("build", bench(&args.name).arg("--no-run"))?;
-    if !steps.failed() {
-        let session = Session::open(Purpose::Bench, Name::Kafka)?;
-        let mut command = bench(&args.name);
+    // Before the servers run: they need not wait, and a mistake is told at once.
+    steps.run("build", bench(benchmark).arg("--no-run"))?;
+    let asks_for_help = args.args.iter().any(|arg| arg == "--help" || arg == "-h");
+    if asks_for_help && !steps.failed() {
+        steps.run("help", bench(benchmark).args(["--", "--help"]))?;
+    } else if !steps.failed() {
+        let purpose = Purpose::Bench { heap_mb: benchmark.heap_mb() };
+        let session = Session::open_all(purpose, &benchmark.servers(&args.args))?;
+        let mut command = bench(benchmark);
         command.arg("--").args(absolute_json(&args.args, &here));
-        steps.run(&format!("benchmark {}", args.name), session.tell(&mut command))?;
+        let name = format!("benchmark {}", benchmark.name());
+        steps.run(&name, session.tell(&mut command))?;
         if steps.failed() {
             session.save_logs();
         }
@@ -42,8 +111,28 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     steps.finish()
 }
 
-fn bench(name: &str) -> Command {
-    cargo(&["bench", "-p", "kasper", "--features", "testkit", "--bench", name])
+fn bench(benchmark: Benchmark) -> Command {
+    let (features, name) = (benchmark.features(), benchmark.name());
+    cargo(&["bench", "-p", "kasper", "--features", features, "--bench", name])
+}
+
+/// What stands behind an option that takes several values.
+fn values_of<'a>(option: &str, args: &'a [String]) -> Vec<&'a str> {
+    let mut values = Vec::new();
+    let mut is_value = false;
+    for arg in args {
+        let (name, value) = match arg.split_once('=') {
+            Some((name, value)) if name.starts_with("--") => (name, Some(value)),
+            _ => (arg.as_str(), None),
+        };
+        if name.starts_with('-') {
+            is_value = name == option && value.is_none();
+            values.extend(value.filter(|_| name == option));
+        } else if is_value {
+            values.push(arg);
+        }
+    }
+    values
 }
 
 /// The file after `--json` made absolute: cargo runs a benchmark in the package's directory, not
@@ -86,5 +175,26 @@ mod tests {
     #[test]
     fn other_arguments_are_left_alone() {
         assert_eq!(made_absolute(&["--quick", "json", "--json"]), ["--quick", "json", "--json"]);
+    }
+
+    #[test]
+    fn the_servers_of_a_benchmark_are_those_it_is_told() {
+        let servers = |args: &str| {
+            let args: Vec<String> = args.split_whitespace().map(str::to_owned).collect();
+            Benchmark::Stores.servers(&args)
+        };
+        assert_eq!(servers("--quick").len(), 6);
+        assert_eq!(servers("--on local --quick"), [Name::Kafka]);
+        let two = [Name::Kafka, Name::Redis, Name::OpenSearch];
+        assert_eq!(servers("--quick --on redis opensearch local --json x"), two);
+        assert_eq!(servers("--on=redis --on opensearch"), two);
+        assert_eq!(Benchmark::Pipeline.servers(&[]), [Name::Kafka]);
+    }
+
+    #[test]
+    fn continuous_integration_lints_the_stores_benchmark() {
+        let script = include_str!("../../.ci/run");
+        let line = format!("lint -p kasper --features {}\n", Benchmark::Stores.features());
+        assert!(script.contains(&line), "{line}");
     }
 }

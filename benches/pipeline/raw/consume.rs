@@ -4,15 +4,17 @@ use std::hint::black_box;
 
 use rdkafka::bindings as rd;
 
-use super::{Consumer, Input, check_message};
-use crate::measure::{Mark, Sample};
+use super::Input;
+use crate::case::PARTITIONS;
+use crate::common::measure::{Mark, Sample};
+use crate::common::raw::{Consumer, check_message};
 
 /// The most messages that the batch loop takes in one call.
 const BATCH: usize = 1000;
 
 /// One call and one wait a message.
 pub(crate) fn poll(input: Input<'_>) -> Sample {
-    let consumer = Consumer::new(input.brokers, input.topic);
+    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS);
     let assigned = Mark::now();
     consumer.assign();
     let mut first = None;
@@ -37,7 +39,7 @@ pub(crate) fn poll(input: Input<'_>) -> Sample {
 
 /// One call for up to [`BATCH`] messages.
 pub(crate) fn consume_batches(input: Input<'_>) -> Sample {
-    let consumer = Consumer::new(input.brokers, input.topic);
+    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS);
     let mut buffer = Vec::with_capacity(BATCH);
     let assigned = Mark::now();
     consumer.assign();

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::{Client, Consumer, Input, Topic, check};
-use crate::measure::{Mark, Sample};
-use crate::setup::{PARTITIONS, WARM_UP};
+use super::{Input, Topic};
+use crate::case::PARTITIONS;
+use crate::common::measure::{Mark, Sample};
+use crate::common::raw::{Client, Consumer, check, check_message};
+use crate::common::topics::WARM_UP;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -78,7 +80,7 @@ unsafe extern "C" fn report(
     // SAFETY: the message is valid in the callback, and its batch is alive until all its messages
     // are counted. The callback runs inside `rd_kafka_poll`, on the only thread there is.
     unsafe {
-        super::check_message(message);
+        check_message(message);
         (*(*message)._private.cast::<Batch>()).waiting -= 1;
     }
 }
@@ -105,7 +107,7 @@ impl Forwarder {
             acked: 0,
             next: [-1; PARTITIONS],
             last_commit: Instant::now(),
-            consumer: Consumer::new(brokers, input),
+            consumer: Consumer::new(brokers, input, PARTITIONS),
             topic: Topic::new(&producer, output),
             producer,
         }

@@ -31,8 +31,17 @@ pub(crate) enum Purpose {
     Shared,
     /// Tests run by this process.
     Test,
-    /// A benchmark run by this process: with a larger heap.
-    Bench,
+    /// A benchmark run by this process: with a heap of its own size.
+    Bench { heap_mb: u32 },
+}
+
+impl Purpose {
+    fn heap_mb(self) -> u32 {
+        match self {
+            Self::Bench { heap_mb } => heap_mb,
+            Self::Shared | Self::Test => 512,
+        }
+    }
 }
 
 /// A running server, stopped when dropped.
@@ -193,7 +202,7 @@ fn start(home: &Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Res
             files: files.clone(),
             run_dir: home.new_run_dir(server)?,
             ports: free_ports(server.first_port(), server.ports())?,
-            heap_mb: if purpose == Purpose::Bench { 1024 } else { 512 },
+            heap_mb: purpose.heap_mb(),
         };
         match launch_one(home, server, &launch, purpose) {
             Ok(instance) => {
@@ -250,7 +259,7 @@ fn launch_one(
 fn spawn(server: &dyn Server, launch: &Launch, purpose: Purpose) -> Result<(Child, State)> {
     let owner = match purpose {
         Purpose::Shared => None,
-        Purpose::Test | Purpose::Bench => Some(
+        Purpose::Test | Purpose::Bench { .. } => Some(
             Identity::of(std::process::id())
                 .ok_or_else(|| anyhow!("this process cannot find itself"))?,
         ),

@@ -8,10 +8,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
-use crate::BoxError;
-
-/// Of each topic.
-pub(crate) const PARTITIONS: usize = 4;
+use super::BoxError;
 
 /// Who produces waits so long before it reads: connecting and getting a producer id takes up to half a
 /// second, depends on chance, and would be a large part of a short run.
@@ -42,10 +39,10 @@ impl Topics {
         })
     }
 
-    pub(crate) fn create(&mut self, label: &str) -> Result<String, BoxError> {
+    pub(crate) fn create(&mut self, label: &str, partitions: usize) -> Result<String, BoxError> {
         self.count += 1;
         let name = format!("{}-{label}-{}", self.prefix, self.count);
-        let partitions = i32::try_from(PARTITIONS)?;
+        let partitions = i32::try_from(partitions)?;
         // Each run of a pass-through leaves a topic behind: its disk space is wanted back soon.
         let topic = NewTopic::new(&name, partitions, TopicReplication::Fixed(-1))
             .set("file.delete.delay.ms", "1000");
@@ -58,15 +55,17 @@ impl Topics {
         Ok(name)
     }
 
-    /// A topic with `counts[p]` messages in partition `p`.
-    pub(crate) fn create_filled(
+    /// A topic with `counts[p]` messages in partition `p`, whose keys are made from a partition and a random
+    /// number.
+    pub(crate) fn create_filled<K: AsRef<[u8]>>(
         &mut self,
         label: &str,
         value_bytes: usize,
-        counts: [u64; PARTITIONS],
+        counts: &[u64],
+        key: impl Fn(i32, u64) -> K,
     ) -> Result<String, BoxError> {
-        let topic = self.create(label)?;
-        fill(&self.brokers, &topic, value_bytes, counts)?;
+        let topic = self.create(label, counts.len())?;
+        fill(&self.brokers, &topic, value_bytes, counts, key)?;
         Ok(topic)
     }
 
@@ -89,12 +88,13 @@ impl Drop for Topics {
     }
 }
 
-/// Messages with keys that spread over partitions and values that don't repeat.
-fn fill(
+/// Messages with values that don't repeat.
+fn fill<K: AsRef<[u8]>>(
     brokers: &str,
     topic: &str,
     value_bytes: usize,
-    counts: [u64; PARTITIONS],
+    counts: &[u64],
+    key: impl Fn(i32, u64) -> K,
 ) -> Result<(), BoxError> {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
@@ -104,13 +104,13 @@ fn fill(
         .create()?;
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let mut value = vec![0; value_bytes];
-    let mut left = counts;
+    let mut left = counts.to_vec();
     while left.iter().any(|left| *left > 0) {
         for (partition, left) in (0..).zip(&mut left).filter(|(_, left)| **left > 0) {
-            let key = random.next().to_le_bytes();
+            let key = key(partition, random.next());
             random.fill(&mut value);
             let mut record =
-                BaseRecord::to(topic).partition(partition).key(&key[..]).payload(&value[..]);
+                BaseRecord::to(topic).partition(partition).key(key.as_ref()).payload(&value[..]);
             while let Err((error, refused)) = producer.send(record) {
                 if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
                     return Err(error.into());

@@ -1,0 +1,13 @@
+//! What the benchmarks share: running cases in turn, measuring, Kafka's topics, raw consumers, tables.
+
+pub(crate) mod child;
+pub(crate) mod job;
+pub(crate) mod measure;
+pub(crate) mod options;
+pub(crate) mod progress;
+pub(crate) mod raw;
+pub(crate) mod runs;
+pub(crate) mod table;
+pub(crate) mod topics;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
