@@ -1,6 +1,6 @@
 //! Large calls in parts: chunks of a size that a backend takes in one request, a few under way at a time.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::Future;
 
 use bytes::Bytes;
@@ -32,10 +32,12 @@ where
 pub(crate) fn last_of_each_key<'a>(
     changes: &'a [(&'a str, Option<Bytes>)],
 ) -> Vec<(&'a str, Option<&'a Bytes>)> {
-    let mut last: HashMap<&str, usize> = HashMap::with_capacity(changes.len());
-    last.extend(changes.iter().enumerate().map(|(index, (key, _))| (*key, index)));
-    let counts = changes.iter().enumerate().filter(|(index, (key, _))| last[key] == *index);
-    counts.map(|(_, (key, value))| (*key, value.as_ref())).collect()
+    // From the end, so that each key is looked up once.
+    let mut seen = HashSet::with_capacity(changes.len());
+    let last = changes.iter().rev().filter(|(key, _)| seen.insert(*key));
+    let mut last: Vec<_> = last.map(|(key, value)| (*key, value.as_ref())).collect();
+    last.reverse();
+    last
 }
 
 #[cfg(test)]

@@ -9,18 +9,14 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClient;
-use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
+use super::cluster::Cluster;
 use super::error::{self, Place};
 use super::{RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::chunks::in_order;
 use crate::store::time::deadline;
-
-/// Commands of a pipeline under way at a time in a cluster, where each goes to its key's server.
-const CLUSTER_CONCURRENCY: usize = 256;
 
 /// The driver's client, from which connections are made.
 #[derive(Clone)]
@@ -66,7 +62,10 @@ impl RedisClient {
                 let connected = client.get_multiplexed_async_connection_with_config(&config);
                 connected.await.map(Connection::Standalone)
             }
-            Self::Cluster(client) => client.get_async_connection().await.map(Connection::Cluster),
+            Self::Cluster(client) => {
+                let connected = client.get_async_connection().await;
+                connected.map(|connection| Connection::Cluster(Cluster::new(connection)))
+            }
         }
     }
 }
@@ -74,50 +73,65 @@ impl RedisClient {
 #[derive(Clone)]
 enum Connection {
     Standalone(MultiplexedConnection),
-    Cluster(ClusterConnection),
+    Cluster(Cluster),
 }
 
 /// What is sent in one go.
-pub(super) enum Request {
+pub(super) enum Request<'a> {
     One(Cmd),
     /// The answer is an array, with an entry for each.
-    Many(Pipeline),
+    Many(Commands<'a>),
+}
+
+/// So many commands, made when they are sent: the driver wants to own them, and they may be sent twice.
+pub(super) struct Commands<'a> {
+    count: usize,
+    make: Box<dyn Fn(usize) -> Cmd + Send + Sync + 'a>,
+}
+
+impl<'a> Commands<'a> {
+    pub(super) fn new(count: usize, make: impl Fn(usize) -> Cmd + Send + Sync + 'a) -> Self {
+        Self { count, make: Box::new(make) }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn make(&self, index: usize) -> Cmd {
+        (self.make)(index)
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(self.count);
+        (0..self.count).for_each(|index| {
+            pipeline.add_command(self.make(index));
+        });
+        pipeline
+    }
 }
 
 /// What the driver said, and which command of a pipeline is at fault.
-type Failed = (RedisError, Option<usize>);
+pub(super) type Failed = (RedisError, Option<usize>);
 
 impl Connection {
-    async fn run(&mut self, request: &Request) -> Result<Value, Failed> {
+    async fn run(&mut self, request: &Request<'_>) -> Result<Value, Failed> {
         match (self, request) {
             (Self::Standalone(connection), Request::One(command)) => {
                 command.query_async(connection).await.map_err(|error| (error, None))
             }
-            (Self::Cluster(connection), Request::One(command)) => {
-                command.query_async(connection).await.map_err(|error| (error, None))
+            (Self::Cluster(cluster), Request::One(command)) => {
+                let answer = command.query_async(&mut cluster.connection).await;
+                answer.map_err(|error| (error, None))
             }
-            (Self::Standalone(connection), Request::Many(pipeline)) => {
-                pipeline.query_async(connection).await.map_err(first_of_pipeline)
+            (Self::Standalone(connection), Request::Many(commands)) => {
+                commands.pipeline().query_async(connection).await.map_err(first_of_pipeline)
             }
-            (Self::Cluster(connection), Request::Many(pipeline)) => {
-                each(connection, pipeline).await.map(Value::Array)
+            (Self::Cluster(cluster), Request::Many(commands)) => {
+                cluster.run(commands).await.map(Value::Array)
             }
         }
     }
-}
-
-/// The driver sends a pipeline to one server of a cluster only, so each command goes by itself, many at a
-/// time.
-async fn each(connection: &ClusterConnection, pipeline: &Pipeline) -> Result<Vec<Value>, Failed> {
-    let mut commands = Vec::new();
-    for (index, command) in pipeline.cmd_iter().enumerate() {
-        let mut connection = connection.clone();
-        commands.push(async move {
-            let answer = command.query_async(&mut connection).await;
-            answer.map_err(|error| (error, Some(index)))
-        });
-    }
-    in_order(CLUSTER_CONCURRENCY, commands).await
 }
 
 fn first_of_pipeline(error: RedisError) -> Failed {
@@ -190,7 +204,7 @@ impl Server {
     pub(super) async fn send(
         &self,
         operation: &'static str,
-        request: &Request,
+        request: &Request<'_>,
     ) -> Result<Value, (Error, Option<usize>)> {
         let deadline = deadline(self.timeout);
         let old = self.current().as_ref().map(|current| current.number);
@@ -218,7 +232,7 @@ impl Server {
     /// The error says what the driver said, or `None` for "too late", and which connection was used.
     async fn attempt(
         &self,
-        request: &Request,
+        request: &Request<'_>,
         deadline: Instant,
     ) -> Result<Value, (Option<Failed>, Option<u64>)> {
         let connected = timeout_at(deadline, self.connection()).await;

@@ -1,8 +1,10 @@
 //! [`RedisStore`] and [`MultiRedisStore`]: state in Redis, one server or a Redis Cluster.
 //!
 //! A call of a store goes through `requests` (which commands, in which chunks) to `connection` (one
-//! shared connection, made anew when it breaks); what fails becomes an error of the library in `error`.
+//! shared connection, made anew when it breaks), in a cluster by `cluster` (a pipeline to each server); what
+//! fails becomes an error of the library in `error`.
 
+mod cluster;
 mod config;
 mod connection;
 mod error;

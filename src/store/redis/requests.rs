@@ -1,16 +1,17 @@
 //! Which commands a call becomes, and in which chunks.
 //!
-//! In a cluster each key has a command of its own. The driver divides `MGET`, `MSET` and `DEL` by hash slot,
-//! but leaves out, without an error, the part of a server that it has no connection to: writes would be
-//! lost that were reported as done. It is told of nothing that it has to divide.
+//! In a cluster each key has a command of its own; `cluster` sends those for a server together. The driver
+//! divides `MGET`, `MSET` and `DEL` by hash slot, but leaves out, without an error, the part of a server that it
+//! has no connection to: writes would be lost that were reported as done. It is told of nothing that it has to
+//! divide.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, Pipeline, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
-use super::connection::{Request, Server};
+use super::connection::{Commands, Request, Server};
 use super::{RedisClient, RedisOptions};
 use crate::error::{Error, Result};
 use crate::store::chunks::in_order;
@@ -108,7 +109,7 @@ impl Requests {
     ) -> Result<Vec<Option<Bytes>>> {
         // `GET` for one: it is an error where the key holds no string, which `MGET` passes over.
         let request = match self.server.is_cluster() || keys.len() == 1 {
-            true => each(keys.iter().map(|key| self.command("GET", [(*key, None)]))),
+            true => each(keys.len(), |index| self.command("GET", [(keys[index], None)])),
             false => Request::One(self.command("MGET", keys.iter().map(|key| (*key, None)))),
         };
         let sent = self.server.send(operation, &request).await;
@@ -126,9 +127,9 @@ impl Requests {
         let are_puts = changes.first().is_some_and(|(_, value)| value.is_some());
         let one_by_one = self.server.is_cluster() || (are_puts && self.ttl.is_some());
         let request = match (are_puts, one_by_one) {
-            (true, true) => each(changes.iter().map(|change| self.set(*change))),
+            (true, true) => each(changes.len(), |index| self.set(changes[index])),
             (true, false) => Request::One(self.command("MSET", changes.iter().copied())),
-            (false, true) => each(changes.iter().map(|change| self.command("DEL", [*change]))),
+            (false, true) => each(changes.len(), |index| self.command("DEL", [changes[index]])),
             (false, false) => Request::One(self.command("DEL", changes.iter().copied())),
         };
         let sent = self.server.send(operation, &request).await;
@@ -147,8 +148,21 @@ impl Requests {
     }
 
     /// A command with these keys, each followed by its value if it has one.
-    fn command<'a>(&self, name: &str, changes: impl IntoIterator<Item = Change<'a>>) -> Cmd {
-        let mut command = redis::cmd(name);
+    fn command<'a>(
+        &self,
+        name: &str,
+        changes: impl IntoIterator<Item = Change<'a>, IntoIter: Clone>,
+    ) -> Cmd {
+        let changes = changes.into_iter();
+        // The command's memory in one piece: growing, it would be copied as often as a large one is long.
+        let (mut count, mut bytes) = (3, name.len() + 24);
+        for (key, value) in changes.clone() {
+            count += 2;
+            bytes += self.prefix.len() + 1 + key.tenant.map_or(0, |tenant| tenant.len() + 1);
+            bytes += key.key.len() + value.map_or(0, Bytes::len);
+        }
+        let mut command = Cmd::with_capacity(count, bytes);
+        command.arg(name);
         let mut full = String::new();
         for (key, value) in changes {
             full.clear();
@@ -168,12 +182,8 @@ impl Requests {
     }
 }
 
-fn each(commands: impl ExactSizeIterator<Item = Cmd>) -> Request {
-    let mut pipeline = Pipeline::with_capacity(commands.len());
-    commands.for_each(|command| {
-        pipeline.add_command(command);
-    });
-    Request::Many(pipeline)
+fn each<'a>(count: usize, make: impl Fn(usize) -> Cmd + Send + Sync + 'a) -> Request<'a> {
+    Request::Many(Commands::new(count, make))
 }
 
 /// The error with the key that is at fault, if one is.

@@ -18,8 +18,8 @@ use crate::store::chunks::last_of_each_key;
 ///
 /// A `get_many` is one `MGET`, a `write_many` one `MSET` and one `DEL`, sent at the same time; both in
 /// chunks of 1,000 keys, four under way at a time. With a [time to live](RedisOptions::ttl) a write is
-/// a pipeline of `SET`s. In a cluster each key is a command of its own, sent to the server that has it,
-/// about a thousand of them under way at a time.
+/// a pipeline of `SET`s. In a cluster each key is a command of its own, and each server gets a pipeline of
+/// those whose keys it has.
 ///
 /// # Beyond the [rules](Store#rules)
 /// - Keys, prefix included, and values are at most 512 MiB each, Redis's own limit. Redis is made for

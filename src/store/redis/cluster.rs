@@ -1,0 +1,217 @@
+//! Pipelines in a cluster: divided among its servers, a part for each.
+//!
+//! The driver sends a pipeline to one server only, and commands one by one cost several times as much. So it is
+//! told, for each part, which server to send it to. What a server does not have any more is found by its
+//! answer, and then sent by itself, in the way that the driver follows redirections: a map of the slots that is
+//! out of date makes calls slower, never wrong.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::join_all;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr};
+use redis::{Arg, Cmd, Pipeline, Value};
+
+use super::connection::{Commands, Failed};
+use crate::store::chunks::in_order;
+
+/// Commands under way at a time that go by themselves.
+const CONCURRENCY: usize = 256;
+
+/// A connection to a cluster, and which slots are together on a server. Clones share both.
+#[derive(Clone)]
+pub(super) struct Cluster {
+    pub(super) connection: ClusterConnection,
+    /// `None` when it is to be asked for.
+    owners: Arc<Mutex<Option<Arc<Owners>>>>,
+}
+
+/// For each slot, which of the servers has it, as a number.
+type Owners = HashMap<Slot, usize>;
+
+/// Commands that go to the same server.
+struct Part {
+    route: Route,
+    indexes: Vec<usize>,
+    pipeline: Pipeline,
+}
+
+impl Cluster {
+    pub(super) fn new(connection: ClusterConnection) -> Self {
+        Self { connection, owners: Arc::default() }
+    }
+
+    /// The commands' answers, in their order.
+    pub(super) async fn run(&self, commands: &Commands<'_>) -> Result<Vec<Value>, Failed> {
+        let owners = if commands.count() > 1 { self.owners().await } else { None };
+        let Some(owners) = owners else {
+            return self.each(commands, 0..commands.count()).await;
+        };
+        let parts = divided(commands, &owners).into_iter().map(async |part| {
+            let route = SingleNodeRoutingInfo::SpecificNode(part.route);
+            let count = part.indexes.len();
+            let mut connection = self.connection.clone();
+            let answers = connection.route_pipeline(part.pipeline, 0, count, route).await;
+            (part.indexes, answers.unwrap_or_default())
+        });
+        let mut values = vec![Value::Nil; commands.count()];
+        let mut again = Vec::new();
+        for (indexes, answers) in join_all(parts).await {
+            let mut answers = answers.into_iter();
+            for index in indexes {
+                match answers.next() {
+                    Some(answer) if !matches!(answer, Value::ServerError(_)) => {
+                        values[index] = answer;
+                    }
+                    // The slot has moved, or the command is refused, or the server is gone.
+                    _ => again.push(index),
+                }
+            }
+        }
+        if again.is_empty() {
+            return Ok(values);
+        }
+        self.forget_owners();
+        let answers = self.each(commands, again.iter().copied()).await?;
+        for (index, value) in again.into_iter().zip(answers) {
+            values[index] = value;
+        }
+        Ok(values)
+    }
+
+    /// Each of these commands by itself, many at a time.
+    async fn each(
+        &self,
+        commands: &Commands<'_>,
+        indexes: impl Iterator<Item = usize>,
+    ) -> Result<Vec<Value>, Failed> {
+        let mut running = Vec::new();
+        for index in indexes {
+            let mut connection = self.connection.clone();
+            running.push(async move {
+                let answer = commands.make(index).query_async(&mut connection).await;
+                answer.map_err(|error| (error, Some(index)))
+            });
+        }
+        in_order(CONCURRENCY, running).await
+    }
+
+    /// `None` if no server tells; commands then go one by one, and the driver says what is wrong.
+    async fn owners(&self) -> Option<Arc<Owners>> {
+        if let Some(owners) = &*self.owners.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Some(Arc::clone(owners));
+        }
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SLOTS");
+        let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+        let answer = self.connection.clone().route_command(command, anywhere).await.ok()?;
+        let owners = Arc::new(owners(&answer)?);
+        *self.owners.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&owners));
+        Some(owners)
+    }
+
+    fn forget_owners(&self) {
+        *self.owners.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// From the answer to `CLUSTER SLOTS`: ranges with first slot, last slot, the server, its replicas.
+fn owners(answer: &Value) -> Option<Owners> {
+    let Value::Array(ranges) = answer else { return None };
+    let mut servers: Vec<&[Value]> = Vec::new();
+    let mut owners = Owners::new();
+    for range in ranges {
+        let Value::Array(range) = range else { return None };
+        let [Value::Int(first), Value::Int(last), Value::Array(server), ..] = range.as_slice()
+        else {
+            return None;
+        };
+        // Host and port.
+        let server = server.get(..2)?;
+        let known = servers.iter().position(|other| *other == server);
+        let number = known.unwrap_or_else(|| {
+            servers.push(server);
+            servers.len() - 1
+        });
+        let slots = u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?;
+        owners.extend(slots.filter_map(Slot::new).map(|slot| (slot, number)));
+    }
+    Some(owners)
+}
+
+/// The commands by server. Those whose slot nobody has make parts of their own.
+fn divided(commands: &Commands<'_>, owners: &Owners) -> Vec<Part> {
+    let mut numbers: HashMap<usize, usize> = HashMap::new();
+    let mut parts: Vec<Part> = Vec::new();
+    for index in 0..commands.count() {
+        let command = commands.make(index);
+        let slot = Slot::for_key(key(&command));
+        let new = parts.len();
+        let number = match owners.get(&slot) {
+            Some(owner) => *numbers.entry(*owner).or_insert(new),
+            None => new,
+        };
+        if number == new {
+            let route = Route::with_slot(slot, SlotAddr::Master);
+            parts.push(Part { route, indexes: Vec::new(), pipeline: Pipeline::new() });
+        }
+        parts[number].indexes.push(index);
+        parts[number].pipeline.add_command(command);
+    }
+    parts
+}
+
+/// What stands behind the command's name.
+fn key(command: &Cmd) -> &[u8] {
+    match command.args_iter().nth(1) {
+        Some(Arg::Simple(key)) => key,
+        _ => &[],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: i64, last: i64, port: i64) -> Value {
+        let host = || Value::BulkString("127.0.0.1".into());
+        let server = Value::Array(vec![host(), Value::Int(port), Value::BulkString("id".into())]);
+        let replica = Value::Array(vec![host(), Value::Int(9)]);
+        Value::Array(vec![Value::Int(first), Value::Int(last), server, replica])
+    }
+
+    fn get(key: &str) -> Cmd {
+        let mut command = redis::cmd("GET");
+        command.arg(key);
+        command
+    }
+
+    #[test]
+    fn the_slots_of_a_server_have_one_number() {
+        let answer = Value::Array(vec![range(0, 2, 1), range(3, 3, 2), range(4, 16_383, 1)]);
+        let owners = owners(&answer).unwrap();
+        let number = |slot| owners[&Slot::new(slot).unwrap()];
+        assert_eq!(owners.len(), 16_384);
+        assert_eq!([number(0), number(2), number(3), number(4), number(16_383)], [0, 0, 1, 0, 0]);
+        assert!(super::owners(&Value::Okay).is_none());
+        assert!(super::owners(&Value::Array(vec![Value::Array(vec![Value::Int(1)])])).is_none());
+    }
+
+    #[test]
+    fn commands_are_divided_by_server_and_known_by_their_place() {
+        // Slots: a 15495, b 3300, c 7365.
+        let ranges = vec![range(0, 5000, 1), range(15_000, 16_383, 2)];
+        let owners = owners(&Value::Array(ranges));
+        let keys = ["a", "b", "c", "a", "{b}x", "c"];
+        let commands = Commands::new(keys.len(), |index| get(keys[index]));
+        let parts = divided(&commands, &owners.unwrap());
+        let indexes: Vec<&[usize]> = parts.iter().map(|part| &part.indexes[..]).collect();
+        let expected: [&[usize]; 4] = [&[0, 3], &[1, 4], &[2], &[5]];
+        assert_eq!(indexes, expected);
+        let keys: Vec<&[u8]> = parts[1].pipeline.cmd_iter().map(key).collect();
+        let expected: [&[u8]; 2] = [b"b", b"{b}x"];
+        assert_eq!(keys, expected);
+        assert_eq!(parts[0].route, Route::with_key("a", SlotAddr::Master));
+    }
+}
