@@ -88,7 +88,7 @@ impl Builder {
             partitions: None,
             allow_unaligned_topics: false,
             max_batch_messages: 10_000,
-            max_batch_bytes: 16 << 20,
+            max_batch_bytes: 4 << 20,
             max_batch_wait: Duration::ZERO,
             max_in_flight: 16,
             max_in_flight_bytes: 2 << 20,
@@ -178,8 +178,9 @@ impl Builder {
         self
     }
 
-    /// The most bytes of keys and values in a batch. Default: 16 MiB. A single larger message makes a
-    /// batch of its own.
+    /// The most bytes of keys and values in a batch. Default: 4 MiB. A single larger message makes a
+    /// batch of its own. A partition may have this much twice outside of its queue, in the batch that is
+    /// processed and in what waits for its acks, and what is large leaves the processor's caches.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.max_batch_bytes = bytes;
         self
