@@ -138,28 +138,40 @@ impl ElasticsearchClient {
     pub(super) async fn send(&self, call: Call, request: &Request) -> Result<Answer<'_>> {
         let mut waits = Call::waits();
         let mut unreached = 0;
+        let mut refusal = None;
         loop {
             let node = self.inner.pick();
-            let (error, another) = match self.attempt(call, node, request).await {
+            let named = |error: Error| {
+                error.with("operation", call.operation).with("server", &node.address)
+            };
+            match self.attempt(call, node, request).await {
                 Ok(body) => return Ok(Answer { body, server: &node.address }),
-                Err(Attempt::TooLate(error)) => (error, false),
-                Err(Attempt::Refused(fault)) if !fault.verdict.again => (fault.error, false),
+                Err(Attempt::TooLate(error)) => return Err(refusal.unwrap_or_else(|| named(error))),
                 Err(Attempt::Refused(fault)) => {
-                    let goes_on = call.wait(&mut waits).await;
-                    (fault.error, goes_on)
+                    let error = named(fault.error);
+                    if !fault.verdict.again || !call.wait(&mut waits).await {
+                        return Err(error);
+                    }
+                    tracing::debug!(target: "kasper", %error, "trying again");
+                    refusal = Some(error);
                 }
                 Err(Attempt::NoAnswer(error)) => {
                     node.set_down();
                     unreached += 1;
+                    let error = named(error);
+                    // Why there was another attempt says more than that its time was short. Of a write
+                    // it has to be said that nobody knows what became of it.
+                    if request.reads && call.is_cut_short(&error) {
+                        return Err(refusal.unwrap_or(error));
+                    }
                     let harmless = request.reads || error.kind() != ErrorKind::Timeout;
                     let another = unreached < self.inner.nodes.len() && harmless;
-                    (error, another && call.remaining().is_some())
+                    if !another || call.remaining().is_none() {
+                        return Err(error);
+                    }
+                    tracing::debug!(target: "kasper", %error, "trying another server");
                 }
-            };
-            if !another {
-                return Err(error.with("operation", call.operation).with("server", &node.address));
             }
-            tracing::debug!(target: "kasper", server = node.address, %error, "trying again");
         }
     }
 
@@ -291,17 +303,22 @@ impl Call {
         self.deadline.checked_duration_since(Instant::now()).filter(|time| !time.is_zero())
     }
 
+    /// The deadline ended the attempt that failed so.
+    pub(super) fn is_cut_short(self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Timeout && self.remaining().is_none()
+    }
+
     /// The waits before a server that is busy is asked again.
     pub(super) fn waits() -> Waits {
         Waits::new(Duration::from_millis(50), Duration::from_secs(2))
     }
 
-    /// Waits. False, at once, if the deadline would be over.
+    /// Waits. False, and at once where that can be known, if the deadline is over then.
     pub(super) async fn wait(self, waits: &mut Waits) -> bool {
         match waits.next(self.deadline) {
             Some(wait) => {
                 sleep(wait).await;
-                true
+                self.remaining().is_some()
             }
             None => false,
         }

@@ -40,6 +40,7 @@ pub struct ElasticsearchConfig {
     pub(super) encoding: Encoding,
     pub(super) refresh: Refresh,
     pub(super) http: Option<reqwest::Client>,
+    #[cfg(feature = "elasticsearch-tls")]
     pub(super) tls_authority: Option<Vec<u8>>,
 }
 
@@ -97,6 +98,7 @@ impl ElasticsearchConfig {
             encoding: Encoding::default(),
             refresh: Refresh::default(),
             http: None,
+            #[cfg(feature = "elasticsearch-tls")]
             tls_authority: None,
         }
     }

@@ -37,9 +37,13 @@ impl ElasticsearchClient {
         let mut values = vec![None; places.len()];
         let mut left: Vec<usize> = (0..places.len()).collect();
         let mut waits = Call::waits();
+        let mut refusal = None;
         loop {
             let asked: Vec<Place<'_>> = left.iter().map(|index| places[*index]).collect();
-            let Answer { body, server } = self.send(call, &request::mget(&asked)).await?;
+            let Answer { body, server } = match self.send(call, &request::mget(&asked)).await {
+                Err(error) if call.is_cut_short(&error) => return Err(refusal.unwrap_or(error)),
+                sent => sent?,
+            };
             let found = request::found(&body, &asked, self.config().encoding)
                 .map_err(|error| error.with("operation", call.operation).with("server", server))?;
             let mut faults = Vec::new();
@@ -57,9 +61,11 @@ impl ElasticsearchClient {
                 return Ok(values);
             }
             let hopeless = faults.iter().any(|(_, fault)| !fault.verdict.again);
+            let error = report(call, faults, places.len()).with("server", server);
             if hopeless || !call.wait(&mut waits).await {
-                return Err(report(call, faults, places.len()).with("server", server));
+                return Err(error);
             }
+            refusal = Some(error);
             left = refused;
         }
     }
