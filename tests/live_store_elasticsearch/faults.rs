@@ -84,6 +84,9 @@ async fn scripted(
             *kept.lock().unwrap() = String::from_utf8_lossy(&request).into_owned();
             let index = counted.fetch_add(1, Ordering::SeqCst);
             let (status, body) = answers[index.min(answers.len() - 1)];
+            if (status, body) == NO_ANSWER {
+                std::future::pending::<()>().await;
+            }
             let length = body.len();
             let answer = format!(
                 "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
@@ -103,6 +106,7 @@ const DONE: &str =
     r#"{"errors":false,"items":[{"index":{"status":201}},{"delete":{"status":404}}]}"#;
 const HALF_READ: &str = r#"{"docs":[{"found":true,"_source":{"n":1}},
     {"error":{"type":"es_rejected_execution_exception","reason":"full"}}]}"#;
+const NO_ANSWER: (u16, &str) = (0, "");
 const READ: &str = r#"{"docs":[{"found":true,"_source":{"n":2}}]}"#;
 
 /// Not on the server itself, which can't be made busy for certain: on one that says what it says.
@@ -133,6 +137,13 @@ pub(crate) async fn busy_keys_are_tried_again_alone(_: &Server) {
     let error = store(&address, SHORT).get("a").await.unwrap_err();
     check(&error, ErrorKind::Unavailable, true);
     assert!(began.elapsed() < Duration::from_secs(20));
+    // What the deadline cuts short does not take the place of the reason for trying again.
+    let (busy, ..) = scripted(&[(429, BUSY), NO_ANSWER]).await;
+    let (half_busy, ..) = scripted(&[(200, HALF_READ), NO_ANSWER]).await;
+    for address in [busy, half_busy] {
+        let error = store(&address, SHORT).get_many(&["a", "b"]).await.unwrap_err();
+        check(&error, ErrorKind::Unavailable, true);
+    }
 }
 
 /// The test servers ask for no password: one that does stands in.
