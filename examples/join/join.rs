@@ -35,8 +35,9 @@ pub(crate) struct Row {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Customer {
     pub(crate) profile: Option<Profile>,
-    /// Orders that came before the profile, by number: one that comes again is still there once.
-    pub(crate) waiting: BTreeMap<u64, Order>,
+    /// Orders that came before the profile, each once. A list: some stores have an index of all names of
+    /// fields, which numbers of orders would fill.
+    pub(crate) waiting: Vec<Order>,
 }
 
 /// The customers; the keys are `RUN/PARTITION/CUSTOMER`.
@@ -83,7 +84,10 @@ impl Processor for Join {
         for message in batch.topic(&self.topics.orders) {
             let customer = customers.entry(customer_of(&message)?).or_default();
             let Some(order) = message.decode::<Order>(Json)? else { continue };
-            customer.waiting.insert(order.order, order);
+            // One that comes again may be there.
+            if !customer.waiting.contains(&order) {
+                customer.waiting.push(order);
+            }
         }
         for (name, customer) in &mut customers {
             self.send_rows(context, name, customer)?;
@@ -116,7 +120,7 @@ impl Join {
         customer: &mut Customer,
     ) -> Result<(), BoxError> {
         let Some(profile) = &customer.profile else { return Ok(()) };
-        for order in std::mem::take(&mut customer.waiting).into_values() {
+        for order in std::mem::take(&mut customer.waiting) {
             // To the partition of the same number: the rows can be joined on.
             let message =
                 OutgoingMessage::new(&self.topics.joined).partition(context.partition()).key(name);

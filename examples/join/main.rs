@@ -119,7 +119,12 @@ async fn unmatched(
     let keys: Vec<String> = (0..count).map(key).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
     let customers = customers.get_many(&keys).await?;
-    Ok(customers.into_iter().flatten().flat_map(|customer| customer.waiting.into_keys()).collect())
+    Ok(customers
+        .into_iter()
+        .flatten()
+        .flat_map(|customer| customer.waiting)
+        .map(|order| order.order)
+        .collect())
 }
 
 /// What was checked to have come out.

@@ -51,7 +51,9 @@ impl Partition {
         let mut waiting = BTreeSet::new();
         for number in 0..customers {
             let customer = self.customers.get(&key("run", 0, &name(number))).await.unwrap();
-            waiting.extend(customer.into_iter().flat_map(|customer| customer.waiting.into_keys()));
+            waiting.extend(
+                customer.into_iter().flat_map(|customer| customer.waiting).map(|order| order.order),
+            );
         }
         waiting
     }
