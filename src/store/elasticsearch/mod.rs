@@ -6,6 +6,10 @@
 //! to work, and are untested, as are servers older than 7, for which there is
 //! [`document_type`](ElasticsearchIndex::document_type).
 //!
+//! An index that a first write creates maps every name of a field that it meets, up to 1,000 of them
+//! (`index.mapping.total_fields.limit`); a value with one more is refused. So keep what varies in values, not in
+//! names, or create the index with `dynamic: false`, which also saves indexing what nobody searches.
+//!
 //! ```no_run
 //! use kasper::store::Store;
 //! use kasper::store::elasticsearch::{ElasticsearchConfig, ElasticsearchStore};
