@@ -9,15 +9,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
 use tokio::runtime::Handle;
 
 use super::config::LocalConfig;
 use super::error::of_engine;
+use super::keys::{Change, Keys};
 use crate::error::{Error, ErrorKind, Result};
-
-/// A change of a key as it stands in the database.
-pub(super) type Change = (Vec<u8>, Option<Bytes>);
 
 /// An open database: the client that [`LocalStore`](super::LocalStore)s and
 /// [`MultiLocalStore`](super::MultiLocalStore)s share. Clones are the same database.
@@ -173,7 +171,7 @@ impl LocalDatabase {
     pub(super) async fn read(
         &self,
         operation: &'static str,
-        keys: Vec<Vec<u8>>,
+        keys: Keys,
     ) -> Result<Vec<Option<Bytes>>> {
         let task = self.on_thread(operation, None, move |inner| {
             let snapshot = inner.database.snapshot();
@@ -182,7 +180,7 @@ impl LocalDatabase {
                 let value = snapshot.get(&inner.keyspace, key)?;
                 Ok(value.map(|value| Bytes::copy_from_slice(&value)))
             };
-            keys.into_iter().map(get).collect()
+            keys.iter().map(get).collect()
         });
         task.await
     }
@@ -193,10 +191,11 @@ impl LocalDatabase {
         let turn = Some(Arc::clone(&self.inner.turn));
         let task = self.on_thread(operation, turn, move |inner| {
             let sync = if inner.config.sync { PersistMode::SyncData } else { PersistMode::Buffer };
-            let mut batch = inner.database.batch().durability(Some(sync));
+            let batch = OwnedWriteBatch::with_capacity(inner.database.clone(), changes.len());
+            let mut batch = batch.durability(Some(sync));
             for (key, value) in changes {
                 match value {
-                    Some(value) => batch.insert(&inner.keyspace, key, &*value),
+                    Some(value) => batch.insert(&inner.keyspace, key, value),
                     None => batch.remove(&inner.keyspace, key),
                 }
             }

@@ -3,6 +3,7 @@
 use super::LIMITS;
 use super::config::{LocalConfig, MAX_PREFIX_BYTES, check_prefix};
 use super::database::{LocalDatabase, LocalStats};
+use super::keys::{Keys, change};
 use super::store::LocalStore;
 use crate::error::{Error, ErrorKind, Result};
 use crate::multitenant::tenants::{Tenants, check_fetch, check_push, check_tenant};
@@ -122,8 +123,10 @@ impl MultiStore for MultiLocalStore {
         if keys.is_empty() {
             return Ok(TenantMap::new());
         }
-        let full_key = |key: &TenantKey<'_>| Ok(self.known("fetch", key.tenant)?.full_key(key.key));
-        let full_keys = keys.iter().map(full_key).collect::<Result<_>>()?;
+        let mut full_keys = Keys::with_capacity(keys.len());
+        for key in keys {
+            full_keys.push(self.known("fetch", key.tenant)?.prefix(), key.key);
+        }
         let found = keys.iter().zip(self.database.read("fetch", full_keys).await?);
         let found = found.filter(|(_, value)| value.is_some());
         Ok(found.map(|(key, value)| (key.tenant, key.key, value)).collect())
@@ -138,7 +141,7 @@ impl MultiStore for MultiLocalStore {
         for tenant in changes.tenants() {
             let store = self.known("push", tenant)?;
             let of_tenant = changes.tenant(tenant);
-            all.extend(of_tenant.map(|(key, value)| (store.full_key(key), value.cloned())));
+            all.extend(of_tenant.map(|(key, value)| change(store.prefix(), key, value)));
         }
         self.database.write("push", all).await
     }

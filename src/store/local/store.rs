@@ -8,9 +8,9 @@ use bytes::Bytes;
 use super::LIMITS;
 use super::config::{LocalConfig, check_prefix};
 use super::database::{LocalDatabase, LocalStats};
+use super::keys::{Change, Keys, change};
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::chunks::last_of_each_key;
 
 /// A store on the disk of this machine: a database in a directory, inside this process. No server.
 ///
@@ -26,7 +26,7 @@ use crate::store::chunks::last_of_each_key;
 /// - What a call has written survives the end of the process when it has returned; a power failure, after
 ///   [`flush`](Store::flush) or with [`sync`](LocalConfig::sync).
 /// - Keys are up to 64,000 bytes long, values up to 64 MiB. The changes of a call are in memory twice while
-///   they are written.
+///   they wait for their turn and are written.
 /// - The disk's work is done on tokio's threads for blocking work, so that no task waits for it that need not.
 ///
 /// # Cancel safety
@@ -116,9 +116,9 @@ impl LocalStore {
         self.database.close().await
     }
 
-    /// The key as it stands in the database.
-    pub(super) fn full_key(&self, key: &str) -> Vec<u8> {
-        [self.prefix.as_bytes(), key.as_bytes()].concat()
+    /// What stands before each key in the database.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
     }
 }
 
@@ -128,8 +128,9 @@ impl Store for LocalStore {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let keys = keys.iter().map(|key| self.full_key(key)).collect();
-        self.database.read("get_many", keys).await
+        let mut full = Keys::with_capacity(keys.len());
+        keys.iter().for_each(|key| full.push(&self.prefix, key));
+        self.database.read("get_many", full).await
     }
 
     async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
@@ -138,8 +139,9 @@ impl Store for LocalStore {
         if changes.is_empty() {
             return Ok(());
         }
-        let changes = last_of_each_key(changes).into_iter();
-        let changes = changes.map(|(key, value)| (self.full_key(key), value.cloned())).collect();
+        let changes = sorted(changes).into_iter();
+        let changes = changes.map(|(key, value)| change(&self.prefix, key, value.as_ref()));
+        let changes: Vec<Change> = changes.collect();
         self.database.write("write_many", changes).await
     }
 
@@ -149,6 +151,16 @@ impl Store for LocalStore {
     async fn flush(&self) -> Result<()> {
         self.database.sync().await
     }
+}
+
+/// By key, of each the last change. Neighbours in the engine's memory are cheaper to write one after
+/// the other; and what is sorted needs no look-up to find keys that come twice.
+fn sorted<'a, 'k>(changes: &'a [(&'k str, Option<Bytes>)]) -> Vec<&'a (&'k str, Option<Bytes>)> {
+    let mut changes: Vec<_> = changes.iter().rev().collect();
+    // Stable: of two changes of a key the later one comes first.
+    changes.sort_by_key(|(key, _)| *key);
+    changes.dedup_by_key(|(key, _)| *key);
+    changes
 }
 
 impl fmt::Debug for LocalStore {
