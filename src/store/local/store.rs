@@ -153,8 +153,7 @@ impl Store for LocalStore {
     }
 }
 
-/// By key, of each the last change. Neighbours in the engine's memory are cheaper to write one after
-/// the other; and what is sorted needs no look-up to find keys that come twice.
+/// By key, of each the last change: what is sorted needs no look-up to find keys that come twice.
 fn sorted<'a, 'k>(changes: &'a [(&'k str, Option<Bytes>)]) -> Vec<&'a (&'k str, Option<Bytes>)> {
     let mut changes: Vec<_> = changes.iter().rev().collect();
     // Stable: of two changes of a key the later one comes first.

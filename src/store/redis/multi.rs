@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::connection::Server;
 use super::requests::{FullKey, Requests};
 use super::{RedisClient, RedisConfig, RedisOptions, RedisStore};
 use crate::error::Result;
@@ -41,8 +40,7 @@ impl MultiRedisStore {
     /// # Errors
     /// Those of [`RedisStore::connect`].
     pub async fn connect(config: &RedisConfig) -> Result<Self> {
-        let server = Server::connect(config).await?;
-        Ok(Self::new(Requests::new(server, config.options())))
+        Ok(Self::new(Requests::connect(config).await?))
     }
 
     /// A store that uses this client, as [`RedisStore::from_client`].
@@ -53,9 +51,7 @@ impl MultiRedisStore {
         client: impl Into<RedisClient>,
         options: impl Into<RedisOptions>,
     ) -> Result<Self> {
-        let options = options.into();
-        let server = Server::from_client(client.into(), &options)?;
-        Ok(Self::new(Requests::new(server, &options)))
+        Ok(Self::new(Requests::from_client(client.into(), &options.into())?))
     }
 
     fn new(requests: Requests) -> Self {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Value};
 
 use super::connection::{Commands, Request, Server};
-use super::{RedisClient, RedisOptions};
+use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::{Error, Result};
 use crate::store::chunks::in_order;
 use crate::store::limits::{Limits, shortened};
@@ -49,7 +49,15 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(server: Server, options: &RedisOptions) -> Self {
+    pub(super) async fn connect(config: &RedisConfig) -> Result<Self> {
+        Ok(Self::new(Server::connect(config).await?, config.options()))
+    }
+
+    pub(super) fn from_client(client: RedisClient, options: &RedisOptions) -> Result<Self> {
+        Ok(Self::new(Server::from_client(client, options)?, options))
+    }
+
+    fn new(server: Server, options: &RedisOptions) -> Self {
         Self {
             server: Arc::new(server),
             prefix: Arc::from(options.prefix()),

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::connection::Server;
 use super::requests::{FullKey, Requests};
 use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::Result;
@@ -72,8 +71,7 @@ impl RedisStore {
     /// [`Config`](crate::ErrorKind::Config): all faults of the configuration. Those of the table
     /// above, if the server can't be reached or refuses.
     pub async fn connect(config: &RedisConfig) -> Result<Self> {
-        let server = Server::connect(config).await?;
-        Ok(Self::new(Requests::new(server, config.options()), None))
+        Ok(Self::new(Requests::connect(config).await?, None))
     }
 
     /// A store that uses this client, with a prefix, or with [more options](RedisOptions). Connects at
@@ -100,9 +98,7 @@ impl RedisStore {
         client: impl Into<RedisClient>,
         options: impl Into<RedisOptions>,
     ) -> Result<Self> {
-        let options = options.into();
-        let server = Server::from_client(client.into(), &options)?;
-        Ok(Self::new(Requests::new(server, &options), None))
+        Ok(Self::new(Requests::from_client(client.into(), &options.into())?, None))
     }
 
     pub(super) fn new(requests: Requests, tenant: Option<&str>) -> Self {
