@@ -5,13 +5,13 @@
 //! answer, and then sent by itself, in the way that the driver follows redirections: a map of the slots that is
 //! out of date makes calls slower, never wrong.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::join_all;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr};
 use redis::{Arg, Cmd, Pipeline, Value};
+use rustc_hash::FxHashMap;
 
 use super::connection::{Commands, Failed};
 use crate::store::chunks::in_order;
@@ -27,8 +27,9 @@ pub(super) struct Cluster {
     owners: Arc<Mutex<Option<Arc<Owners>>>>,
 }
 
-/// For each slot, which of the servers has it, as a number.
-type Owners = HashMap<Slot, usize>;
+/// For each slot, which of the servers has it, as a number. Looked up for each command, so hashed cheaply; the driver
+/// doesn't show the number of a slot.
+type Owners = FxHashMap<Slot, usize>;
 
 /// Commands that go to the same server.
 struct Part {
@@ -120,7 +121,7 @@ impl Cluster {
 fn owners(answer: &Value) -> Option<Owners> {
     let Value::Array(ranges) = answer else { return None };
     let mut servers: Vec<&[Value]> = Vec::new();
-    let mut owners = Owners::new();
+    let mut owners = Owners::default();
     for range in ranges {
         let Value::Array(range) = range else { return None };
         let [Value::Int(first), Value::Int(last), Value::Array(server), ..] = range.as_slice()
@@ -142,7 +143,7 @@ fn owners(answer: &Value) -> Option<Owners> {
 
 /// The commands by server. Those whose slot nobody has make parts of their own.
 fn divided(commands: &Commands<'_>, owners: &Owners) -> Vec<Part> {
-    let mut numbers: HashMap<usize, usize> = HashMap::new();
+    let mut numbers: FxHashMap<usize, usize> = FxHashMap::default();
     let mut parts: Vec<Part> = Vec::new();
     for index in 0..commands.count() {
         let command = commands.make(index);

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, Value};
+use bytes::{BufMut as _, Bytes};
+use redis::{Cmd, FromRedisValue, RedisWrite as _, Value};
 
 use super::connection::{Commands, Request, Server};
 use super::{RedisClient, RedisConfig, RedisOptions};
@@ -20,6 +20,10 @@ use crate::store::limits::{Limits, shortened};
 /// Keys of one command. Redis answers nobody else while it works on a command: about a millisecond for
 /// these.
 const CHUNK_KEYS: usize = 1000;
+
+/// Keys of a chunk in a cluster, where each has a command: it is divided among the servers, and larger chunks make
+/// fewer and larger parts.
+const CLUSTER_CHUNK_KEYS: usize = 10_000;
 
 /// A chunk of changes ends where its values reach this.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -75,13 +79,17 @@ impl Requests {
         Limits { key_bytes: LONGEST.saturating_sub(around), value_bytes: LONGEST }
     }
 
+    fn chunk_keys(&self) -> usize {
+        if self.server.is_cluster() { CLUSTER_CHUNK_KEYS } else { CHUNK_KEYS }
+    }
+
     pub(super) async fn read(
         &self,
         operation: &'static str,
         keys: &[FullKey<'_>],
     ) -> Result<Vec<Option<Bytes>>> {
         let mut chunks = Vec::new();
-        for chunk in keys.chunks(CHUNK_KEYS) {
+        for chunk in keys.chunks(self.chunk_keys()) {
             chunks.push(self.read_chunk(operation, chunk));
         }
         let mut chunks = in_order(CONCURRENCY, chunks).await?;
@@ -101,7 +109,8 @@ impl Requests {
         let (puts, deletes): (Vec<Change<'_>>, Vec<Change<'_>>) =
             changes.iter().partition(|(_, value)| value.is_some());
         let mut chunks = Vec::new();
-        for chunk in by_size(&puts).into_iter().chain(by_size(&deletes)) {
+        let most = self.chunk_keys();
+        for chunk in by_size(&puts, most).into_iter().chain(by_size(&deletes, most)) {
             chunks.push(self.write_chunk(operation, chunk));
         }
         in_order(CONCURRENCY, chunks).await?;
@@ -171,22 +180,25 @@ impl Requests {
         }
         let mut command = Cmd::with_capacity(count, bytes);
         command.arg(name);
-        let mut full = String::new();
         for (key, value) in changes {
-            full.clear();
-            if let Some(tenant) = key.tenant {
-                full.push_str(tenant);
-                full.push('/');
-            }
-            full.push_str(&self.prefix);
-            full.push('/');
-            full.push_str(key.key);
-            command.arg(full.as_bytes());
+            self.key(&mut command, key);
             if let Some(value) = value {
                 command.arg(&value[..]);
             }
         }
         command
+    }
+
+    /// `{tenant}/{prefix}/{key}`, written right into the command.
+    fn key(&self, command: &mut Cmd, FullKey { tenant, key }: FullKey<'_>) {
+        let mut argument = command.bufmut_for_next_arg(0);
+        if let Some(tenant) = tenant {
+            argument.put_slice(tenant.as_bytes());
+            argument.put_u8(b'/');
+        }
+        argument.put_slice(self.prefix.as_bytes());
+        argument.put_u8(b'/');
+        argument.put_slice(key.as_bytes());
     }
 }
 
@@ -204,16 +216,16 @@ fn named(error: Error, key: Option<&FullKey<'_>>) -> Error {
     }
 }
 
-/// Chunks of at most [`CHUNK_KEYS`] changes, each of which is full when its values have [`CHUNK_BYTES`].
-fn by_size<'a, 'b>(mut changes: &'a [Change<'b>]) -> Vec<&'a [Change<'b>]> {
+/// Chunks of at most so many changes, each of which is full when its values have [`CHUNK_BYTES`].
+fn by_size<'a, 'b>(mut changes: &'a [Change<'b>], most: usize) -> Vec<&'a [Change<'b>]> {
     let mut chunks = Vec::new();
     while !changes.is_empty() {
         let mut bytes = 0;
-        let full = changes.iter().take(CHUNK_KEYS).position(|(_, value)| {
+        let full = changes.iter().take(most).position(|(_, value)| {
             bytes += value.map_or(0, |value| value.len());
             bytes >= CHUNK_BYTES
         });
-        let count = full.map_or(CHUNK_KEYS, |index| index + 1).min(changes.len());
+        let count = full.map_or(most, |index| index + 1).min(changes.len());
         let (chunk, rest) = changes.split_at(count);
         chunks.push(chunk);
         changes = rest;
@@ -228,7 +240,7 @@ mod tests {
     fn sizes(values: &[Bytes]) -> Vec<usize> {
         let key = FullKey { tenant: None, key: "k" };
         let changes: Vec<Change<'_>> = values.iter().map(|value| (key, Some(value))).collect();
-        by_size(&changes).into_iter().map(<[_]>::len).collect()
+        by_size(&changes, CHUNK_KEYS).into_iter().map(<[_]>::len).collect()
     }
 
     #[test]
