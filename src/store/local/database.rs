@@ -6,10 +6,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot};
 use tokio::runtime::Handle;
 
 use super::config::LocalConfig;
@@ -168,19 +168,25 @@ impl LocalDatabase {
     }
 
     /// The values of these keys, all as they were at one moment.
+    ///
+    /// Begins on the caller's thread: a few keys from memory are read sooner than a thread is woken. What
+    /// takes longer goes on, from the key where it was, on one that may block.
     pub(super) async fn read(
         &self,
         operation: &'static str,
         keys: Keys,
     ) -> Result<Vec<Option<Bytes>>> {
+        let values = Vec::with_capacity(keys.iter().len());
+        let mut reading = Reading { snapshot: self.inner.database.snapshot(), keys, values };
+        let until = Some(Instant::now() + AT_ONCE);
+        match reading.go_on(&self.inner.keyspace, until) {
+            Ok(true) => return Ok(reading.values),
+            Ok(false) => {}
+            Err(error) => return Err(self.named(of_engine(error), operation)),
+        }
         let task = self.on_thread(operation, None, move |inner| {
-            let snapshot = inner.database.snapshot();
-            // Copied: the engine's values share the memory of the block that they were read in.
-            let get = |key| {
-                let value = snapshot.get(&inner.keyspace, key)?;
-                Ok(value.map(|value| Bytes::copy_from_slice(&value)))
-            };
-            keys.iter().map(get).collect()
+            reading.go_on(&inner.keyspace, None)?;
+            Ok(reading.values)
         });
         task.await
     }
@@ -213,9 +219,41 @@ impl LocalDatabase {
         let inner = Arc::clone(&self.inner);
         let task = move || work(&inner).map_err(of_engine);
         let done = on_thread(self.inner.config.timeout, turn, task).await;
-        done.map_err(|error| {
-            error.with("operation", operation).with("directory", self.inner.directory.display())
-        })
+        done.map_err(|error| self.named(error, operation))
+    }
+
+    fn named(&self, error: Error, operation: &'static str) -> Error {
+        error.with("operation", operation).with("directory", self.inner.directory.display())
+    }
+}
+
+/// How long a read may take of the caller's thread, other tasks' too: a few times what waking a thread takes, there
+/// and back, so that waking one adds little to what takes longer.
+const AT_ONCE: Duration = Duration::from_micros(500);
+
+/// Keys read between two looks at the clock, and from the disk, at worst, on the caller's thread.
+const KEYS_AT_ONCE: usize = 4;
+
+/// A read, as far as it is.
+struct Reading {
+    snapshot: Snapshot,
+    keys: Keys,
+    values: Vec<Option<Bytes>>,
+}
+
+impl Reading {
+    /// True when all keys are read; false if it was time to stop before.
+    fn go_on(&mut self, keyspace: &Keyspace, until: Option<Instant>) -> fjall::Result<bool> {
+        for key in self.keys.iter().skip(self.values.len()) {
+            let look = self.values.len() % KEYS_AT_ONCE == KEYS_AT_ONCE - 1;
+            if look && until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(false);
+            }
+            // Copied: the engine's values share the memory of the block that they were read in.
+            let value = self.snapshot.get(keyspace, key)?;
+            self.values.push(value.map(|value| Bytes::copy_from_slice(&value)));
+        }
+        Ok(true)
     }
 }
 

@@ -28,6 +28,8 @@ use crate::store::Store;
 /// - Keys are up to 64,000 bytes long, values up to 64 MiB. The changes of a call are in memory twice while
 ///   they wait for their turn and are written.
 /// - The disk's work is done on tokio's threads for blocking work, so that no task waits for it that need not.
+///   But for the first 500 µs of a read, which are the caller's: few keys that are in memory are read sooner
+///   than a thread is woken. From a disk, these are four keys at worst.
 ///
 /// # Cancel safety
 /// Of a dropped write, all or nothing is written, maybe after the drop; later writes of this process
