@@ -1,0 +1,155 @@
+//! What a program sees in its log. There is one subscriber in a process, so each test runs the job in a process of
+//! its own: this program, called once more.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests and what they print"
+)]
+
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use kasper::logging::Logging;
+use kasper::testkit::{EmbeddedBroker, Feeder};
+use kasper::{Batch, BoxError, Context, ErrorKind, Processor, TopicProcessor};
+use serde_json::Value;
+
+/// The kind of output; with it, the program is the job.
+const OUTPUT: &str = "KASPER_TEST_LOG_OUTPUT";
+
+/// Logs the first message of each batch.
+#[derive(Clone, Default)]
+struct Tell(Arc<AtomicU64>);
+
+impl Processor for Tell {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        tracing::info!(target: "job", first = batch.iter().next().unwrap().offset().get(), "batch");
+        Ok(())
+    }
+}
+
+/// Small batches of 2,000 messages. librdkafka's own log is on where it is asked for.
+async fn job(of_librdkafka: Option<&str>) -> kasper::Result<()> {
+    let broker = EmbeddedBroker::start()?;
+    broker.create_topic("in", 2)?;
+    let tell = Tell::default();
+    let batches = Arc::clone(&tell.0);
+    let builder = TopicProcessor::builder("told", ["in"]).brokers(broker.brokers());
+    let builder = builder.partitions(0..2).max_batch_messages(20);
+    let builder = of_librdkafka.into_iter().fold(builder, |builder, of| builder.kafka("debug", of));
+    let processor = builder.build(move |_| tell.clone()).await?;
+    let handle = processor.handle();
+    let running = tokio::spawn(processor.run());
+    let mut feeder = Feeder::new(&broker.brokers(), "in", 2, handle.clone())?;
+    for _ in 0..2000 {
+        feeder.send(b"value").await?;
+    }
+    tokio::time::timeout(Duration::from_secs(60), feeder.finish()).await.unwrap()?;
+    handle.close();
+    running.await.unwrap()?;
+    assert!(batches.load(Ordering::SeqCst) >= 100);
+    Ok(())
+}
+
+/// A test of its own too: that the job ends well with logging.
+#[test]
+fn the_job_runs_and_logs() {
+    let output = std::env::var(OUTPUT).unwrap_or_else(|_| "text".into());
+    let (logging, of_librdkafka) = match output.as_str() {
+        "text" => (Logging::text("told-0"), None),
+        "json" => (Logging::json("told-0"), None),
+        "json with debug" => (Logging::json("told-0").debug(true), None),
+        "json of librdkafka" => (Logging::json("told-0"), Some("broker")),
+        "installed already" => {
+            let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time();
+            lines.with_ansi(false).init();
+            let error = Logging::json("told-0").init().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            eprintln!("{error}");
+            tracing::info!("still the first");
+            return;
+        }
+        other => panic!("no such output: {other}"),
+    };
+    logging.init().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(job(of_librdkafka)).unwrap();
+}
+
+/// What the job logs.
+fn lines(output: &str, directives: &str) -> Vec<String> {
+    let mut program = Command::new(std::env::current_exe().unwrap());
+    program.args(["--exact", "the_job_runs_and_logs", "--nocapture"]);
+    let ran = program.env(OUTPUT, output).env("RUST_LOG", directives).output().unwrap();
+    let log = String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.success(), "{log}\n{}", String::from_utf8_lossy(&ran.stdout));
+    log.lines().map(str::to_owned).collect()
+}
+
+fn objects(output: &str, directives: &str) -> Vec<Value> {
+    let parse = |line: &String| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+    lines(output, directives).iter().map(parse).collect()
+}
+
+fn spans(object: &Value) -> Vec<&str> {
+    let spans = object["spans"].as_array().map(Vec::as_slice).unwrap_or_default();
+    spans.iter().map(|span| span["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn info_is_quiet_in_steady_state() {
+    let objects = objects("json", "");
+    assert!(objects.iter().all(|object| object["label"] == "told-0"));
+    let (own, others): (Vec<_>, Vec<_>) =
+        objects.iter().partition(|object| object["target"] == "job");
+    // All that the library says, of more than a hundred batches.
+    let said: Vec<&str> = others.iter().map(|object| object["message"].as_str().unwrap()).collect();
+    assert_eq!(said, ["running", "assigned", "closed"]);
+    assert!(others.iter().all(|object| object["spans"][0]["processor"] == "told"));
+    // What `process` logs says whose it is.
+    assert!(own.len() >= 100);
+    for object in own {
+        assert_eq!(spans(object), ["processor", "partition"]);
+        assert_eq!(object["spans"][0]["processor"], "told");
+        assert!([0, 1].contains(&object["spans"][1]["partition"].as_i64().unwrap()));
+    }
+}
+
+#[test]
+fn debug_tells_batches_apart() {
+    let objects = objects("json with debug", "");
+    let own: Vec<_> = objects.iter().filter(|object| object["target"] == "job").collect();
+    for object in &own {
+        assert_eq!(spans(object), ["processor", "partition", "batch"]);
+        let batch = &object["spans"][2];
+        let first = format!("in {}..=", object["first"]);
+        assert!(batch["offsets"].as_str().unwrap().starts_with(&first), "{object}");
+        assert!((1..=20).contains(&batch["messages"].as_i64().unwrap()), "{object}");
+    }
+    assert!(own.len() >= 100);
+}
+
+#[test]
+fn librdkafkas_log_goes_through_it() {
+    let objects = objects("json of librdkafka", "info,librdkafka=trace");
+    let objects: Vec<_> = objects.iter().filter(|o| o["target"] == "librdkafka").collect();
+    // The test's own producer is of no processor.
+    let told = |object: &Value| object["spans"][0]["processor"] == "told";
+    for client in ["metadata", "consumer", "producer"] {
+        let of_client = objects.iter().any(|object| told(object) && object["client"] == client);
+        assert!(of_client, "nothing of the {client}");
+    }
+    assert!(objects.iter().all(|object| object["facility"].is_string()));
+}
+
+#[test]
+fn what_is_installed_already_stays() {
+    let lines = lines("installed already", "");
+    assert!(lines[0].contains("logging is set up already, and is left as it is"), "{lines:?}");
+    assert!(lines[1].contains("INFO") && lines[1].contains("still the first"), "{lines:?}");
+}
