@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use kasper::metrics::{Metrics, NoopRecorder};
 use kasper::multitenant::{MultiMapStore, MultiStore, TenantKey, TenantMap};
-use kasper::store::{Cached, MapStore, Retry, Store};
+use kasper::store::{Cached, MapStore, Metered, Retry, Store};
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 use kasper::{Bytes, Error, ErrorKind, Result};
 use tokio::time::Instant;
@@ -107,6 +108,10 @@ async fn wrappers_keep_the_rules() {
         check_store(&Cached::new(MapStore::new(), max_bytes), &profile).await;
     }
     check_store(&Cached::new(Retry::new(MapStore::new()), 10_000), &profile).await;
+    let metrics = Metrics::new("wrappers", NoopRecorder);
+    check_store(&Metered::new(MapStore::new(), "map", &metrics), &profile).await;
+    let metered = Metered::new(MultiMapStore::new(), "map", &metrics);
+    check_multi_store(&metered, ["a", "b"], &profile).await;
 }
 
 /// Every other call fails, and the rules are kept.

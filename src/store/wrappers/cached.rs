@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 use super::cache::Cache;
 use crate::error::Result;
+use crate::metrics::Metrics;
+use crate::metrics::store::CacheMetrics;
 use crate::store::Store;
 
 /// A store that remembers what was read from it and written to it, so that hot keys cost no round trip.
@@ -83,14 +85,25 @@ struct State {
     writes_running: u64,
     hits: u64,
     misses: u64,
+    metrics: CacheMetrics,
 }
 
 impl<S> Cached<S> {
     /// This store, with a cache of at most so many bytes.
     pub fn new(store: S, max_bytes: usize) -> Self {
         let cache = Cache::new(max_bytes);
-        let state = State { cache, writes_begun: 0, writes_running: 0, hits: 0, misses: 0 };
+        let metrics = CacheMetrics::off();
+        let state =
+            State { cache, writes_begun: 0, writes_running: 0, hits: 0, misses: 0, metrics };
         Self { store, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Counts hits and misses in these [metrics](crate::metrics), too, with the label `store` of this name.
+    /// Default: only [`stats`](Cached::stats) tells of them.
+    #[must_use]
+    pub fn metered(self, name: &str, metrics: &Metrics) -> Self {
+        self.lock().metrics = CacheMetrics::new(metrics, name);
+        self
     }
 
     /// The store itself, without the cache. What is written there is not seen here.
@@ -139,7 +152,9 @@ impl<S> Cached<S> {
         }
         let hits = found.values.iter().filter(|value| value.is_ok()).count() as u64;
         state.hits += hits;
-        state.misses += keys.len() as u64 - hits;
+        let misses = keys.len() as u64 - hits;
+        state.misses += misses;
+        state.metrics.looked_up(hits, misses);
         found
     }
 

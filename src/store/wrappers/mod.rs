@@ -2,7 +2,9 @@
 
 mod cache;
 mod cached;
+mod metered;
 mod retry;
 
 pub use cached::{CacheStats, Cached};
+pub use metered::Metered;
 pub use retry::Retry;

@@ -1,11 +1,14 @@
 //! [`Retry`]: makes a call again when it failed by something that passes.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::metrics::Metrics;
+use crate::metrics::store::{Operation, RetryMetrics};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::Store;
 use crate::store::time::{Waits, deadline};
@@ -38,10 +41,11 @@ use crate::store::time::{Waits, deadline};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Retry<S> {
     store: S,
     policy: Policy,
+    metrics: RetryMetrics,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +63,7 @@ impl<S> Retry<S> {
             first_wait: Duration::from_millis(50),
             longest_wait: Duration::from_secs(2),
         };
-        Self { store, policy }
+        Self { store, policy, metrics: RetryMetrics::off() }
     }
 
     /// How long a call may take, with all its attempts. Default: 10 s.
@@ -81,6 +85,14 @@ impl<S> Retry<S> {
         self
     }
 
+    /// Counts the calls that are made again in these [metrics](crate::metrics), with the label `store` of this
+    /// name. Default: only the log tells of them.
+    #[must_use]
+    pub fn metered(mut self, name: &str, metrics: &Metrics) -> Self {
+        self.metrics = RetryMetrics::new(metrics, name);
+        self
+    }
+
     /// The store itself, without retries.
     pub fn inner(&self) -> &S {
         &self.store
@@ -88,21 +100,22 @@ impl<S> Retry<S> {
 }
 
 /// The attempts of one call.
-struct Attempts {
+struct Attempts<'a> {
     policy: Policy,
+    metrics: &'a RetryMetrics,
     deadline: Instant,
     waits: Waits,
-    operation: &'static str,
+    operation: Operation,
     number: u32,
     /// What the attempt before failed by.
     before: Option<Error>,
 }
 
-impl Attempts {
-    fn begin(policy: Policy, operation: &'static str) -> Self {
+impl<'a> Attempts<'a> {
+    fn begin(policy: Policy, metrics: &'a RetryMetrics, operation: Operation) -> Self {
         let deadline = deadline(policy.deadline);
         let waits = Waits::new(policy.first_wait, policy.longest_wait);
-        Self { policy, deadline, waits, operation, number: 0, before: None }
+        Self { policy, metrics, deadline, waits, operation, number: 0, before: None }
     }
 
     /// The outcome of the next attempt; at the deadline, that of the one before it.
@@ -114,7 +127,7 @@ impl Attempts {
 
     fn timeout(&self) -> Error {
         let message = format!("the store did not answer in {:?}", self.policy.deadline);
-        Error::new(ErrorKind::Timeout, message).retryable().with("operation", self.operation)
+        Error::new(ErrorKind::Timeout, message).retryable().with("operation", self.operation.name())
     }
 
     /// Waits, if it is worth to try again.
@@ -124,18 +137,19 @@ impl Attempts {
     async fn wait_after(&mut self, error: Error) -> Result<()> {
         let wait = self.waits.next(self.deadline).filter(|_| error.is_retryable());
         let Some(wait) = wait else { return Err(error.with("attempts", self.number)) };
-        let (operation, attempt) = (self.operation, self.number);
+        let (operation, attempt) = (self.operation.name(), self.number);
         tracing::warn!(operation, attempt, ?wait, ?error, "a store's call failed; trying again");
         self.before = Some(error);
         tokio::time::sleep(wait).await;
+        self.metrics.tries_again(self.operation);
         Ok(())
     }
 }
 
 /// Makes the call until it succeeds, or until trying again is no use.
 macro_rules! retry {
-    ($self:ident, $operation:literal, $call:expr) => {{
-        let mut attempts = Attempts::begin($self.policy, $operation);
+    ($self:ident, $operation:ident, $call:expr) => {{
+        let mut attempts = Attempts::begin($self.policy, &$self.metrics, Operation::$operation);
         loop {
             match attempts.attempt($call).await {
                 Ok(value) => break Ok(value),
@@ -147,15 +161,15 @@ macro_rules! retry {
 
 impl<S: Store> Store for Retry<S> {
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        retry!(self, "get_many", self.store.get_many(keys))
+        retry!(self, GetMany, self.store.get_many(keys))
     }
 
     async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
-        retry!(self, "write_many", self.store.write_many(changes))
+        retry!(self, WriteMany, self.store.write_many(changes))
     }
 
     async fn flush(&self) -> Result<()> {
-        retry!(self, "flush", self.store.flush())
+        retry!(self, Flush, self.store.flush())
     }
 }
 
@@ -164,7 +178,8 @@ impl<M: MultiStore> MultiStore for Retry<M> {
     type Tenant = Retry<M::Tenant>;
 
     fn tenant(&self, tenant: &str) -> Result<Self::Tenant> {
-        Ok(Retry { store: self.store.tenant(tenant)?, policy: self.policy })
+        let (policy, metrics) = (self.policy, self.metrics.clone());
+        Ok(Retry { store: self.store.tenant(tenant)?, policy, metrics })
     }
 
     fn tenants(&self) -> Vec<String> {
@@ -172,14 +187,20 @@ impl<M: MultiStore> MultiStore for Retry<M> {
     }
 
     async fn fetch(&self, keys: &[TenantKey<'_>]) -> Result<TenantMap> {
-        retry!(self, "fetch", self.store.fetch(keys))
+        retry!(self, Fetch, self.store.fetch(keys))
     }
 
     async fn push(&self, changes: &TenantMap) -> Result<()> {
-        retry!(self, "push", self.store.push(changes))
+        retry!(self, Push, self.store.push(changes))
     }
 
     async fn flush(&self) -> Result<()> {
-        retry!(self, "flush", self.store.flush())
+        retry!(self, Flush, self.store.flush())
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Retry<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retry").field("store", &self.store).field("policy", &self.policy).finish()
     }
 }

@@ -1,0 +1,166 @@
+//! Every metric of the library: name, kind, unit, help, labels. What is recorded, its help text and its
+//! documentation derive from here.
+
+use metrics::Unit;
+
+/// What kind of a metric it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Only grows, from zero when the process starts.
+    Counter,
+    /// A value of this moment.
+    Gauge,
+    /// How values are distributed, in [`Metric::buckets`].
+    Histogram,
+}
+
+/// One metric of the [catalogue](CATALOGUE).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Metric {
+    /// Its name, after Prometheus' conventions.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// What is counted or measured.
+    pub unit: Unit,
+    /// What it says, in a sentence.
+    pub help: &'static str,
+    /// Its labels, besides `processor`, which all have.
+    pub labels: &'static [&'static str],
+    /// The upper bounds of a histogram's buckets; empty for other kinds.
+    pub buckets: &'static [f64],
+    /// What Go Kasper calls it.
+    pub go_name: Option<&'static str>,
+}
+
+/// From tenths of a millisecond, which a batch of one message takes, to the minutes of an outage.
+const TIMES: &[f64] = &[
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
+];
+
+/// Up to ten times the default of the most messages in a batch.
+const SIZES: &[f64] =
+    &[1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0, 30_000.0, 100_000.0];
+
+/// Writes each metric as a constant, and all of them as [`CATALOGUE`].
+macro_rules! catalogue {
+    ($($metric:ident = $name:literal, $kind:ident, $unit:ident, [$($label:literal),*]
+        $(, buckets: $buckets:expr)? $(, go: $go:literal)?; $help:literal)*) => {
+        $(pub(crate) const $metric: Metric = Metric {
+            name: $name,
+            kind: Kind::$kind,
+            unit: Unit::$unit,
+            help: $help,
+            labels: &[$($label),*],
+            buckets: first(&[$($buckets,)? &[]]),
+            go_name: first_name(&[$(Some($go),)? None]),
+        };)*
+
+        /// All metrics. Those of stores and caches are there once a store
+        /// [is metered](crate::store::Metered).
+        pub static CATALOGUE: &[Metric] = &[$($metric),*];
+    };
+}
+
+const fn first(buckets: &[&'static [f64]]) -> &'static [f64] {
+    buckets[0]
+}
+
+const fn first_name(names: &[Option<&'static str>]) -> Option<&'static str> {
+    names[0]
+}
+
+catalogue! {
+    INCOMING_MESSAGES = "kasper_incoming_messages_total", Counter, Count, ["topic", "partition"],
+        go: "incoming_message_count";
+        "Messages given to `process`; those of a batch that comes again count again."
+    INCOMING_BYTES = "kasper_incoming_bytes_total", Counter, Bytes, ["topic", "partition"];
+        "Bytes of keys and values given to `process`."
+    OUTGOING_MESSAGES = "kasper_outgoing_messages_total", Counter, Count, ["topic", "partition"],
+        go: "outgoing_message_count";
+        "Acknowledged outgoing messages, by their topic and the partition number that was processed."
+    OUTGOING_BYTES = "kasper_outgoing_bytes_total", Counter, Bytes, ["topic", "partition"];
+        "Bytes of keys and values of acknowledged outgoing messages."
+    BATCHES = "kasper_batches_total", Counter, Count, ["partition"];
+        "Batches given to `process`."
+    BATCH_MESSAGES = "kasper_batch_messages", Histogram, Count, [], buckets: SIZES;
+        "Messages in a batch."
+    BATCH_AGE = "kasper_batch_age_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "From taking the first message of a batch out of its queue to calling `process`."
+    PROCESS_TIME = "kasper_process_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "How long `process` took, with its calls of stores and its flushes."
+    PRODUCE_TIME = "kasper_produce_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "From handing what a batch or a flush sent to the producer until all of it was acknowledged."
+    COMMIT_TIME = "kasper_commit_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "How long it took to record offsets, failures included."
+    COMMITS = "kasper_commits_total", Counter, Count, [];
+        "Recordings of offsets that the group answered or refused."
+    COMMIT_FAILURES = "kasper_commit_failures_total", Counter, Count, [];
+        "Recordings of offsets that failed; what they were to record goes into the next one."
+    REBALANCES = "kasper_rebalances_total", Counter, Count, ["event"];
+        "Times that partitions came or went; the event is `assigned`, `revoked` or `lost`."
+    REBALANCED_PARTITIONS = "kasper_rebalanced_partitions_total", Counter, Count, ["event"];
+        "Topic partitions that came or went; the event is `assigned`, `revoked` or `lost`."
+    FAILURES = "kasper_failures_total", Counter, Count, ["kind"];
+        "Failures that stopped the processor, by kind of error."
+    ASSIGNED = "kasper_assigned", Gauge, Count, ["topic", "partition"];
+        "1 while the partition is assigned to this process, 0 afterwards."
+    LAG = "kasper_lag_messages", Gauge, Count, ["topic", "partition"],
+        go: "messages_behind_high_water_mark_count";
+        "Messages between the finished ones and the end of the partition."
+    COMMITTED_LAG = "kasper_committed_lag_messages", Gauge, Count, ["topic", "partition"];
+        "Offsets between the recorded one and the end of the partition, as Kafka's own tools count them."
+    IN_FLIGHT = "kasper_in_flight_batches", Gauge, Count, ["partition"];
+        "Batches in `process` or waiting for acknowledgements."
+    BUFFERED_BYTES = "kasper_buffered_bytes", Gauge, Bytes, ["partition"];
+        "Bytes that were fetched and wait for `process`."
+    STALLED = "kasper_stalled", Gauge, Count, ["partition"];
+        "1 while there is lag and no batch has finished for longer than `stall_timeout`."
+    PROGRESS_AGE = "kasper_progress_age_seconds", Gauge, Seconds, ["partition"];
+        "The time since a batch was last finished, or since the assignment; grows without messages, too."
+    STORE_CALLS = "kasper_store_calls_total", Counter, Count, ["store", "operation"];
+        "Calls of a store."
+    STORE_KEYS = "kasper_store_keys_total", Counter, Count, ["store", "operation"];
+        "Keys in calls of a store."
+    STORE_BYTES = "kasper_store_bytes_total", Counter, Bytes, ["store", "operation"];
+        "Bytes of values that a store found or was given."
+    STORE_ERRORS = "kasper_store_errors_total", Counter, Count, ["store", "operation", "kind"];
+        "Calls of a store that failed, by kind of error."
+    STORE_TIME = "kasper_store_seconds", Histogram, Seconds, ["store", "operation"], buckets: TIMES;
+        "How long a call of a store took, failures included."
+    STORE_RETRIES = "kasper_store_retries_total", Counter, Count, ["store", "operation"];
+        "Calls of a store that were made again because the one before had failed."
+    CACHE_HITS = "kasper_cache_hits_total", Counter, Count, ["store"];
+        "Keys that were asked for and were in the cache."
+    CACHE_MISSES = "kasper_cache_misses_total", Counter, Count, ["store"];
+        "Keys that were asked for and had to be read from the store behind the cache."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_say_kind_and_unit() {
+        for metric in CATALOGUE {
+            let name = metric.name;
+            assert!(name.starts_with("kasper_"), "{name}");
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            let named = name.trim_end_matches("_total");
+            assert_eq!(named.ends_with("_seconds"), metric.unit == Unit::Seconds, "{name}");
+            assert_eq!(named.ends_with("_bytes"), metric.unit == Unit::Bytes, "{name}");
+            assert_eq!(metric.buckets.is_empty(), metric.kind != Kind::Histogram, "{name}");
+            assert!(metric.buckets.is_sorted(), "{name}");
+            assert!(metric.help.ends_with('.'), "{name}");
+        }
+    }
+
+    #[test]
+    fn no_name_stands_twice() {
+        for (index, metric) in CATALOGUE.iter().enumerate() {
+            assert!(CATALOGUE[..index].iter().all(|other| other.name != metric.name));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! [`Metrics`]: where a processor's metrics go.
+
+use std::fmt;
+use std::sync::Arc;
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+    with_recorder,
+};
+
+use super::catalogue::{Kind, Metric};
+
+const METADATA: Metadata<'static> = Metadata::new("kasper", Level::INFO, None);
+
+/// Registers metrics with the recorder of one topic processor, under its name.
+///
+/// Processors get one from [`Context::metrics`](crate::Context::metrics). Made by hand, it registers what is
+/// counted outside of `process`: by a [metered store](crate::store::Metered), or in a factory.
+///
+/// All that is registered carries the label `processor`. Registering takes a lock and allocates: do it once,
+/// keep the counter, gauge or histogram, and use that as often as you like. No label should have more than
+/// some hundred values: never the key of a message, nor a tenant.
+///
+/// ```
+/// use kasper::metrics::{Counter, Metrics};
+///
+/// struct Watch {
+///     large_orders: Counter,
+/// }
+///
+/// let metrics = Metrics::global("watch-orders");
+/// // What `TopicProcessor::builder(…).build(…)` takes:
+/// let factory = move |_partition: i32| Watch {
+///     large_orders: metrics.counter("orders_large_total", "Orders over 1,000.", &[("country", "NO")]),
+/// };
+/// factory(0).large_orders.increment(3);
+/// ```
+#[doc(alias = "MetricsProvider")]
+#[derive(Clone)]
+pub struct Metrics {
+    /// `None`: the global one, whichever that is when something is registered.
+    recorder: Option<Arc<dyn Recorder + Send + Sync>>,
+    processor: SharedString,
+}
+
+impl Metrics {
+    /// Metrics of the processor of this name, with this recorder. It can be an `Arc` of one that is used
+    /// elsewhere, too.
+    pub fn new(
+        processor: impl Into<String>,
+        recorder: impl Recorder + Send + Sync + 'static,
+    ) -> Self {
+        Self { recorder: Some(Arc::new(recorder)), processor: SharedString::from(processor.into()) }
+    }
+
+    /// Metrics of the processor of this name, with the global recorder of the `metrics` crate. What is
+    /// registered before one is installed counts nowhere.
+    pub fn global(processor: impl Into<String>) -> Self {
+        Self { recorder: None, processor: SharedString::from(processor.into()) }
+    }
+
+    /// A counter of your own, registered with these labels. `help` explains it to readers of the metrics; the
+    /// first one counts.
+    #[doc(alias = "NewCounter")]
+    pub fn counter(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Counter {
+        self.register_counter(Registration::of_user(name, help, labels))
+    }
+
+    /// A gauge of your own, as [`counter`](Metrics::counter). Nobody sets it to zero when partitions go.
+    #[doc(alias = "NewGauge")]
+    pub fn gauge(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Gauge {
+        self.register_gauge(Registration::of_user(name, help, labels))
+    }
+
+    /// A histogram of your own, as [`counter`](Metrics::counter). Its buckets are up to the recorder.
+    #[doc(alias = "NewSummary")]
+    pub fn histogram(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Histogram {
+        self.register_histogram(Registration::of_user(name, help, labels))
+    }
+
+    pub(crate) fn counter_of(&self, metric: &'static Metric, values: &[&str]) -> Counter {
+        debug_assert_eq!(metric.kind, Kind::Counter);
+        self.register_counter(Registration::of_catalogue(metric, values))
+    }
+
+    pub(crate) fn gauge_of(&self, metric: &'static Metric, values: &[&str]) -> Gauge {
+        debug_assert_eq!(metric.kind, Kind::Gauge);
+        self.register_gauge(Registration::of_catalogue(metric, values))
+    }
+
+    pub(crate) fn histogram_of(&self, metric: &'static Metric, values: &[&str]) -> Histogram {
+        debug_assert_eq!(metric.kind, Kind::Histogram);
+        self.register_histogram(Registration::of_catalogue(metric, values))
+    }
+
+    fn register_counter(&self, registration: Registration) -> Counter {
+        self.with(registration, |recorder, key, Registration { name, unit, help, .. }| {
+            recorder.describe_counter(name, unit, help);
+            recorder.register_counter(key, &METADATA)
+        })
+    }
+
+    fn register_gauge(&self, registration: Registration) -> Gauge {
+        self.with(registration, |recorder, key, Registration { name, unit, help, .. }| {
+            recorder.describe_gauge(name, unit, help);
+            recorder.register_gauge(key, &METADATA)
+        })
+    }
+
+    fn register_histogram(&self, registration: Registration) -> Histogram {
+        self.with(registration, |recorder, key, Registration { name, unit, help, .. }| {
+            recorder.describe_histogram(name, unit, help);
+            recorder.register_histogram(key, &METADATA)
+        })
+    }
+
+    fn with<T>(
+        &self,
+        mut registration: Registration,
+        register: impl FnOnce(&dyn Recorder, &Key, Registration) -> T,
+    ) -> T {
+        let mut labels = std::mem::take(&mut registration.labels);
+        labels.insert(0, Label::new("processor", self.processor.clone()));
+        let key = Key::from_parts(registration.name.clone(), labels);
+        match &self.recorder {
+            Some(recorder) => register(&**recorder, &key, registration),
+            None => with_recorder(|recorder| register(recorder, &key, registration)),
+        }
+    }
+}
+
+/// What a recorder is told of a metric.
+struct Registration {
+    name: KeyName,
+    unit: Option<Unit>,
+    help: SharedString,
+    labels: Vec<Label>,
+}
+
+impl Registration {
+    fn of_user(name: &str, help: &str, labels: &[(&str, &str)]) -> Self {
+        let labels = labels.iter();
+        Self {
+            name: KeyName::from(name.to_owned()),
+            unit: None,
+            help: SharedString::from(help.to_owned()),
+            labels: labels
+                .map(|(name, value)| Label::new(name.to_string(), value.to_string()))
+                .collect(),
+        }
+    }
+
+    fn of_catalogue(metric: &'static Metric, values: &[&str]) -> Self {
+        debug_assert_eq!(metric.labels.len(), values.len());
+        let labels = metric.labels.iter().zip(values);
+        Self {
+            name: KeyName::from_const_str(metric.name),
+            unit: Some(metric.unit),
+            help: SharedString::const_str(metric.help),
+            labels: labels.map(|(name, value)| Label::new(*name, value.to_string())).collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics")
+            .field("processor", &self.processor)
+            .field("global", &self.recorder.is_none())
+            .finish()
+    }
+}
