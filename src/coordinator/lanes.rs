@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinError};
 use tokio::time::{Instant, timeout_at};
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::broker::Sought;
 use crate::context::Context;
@@ -14,9 +14,11 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::out_of_range::{partition_of, search};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
+use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
-use crate::pipeline::progress::{LaneProgress, TopicProgress};
+use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::topic_progress::TopicProgress;
 
 /// A lane ends by itself at its deadline. One that does not, so much later, blocks its thread.
 const GRACE: Duration = Duration::from_millis(250);
@@ -217,22 +219,26 @@ impl Coordinator {
         lane.commands = watch::Sender::new(if paused { Command::Pause } else { Command::Run });
         self.board.insert(lane.progress.clone());
         let commands = lane.commands.subscribe();
+        let span = info_span!("partition", partition = number);
         if let Before::Search(error) = std::mem::replace(&mut lane.before, Before::Nothing) {
             let (consumer, policy) = (self.consumer.clone(), self.settings.out_of_range);
             let search = search(consumer, policy, error, number, batcher, commands);
-            lane.task = Some(self.tasks.spawn(search));
+            lane.task = Some(self.tasks.spawn(search.instrument(span)));
             return Ok(());
         }
         let board = self.board.clone();
+        let close = Arc::new(move || board.request_close());
+        let metrics = LaneMetrics::new(self.metrics.clone(), &self.settings.topics, number);
         let partition_processor = PartitionProcessor::new(
             batcher,
-            Context::new(number, self.producer.clone(), Arc::new(move || board.request_close())),
+            Context::new(number, self.producer.clone(), close, metrics),
             self.settings.in_flight,
             lane.progress.clone(),
             self.board.clone(),
             commands,
         );
-        lane.task = Some(self.tasks.spawn(partition_processor.run(self.factory.clone())));
+        let run = partition_processor.run(self.factory.clone());
+        lane.task = Some(self.tasks.spawn(run.instrument(span)));
         Ok(())
     }
 

@@ -11,6 +11,7 @@
 //! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group,
 //! [`starting`] finds where partitions begin, [`out_of_range`] where to go on when an offset is gone.
 
+mod lag;
 mod lanes;
 mod out_of_range;
 mod rebalance;
@@ -28,20 +29,23 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tracing::{error, info, warn};
+use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::broker::{Consumer, Event, FetchPosition, Producer};
 use crate::config::Settings;
+use crate::coordinator::lag::Ends;
 use crate::coordinator::lanes::Lane;
 use crate::coordinator::starting::{Starting, found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
+use crate::metrics::partitions::PartitionGauges;
+use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Command, LaneEnd};
 use crate::pipeline::progress::Board;
 use crate::pipeline::start::Start;
-use crate::processor::DynFactory;
+use crate::processor::{BoxFuture, DynFactory};
 
 /// When the processor stops by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub(crate) struct Coordinator {
     lanes: BTreeMap<i32, Lane>,
     tasks: JoinSet<LaneEnd>,
     next_epoch: u64,
+    /// Ends of logs, while they are asked for.
+    ends: Option<BoxFuture<'static, Ends>>,
     /// The starting offsets of an assignment, while they are looked up all at once.
     starting: Option<Starting>,
     /// Partitions that are ours and whose starting offsets are looked up one by one.
@@ -81,6 +87,9 @@ pub(crate) struct Coordinator {
     /// So many of the next events are from before the last seek.
     old_events: usize,
     started: Instant,
+    /// Off until it runs.
+    metrics: Arc<ProcessorMetrics>,
+    gauges: PartitionGauges,
 }
 
 impl Drop for Coordinator {
@@ -103,7 +112,10 @@ impl Coordinator {
         board: Arc<Board>,
     ) -> Self {
         let recorder = consumer.clone();
+        let metrics = ProcessorMetrics::off();
         Self {
+            gauges: PartitionGauges::new(&metrics.metrics),
+            metrics,
             settings,
             committer: Committer::new(Box::new(move |offsets| recorder.commit(offsets))),
             consumer,
@@ -115,6 +127,7 @@ impl Coordinator {
             tasks: JoinSet::new(),
             next_epoch: 1,
             starting: None,
+            ends: None,
             late: BTreeMap::new(),
             lookups: JoinSet::new(),
             failure: None,
@@ -127,19 +140,25 @@ impl Coordinator {
 
     /// Consumes until told to stop, caught up (if that is wanted) or failed; then drains, records
     /// and leaves. Dropping the future is a crash.
-    pub(crate) async fn run(
-        mut self,
-        until: Until,
-        stop: impl Future<Output = ()>,
-    ) -> Result<Report> {
+    pub(crate) async fn run(self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
+        let span = info_span!("processor", processor = %self.settings.name);
+        self.consume(until, stop).instrument(span).await
+    }
+
+    async fn consume(mut self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
         self.started = Instant::now();
-        self.consumer.start()?;
+        self.begin_metrics();
+        self.consumer.start().inspect_err(|error| self.board.note_failure(error))?;
         self.board.set_state(ProcessorState::Running);
-        info!(processor = %self.settings.name, topics = ?self.settings.topics, "running");
+        info!(topics = ?self.settings.topics, "running");
         let mut stop = pin!(stop);
         let mut control = self.board.control.subscribe();
         let mut ticks = interval(self.settings.commit_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut gauge_ticks = interval(self.settings.metrics_interval);
+        gauge_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lag_ticks = interval(self.settings.lag_interval);
+        lag_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let changed = self.board.changed.clone();
         loop {
             let caught_up = until == Until::CaughtUp && self.board.reached_targets();
@@ -154,6 +173,9 @@ impl Coordinator {
                 Some(end) = self.tasks.join_next_with_id() => self.lane_ended(end).await,
                 result = self.committer.settle() => self.commit_settled(result),
                 _ = ticks.tick() => self.tick(),
+                _ = gauge_ticks.tick() => self.gauges.set(&self.board.status()),
+                _ = lag_ticks.tick() => self.ask_for_ends(),
+                ends = found(&mut self.ends) => self.note_ends(ends),
                 found = found(&mut self.starting) => self.starts_found(found).await,
                 Some(start) = self.lookups.join_next_with_id() => self.late_start_found(start).await,
                 event = self.events.recv(), if self.starting.is_none() => {
@@ -163,6 +185,13 @@ impl Coordinator {
             }
         }
         self.shut_down().await
+    }
+
+    /// Only now: a global recorder may have been installed since this was built.
+    fn begin_metrics(&mut self) {
+        self.metrics = ProcessorMetrics::new(&self.settings.metrics);
+        self.gauges = PartitionGauges::new(&self.settings.metrics);
+        self.committer.measure(self.metrics.commits());
     }
 
     async fn handle_event(&mut self, event: Option<Event>) {
@@ -189,8 +218,12 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            error!(processor = %self.settings.name, %error, "stopping");
-            self.failure.get_or_insert(error);
+            error!(%error, "stopping");
+            if self.failure.is_none() {
+                self.metrics.failed(&error);
+                self.board.note_failure(&error);
+                self.failure = Some(error);
+            }
         }
     }
 
@@ -214,12 +247,20 @@ impl Coordinator {
     }
 
     fn commit_settled(&mut self, result: Result<()>) {
-        let Err(error) = result else { return };
+        let Err(error) = result else { return self.show_committed() };
         if self.is_refused_for_good(&error) {
             let refused = self.refused(error);
             return self.note(Err(refused));
         }
         warn!(%error, "offsets could not be recorded, trying again");
+    }
+
+    pub(super) fn show_committed(&self) {
+        for lane in self.lanes.values() {
+            for topic in &mut lane.progress().status().topics {
+                topic.committed = self.committer.recorded_of(&topic.partition, topic.epoch);
+            }
+        }
     }
 
     /// Whether no retry will mend this failure of a commit.
@@ -268,10 +309,13 @@ impl Coordinator {
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {
             warn!("leaving the group takes too long; it will notice by itself");
         }
-        info!(processor = %self.settings.name, messages = report.messages, "closed");
+        info!(messages = report.messages, "closed");
         match self.failure.take() {
             Some(failure) => Err(failure),
-            None => recorded.map(|()| report),
+            None => {
+                let recorded = recorded.inspect_err(|error| self.board.note_failure(error));
+                recorded.map(|()| report)
+            }
         }
     }
 

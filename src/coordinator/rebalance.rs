@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::message::TopicPartition;
 use crate::pipeline::partition_processor::Command;
-use crate::pipeline::progress::TopicProgress;
 use crate::pipeline::start::Start;
+use crate::pipeline::topic_progress::TopicProgress;
 
 /// Lost partitions may already have a new owner: whatever does not end at once is left to itself.
 const LOST_DEADLINE: Duration = Duration::from_millis(250);
@@ -44,15 +44,21 @@ impl Coordinator {
             let topic = self.begin_epoch(start)?;
             by_number.entry(number).or_default().push(topic);
         }
-        info!(processor = %self.settings.name, partitions = %names(&partitions), "assigned");
+        info!(partitions = %names(&partitions), "assigned");
         for (number, topics) in by_number {
             self.add_topics(number, topics, Before::Nothing);
         }
         if !partitions.is_empty() {
             self.note_assignment();
         }
-        self.settings.rebalanced(&RebalanceEvent::Assigned(partitions));
+        self.rebalanced(&RebalanceEvent::Assigned(partitions));
         self.start_lanes().await
+    }
+
+    fn rebalanced(&mut self, event: &RebalanceEvent) {
+        self.metrics.rebalanced(event);
+        self.gauges.set(&self.board.status());
+        self.settings.rebalanced(event);
     }
 
     /// Begins a partition that was assigned before it was known where it starts.
@@ -80,7 +86,9 @@ impl Coordinator {
         let epoch = self.new_epoch();
         debug!(%partition, epoch, start = %offset, %end, committed = committed.is_some(), "begins");
         self.committer.begin(partition.clone(), epoch, offset, committed);
-        Ok(TopicProgress::new(topic, partition, epoch, offset, end))
+        let mut progress = TopicProgress::new(topic, partition, epoch, offset, end);
+        progress.committed = committed;
+        Ok(progress)
     }
 
     /// A running lane that gets more topics finishes what it has and begins again with all of them.
@@ -102,7 +110,7 @@ impl Coordinator {
     /// Gives partitions back: drains their lanes, records what finished, and only then lets go.
     pub(super) async fn revoke(&mut self, revoked: &[TopicPartition], lost: bool) -> Result<()> {
         let word = if lost { "lost" } else { "revoked" };
-        info!(processor = %self.settings.name, partitions = %names(revoked), "{word}");
+        info!(partitions = %names(revoked), "{word}");
         for partition in revoked {
             if let Some(lookup) = self.late.remove(partition) {
                 lookup.abort();
@@ -118,6 +126,7 @@ impl Coordinator {
             self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
         }
         self.record_revoked(revoked, lost).await;
+        self.show_committed();
         let lost_after_all = lost || self.consumer.assignment_lost();
         self.note_recorded(|partition| revoked.contains(partition), lost_after_all);
         for partition in revoked {
@@ -127,10 +136,12 @@ impl Coordinator {
             }
             self.committer.end(partition);
         }
+        // Before the answer: the next owner may be in this process, and report to the same recorder.
+        self.gauges.forget(revoked);
         self.consumer.unassign(revoked)?;
         self.forget(numbers, revoked);
         let partitions = revoked.to_vec();
-        self.settings.rebalanced(&match lost_after_all {
+        self.rebalanced(&match lost_after_all {
             true => RebalanceEvent::Lost(partitions),
             false => RebalanceEvent::Revoked(partitions),
         });

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 
 use tokio::task::{Id, JoinError};
-use tracing::warn;
+use tracing::{Instrument as _, warn};
 
 use crate::coordinator::Coordinator;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,10 +19,10 @@ use crate::processor::BoxFuture;
 pub(super) type Found = (Vec<TopicPartition>, Result<Vec<Start>>);
 pub(super) type Starting = BoxFuture<'static, Found>;
 
-/// The starting offsets that are looked up; never done while there are none. Cancel-safe.
-pub(super) async fn found(starting: &mut Option<Starting>) -> Found {
-    match starting {
-        Some(starting) => starting.await,
+/// What is being looked up; never done while nothing is. Cancel-safe.
+pub(super) async fn found<T>(lookup: &mut Option<BoxFuture<'static, T>>) -> T {
+    match lookup {
+        Some(lookup) => lookup.await,
         None => std::future::pending().await,
     }
 }
@@ -61,7 +61,7 @@ impl Coordinator {
             let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
             let (key, partition) = (partition.clone(), partition.clone());
             let find = async move { starting_offset(&*consumer, &partition, start_from).await };
-            self.late.insert(key, self.lookups.spawn(find));
+            self.late.insert(key, self.lookups.spawn(find.in_current_span()));
         }
     }
 

@@ -46,6 +46,7 @@ pub(crate) struct Batcher {
     /// The message behind `fitting` would take the batch over its byte limit.
     over: bool,
     first_taken: Option<Instant>,
+    cut_age: Duration,
     average_bytes: usize,
     /// An error found behind messages that are still to be processed.
     error: Option<Error>,
@@ -70,6 +71,7 @@ impl Batcher {
             fitting_bytes: 0,
             over: false,
             first_taken: None,
+            cut_age: Duration::ZERO,
             average_bytes: FIRST_GUESS_BYTES,
             error: None,
             spare: Vec::new(),
@@ -171,7 +173,13 @@ impl Batcher {
             || (self.fitting > 0 && self.fitting_bytes >= self.limits.max_bytes)
     }
 
+    /// How long ago the first message of the last batch was taken when it was cut.
+    pub(crate) fn cut_age(&self) -> Duration {
+        self.cut_age
+    }
+
     fn cut(&mut self) -> Batch {
+        self.cut_age = self.first_taken.map_or(Duration::ZERO, |taken| taken.elapsed());
         let mut rest = std::mem::take(&mut self.spare);
         rest.extend(self.buffer.drain(self.fitting..));
         let records = std::mem::replace(&mut self.buffer, rest);

@@ -14,10 +14,13 @@
 
 use std::collections::BTreeMap;
 
+use tokio::time::Instant;
+
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::Result;
 use crate::message::{Offset, TopicPartition};
+use crate::metrics::processor::CommitMetrics;
 use crate::processor::BoxFuture;
 
 struct Owned {
@@ -31,6 +34,7 @@ struct Owned {
 struct Outstanding {
     offsets: Vec<(TopicPartition, u64, Offset)>,
     result: BoxFuture<'static, Result<()>>,
+    begun: Instant,
 }
 
 /// Begins to record next offsets; see [`Consumer::commit`](crate::broker::Consumer::commit).
@@ -41,11 +45,18 @@ pub(crate) struct Committer {
     record: Box<Record>,
     owned: BTreeMap<TopicPartition, Owned>,
     outstanding: Option<Outstanding>,
+    metrics: CommitMetrics,
 }
 
 impl Committer {
     pub(crate) fn new(record: Box<Record>) -> Self {
-        Self { record, owned: BTreeMap::new(), outstanding: None }
+        let metrics = CommitMetrics::off();
+        Self { record, owned: BTreeMap::new(), outstanding: None, metrics }
+    }
+
+    /// Counts commits here from now on.
+    pub(crate) fn measure(&mut self, metrics: CommitMetrics) {
+        self.metrics = metrics;
     }
 
     /// An epoch of a partition begins. Where nothing is committed yet, the start itself will be:
@@ -69,6 +80,12 @@ impl Committer {
     pub(crate) fn recorded(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
         let owned = self.owned.iter();
         owned.filter_map(|(partition, owned)| Some((partition, owned.committed?)))
+    }
+
+    /// What is recorded of a partition, as far as we know.
+    pub(crate) fn recorded_of(&self, partition: &TopicPartition, epoch: u64) -> Option<Offset> {
+        let owned = self.owned.get(partition).filter(|owned| owned.epoch == epoch);
+        owned.and_then(|owned| owned.committed)
     }
 
     /// Everything below `next` is finished. Ignored where the epoch is not the current one.
@@ -103,7 +120,7 @@ impl Committer {
         }
         let list = offsets.iter().map(|(partition, _, next)| (partition.clone(), *next)).collect();
         let result = (self.record)(list);
-        self.outstanding = Some(Outstanding { offsets, result });
+        self.outstanding = Some(Outstanding { offsets, result, begun: Instant::now() });
     }
 
     /// Waits for the outstanding commit; never done while there is none. Cancel-safe.
@@ -113,6 +130,7 @@ impl Committer {
     pub(crate) async fn settle(&mut self) -> Result<()> {
         let Some(outstanding) = &mut self.outstanding else { return std::future::pending().await };
         let result = outstanding.result.as_mut().await;
+        self.metrics.settled(&result, outstanding.begun.elapsed());
         if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
             for (partition, epoch, next) in done.offsets {
                 let owned = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch);

@@ -11,6 +11,7 @@ use crate::batch::{Batch, OffsetRange};
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
 use crate::message::Offset;
+use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::outgoing::{Delivery, Outbox};
 use crate::pipeline::progress::{Board, LaneProgress};
 
@@ -61,6 +62,7 @@ pub(crate) struct InFlightQueue {
     spent: VecDeque<Arc<Delivery>>,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
+    metrics: Arc<LaneMetrics>,
 }
 
 impl InFlightQueue {
@@ -68,6 +70,7 @@ impl InFlightQueue {
         limits: FlightLimits,
         progress: Arc<LaneProgress>,
         board: Arc<Board>,
+        metrics: Arc<LaneMetrics>,
     ) -> Self {
         Self {
             limits,
@@ -77,6 +80,7 @@ impl InFlightQueue {
             spent: VecDeque::new(),
             progress,
             board,
+            metrics,
         }
     }
 
@@ -130,6 +134,7 @@ impl InFlightQueue {
             front.ranges.iter().map(|(topic, range)| (*topic, range.last.next())).collect();
         self.board.add_batch(front.messages, front.bytes);
         self.progress.finish_batch(&next);
+        front.deliveries.iter().for_each(|delivery| self.metrics.acknowledged(delivery));
         self.spent.extend(front.deliveries);
         self.spent.truncate(KEPT_BUFFERS);
         Ok(())

@@ -16,3 +16,4 @@ pub(crate) mod outgoing;
 pub(crate) mod partition_processor;
 pub(crate) mod progress;
 pub(crate) mod start;
+pub(crate) mod topic_progress;

@@ -16,14 +16,16 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind};
 use crate::message::{Message, OutgoingBytes, OutgoingMessage};
+use crate::metrics::lane::Tally;
 
 /// Messages collected and not yet handed to the producer: one byte buffer, one entry a message.
 #[derive(Default)]
@@ -32,6 +34,8 @@ pub(crate) struct Outbox {
     entries: Vec<Entry>,
     headers: Vec<HeaderEntry>,
     topics: Vec<Arc<str>>,
+    /// What there is to each topic; as long as `topics`.
+    tallies: Vec<Tally>,
     last_topic: usize,
     /// The batch being processed, which forwarded messages are in.
     batch: Option<Arc<Batch>>,
@@ -87,6 +91,7 @@ impl Outbox {
         self.bytes.clear();
         self.entries.clear();
         self.headers.clear();
+        self.tallies.fill(Tally::default());
         self.forwarded_bytes = 0;
         self.last_forwarded = None;
     }
@@ -104,8 +109,10 @@ impl Outbox {
 
     pub(crate) fn push(&mut self, message: &OutgoingMessage<'_>) {
         let topic = self.topic_index(&message.topic);
-        let (key, value) = (message.key.as_ref(), message.value.as_ref());
-        let body = self.copy(key.map(OutgoingBytes::as_slice), value.map(OutgoingBytes::as_slice));
+        let key = message.key.as_ref().map(OutgoingBytes::as_slice);
+        let value = message.value.as_ref().map(OutgoingBytes::as_slice);
+        self.tallies[topic as usize].add(size_of_slice(key) + size_of_slice(value));
+        let body = self.copy(key, value);
         let first = self.headers.len();
         for (name, value) in &message.headers {
             self.append_header(name, value.as_ref().map(OutgoingBytes::as_slice));
@@ -117,11 +124,13 @@ impl Outbox {
     pub(crate) fn push_forwarded(&mut self, topic: &str, message: &Message<'_>) {
         let topic = self.topic_index(topic);
         let record = message.record();
+        let size = record.size();
+        self.tallies[topic as usize].add(size);
         let body = match self.batch.as_ref().and_then(|batch| batch.index_of(record)) {
             Some(index) => {
                 // To several topics, a message is sent several times in a row.
                 if self.last_forwarded.replace(index) != Some(index) {
-                    self.forwarded_bytes += record.size();
+                    self.forwarded_bytes += size;
                 }
                 Body::Forwarded(index32(index))
             }
@@ -170,6 +179,7 @@ impl Outbox {
             let known = self.topics.iter().position(|known| **known == *topic);
             self.last_topic = known.unwrap_or_else(|| {
                 self.topics.push(topic.into());
+                self.tallies.push(Tally::default());
                 self.topics.len() - 1
             });
         }
@@ -205,6 +215,8 @@ impl Outbox {
         if outbox.topics.len() <= KEPT_TOPICS {
             self.topics.extend_from_slice(&outbox.topics);
         }
+        self.tallies.clear();
+        self.tallies.resize(self.topics.len(), Tally::default());
         self.last_topic = 0;
         Arc::new(Delivery {
             remaining: AtomicUsize::new(outbox.entries.len()),
@@ -212,8 +224,14 @@ impl Outbox {
             outbox,
             failure: Mutex::new(None),
             finished: Notify::new(),
+            begun: Instant::now(),
+            noticed: AtomicBool::new(false),
         })
     }
+}
+
+fn size_of_slice(bytes: Option<&[u8]>) -> usize {
+    bytes.map_or(0, <[u8]>::len)
 }
 
 /// What a message counts with besides its own bytes. librdkafka keeps about 200 of each (measured).
@@ -262,6 +280,9 @@ pub(crate) struct Delivery {
     remaining: AtomicUsize,
     failure: Mutex<Option<DeliveryFailure>>,
     finished: Notify,
+    /// When it was about to be handed to the client.
+    begun: Instant,
+    noticed: AtomicBool,
 }
 
 /// Why a message could not be delivered.
@@ -280,6 +301,17 @@ impl Delivery {
     pub(crate) fn bytes(&self) -> usize {
         let batch = self.outbox.batch.as_ref().map_or(0, |batch| batch.bytes());
         self.outbox.bytes.len() + batch + self.len() * BYTES_A_MESSAGE
+    }
+
+    /// When it began, for the first caller alone: who counts it.
+    pub(crate) fn first_notice(&self) -> Option<Instant> {
+        (!self.noticed.swap(true, Ordering::Relaxed)).then_some(self.begun)
+    }
+
+    /// What it has to each topic.
+    pub(crate) fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, Tally)> {
+        let tallies = self.outbox.topics.iter().zip(self.outbox.tallies.iter().copied());
+        tallies.filter(|(_, tally)| tally.messages > 0)
     }
 
     pub(crate) fn topics(&self) -> &[Arc<str>] {

@@ -14,6 +14,7 @@
 //! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes.
 
 use std::any::Any;
+use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{Instrument as _, debug_span, warn};
 
 use crate::batch::Batch;
 use crate::context::Context;
@@ -93,7 +94,8 @@ impl PartitionProcessor {
         board: Arc<Board>,
         commands: watch::Receiver<Command>,
     ) -> Self {
-        let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone());
+        let metrics = context.lane_metrics();
+        let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
         Self { batcher, context, in_flight, progress, board, commands }
     }
 
@@ -126,7 +128,7 @@ impl PartitionProcessor {
         // replay must not overtake what is still on the way.
         let settled = self.settle().await;
         if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {
-            warn!(partition = self.progress.partition, %error, "an earlier batch failed as well");
+            warn!(%error, "an earlier batch failed as well");
         }
         ended.and(settled)
     }
@@ -204,13 +206,18 @@ impl PartitionProcessor {
         batch: Batch,
     ) -> Result<(), Interrupt> {
         self.progress.begin_batch();
+        let metrics = self.context.lane_metrics();
+        metrics.begins(&batch, self.batcher.cut_age());
         let batch = Arc::new(batch);
+        let begun = Instant::now();
         self.context.begin(Arc::clone(&batch), self.in_flight.take_spent());
         let returned = {
+            let span = debug_span!("batch", messages = batch.len(), offsets = %Offsets(&batch));
             let call = async { processor.process_dyn(&batch, &mut self.context).await };
-            let call = AssertUnwindSafe(call).catch_unwind();
+            let call = AssertUnwindSafe(call.instrument(span)).catch_unwind();
             guarded(&mut self.commands, &mut self.in_flight, call).await?
         };
+        metrics.processed(begun);
         let failure = match returned {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(process_error("process returned an error", error)),
@@ -316,6 +323,19 @@ fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("(the panic carries no text)");
     Error::new(ErrorKind::Panic, format!("{message}: {text}"))
+}
+
+/// By topic: `orders 7..=9, refunds 3..=3`.
+struct Offsets<'a>(&'a Batch);
+
+impl fmt::Display for Offsets<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (topic, range)) in self.0.offsets().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{topic} {range}")?;
+        }
+        Ok(())
+    }
 }
 
 fn locate(mut error: Error, batch: &Batch) -> Error {

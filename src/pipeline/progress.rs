@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -16,74 +16,7 @@ use crate::broker::{FetchPosition, QueueLength};
 use crate::error::Error;
 use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
 use crate::message::{Offset, TopicPartition};
-
-/// One topic of a lane.
-#[derive(Debug, Clone)]
-pub(crate) struct TopicProgress {
-    /// Index among the input topics.
-    pub(crate) topic: u16,
-    pub(crate) partition: TopicPartition,
-    pub(crate) epoch: u64,
-    /// The next offset behind the finished messages: what may be recorded.
-    pub(crate) finished: Offset,
-    /// The end of the log when the partition was assigned.
-    pub(crate) target: Offset,
-    /// The end of the log as last heard of.
-    pub(crate) end: Offset,
-    /// It began beyond the end of the log. Being there means nothing then: the broker is about to say
-    /// that the offset is out of range, or (under `read_committed`) a transaction is still open.
-    pub(crate) began_beyond_end: bool,
-    /// Everything below has been put into the lane's queue.
-    pub(crate) fetched: Option<Offset>,
-}
-
-impl TopicProgress {
-    pub(crate) fn new(
-        topic: u16,
-        partition: TopicPartition,
-        epoch: u64,
-        start: Offset,
-        end: Offset,
-    ) -> Self {
-        Self {
-            topic,
-            partition,
-            epoch,
-            finished: start,
-            target: end,
-            end,
-            began_beyond_end: start > end,
-            fetched: None,
-        }
-    }
-
-    /// The offset was out of range: a new epoch begins at another one.
-    pub(crate) fn move_to(&mut self, epoch: u64, offset: Offset) {
-        self.epoch = epoch;
-        self.finished = offset;
-        self.began_beyond_end = false;
-    }
-
-    /// Fetching begins again at the finished offset, which is returned.
-    pub(crate) fn restart_reports(&mut self) -> Offset {
-        self.fetched = None;
-        self.finished
-    }
-
-    fn note(&mut self, position: &FetchPosition) {
-        self.fetched = position.fetched;
-        self.end = position.end.unwrap_or(self.end);
-    }
-
-    /// Nothing is left if the lane is `idle` and everything was fetched: what there is between the
-    /// finished offset and the end yields no message.
-    fn lag(&self, idle: bool) -> u64 {
-        if idle && self.fetched.is_some_and(|fetched| fetched >= self.end) {
-            return 0;
-        }
-        u64::try_from(self.end.get() - self.finished.get()).unwrap_or(0)
-    }
-}
+use crate::pipeline::topic_progress::TopicProgress;
 
 #[derive(Debug)]
 pub(crate) struct LaneStatus {
@@ -91,6 +24,8 @@ pub(crate) struct LaneStatus {
     pub(crate) state: PartitionState,
     /// Batches begun and not finished: the one in `process` and those waiting for acks.
     pub(crate) in_flight: usize,
+    /// What was fetched and waits, as last reported.
+    pub(crate) buffered_bytes: u64,
     pub(crate) last_progress: Instant,
     /// When it was first seen that there is something to do.
     busy_since: Option<Instant>,
@@ -123,6 +58,7 @@ impl LaneProgress {
                 topics,
                 state: PartitionState::Starting,
                 in_flight: 0,
+                buffered_bytes: 0,
                 last_progress: Instant::now(),
                 busy_since: None,
                 last_error: None,
@@ -177,9 +113,31 @@ impl LaneProgress {
 
     pub(crate) fn note_position(&self, position: &FetchPosition) {
         let mut status = self.status();
+        status.buffered_bytes = position.queued_bytes;
         let topics = &mut status.topics;
         if let Some(topic) = topics.iter_mut().find(|t| t.partition == position.partition) {
             topic.note(position);
+        }
+    }
+
+    /// Of which topics no fetch has told the end of late, with their epochs; see
+    /// [`TopicProgress::lacks_news`].
+    pub(crate) fn without_news(&self) -> Vec<(TopicPartition, u64)> {
+        let (idle, mut status) = self.look();
+        let without = status.topics.iter_mut().filter_map(|topic| {
+            let lacks_news = topic.lacks_news(idle);
+            lacks_news.then(|| (topic.partition.clone(), topic.epoch))
+        });
+        without.collect()
+    }
+
+    /// The end of a topic's log, as asked for in this epoch.
+    pub(crate) fn note_end(&self, partition: &TopicPartition, epoch: u64, end: Offset) {
+        let mut status = self.status();
+        let mut topics = status.topics.iter_mut();
+        let asked = topics.find(|topic| topic.partition == *partition && topic.epoch == epoch);
+        if let Some(topic) = asked {
+            topic.note_end(end);
         }
     }
 
@@ -265,6 +223,7 @@ pub(crate) struct Board {
     phase: AtomicU8,
     /// The group is stable as far as we are told, or the partitions are static.
     pub(crate) settled: AtomicBool,
+    failure: OnceLock<String>,
 }
 
 /// What handles ask for, and lanes.
@@ -297,6 +256,7 @@ impl Board {
             closed: watch::Sender::new(false),
             phase: AtomicU8::new(ProcessorState::Starting as u8),
             settled: AtomicBool::new(false),
+            failure: OnceLock::new(),
         })
     }
 
@@ -308,6 +268,19 @@ impl Board {
     /// A lane has failed: the others are to be drained.
     pub(crate) fn report_failure(&self) {
         self.control.send_modify(|control| control.failed = true);
+    }
+
+    /// This error stops the topic processor; a later one no longer counts.
+    pub(crate) fn note_failure(&self, error: &Error) {
+        self.failure.get_or_init(|| format!("{error:?}"));
+    }
+
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failure.get().cloned()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::SeqCst)
     }
 
     /// `run` has ended, one way or the other.
@@ -369,8 +342,7 @@ impl Board {
     }
 
     fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
-        self.settled.load(Ordering::SeqCst)
-            && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
+        self.is_settled() && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
     }
 
     pub(crate) fn status(&self) -> Vec<PartitionStatus> {
@@ -388,7 +360,10 @@ impl Board {
             next_offset: topic.finished,
             end_offset: topic.end,
             lag: topic.lag(idle),
+            committed_offset: topic.committed,
+            committed_lag: topic.committed_lag(),
             in_flight: status.in_flight,
+            buffered_bytes: status.buffered_bytes,
             last_progress: status.last_progress.elapsed(),
             stalled: status.stalled,
             last_error: status.last_error.clone(),

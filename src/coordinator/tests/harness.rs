@@ -13,6 +13,7 @@ use crate::config::Settings;
 use crate::coordinator::{Coordinator, Until};
 use crate::handle::{Handle, Report};
 use crate::message::{Offset, TopicPartition};
+use crate::metrics::{Metrics, NoopRecorder};
 use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::progress::Board;
@@ -252,6 +253,9 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         start_from: StartFrom::Earliest,
         out_of_range: OutOfRange::Fail,
         on_rebalance: None,
+        metrics: Metrics::new("test", NoopRecorder),
+        metrics_interval: Duration::from_secs(1),
+        lag_interval: Duration::from_secs(1),
     }
 }
 

@@ -6,6 +6,8 @@ mod blocking;
 mod case;
 mod failures;
 mod harness;
+mod lag;
+mod metrics;
 mod mutations;
 mod offsets;
 mod partial;

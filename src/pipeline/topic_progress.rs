@@ -1,0 +1,212 @@
+//! How far one topic of a lane is: finished, recorded, and where its log ends.
+//!
+//! Place in the data path: beside it, in [`LaneProgress`](super::progress::LaneProgress).
+//!
+//! The end of the log comes from the client's fetches, once or more a second. Where it does not fetch, because the
+//! queue is full (the lane is paused, or slow), its number stands still while the log grows. Then the coordinator
+//! asks for it.
+//!
+//! Invariant: a number of a fetch that has not changed is no news, and does not take the place of an answer that
+//! came later.
+
+use crate::broker::FetchPosition;
+use crate::message::{Offset, TopicPartition};
+
+/// One topic of a lane.
+#[derive(Debug, Clone)]
+pub(crate) struct TopicProgress {
+    /// Index among the input topics.
+    pub(crate) topic: u16,
+    pub(crate) partition: TopicPartition,
+    pub(crate) epoch: u64,
+    /// Where the epoch began.
+    began: Offset,
+    /// The next offset behind the finished messages: what may be recorded.
+    pub(crate) finished: Offset,
+    /// The recorded next offset, as far as we know.
+    pub(crate) committed: Option<Offset>,
+    /// The end of the log when the partition was assigned.
+    pub(crate) target: Offset,
+    /// The end of the log as last heard of.
+    pub(crate) end: Offset,
+    /// It began beyond the end of the log. Being there means nothing then: the broker is about to say
+    /// that the offset is out of range, or (under `read_committed`) a transaction is still open.
+    pub(crate) began_beyond_end: bool,
+    /// Everything below has been put into the lane's queue.
+    pub(crate) fetched: Option<Offset>,
+    /// The end of the log in the last report of the fetch position.
+    reported_end: Option<Offset>,
+    /// What was reported when somebody last asked whether there is news.
+    seen: Option<Reported>,
+}
+
+/// The fetch position, and the end of the log.
+type Reported = (Option<Offset>, Option<Offset>);
+
+impl TopicProgress {
+    pub(crate) fn new(
+        topic: u16,
+        partition: TopicPartition,
+        epoch: u64,
+        start: Offset,
+        end: Offset,
+    ) -> Self {
+        Self {
+            topic,
+            partition,
+            epoch,
+            began: start,
+            finished: start,
+            committed: None,
+            target: end,
+            end,
+            began_beyond_end: start > end,
+            fetched: None,
+            reported_end: None,
+            seen: None,
+        }
+    }
+
+    /// The offset was out of range: a new epoch begins at another one.
+    pub(crate) fn move_to(&mut self, epoch: u64, offset: Offset) {
+        self.epoch = epoch;
+        self.began = offset;
+        self.finished = offset;
+        self.committed = None;
+        self.began_beyond_end = false;
+    }
+
+    /// Fetching begins again at the finished offset, which is returned.
+    pub(crate) fn restart_reports(&mut self) -> Offset {
+        self.fetched = None;
+        self.finished
+    }
+
+    pub(crate) fn note(&mut self, position: &FetchPosition) {
+        self.fetched = position.fetched;
+        if position.end.is_some() && position.end != self.reported_end {
+            self.reported_end = position.end;
+            self.end = position.end.unwrap_or(self.end);
+        }
+    }
+
+    /// Whether reports have brought nothing new since this was asked last. At the end of the log, with an empty
+    /// queue (the lane is `idle`), that is as it should be: a fetch waits there for the next message.
+    pub(crate) fn lacks_news(&mut self, idle: bool) -> bool {
+        let reported = (self.fetched, self.reported_end);
+        let unchanged = self.seen.replace(reported) == Some(reported);
+        unchanged && !(idle && self.is_fetched())
+    }
+
+    /// The end of the log, as asked for when there was [no news](Self::lacks_news). By now there may be.
+    pub(crate) fn note_end(&mut self, end: Offset) {
+        if self.seen == Some((self.fetched, self.reported_end)) {
+            self.end = end;
+        }
+    }
+
+    fn is_fetched(&self) -> bool {
+        self.fetched.is_some_and(|fetched| fetched >= self.end)
+    }
+
+    /// Nothing is left if the lane is `idle` and everything was fetched: what there is between the
+    /// finished offset and the end yields no message.
+    pub(crate) fn lag(&self, idle: bool) -> u64 {
+        if idle && self.is_fetched() { 0 } else { between(self.finished, self.end) }
+    }
+
+    pub(crate) fn committed_lag(&self) -> u64 {
+        between(self.committed.unwrap_or(self.began), self.end)
+    }
+}
+
+/// Offsets from one to the other; none if they are the other way round.
+fn between(from: Offset, to: Offset) -> u64 {
+    u64::try_from(to.get() - from.get()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offset(offset: i64) -> Offset {
+        Offset::new(offset)
+    }
+
+    /// Began at 10, when the log ended at 100.
+    fn topic() -> TopicProgress {
+        TopicProgress::new(0, TopicPartition::new("a", 0), 1, offset(10), offset(100))
+    }
+
+    fn report(topic: &mut TopicProgress, fetched: i64, end: i64) {
+        let partition = topic.partition.clone();
+        let (fetched, end) = (Some(offset(fetched)), Some(offset(end)));
+        topic.note(&FetchPosition { partition, fetched, end, queued_bytes: 0 });
+    }
+
+    #[test]
+    fn a_number_that_stands_still_is_asked_for() {
+        let mut topic = topic();
+        assert!(!topic.lacks_news(false), "the end was looked up at the assignment");
+        assert!(topic.lacks_news(false), "no report came");
+        report(&mut topic, 50, 100);
+        assert!(!topic.lacks_news(false));
+        report(&mut topic, 50, 100);
+        assert!(topic.lacks_news(false));
+        topic.note_end(offset(300));
+        report(&mut topic, 50, 100);
+        assert_eq!((topic.end, topic.lag(false)), (offset(300), 290), "100 is no news");
+        assert!(topic.lacks_news(false), "nor will it be");
+        report(&mut topic, 60, 310);
+        assert_eq!(topic.end, offset(310));
+        assert!(!topic.lacks_news(false));
+    }
+
+    #[test]
+    fn at_the_end_only_an_idle_lane_needs_no_answer() {
+        let mut topic = topic();
+        report(&mut topic, 100, 100);
+        topic.lacks_news(true);
+        assert!(!topic.lacks_news(true), "a fetch waits for the next message");
+        assert!(topic.lacks_news(false), "a full queue stops fetching, also at the end");
+        topic.note_end(offset(120));
+        assert!(topic.lacks_news(true), "it is the end no more");
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_news_is_old() {
+        let mut topic = topic();
+        report(&mut topic, 50, 100);
+        topic.lacks_news(false);
+        assert!(topic.lacks_news(false));
+        report(&mut topic, 60, 400);
+        topic.note_end(offset(300));
+        assert_eq!(topic.end, offset(400));
+    }
+
+    #[test]
+    fn a_log_that_was_cut_off_has_less() {
+        let mut topic = topic();
+        report(&mut topic, 50, 100);
+        topic.lacks_news(false);
+        assert!(topic.lacks_news(false));
+        topic.note_end(offset(20));
+        assert_eq!((topic.end, topic.lag(false)), (offset(20), 10));
+        topic.note_end(offset(5));
+        assert_eq!((topic.lag(false), topic.committed_lag()), (0, 0), "never below zero");
+        report(&mut topic, 50, 30);
+        assert_eq!(topic.end, offset(30), "a report that has changed counts");
+    }
+
+    #[test]
+    fn what_is_not_recorded_yet_counts_from_where_it_began() {
+        let mut topic = topic();
+        assert_eq!(topic.committed_lag(), 90);
+        topic.finished = offset(100);
+        assert_eq!((topic.lag(true), topic.committed_lag()), (0, 90));
+        topic.committed = Some(offset(99));
+        assert_eq!(topic.committed_lag(), 1);
+        topic.move_to(2, offset(40));
+        assert_eq!((topic.lag(false), topic.committed_lag()), (60, 60));
+    }
+}
