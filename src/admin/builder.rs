@@ -1,0 +1,70 @@
+//! The admin server of a single processor, as its [`Builder`] starts it.
+
+use std::net::SocketAddr;
+
+use super::server::Listener;
+use super::{Admin, AdminServer};
+use crate::builder::Builder;
+use crate::error::Result;
+use crate::topic_processor::TopicProcessor;
+
+/// What the builder was told.
+#[derive(Clone)]
+pub(crate) struct OfBuilder {
+    address: String,
+    admin: Admin,
+}
+
+impl OfBuilder {
+    /// First of all that `build` does: what is wrong with the address is known before anybody is connected to.
+    pub(crate) async fn listen(this: Option<Self>) -> Result<Option<(Listener, Admin)>> {
+        let Some(Self { address, admin }) = this else { return Ok(None) };
+        Ok(Some((admin.listen(&address).await?, admin)))
+    }
+
+    pub(crate) fn serve(
+        this: Option<(Listener, Admin)>,
+        mut processor: TopicProcessor,
+    ) -> Result<TopicProcessor> {
+        let Some((listener, admin)) = this else { return Ok(processor) };
+        let router = admin.processor(processor.handle()).router()?;
+        processor.admin = Some(listener.serve(router));
+        Ok(processor)
+    }
+}
+
+impl TopicProcessor {
+    /// Where [`Builder::admin`] listens, if it was told to.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminServer::local_addr)
+    }
+}
+
+impl Builder {
+    /// Serves status, health and a live page of this processor at this address, `127.0.0.1:9400` say, from `build`
+    /// until `run` has ended; see [`admin`](crate::admin). Default: nothing is served.
+    ///
+    /// `build` fails if the address cannot be listened at, or can be reached from other machines
+    /// ([`Admin::allow_remote`]). For several processors in a process, use [`Admin::serve`].
+    pub fn admin(self, address: impl Into<String>) -> Self {
+        self.admin_with(address, Admin::new())
+    }
+
+    /// Like [`admin`](Builder::admin), with metrics, control, or for other machines.
+    ///
+    /// ```
+    /// # #[cfg(feature = "prometheus")] {
+    /// use kasper::{TopicProcessor, admin::Admin, metrics};
+    ///
+    /// let prometheus = metrics::prometheus()?;
+    /// let builder = TopicProcessor::builder("count-orders", ["orders"]).metrics(prometheus.clone());
+    /// let admin = Admin::new().metrics(move || prometheus.render()).allow_remote();
+    /// let builder = builder.admin_with("0.0.0.0:9400", admin);
+    /// # }
+    /// # Ok::<(), kasper::Error>(())
+    /// ```
+    pub fn admin_with(mut self, address: impl Into<String>, admin: Admin) -> Self {
+        self.admin = Some(OfBuilder { address: address.into(), admin });
+        self
+    }
+}

@@ -1,0 +1,48 @@
+//! `/health/live` and `/health/ready`, for an orchestrator.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+
+use super::sampler::Shared;
+use crate::handle::{PartitionState, ProcessorState, Status};
+
+/// That there is an answer is the answer: to start a process again that only waits for its brokers would mend nothing.
+pub(super) async fn live() -> &'static str {
+    "live\n"
+}
+
+pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    let mut reasons = String::new();
+    for processor in &shared.processors {
+        if let Some(reason) = unready(&processor.handle.status()) {
+            let _never_fails = writeln!(reasons, "{}: {reason}", processor.handle.name());
+        }
+    }
+    match reasons.is_empty() {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, reasons),
+    }
+}
+
+/// Why it is not ready, if it is not.
+pub(super) fn unready(status: &Status) -> Option<String> {
+    if let Some(failure) = &status.failure {
+        return Some(format!("failed: {failure}"));
+    }
+    for partition in &status.partitions {
+        if partition.state == PartitionState::Failed || partition.stalled {
+            let what = if partition.stalled { "stalled" } else { "failed" };
+            return Some(format!("{} {what}", partition.partition));
+        }
+    }
+    match status.state {
+        ProcessorState::Starting => Some("does not run yet".to_owned()),
+        ProcessorState::Running if !status.settled => Some("waits for its partitions".to_owned()),
+        ProcessorState::Running => None,
+        ProcessorState::Closing => Some("is closing".to_owned()),
+        ProcessorState::Closed => Some("is closed".to_owned()),
+    }
+}

@@ -1,0 +1,250 @@
+//! Status, health and a live page over HTTP: what a team on call looks at. Feature `admin`.
+//!
+//! For one processor, [`Builder::admin`](crate::Builder::admin) is all there is to do. For several in one process,
+//! or to mount it in a server of yours, an [`Admin`] takes the [`Handle`]s.
+//!
+//! | path | |
+//! | --- | --- |
+//! | `/` | a page that shows all of it, live |
+//! | `/status` | the same as JSON, see below |
+//! | `/events` | the same as server-sent events, once a second: `history` (of `rate` and `lag`, once), then `status` |
+//! | `/health/live` | 200 while the process answers |
+//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), none of them [stalled](crate::PartitionStatus::stalled) and nothing failed; else 503 with a line for each reason |
+//! | `/metrics` | the text of [`Admin::metrics`]; 404 without |
+//! | `/processors/{id}/…` | with [`Admin::control`] only: `POST` to `pause`, `resume`, `close`, `partitions/{number}/pause` and `…/resume`, with `Authorization: Bearer {token}` |
+//!
+//! While the group rebalances, `/health/ready` says 503: a rolling restart then waits for each step.
+//!
+//! # `/status`, version 1
+//!
+//! New fields may come within a version; names and meanings stay. Counts are numbers, times milliseconds.
+//!
+//! | field | |
+//! | --- | --- |
+//! | `version` | 1 |
+//! | `at_ms` | when this was, since 1970 |
+//! | `control` | whether pause, resume and close are offered |
+//! | `processors` | one for each processor, in the order that they were given in |
+//! | `….id` | its place, for `/processors/{id}/…` |
+//! | `….name` | the processor's name; two may have the same |
+//! | `….state` | `starting`, `running`, `closing`, `closed` |
+//! | `….ready` | what `/health/ready` says of it |
+//! | `….paused` | all of its partitions are paused |
+//! | `….failure` | the error that stopped it, or null |
+//! | `….lag` | the sum of its partitions' |
+//! | `….rate` | messages finished per second, over the last five; null in the first second |
+//! | `….messages`, `….batches`, `….bytes` | finished since it began to run |
+//! | `….partitions` | by topic and number |
+//! | `….partitions.topic`, `….partitions.partition` | |
+//! | `….partitions.state` | `starting`, `running`, `paused`, `draining`, `failed` |
+//! | `….partitions.epoch` | counts the assignments of the process |
+//! | `….partitions.next_offset` | the next offset behind the finished messages |
+//! | `….partitions.end_offset` | the end of the log as last heard of |
+//! | `….partitions.lag` | offsets between the two |
+//! | `….partitions.committed_offset`, `….partitions.committed_lag` | what is recorded in the group, or null, and offsets from there to the end |
+//! | `….partitions.rate` | offsets finished per second, over the last five; null in the first second |
+//! | `….partitions.in_flight` | batches in `process` or waiting for acks |
+//! | `….partitions.buffered_bytes` | fetched and waiting for `process`, of the number's topics together |
+//! | `….partitions.last_progress_ms` | since a batch was last finished |
+//! | `….partitions.stalled` | there is lag and no progress for longer than [`stall_timeout`](crate::Builder::stall_timeout) allows |
+//! | `….partitions.last_error` | the error that it failed with, or null |
+//!
+//! # Who may look
+//!
+//! Whoever reaches it: names of topics, offsets and errors are on it, messages are not. So the server listens on
+//! loopback addresses only, unless [`Admin::allow_remote`] is called; put a proxy before it that asks who is there.
+
+#[cfg(feature = "kafka")]
+mod builder;
+mod control;
+mod events;
+mod health;
+mod page;
+mod sampler;
+mod server;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+#[cfg(feature = "kafka")]
+pub(crate) use builder::OfBuilder;
+pub use server::AdminServer;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::handle::Handle;
+use control::Token;
+use sampler::Shared;
+use server::Listener;
+
+type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What is served, and for which processors; see [the module](self).
+///
+/// ```no_run
+/// # #[cfg(feature = "kafka")]
+/// # async fn example(orders: kasper::TopicProcessor, bills: kasper::TopicProcessor) -> kasper::Result<()> {
+/// use kasper::admin::Admin;
+///
+/// let admin = Admin::new().processor(orders.handle()).processor(bills.handle());
+/// // It serves until it is dropped.
+/// let server = admin.serve("127.0.0.1:9400").await?;
+/// tokio::try_join!(orders.run(), bills.run())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "nothing is served before `serve` or `router`"]
+pub struct Admin {
+    processors: Vec<Handle>,
+    metrics: Option<MetricsText>,
+    token: Option<Token>,
+    allow_remote: bool,
+}
+
+impl Admin {
+    /// Without processors, metrics and control.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Shows this processor besides those already there.
+    pub fn processor(mut self, handle: Handle) -> Self {
+        self.processors.push(handle);
+        self
+    }
+
+    /// Serves this text at `/metrics`, in Prometheus' text format. It is asked for at each scrape, on the runtime's
+    /// threads: be quick. Default: `/metrics` is not found.
+    ///
+    /// ```
+    /// # #[cfg(feature = "prometheus")] {
+    /// let prometheus = kasper::metrics::prometheus()?;
+    /// let admin = kasper::admin::Admin::new().metrics(move || prometheus.render());
+    /// # }
+    /// # Ok::<(), kasper::Error>(())
+    /// ```
+    pub fn metrics(mut self, text: impl Fn() -> String + Send + Sync + 'static) -> Self {
+        self.metrics = Some(Arc::new(text));
+        self
+    }
+
+    /// Lets those who know this token pause, resume and close processors. It is sent with each command, in the
+    /// clear: over a network, use TLS. At least 16 bytes. Default: nobody can.
+    pub fn control(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(Token::new(token.into()));
+        self
+    }
+
+    /// Lets [`serve`](Admin::serve) and [`Builder::admin_with`](crate::Builder::admin_with) listen at addresses that other
+    /// machines reach. Nobody is asked who they are, but for [control](Admin::control). Default: an error.
+    pub fn allow_remote(mut self) -> Self {
+        self.allow_remote = true;
+        self
+    }
+
+    /// A router to mount in a server of yours, at its root or below a path with `nest`. Time-outs and the number
+    /// of connections are that server's business; no more than 16 clients get `/events`, others a 503.
+    ///
+    /// A task of the current tokio runtime looks at the processors once a second until the router and its clones
+    /// are dropped.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): there is no processor, the token is too short, or this is not called in a
+    /// tokio runtime.
+    pub fn router(self) -> Result<Router> {
+        let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
+            let message =
+                "the admin router samples in a task of its own: call it in a tokio runtime";
+            Error::new(ErrorKind::Config, message).with_source(error)
+        })?;
+        if self.processors.is_empty() {
+            let message = "the admin server has nothing to show: give it a processor's handle";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        if let Some(token) = &self.token {
+            token.check()?;
+        }
+        let shared = Arc::new(Shared::new(self.processors, self.metrics, self.token));
+        runtime.spawn(sampler::run(Arc::downgrade(&shared)));
+        Ok(routes(shared))
+    }
+
+    /// Serves at this address, `host:port`, until the returned value is dropped. With port 0 the system chooses;
+    /// [`AdminServer::local_addr`] tells.
+    ///
+    /// At most 64 connections are served at a time. One is cut off that takes longer than 10 s to send the head of
+    /// a request, or to take what it asked for.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): as [`router`](Admin::router); the address is none, cannot be listened at, or
+    /// is not a loopback address and [`allow_remote`](Admin::allow_remote) was not called.
+    pub async fn serve(self, address: impl Into<String>) -> Result<AdminServer> {
+        let listener = self.listen(&address.into()).await?;
+        Ok(listener.serve(self.router()?))
+    }
+
+    async fn listen(&self, address: &str) -> Result<Listener> {
+        Listener::bind(address, self.allow_remote).await
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("processors", &self.processors)
+            .field("metrics", &self.metrics.is_some())
+            .field("control", &self.token.is_some())
+            .field("allow_remote", &self.allow_remote)
+            .finish()
+    }
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new()
+        .route("/", get(page::page))
+        .route("/status", get(status::status))
+        .route("/events", get(events::events))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready));
+    if shared.metrics.is_some() {
+        router = router.route("/metrics", get(metrics));
+    }
+    if shared.token.is_some() {
+        router = router.merge(control::routes());
+    }
+    router.layer(map_response(with_headers)).with_state(shared)
+}
+
+/// What every answer has: it is of this moment, it is what its type says, and it runs and loads nothing.
+async fn with_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    response
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match &shared.metrics {
+        Some(text) => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}

@@ -1,0 +1,128 @@
+//! `/status`: what handles report, as JSON. The fields are documented in [the module above](super).
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::health::unready;
+use super::sampler::{Rates, Shared, Watched};
+use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
+use crate::message::Offset;
+
+/// Changes when a field goes or gets another meaning.
+const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct All {
+    version: u32,
+    at_ms: u128,
+    control: bool,
+    processors: Vec<One>,
+}
+
+#[derive(Serialize)]
+struct One {
+    id: usize,
+    name: String,
+    state: &'static str,
+    ready: bool,
+    paused: bool,
+    failure: Option<String>,
+    lag: u64,
+    rate: Option<f64>,
+    messages: u64,
+    batches: u64,
+    bytes: u64,
+    partitions: Vec<Partition>,
+}
+
+#[derive(Serialize)]
+struct Partition {
+    topic: String,
+    partition: i32,
+    state: &'static str,
+    epoch: u64,
+    next_offset: i64,
+    end_offset: i64,
+    lag: u64,
+    committed_offset: Option<i64>,
+    committed_lag: u64,
+    rate: Option<f64>,
+    in_flight: usize,
+    buffered_bytes: u64,
+    last_progress_ms: u128,
+    stalled: bool,
+    last_error: Option<String>,
+}
+
+pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], json(&shared)).into_response()
+}
+
+pub(super) fn json(shared: &Shared) -> String {
+    let all = All {
+        version: VERSION,
+        at_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),
+        control: shared.token.is_some(),
+        processors: shared.processors.iter().enumerate().map(|(id, p)| one(id, p)).collect(),
+    };
+    to_json(&all)
+}
+
+/// Numbers, texts and lists of them, under names: there is nothing in it that JSON has not.
+pub(super) fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn one(id: usize, watched: &Watched) -> One {
+    let (status, rates) = (watched.handle.status(), watched.rates());
+    One {
+        id,
+        name: watched.handle.name().to_owned(),
+        state: match status.state {
+            ProcessorState::Starting => "starting",
+            ProcessorState::Running => "running",
+            ProcessorState::Closing => "closing",
+            ProcessorState::Closed => "closed",
+        },
+        ready: unready(&status).is_none(),
+        paused: status.paused,
+        lag: status.partitions.iter().map(|partition| partition.lag).sum(),
+        rate: rates.messages,
+        messages: status.messages,
+        batches: status.batches,
+        bytes: status.bytes,
+        failure: status.failure,
+        partitions: status.partitions.into_iter().map(|p| partition(p, &rates)).collect(),
+    }
+}
+
+fn partition(status: PartitionStatus, rates: &Rates) -> Partition {
+    Partition {
+        rate: rates.of(&status.partition),
+        topic: status.partition.topic.to_string(),
+        partition: status.partition.partition,
+        state: match status.state {
+            PartitionState::Starting => "starting",
+            PartitionState::Running => "running",
+            PartitionState::Paused => "paused",
+            PartitionState::Draining => "draining",
+            PartitionState::Failed => "failed",
+        },
+        epoch: status.epoch,
+        next_offset: status.next_offset.get(),
+        end_offset: status.end_offset.get(),
+        lag: status.lag,
+        committed_offset: status.committed_offset.map(Offset::get),
+        committed_lag: status.committed_lag,
+        in_flight: status.in_flight,
+        buffered_bytes: status.buffered_bytes,
+        last_progress_ms: status.last_progress.as_millis(),
+        stalled: status.stalled,
+        last_error: status.last_error,
+    }
+}
