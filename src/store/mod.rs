@@ -5,7 +5,7 @@
 //! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done; only then are its
 //! messages produced and its offsets recorded.
 //!
-//! [`connect`] makes a store from a URL. [`Retry`] and [`Cached`] are stores around a store; [`TypedStore`] has
+//! [`connect`] makes a store from a URL. [`Retry`], [`Cached`] and [`Metered`] are stores around a store; [`TypedStore`] has
 //! values of a type instead of bytes.
 
 mod any;
@@ -51,7 +51,7 @@ pub use map::MapStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisClient, RedisConfig, RedisOptions, RedisStore};
 pub use typed::TypedStore;
-pub use wrappers::{CacheStats, Cached, Retry};
+pub use wrappers::{CacheStats, Cached, Metered, Retry};
 
 /// A key-value store: keys are text, values are bytes.
 ///

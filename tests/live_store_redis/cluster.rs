@@ -7,7 +7,7 @@ use kasper::store::{RedisConfig, RedisOptions, RedisStore, Retry, Store, connect
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 use kasper::{Bytes, Error, ErrorKind};
 
-use super::server::own_cluster;
+use super::server::own_cluster_to_kill;
 use super::{from_env, prefix};
 
 /// `host:port` of some of its servers, separated by commas.
@@ -73,45 +73,46 @@ async fn nobody_there() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server; run with cargo xtask test"]
 async fn a_server_that_is_killed_in_the_middle_of_a_write() {
-    let mut servers = own_cluster().await;
+    let mut servers = own_cluster_to_kill().await;
     let options = RedisOptions::new("p").timeout(Duration::from_secs(2));
     let some = format!("{},{}", servers[0].address(), servers[2].address());
     let store = RedisStore::connect(&RedisConfig::cluster(some, options)).await.unwrap();
     let keys: Vec<String> = (0..20_000).map(|index| index.to_string()).collect();
     let value = Some(Bytes::from(vec![7; 100]));
+    let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
+    // On a busy machine it may not be written within so short a time.
+    let patient = Retry::new(store.clone()).deadline(Duration::from_secs(60));
+    patient.write_many(&changes).await.unwrap();
     let writing = tokio::spawn({
         let (store, keys, value) = (store.clone(), keys.clone(), value.clone());
         async move {
             let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
-            store.write_many(&changes).await
+            // Again and again, so that it is in the middle of one whenever the server goes.
+            loop {
+                if let Err(error) = store.write_many(&changes).await {
+                    return error;
+                }
+            }
         }
     });
-    // While so much is written, a read may take longer than its time.
-    while !matches!(store.get("1000").await, Ok(Some(_))) {}
     servers[1].kill();
-    let error = writing.await.unwrap().unwrap_err();
-    assert_away(&error);
+    assert_away(&writing.await.unwrap());
 
     // Now and again while it is away: nothing is reported as done that is not.
-    let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
     let names: Vec<&str> = keys.iter().map(String::as_str).collect();
     for _ in 0..3 {
         assert_away(&store.write_many(&changes).await.unwrap_err());
         assert_away(&store.get_many(&names).await.unwrap_err());
     }
     servers[1].start_again(&[]).await;
-    let began = Instant::now();
-    while let Err(error) = store.write_many(&changes).await {
-        assert_away(&error);
-        assert!(began.elapsed() < Duration::from_secs(60), "{error:?}");
-    }
-    assert!(store.get_many(&names).await.unwrap().iter().all(|found| *found == value));
+    patient.write_many(&changes).await.unwrap();
+    assert!(patient.get_many(&names).await.unwrap().iter().all(|found| *found == value));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs redis-server; run with cargo xtask test"]
 async fn a_server_that_hangs_ends_calls_by_the_deadline() {
-    let servers = own_cluster().await;
+    let servers = own_cluster_to_kill().await;
     let timeout = Duration::from_secs(2);
     let config =
         RedisConfig::cluster(servers[0].address(), RedisOptions::new("p").timeout(timeout));
@@ -123,7 +124,7 @@ async fn a_server_that_hangs_ends_calls_by_the_deadline() {
     let changes: Vec<_> = names.iter().map(|&key| (key, Some(Bytes::from("1")))).collect();
     let of_tenants: Vec<_> = names.iter().map(|&key| TenantKey::new("acme", key)).collect();
     let for_tenants: TenantMap = names.iter().map(|&key| ("acme", key, Some("1"))).collect();
-    // A new cluster may not answer within so short a time.
+    // On a busy machine it may not be written within so short a time.
     let patient = Retry::new(store.clone()).deadline(Duration::from_secs(60));
     patient.write_many(&changes).await.unwrap();
     tenants.push(&for_tenants).await.unwrap();

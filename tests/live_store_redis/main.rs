@@ -6,6 +6,7 @@
 mod attempts;
 mod cluster;
 mod faults;
+mod moving;
 mod network;
 mod rules;
 mod server;

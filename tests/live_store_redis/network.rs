@@ -59,8 +59,12 @@ async fn a_server_that_is_killed_in_the_middle_of_a_write() {
     });
     // Something of both is there, not all.
     let reader = RedisStore::connect(&server.config()).await.unwrap();
-    while reader.get("2000").await.unwrap().is_none() {}
-    while other.get("2000").await.unwrap().is_none() {}
+    while reader.get("2000").await.unwrap().is_none() {
+        assert!(!writing.is_finished(), "the write ended before the server was killed");
+    }
+    while other.get("2000").await.unwrap().is_none() {
+        assert!(!with_retry.is_finished(), "the write ended before the server was killed");
+    }
     server.kill();
     assert_retryable(&writing.await.unwrap().unwrap_err(), ErrorKind::Unavailable);
     let error = store.get("0").await.unwrap_err();

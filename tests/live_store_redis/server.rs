@@ -87,6 +87,14 @@ impl OwnServer {
         command.exec_async(&mut super::raw(&self.address()).await).await.unwrap();
     }
 
+    fn is_of_a_cluster(&self, for_client: &[&str]) -> bool {
+        let mut ask = Command::new("redis-cli");
+        ask.args(["-h", "127.0.0.1", "-p", &self.port.to_string()]).args(for_client);
+        let answer = ask.args(["cluster", "info"]).output().unwrap();
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+        String::from_utf8_lossy(&answer.stdout).contains("cluster_state:ok")
+    }
+
     /// Waits until it takes connections; `false` if it has ended.
     async fn answers(&mut self) -> bool {
         while tokio::net::TcpStream::connect(self.address()).await.is_err() {
@@ -99,9 +107,14 @@ impl OwnServer {
     }
 }
 
-/// A cluster of three servers of a test's own.
+/// A cluster of three servers of a test's own. On a busy machine nobody is missed who is only slow.
 pub(crate) async fn own_cluster() -> [OwnServer; 3] {
-    own_cluster_with(&[], &[]).await
+    own_cluster_with(&["--cluster-node-timeout", "60000"], &[]).await
+}
+
+/// As [`own_cluster`], but who is killed is missed soon.
+pub(crate) async fn own_cluster_to_kill() -> [OwnServer; 3] {
+    own_cluster_with(&["--cluster-node-timeout", "1000"], &[]).await
 }
 
 /// With more options for the servers, and for the client that puts them together.
@@ -109,14 +122,20 @@ pub(crate) async fn own_cluster_with(for_servers: &[&str], for_client: &[&str]) 
     let mut servers = Vec::new();
     for _ in 0..3 {
         let options = ["--cluster-enabled", "yes", "--cluster-port", "PORT"];
-        // Who is killed is missed soon; the keys of the others stay available.
-        let more = ["--cluster-node-timeout", "1000", "--cluster-require-full-coverage", "no"];
-        servers.push(OwnServer::start(&[&options, &more, for_servers].concat()).await);
+        // The keys of those that are left stay available.
+        let more: &[&str] = &["--cluster-require-full-coverage", "no"];
+        servers.push(OwnServer::start(&[&options, more, for_servers].concat()).await);
     }
     let addresses = servers.iter().map(OwnServer::address);
     let mut create = Command::new("redis-cli");
     create.args(for_client).args(["--cluster", "create"]).args(addresses).arg("--cluster-yes");
     assert!(create.stdout(Stdio::null()).status().unwrap().success());
+    // Each takes a while to be sure of it; until then it answers that the cluster is down.
+    for server in &servers {
+        while !server.is_of_a_cluster(for_client) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
     servers.try_into().unwrap_or_else(|_| unreachable!())
 }
 

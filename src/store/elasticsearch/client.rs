@@ -217,6 +217,9 @@ fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
         .connect_timeout(config.connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
+    // Else the kernel would go on for longer than we wait to deliver a write that was given up.
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let builder = builder.tcp_user_timeout(config.request_timeout);
     #[cfg(feature = "elasticsearch-tls")]
     if let Some(pem) = &config.tls_authority {
         let unusable = || Error::new(ErrorKind::Config, "`tls_authority` is no certificate (PEM)");

@@ -11,18 +11,28 @@ use crc::{CRC_16_XMODEM, Crc, Table};
 use futures_util::future::join_all;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr};
-use redis::{Arg, Cmd, Pipeline, Value};
+use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::connection::{Commands, Failed};
 use crate::store::chunks::in_order;
 
-/// Commands under way at a time that go by themselves.
-const CONCURRENCY: usize = 256;
+/// Requests to the driver under way at a time, of all calls together. A part counts once, however many commands it
+/// has.
+///
+/// When a slot has moved, the driver asks for the slots' servers, and lets none of its requests go on until it has the
+/// answer (redis 1.8). With many of them nothing goes on again, for one of two reasons: the question stands behind 50
+/// requests that wait for the connection's room; or it waits for a lock that one of the requests has got, but cannot
+/// give back. That one was stopped by tokio's budget of 128 steps for each turn of the driver's task, which takes
+/// the lock first and stops then (tokio 1.54). A request takes up to five steps in a turn: received, locked, sent,
+/// answered, sent once more.
+const CONCURRENCY: usize = 16;
 
 /// A connection to a cluster, and which slots are together on a server. Clones share both.
 #[derive(Clone)]
 pub(super) struct Cluster {
-    pub(super) connection: ClusterConnection,
+    connection: ClusterConnection,
+    room: Arc<Semaphore>,
     /// `None` when it is to be asked for.
     owners: Arc<Mutex<Option<Arc<Owners>>>>,
 }
@@ -41,7 +51,19 @@ struct Part {
 
 impl Cluster {
     pub(super) fn new(connection: ClusterConnection) -> Self {
-        Self { connection, owners: Arc::default() }
+        Self { connection, room: Arc::new(Semaphore::new(CONCURRENCY)), owners: Arc::default() }
+    }
+
+    /// Waits for room.
+    async fn connection(&self) -> (ClusterConnection, Option<SemaphorePermit<'_>>) {
+        // Nobody closes the semaphore.
+        let permit = self.room.acquire().await.ok();
+        (self.connection.clone(), permit)
+    }
+
+    pub(super) async fn run_one(&self, command: &Cmd) -> RedisResult<Value> {
+        let (mut connection, _permit) = self.connection().await;
+        command.query_async(&mut connection).await
     }
 
     /// The commands' answers, in their order.
@@ -53,7 +75,7 @@ impl Cluster {
         let parts = divided(commands, &owners).into_iter().map(async |part| {
             let route = SingleNodeRoutingInfo::SpecificNode(part.route);
             let count = part.indexes.len();
-            let mut connection = self.connection.clone();
+            let (mut connection, _permit) = self.connection().await;
             let answers = connection.route_pipeline(part.pipeline, 0, count, route).await;
             (part.indexes, answers.unwrap_or_default())
         });
@@ -90,10 +112,8 @@ impl Cluster {
     ) -> Result<Vec<Value>, Failed> {
         let mut running = Vec::new();
         for index in indexes {
-            let mut connection = self.connection.clone();
             running.push(async move {
-                let answer = commands.make(index).query_async(&mut connection).await;
-                answer.map_err(|error| (error, Some(index)))
+                self.run_one(&commands.make(index)).await.map_err(|error| (error, Some(index)))
             });
         }
         in_order(CONCURRENCY, running).await
@@ -107,7 +127,9 @@ impl Cluster {
         let mut command = redis::cmd("CLUSTER");
         command.arg("SLOTS");
         let anywhere = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
-        let answer = self.connection.clone().route_command(command, anywhere).await.ok()?;
+        let (mut connection, permit) = self.connection().await;
+        let answer = connection.route_command(command, anywhere).await.ok()?;
+        drop(permit);
         let owners = Arc::new(owners(&answer)?);
         *self.owners.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&owners));
         Some(owners)

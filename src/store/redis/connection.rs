@@ -121,8 +121,7 @@ impl Connection {
                 command.query_async(connection).await.map_err(|error| (error, None))
             }
             (Self::Cluster(cluster), Request::One(command)) => {
-                let answer = command.query_async(&mut cluster.connection).await;
-                answer.map_err(|error| (error, None))
+                cluster.run_one(command).await.map_err(|error| (error, None))
             }
             (Self::Standalone(connection), Request::Many(commands)) => {
                 commands.pipeline().query_async(connection).await.map_err(first_of_pipeline)
