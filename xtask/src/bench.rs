@@ -53,7 +53,7 @@ impl Benchmark {
 
     fn features(self) -> &'static str {
         match self {
-            Self::Pipeline => "testkit",
+            Self::Pipeline => "testkit,prometheus",
             Self::Stores => "testkit,local,redis-tls,cassandra,elasticsearch",
         }
     }

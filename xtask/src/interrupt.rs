@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
@@ -73,13 +73,18 @@ pub(crate) fn exit_code() -> Option<ExitCode> {
 /// Runs a command to its end, without input. Fails if it cannot be started or a signal ended it on
 /// our behalf.
 pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
+    run_within(command, Duration::MAX)
+}
+
+/// As [`run`]; what takes longer than the limit is killed with all that it started, and fails.
+pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<ExitStatus> {
     check()?;
     let mut child = start(command)?;
     // A signal that came before `start` had registered the child found nothing to end.
     if check().is_err() {
         end_child(Signal::TERM);
     }
-    let status = child.wait();
+    let status = wait(&mut child, limit);
     let group = registered().take();
     if check().is_err() {
         // A grandchild may handle SIGTERM in its own time; with its parent gone, nobody waits for
@@ -89,7 +94,29 @@ pub(crate) fn run(command: &mut Command) -> Result<ExitStatus> {
         }
         check()?;
     }
-    status.with_context(|| format!("cannot wait for {}", process::program(command)))
+    match status {
+        Ok(Some(status)) => Ok(status),
+        Ok(None) => bail!("{} has hung: ended after {limit:?}", process::program(command)),
+        Err(error) => {
+            Err(error).with_context(|| format!("cannot wait for {}", process::program(command)))
+        }
+    }
+}
+
+/// `None` if it had to be killed.
+fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if began.elapsed() >= limit {
+            process::signal_group(child.id(), Signal::KILL);
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn start(command: &mut Command) -> Result<Child> {

@@ -8,10 +8,15 @@ use anyhow::{Result, bail};
 
 use crate::interrupt;
 
+/// The longest that a step may take, building from nothing on two slow cores included: a test that hangs is to fail
+/// by its own step's name, not by whoever ends the whole run without one.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
 /// The steps of a run so far.
 #[derive(Debug)]
 pub(crate) struct Steps {
     go_on: bool,
+    limit: Duration,
     done: Vec<Step>,
 }
 
@@ -35,7 +40,7 @@ enum Outcome {
 impl Steps {
     /// `go_on`: run the steps after a failed one too.
     pub(crate) fn new(go_on: bool) -> Self {
-        Self { go_on, done: Vec::new() }
+        Self { go_on, limit: LIMIT, done: Vec::new() }
     }
 
     /// Runs the next step, unless one before it failed. Fails only if interrupted; a step's failure
@@ -47,7 +52,7 @@ impl Steps {
         }
         println!("\n== {name}: {}", shown(command));
         let began = Instant::now();
-        let passed = match interrupt::run(command) {
+        let passed = match interrupt::run_within(command, self.limit) {
             Ok(status) => status.success(),
             Err(error) => {
                 interrupt::check()?;
@@ -151,6 +156,15 @@ mod tests {
         steps.run("one", &mut Command::new("false")).expect("not interrupted");
         steps.run("two", &mut Command::new("no-such-program")).expect("not interrupted");
         assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: one, two");
+    }
+
+    #[test]
+    fn a_step_that_hangs_is_ended_and_fails() {
+        let mut steps = Steps { limit: Duration::from_millis(100), ..Steps::new(false) };
+        // With a child of its own, which would go on without it.
+        let mut hangs = Command::new("sh");
+        steps.run("one", hangs.args(["-c", "sleep 1000 & wait"])).expect("not interrupted");
+        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: one");
     }
 
     #[test]

@@ -16,23 +16,26 @@ use crate::tools;
 /// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
 /// at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. `cargo test -p kasper --features testkit,local,json --lib --tests -- --include-ignored`:
-///      unit and integration tests. Tests that need a server are ignored in a plain `cargo test`.
+///   1. `cargo test -p kasper --features testkit,local,json,prometheus,logging,admin --lib --tests -- --include-ignored`:
+///      unit and integration tests. Tests that need a server, or Chromium, are ignored in a plain `cargo test`.
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed
 ///   4. stores: each backend built by itself, without librdkafka, on its own servers
-///   5. `cargo test -p kasper --features testkit,local,json --doc`: the examples in the documentation
-///   6. `cargo test -p xtask`: this tool's own tests
+///   5. takeover: a deployment of Go Kasper is taken over, with a broker and a Redis
+///   6. `cargo test -p kasper --features testkit,local,json,prometheus,logging,admin --doc`: the examples in the documentation
+///   7. `cargo test -p xtask`: this tool's own tests
+///   8. `cargo test -p kasper-top`: the terminal program
 ///
-/// Filters reach 1, 5 and 6; for the others give `--only` besides.
+/// Filters reach 1 and 6 to 8; for the others give `--only` besides.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
 ///   KASPER_TEST_KAFKA=localhost:9092 cargo xtask test --without cluster
 ///
-/// The security tests are skipped then, and the summary says so, unless you name the broker's other
-/// listeners: KASPER_TEST_KAFKA_SSL, KASPER_TEST_KAFKA_SASL_SSL, and KASPER_TEST_KAFKA_CA, the file
+/// The tests of lag then want Kafka's tools: kafka-consumer-groups.sh on the PATH, or their jars in
+/// KASPER_TEST_KAFKA_TOOLS. The security tests are skipped, and the summary says so, unless you name the
+/// broker's other listeners: KASPER_TEST_KAFKA_SSL, KASPER_TEST_KAFKA_SASL_SSL, and KASPER_TEST_KAFKA_CA, the file
 /// with the certificates to trust (xtask/src/servers/kafka/security.rs says how they are set up).
 ///
 /// The tests create topics and groups with names of their own, and leave some behind: take no
@@ -63,6 +66,7 @@ enum Part {
     Security,
     Cluster,
     Stores,
+    Takeover,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -72,6 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     with_cluster(args, &mut steps)?;
     with_stores(args, &mut steps)?;
+    with_broker_and_redis(args, &mut steps)?;
     if args.only.is_none() {
         for (name, arguments) in WITHOUT_SERVERS {
             steps.run(name, &mut tests(args, arguments, &[]))?;
@@ -83,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 /// What needs no server and no C library.
-const FEATURES: &str = "testkit,local,json";
+const FEATURES: &str = "testkit,local,json,prometheus,logging,admin";
 
 const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", FEATURES, "--examples"];
 
@@ -95,6 +100,9 @@ const SECURITY: &[&str] =
 
 const CLUSTER: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit", "--test", "live_cluster"];
+
+const TAKEOVER: &[&str] =
+    &["test", "-p", "kasper", "--features", "testkit,redis", "--test", "live_takeover"];
 
 /// Tests with a cluster are in this module, whose name tells them from all others.
 const CLUSTER_TESTS: &str = "cluster::";
@@ -134,6 +142,7 @@ const BACKENDS: &[Backend] = &[
 const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
     ("documentation tests", &["test", "-p", "kasper", "--features", FEATURES, "--doc"]),
     ("xtask's tests", &["test", "-p", "xtask"]),
+    ("kasper-top's tests", &["test", "-p", "kasper-top"]),
 ];
 
 fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
@@ -170,6 +179,15 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
         // What all tests ask for the brokers.
         let brokers = session.value("KASPER_TEST_KAFKA_CLUSTER");
         command.envs(brokers.map(|all| ("KASPER_TEST_KAFKA", all)));
+        steps.run(name, session.tell(&mut command))
+    })
+}
+
+fn with_broker_and_redis(args: &Args, steps: &mut Steps) -> Result<()> {
+    let name = "taking over from Go Kasper";
+    let servers = [Name::Kafka, Name::Redis];
+    with_servers(args, steps, Part::Takeover, &servers, name, |session, steps| {
+        let mut command = tests(args, TAKEOVER, &["--include-ignored"]);
         steps.run(name, session.tell(&mut command))
     })
 }

@@ -24,6 +24,9 @@ const VERSION: &str = "4.4.0";
 /// The version of slf4j that this Kafka's jars are made for.
 const SLF4J: &str = "1.7.36";
 
+/// What is in Kafka's `bin` scripts. All that it depends on and that our tests use comes with the broker.
+const TOOLS: Artifact = Artifact("org.apache.kafka", "kafka-tools", VERSION);
+
 /// The entry for Kafka.
 #[derive(Debug)]
 pub(crate) struct Kafka;
@@ -77,8 +80,10 @@ impl Server for Kafka {
             .with_context(|| format!("cannot write {}", config.display()))?;
         certificate::make(launch, true)?;
         format_storage(launch, &config)?;
+        maven::add(TOOLS, &launch.files)?;
         let certificate = certificate::certificate(&launch.run_dir);
         launch.tell(&[
+            ("KASPER_TEST_KAFKA_TOOLS", launch.files.join("lib").join("*").display().to_string()),
             ("KASPER_TEST_KAFKA_SSL", format!("127.0.0.1:{ssl}")),
             ("KASPER_TEST_KAFKA_SASL_SSL", format!("127.0.0.1:{sasl_ssl}")),
             ("KASPER_TEST_KAFKA_CA", certificate.display().to_string()),

@@ -39,6 +39,19 @@ pub(crate) fn fetch(artifacts: &[Artifact], directory: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Puts an artifact into `directory/lib`, without what it depends on, unless it is there.
+pub(crate) fn add(artifact: Artifact, directory: &Path) -> Result<()> {
+    let Artifact(group, name, version) = artifact;
+    let lib = directory.join("lib");
+    if lib.join(format!("{name}-{version}.jar")).is_file() {
+        return Ok(());
+    }
+    let mut copy = maven(directory, "copy");
+    copy.arg(format!("-Dartifact={group}:{name}:{version}:jar"));
+    copy.arg(format!("-DoutputDirectory={}", lib.display()));
+    run(directory, &mut copy)
+}
+
 /// Puts what is in an artifact that is a zip file into `directory/name`.
 pub(crate) fn unpack(artifact: Artifact, directory: &Path, name: &str) -> Result<()> {
     let Artifact(group, artifact, version) = artifact;
