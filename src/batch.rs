@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::message::{Message, Offset, OwnedMessage};
+use crate::metrics::lane::Tally;
 
 /// One message in a buffer or a batch, and the index of its topic among the input topics.
 pub(crate) struct Record {
@@ -184,6 +185,21 @@ impl Batch {
     /// Per index of an input topic, the range of offsets in this batch.
     pub(crate) fn ranges(&self) -> &[Option<OffsetRange>] {
         &self.ranges
+    }
+
+    /// What there is of each input topic, by its index.
+    pub(crate) fn tally(&self, mut tell: impl FnMut(usize, Tally)) {
+        let mut present = (0..).zip(&self.ranges).filter(|(_, range)| range.is_some());
+        if let (Some((topic, _)), None) = (present.next(), present.next()) {
+            let messages = self.records.len() as u64;
+            return tell(topic, Tally { messages, bytes: self.bytes as u64 });
+        }
+        let mut tallies = vec![Tally::default(); self.topics.len()];
+        for record in &self.records {
+            tallies[usize::from(record.topic)].add(record.size());
+        }
+        let present = tallies.into_iter().enumerate().filter(|(_, tally)| tally.messages > 0);
+        present.for_each(|(topic, tally)| tell(topic, tally));
     }
 
     /// Where in the batch this record is; `None` if it is of another batch.

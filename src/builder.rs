@@ -4,10 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{Instrument as _, info_span};
+
 use crate::broker::kafka::{self, KafkaOptions, OauthToken, TokenProvider};
 use crate::config::{RebalanceHook, Settings};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
+use crate::metrics::{Metrics, Recorder};
 use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::start::{OutOfRange, StartFrom};
@@ -74,11 +77,19 @@ pub struct Builder {
     pub(crate) partitioner: Partitioner,
     pub(crate) on_rebalance: Option<RebalanceHook>,
     pub(crate) token_provider: Option<TokenProvider>,
+    pub(crate) metrics: Metrics,
+    pub(crate) metrics_interval: Duration,
+    pub(crate) lag_interval: Duration,
+    #[cfg(feature = "admin")]
+    pub(crate) admin: Option<crate::admin::OfBuilder>,
 }
 
 impl Builder {
     pub(crate) fn new(name: String, topics: Vec<String>) -> Self {
         Self {
+            metrics: Metrics::global(name.as_str()),
+            metrics_interval: Duration::from_secs(1),
+            lag_interval: Duration::from_secs(10),
             name,
             topics,
             brokers: String::new(),
@@ -105,6 +116,8 @@ impl Builder {
             partitioner: Partitioner::default(),
             on_rebalance: None,
             token_provider: None,
+            #[cfg(feature = "admin")]
+            admin: None,
         }
     }
 
@@ -308,6 +321,32 @@ impl Builder {
         self
     }
 
+    /// Where metrics go: a recorder of the `metrics` facade, or an `Arc` of one that other processors use, too;
+    /// see [`metrics`](crate::metrics). Default: the facade's global recorder, as it is when `run` begins; where
+    /// none is installed, nowhere.
+    #[doc(alias = "MetricsProvider")]
+    pub fn metrics(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        self.metrics = Metrics::new(self.name.as_str(), recorder);
+        self
+    }
+
+    /// How often gauges are set: lag, batches in flight and the like. Default: 1 s. A shorter interval shows
+    /// peaks between two scrapes to nobody. When partitions come or go, gauges are set at once.
+    #[doc(alias = "MetricsUpdateInterval")]
+    pub fn metrics_interval(mut self, interval: Duration) -> Self {
+        self.metrics_interval = interval;
+        self
+    }
+
+    /// How often brokers are asked where the logs end that this process does not read just now: of partitions that
+    /// are paused, or whose queue is full. Default: 10 s. The others' ends come with their messages. A shorter
+    /// interval makes their [lag](crate::PartitionStatus::lag) more up to date, at a request to each of their
+    /// leaders.
+    pub fn lag_interval(mut self, interval: Duration) -> Self {
+        self.lag_interval = interval;
+        self
+    }
+
     /// Supplies tokens for `sasl.mechanism=OAUTHBEARER`; called on a thread of its own whenever one is
     /// needed, and may block for the time that takes. Needs the feature `ssl`.
     ///
@@ -337,7 +376,14 @@ impl Builder {
     /// # Cancel safety
     /// Dropping the future gives up; the clients are closed in the background.
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+        let span = info_span!("processor", processor = %self.name);
+        self.connect(factory).instrument(span).await
+    }
+
+    async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let plan = properties::check(&self)?;
+        #[cfg(feature = "admin")]
+        let admin = crate::admin::OfBuilder::listen(self.admin.clone()).await?;
         let metadata = topics::look_up(&self, &plan).await?;
         let topics: Arc<[Arc<str>]> =
             self.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -365,6 +411,9 @@ impl Builder {
             start_from: self.start_from,
             out_of_range: self.out_of_range,
             on_rebalance: self.on_rebalance.clone(),
+            metrics: self.metrics.clone(),
+            metrics_interval: self.metrics_interval,
+            lag_interval: self.lag_interval,
         };
         let connected = kafka::connect(KafkaOptions {
             consumer_properties,
@@ -376,7 +425,10 @@ impl Builder {
         })?;
         let (consumer, events, producer) = connected;
         let connected = Connected { consumer, events, producer, factory: Box::new(factory) };
-        Ok(TopicProcessor::new(Arc::new(settings), connected))
+        let processor = TopicProcessor::new(Arc::new(settings), connected);
+        #[cfg(feature = "admin")]
+        let processor = crate::admin::OfBuilder::serve(admin, processor)?;
+        Ok(processor)
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::handle::RebalanceEvent;
+use crate::metrics::Metrics;
 use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::start::{OutOfRange, StartFrom};
@@ -27,6 +28,9 @@ pub(crate) struct Settings {
     pub(crate) start_from: StartFrom,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) on_rebalance: Option<RebalanceHook>,
+    pub(crate) metrics: Metrics,
+    pub(crate) metrics_interval: Duration,
+    pub(crate) lag_interval: Duration,
 }
 
 impl Settings {

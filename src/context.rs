@@ -8,6 +8,8 @@ use crate::batch::Batch;
 use crate::broker::{Handover, Producer};
 use crate::error::Error;
 use crate::message::{Message, OutgoingMessage};
+use crate::metrics::Metrics;
+use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::outgoing::{Delivery, Outbox};
 
 /// Sends messages, and tells a processor where it is. Given to
@@ -21,6 +23,7 @@ pub struct Context {
     deliveries: VecDeque<Arc<Delivery>>,
     spent: Option<Outbox>,
     close: Arc<dyn Fn() + Send + Sync>,
+    metrics: Arc<LaneMetrics>,
 }
 
 impl Context {
@@ -28,6 +31,7 @@ impl Context {
         partition: i32,
         producer: Arc<dyn Producer>,
         close: Arc<dyn Fn() + Send + Sync>,
+        metrics: Arc<LaneMetrics>,
     ) -> Self {
         Self {
             partition,
@@ -36,6 +40,7 @@ impl Context {
             deliveries: VecDeque::new(),
             spent: None,
             close,
+            metrics,
         }
     }
 
@@ -88,6 +93,7 @@ impl Context {
         for delivery in &self.deliveries {
             delivery.finished().await;
             delivery.result()?;
+            self.metrics.acknowledged(delivery);
         }
         Ok(())
     }
@@ -100,6 +106,36 @@ impl Context {
     /// The partition number being processed.
     pub fn partition(&self) -> i32 {
         self.partition
+    }
+
+    /// Registers metrics of your own where the topic processor's go. Keep what it gives: registering is too
+    /// slow for every batch.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// use kasper::metrics::Counter;
+    ///
+    /// #[derive(Default)]
+    /// struct Watch {
+    ///     empty: Option<Counter>,
+    /// }
+    ///
+    /// impl Processor for Watch {
+    ///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    ///         let empty = self.empty.get_or_insert_with(|| {
+    ///             context.metrics().counter("orders_empty_total", "Orders without a value.", &[])
+    ///         });
+    ///         empty.increment(batch.iter().filter(|message| message.value().is_none()).count() as u64);
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn metrics(&self) -> &Metrics {
+        self.metrics.metrics()
+    }
+
+    pub(crate) fn lane_metrics(&self) -> Arc<LaneMetrics> {
+        self.metrics.clone()
     }
 
     /// Asks the topic processor to shut down once this batch is finished, like

@@ -94,6 +94,9 @@ impl Handle {
         let totals = self.board.totals();
         Status {
             state: self.board.state(),
+            settled: self.board.is_settled(),
+            paused: self.board.control.borrow().paused,
+            failure: self.board.failure(),
             partitions: self.board.status(),
             messages: totals.messages,
             batches: totals.batches,
@@ -115,6 +118,13 @@ impl fmt::Debug for Handle {
 pub struct Status {
     /// Where it is in its life.
     pub state: ProcessorState,
+    /// Its partitions are assigned and have begun, or it is known that there are none for it; false while it
+    /// waits for the group, and while some are being looked up or given back.
+    pub settled: bool,
+    /// [`Handle::pause`] holds all partitions. Single ones have it in their state.
+    pub paused: bool,
+    /// What stopped it, with what caused that, once it has failed.
+    pub failure: Option<String>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
     /// Messages in finished batches since `run` began.
@@ -172,8 +182,17 @@ pub struct PartitionStatus {
     pub end_offset: Offset,
     /// Messages (rather: offsets) between the two; 0 where only control records or gaps are left.
     pub lag: u64,
+    /// The next offset that is recorded in the group, as far as this process knows; `None` if nothing is.
+    pub committed_offset: Option<Offset>,
+    /// Offsets between the recorded one (where nothing is recorded, the one that it began at) and the end: what
+    /// Kafka's own tools report. Besides what is not recorded yet, it counts offsets without a message: after a
+    /// transaction, at least 1.
+    pub committed_lag: u64,
     /// Batches of this partition number in `process` or waiting for acks.
     pub in_flight: usize,
+    /// Bytes of this partition number's messages, of all topics together, that were fetched and wait in its queue, as
+    /// the client last reported: up to half a second ago.
+    pub buffered_bytes: u64,
     /// The time since a batch of this partition number was last finished (since the assignment, if
     /// none was).
     pub last_progress: Duration,

@@ -17,6 +17,9 @@
 //! - [`Processor`]: the trait to implement, and its rules.
 //! - [`Builder`]: every setting with its default and its trade-off.
 //! - [`store`] and [`multitenant`]: where state is kept, for one owner or many tenants.
+//! - [`metrics`]: what a processor counts and measures, and where it goes.
+//! - [`logging`]: what is logged, and how to set it up in one call.
+//! - `admin`: status, health and a live page over HTTP; feature `admin`.
 //! - [`codec`]: values of your types in stores and messages.
 //! - [`testkit`]: test a processor without a broker; feature `testkit`.
 //! - The examples `word_count`, `join`, `multitenant` and `enrich`: whole programs.
@@ -60,7 +63,8 @@
 //!
 //! `kafka` (default): the real broker, librdkafka compiled from source. `testkit`: see above. `ssl`,
 //! `zstd`, `gssapi`: TLS and SASL with SCRAM or tokens (OAUTHBEARER), zstd compression, Kerberos. `redis`,
-//! `redis-tls`, `cassandra`, `cassandra-tls`: stores in Redis and in Cassandra, and TLS to them. Without
+//! `redis-tls`, `cassandra`, `cassandra-tls`: stores in Redis and in Cassandra, and TLS to them. `prometheus`: metrics
+//! as text for Prometheus. `logging`: logging set up in one call. `admin`: status, health and a live page over HTTP. Without
 //! default features the crate has no C code, and only what processors and stores are written against.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
@@ -68,6 +72,8 @@
     allow(dead_code, reason = "without a broker, only what users write and test with is in use")
 )]
 
+#[cfg(feature = "admin")]
+pub mod admin;
 mod batch;
 mod broker;
 #[cfg(feature = "kafka")]
@@ -78,7 +84,9 @@ mod context;
 mod coordinator;
 mod error;
 mod handle;
+pub mod logging;
 mod message;
+pub mod metrics;
 pub mod multitenant;
 mod pipeline;
 mod processor;
@@ -93,6 +101,7 @@ pub mod testkit;
 mod topic_processor;
 #[cfg(feature = "kafka")]
 mod topics;
+mod trace_context;
 
 pub use batch::{Batch, OffsetRange};
 #[cfg(feature = "kafka")]
@@ -113,6 +122,7 @@ pub use processor::{Processor, ProcessorFactory};
 pub use signal::shutdown_signal;
 #[cfg(feature = "kafka")]
 pub use topic_processor::TopicProcessor;
+pub use trace_context::TraceContext;
 
 pub use bytes::Bytes;
 

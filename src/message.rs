@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use crate::batch::{Payload, Record};
+use crate::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 /// A position in a partition's log.
 ///
@@ -145,6 +146,12 @@ impl<'a> Message<'a> {
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let headers = self.headers().filter(|header| header.name == name);
         headers.last().and_then(|header| header.value)
+    }
+
+    /// The trace that the message belongs to, by its W3C headers `traceparent` and `tracestate`; `None` without
+    /// them, or if the first is not as [Trace Context](https://www.w3.org/TR/trace-context/) has it.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.header(TRACEPARENT)?, self.header(TRACESTATE))
     }
 
     /// A copy that can be kept after `process` has returned.
@@ -320,6 +327,25 @@ impl<'a> OutgoingMessage<'a> {
     pub fn null_header(mut self, name: impl Into<Cow<'a, str>>) -> Self {
         self.headers.push((name.into(), None));
         self
+    }
+
+    /// Adds the headers of a trace, so that who reads the message can go on with it: a message's
+    /// [own](Message::trace_context), or a [child](TraceContext::child) of it. `None` adds nothing.
+    ///
+    /// ```
+    /// # use kasper::{Message, OutgoingMessage};
+    /// fn answer<'a>(message: &Message<'a>) -> OutgoingMessage<'a> {
+    ///     OutgoingMessage::new("answers").optional_key(message.key()).trace_context(message.trace_context())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn trace_context(self, context: impl Into<Option<TraceContext>>) -> Self {
+        let Some(context) = context.into() else { return self };
+        let message = self.header(TRACEPARENT, context.traceparent());
+        match context.into_tracestate() {
+            Some(state) => message.header(TRACESTATE, state),
+            None => message,
+        }
     }
 
     /// Sets the timestamp, in milliseconds since 1970-01-01 UTC. Default: the time of sending, for

@@ -209,6 +209,12 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
     if builder.max_buffered_bytes < 64 << 10 {
         faults.push("`max_buffered_bytes` is below 64 KiB".into());
     }
+    if builder.metrics_interval < Duration::from_millis(1) {
+        faults.push("`metrics_interval` is below 1 ms".into());
+    }
+    if builder.lag_interval < Duration::from_millis(1) {
+        faults.push("`lag_interval` is below 1 ms".into());
+    }
     if builder.commit_interval < Duration::from_millis(1) {
         faults.push("`commit_interval` is below 1 ms".into());
     }

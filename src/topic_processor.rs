@@ -49,6 +49,9 @@ use crate::processor::DynFactory;
 pub struct TopicProcessor {
     coordinator: Coordinator,
     handle: Handle,
+    /// Serves until `run` has ended.
+    #[cfg(feature = "admin")]
+    pub(crate) admin: Option<crate::admin::AdminServer>,
 }
 
 /// The clients and the user's part.
@@ -77,7 +80,12 @@ impl TopicProcessor {
         let handle = Handle::new(board.clone(), settings.name.clone());
         let Connected { consumer, events, producer, factory } = connected;
         let coordinator = Coordinator::new(settings, consumer, producer, events, factory, board);
-        Self { coordinator, handle }
+        Self {
+            coordinator,
+            handle,
+            #[cfg(feature = "admin")]
+            admin: None,
+        }
     }
 
     /// A handle to control and watch it while it runs.

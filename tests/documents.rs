@@ -11,6 +11,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kasper::metrics::CATALOGUE;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -39,7 +41,8 @@ fn sources(folder: &str) -> BTreeSet<String> {
 /// What stands in backquotes and looks like a path of this repository.
 fn named_paths(text: &str) -> BTreeSet<String> {
     let quoted = text.split('`').skip(1).step_by(2);
-    let folders = ["src/", "tests/", "examples/", "benches/", "xtask/", ".ci/"];
+    let folders =
+        ["src/", "tests/", "examples/", "benches/", "xtask/", "kasper-top/", "docs/", ".ci/"];
     quoted
         .filter(|quoted| folders.iter().any(|folder| quoted.starts_with(folder)))
         .map(|quoted| quoted.split([' ', ',']).next().unwrap_or_default().to_owned())
@@ -48,7 +51,9 @@ fn named_paths(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_path_named_in_the_documents_exists() {
-    for document in ["README.md", "ARCHITECTURE.md", "DESIGN.md", "CONTRIBUTING.md"] {
+    let documents =
+        ["README.md", "ARCHITECTURE.md", "DESIGN.md", "CONTRIBUTING.md", "docs/operations.md"];
+    for document in documents {
         for path in named_paths(&read(document)) {
             assert!(root().join(&path).exists(), "{document} names `{path}`, which does not exist");
         }
@@ -58,7 +63,7 @@ fn every_path_named_in_the_documents_exists() {
 #[test]
 fn every_source_file_has_its_line_in_the_architecture() {
     let architecture = read("ARCHITECTURE.md");
-    for folder in ["src", "examples", "benches", "tests", "xtask/src"] {
+    for folder in ["src", "examples", "benches", "tests", "xtask/src", "kasper-top"] {
         for file in sources(folder) {
             let is_case = file.starts_with("tests/ui/");
             assert!(
@@ -66,6 +71,24 @@ fn every_source_file_has_its_line_in_the_architecture() {
                 "ARCHITECTURE.md has no line for `{file}`"
             );
         }
+    }
+}
+
+#[test]
+fn the_guide_has_every_metric_and_no_other() {
+    let guide = read("docs/operations.md");
+    let quoted = guide.split('`').skip(1).step_by(2);
+    let named: BTreeSet<&str> = quoted.filter(|name| name.starts_with("kasper_")).collect();
+    let known: BTreeSet<&str> = CATALOGUE.iter().map(|metric| metric.name).collect();
+    assert_eq!(named, known);
+    // A row of a table has its metrics first, and then their labels.
+    for metric in CATALOGUE {
+        let name = format!("`{}`", metric.name);
+        let rows = guide.lines().filter(|line| line.starts_with("| `kasper_"));
+        let mut cells = rows.map(|row| row.split(" | ").collect::<Vec<_>>());
+        let row = cells.find(|cells| cells[0].contains(&name));
+        let row = row.unwrap_or_else(|| panic!("{name} has no row"));
+        assert_eq!(row[1].trim_matches([' ', '|']), metric.labels.join(", "), "{name}");
     }
 }
 

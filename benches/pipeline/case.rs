@@ -33,6 +33,8 @@ pub(crate) enum Who {
         group: bool,
         one_in_flight: bool,
     },
+    /// Static partitions, with a recorder for Prometheus; compared with the same without.
+    OursWithMetrics,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +91,14 @@ impl Case {
 
 impl runs::Case for Case {
     fn ceiling(self) -> Option<Self> {
-        let Who::Ours { one_in_flight, .. } = self.who else { return None };
-        let strict = one_in_flight && self.work == Work::PassThrough;
-        let who = if strict { Who::RawOneInFlight } else { Who::RawBatches };
+        let who = match self.who {
+            Who::Ours { one_in_flight: true, .. } if self.work == Work::PassThrough => {
+                Who::RawOneInFlight
+            }
+            Who::Ours { .. } => Who::RawBatches,
+            Who::OursWithMetrics => Who::Ours { group: false, one_in_flight: false },
+            _ => return None,
+        };
         Some(Self { who, ..self })
     }
 
@@ -119,10 +126,12 @@ impl Work {
         const GROUP: Who = Who::Ours { group: true, one_in_flight: false };
         const STATIC_1: Who = Who::Ours { group: false, one_in_flight: true };
         const GROUP_1: Who = Who::Ours { group: true, one_in_flight: true };
+        const METRICS: Who = Who::OursWithMetrics;
+        const RAW: Who = Who::RawBatches;
         match self {
-            Self::Consume => &[Who::RawPoll, STATIC, Who::RawBatches, GROUP, STATIC_1, GROUP_1],
+            Self::Consume => &[Who::RawPoll, METRICS, STATIC, RAW, GROUP, STATIC_1, GROUP_1],
             Self::PassThrough => {
-                &[STATIC, Who::RawBatches, GROUP, STATIC_1, Who::RawOneInFlight, GROUP_1]
+                &[METRICS, STATIC, RAW, GROUP, STATIC_1, Who::RawOneInFlight, GROUP_1]
             }
             Self::Latency | Self::Drain => &[STATIC, Who::RawBatches, GROUP],
         }
@@ -141,6 +150,7 @@ impl fmt::Display for Who {
             Self::RawPoll => f.write_str("raw-poll"),
             Self::RawBatches => f.write_str("raw"),
             Self::RawOneInFlight => f.write_str("raw-1"),
+            Self::OursWithMetrics => f.write_str("ours-metrics"),
             Self::Ours { group, one_in_flight } => {
                 f.write_str(if *group { "ours-group" } else { "ours-static" })?;
                 f.write_str(if *one_in_flight { "-1" } else { "" })

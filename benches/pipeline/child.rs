@@ -29,22 +29,25 @@ pub(crate) struct Task {
 /// standard input.
 pub(crate) fn run(task: Task) -> Result<(), BoxError> {
     let sample = match task.case.who {
-        Who::Ours { group, one_in_flight } => {
-            Runtime::new()?.block_on(ours(task, group, one_in_flight))?
-        }
+        Who::Ours { .. } | Who::OursWithMetrics => Runtime::new()?.block_on(ours(task))?,
         _ => raw(&task),
     };
     println!("{}", sample.to_json());
     Ok(())
 }
 
-async fn ours(task: Task, group: bool, one_in_flight: bool) -> Result<Sample, BoxError> {
+async fn ours(task: Task) -> Result<Sample, BoxError> {
+    let (group, one_in_flight) = match task.case.who {
+        Who::Ours { group, one_in_flight } => (group, one_in_flight),
+        _ => (false, false),
+    };
     let job = Job {
         brokers: task.brokers,
         input: task.input,
         output: task.output,
         group,
         max_in_flight: one_in_flight.then_some(1),
+        metrics: task.case.who == Who::OursWithMetrics,
     };
     if task.case.work != Work::Latency {
         return ours::run_to_end(job, task.messages).await;

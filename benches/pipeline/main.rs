@@ -36,6 +36,8 @@ const BROKERS: &str = "KASPER_TEST_KAFKA";
 /// drain         read 40,000 messages where one of four partitions is empty and the others run dry
 ///               one after the other
 ///
+/// `ours-metrics` is `ours-static` with metrics for Prometheus, and compared with that.
+///
 /// Cases take turns, round by round; every run is a process of its own. Throughput is measured from
 /// the first message received (after the assignment) to the last one finished: read, or
 /// acknowledged by the broker. CPU is user and system time of the process in that time, with all

@@ -19,6 +19,8 @@ pub(crate) struct Job {
     pub(crate) group: bool,
     /// `None`: the library's default.
     pub(crate) max_in_flight: Option<usize>,
+    /// Count and measure for Prometheus.
+    pub(crate) metrics: bool,
 }
 
 /// Processes everything there is.
@@ -54,6 +56,9 @@ async fn build(job: &Job, first: First) -> Result<TopicProcessor, BoxError> {
     }
     if let Some(batches) = job.max_in_flight {
         builder = builder.max_in_flight(batches);
+    }
+    if job.metrics {
+        builder = builder.metrics(kasper::metrics::prometheus()?);
     }
     let output = job.output.clone();
     let processor =

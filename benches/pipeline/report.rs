@@ -10,7 +10,7 @@ use crate::common::runs::Case as _;
 use crate::common::table::{decimals, line, put, put_bars, range, ratio, thousands, verdict};
 use crate::latency::PER_SECOND;
 use crate::rounds::Results;
-use crate::summary::{CPU_BAR, P99_BAR_MS, P99_BAR_RATIO, Summary, THROUGHPUT_BAR};
+use crate::summary::{CPU_BAR, METRICS_BAR, P99_BAR_MS, P99_BAR_RATIO, Summary, THROUGHPUT_BAR};
 
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
@@ -38,6 +38,7 @@ pub(crate) fn table(results: &Results) -> String {
         "\nMedian of {} rounds [least–most]; ratios are medians of the rounds' own.\n\
          Bars: throughput at least {THROUGHPUT_BAR} of the raw loop's, CPU at most {CPU_BAR} of it; \
          p99 at most {P99_BAR_MS} ms\nor {P99_BAR_RATIO} times the raw loop's. \
+         ours-metrics is compared with ours-static: at most {METRICS_BAR} less, or more CPU.\n\
          {met} of {all} met; `!` marks a figure that misses its bar.",
         results.plan.rounds
     );
@@ -130,6 +131,7 @@ pub(crate) fn json(results: &Results) -> Value {
         "bars": {
             "ratio_at_least": THROUGHPUT_BAR,
             "cpu_ratio_at_most": CPU_BAR,
+            "metrics_cost_at_most": METRICS_BAR,
             "p99_ms_at_most": P99_BAR_MS,
             "or_p99_ratio_at_most": P99_BAR_RATIO,
         },

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,9 +10,11 @@ use std::time::{Duration, Instant};
 use kasper::{Batch, BoxError, Builder, Context, OwnedMessage, Processor, TopicProcessor};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaErrorCode;
 
 /// The brokers to test against. There is no test without them: it fails, and says why.
 pub fn brokers() -> String {
@@ -169,9 +172,11 @@ pub fn read_all(topic: &str, partitions: i32) -> Vec<OwnedMessage> {
 /// The next offset that a group has recorded.
 pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
     let consumer: BaseConsumer = config_of(&[("group.id", group)]).create().unwrap();
-    let mut list = TopicPartitionList::new();
-    list.add_partition(topic, partition);
-    let committed = consumer.committed_offsets(list, Duration::from_secs(10)).unwrap();
+    let committed = once_coordinated(|| {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        consumer.committed_offsets(list, Duration::from_secs(10))
+    });
     committed.find_partition(topic, partition).and_then(|element| match element.offset() {
         Offset::Offset(offset) => Some(offset),
         _ => None,
@@ -183,7 +188,62 @@ pub fn commit(group: &str, topic: &str, partition: i32, offset: i64) {
     let consumer: BaseConsumer = config_of(&[("group.id", group)]).create().unwrap();
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).unwrap();
-    consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
+    once_coordinated(|| consumer.commit(&list, rdkafka::consumer::CommitMode::Sync));
+}
+
+/// What a group's coordinator answers. A server that has just started, or been moved to, refuses until it has
+/// loaded the group's part of `__consumer_offsets`, and librdkafka hands that to the caller.
+fn once_coordinated<T>(mut ask: impl FnMut() -> KafkaResult<T>) -> T {
+    let started = Instant::now();
+    loop {
+        match ask().map_err(|error| (error.rdkafka_error_code(), error)) {
+            Ok(answer) => return answer,
+            Err((
+                Some(
+                    RDKafkaErrorCode::NotCoordinator
+                    | RDKafkaErrorCode::CoordinatorNotAvailable
+                    | RDKafkaErrorCode::CoordinatorLoadInProgress,
+                ),
+                error,
+            )) => assert!(started.elapsed() < Duration::from_secs(30), "{error}"),
+            Err((_, error)) => panic!("{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A partition of a group, as Kafka's own tools see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    pub committed: i64,
+    pub end: i64,
+    pub lag: i64,
+}
+
+/// What `kafka-consumer-groups.sh --describe` says of a partition.
+pub fn described(group: &str, topic: &str, partition: i32) -> Described {
+    let mut tool = match std::env::var("KASPER_TEST_KAFKA_TOOLS") {
+        Ok(jars) => {
+            let mut java = Command::new("java");
+            java.args(["-cp", &jars, "-Dorg.slf4j.simpleLogger.defaultLogLevel=error"]);
+            java.arg("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand");
+            java
+        }
+        Err(_) => Command::new("kafka-consumer-groups.sh"),
+    };
+    tool.args(["--bootstrap-server", &brokers(), "--describe", "--group", group]);
+    let output = tool.output().expect(
+        "this test needs Kafka's tools: put kafka-consumer-groups.sh on the PATH, or set KASPER_TEST_KAFKA_TOOLS \
+         to its jars (…/libs/*)",
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    let number = partition.to_string();
+    // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG …
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let line = lines.find(|line| line.len() > 5 && line[1] == topic && line[2] == number);
+    let line = line.unwrap_or_else(|| panic!("{topic}/{partition} is missing: {text}"));
+    let [committed, end, lag] = [3, 4, 5].map(|column| line[column].parse().unwrap());
+    Described { committed, end, lag }
 }
 
 /// A builder with a name of its own, for these topics.

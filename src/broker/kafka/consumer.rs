@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use super::assignment::Context;
 use super::control::{Control, Shared};
@@ -88,7 +89,8 @@ impl KafkaConsumer {
             closing: false,
         };
         let thread = thread::Builder::new().name("kasper-consumer".into());
-        thread.spawn(move || control.run()).map_err(no_thread)?;
+        let span = Span::current();
+        thread.spawn(move || span.in_scope(|| control.run())).map_err(no_thread)?;
         let consumer = Self {
             context: Context { client, topics: options.topics },
             queue,

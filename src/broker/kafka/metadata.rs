@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+
 use super::control::POLL;
 use super::errors;
 use super::ffi::{Client, ClientEvent, Code, EventKind, Known, QueueHandle, Role, TopicHandle};
@@ -79,8 +81,10 @@ impl MetadataClient {
         let token_provider = token_provider.map(|provider| watched(provider, &shared));
         let polled = (Arc::clone(&queue), Arc::clone(&shared));
         let thread = thread::Builder::new().name("kasper-metadata".into());
+        let span = Span::current();
         thread
             .spawn(move || {
+                let _of_processor = span.entered();
                 let (queue, shared) = polled;
                 while !shared.over.load(Ordering::Acquire) {
                     if let Some(event) = queue.poll(POLL) {

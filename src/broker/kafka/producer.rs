@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tracing::Span;
 
 use super::control::POLL;
 use super::errors;
@@ -73,7 +74,8 @@ impl KafkaProducer {
             repetitions: Repetitions::default(),
         };
         let thread = thread::Builder::new().name("kasper-producer".into());
-        thread.spawn(move || reports.run()).map_err(no_thread)?;
+        let span = Span::current();
+        thread.spawn(move || span.in_scope(|| reports.run())).map_err(no_thread)?;
         Ok(Self { client, queue, topics: Mutex::default(), shared })
     }
 

@@ -133,6 +133,8 @@ impl Reading {
                         partition: TopicPartition::new(Arc::clone(topic), *number),
                         fetched: offset(seen.next_offset),
                         end: offset(end),
+                        // That of the queue which it is forwarded to.
+                        queued_bytes: seen.fetchq_size,
                     });
                 }
             }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing::Span;
+
 use super::ffi::Client;
 use crate::error::BoxError;
 
@@ -96,7 +98,9 @@ pub(super) fn refresh(client: &Arc<Client>, provider: Option<&TokenProvider>) {
     };
     let own = Arc::clone(client);
     let thread = thread::Builder::new().name("kasper-token".into());
+    let span = Span::current();
     let started = thread.spawn(move || {
+        let _of_processor = span.entered();
         let result = catch_unwind(AssertUnwindSafe(|| provider()))
             .unwrap_or_else(|_| Err("the token provider panicked".into()))
             .map_err(|error| reason(&error))

@@ -384,10 +384,16 @@ impl World {
         let reading: Vec<_> =
             client.assigned.iter().filter(|(_, f)| !f.dead && !f.unstarted).collect();
         let reading: Vec<_> =
-            reading.into_iter().map(|(p, f)| (p.clone(), f.version, f.position)).collect();
-        let positions = reading.into_iter().map(|(partition, version, fetched)| {
-            let end = Some(Offset::new(self.log(&partition).end));
-            (version, FetchPosition { partition, fetched: Some(Offset::new(fetched)), end })
+            reading.into_iter().map(|(p, f)| (p.clone(), f.version, f.position, f.end)).collect();
+        let positions = reading.into_iter().map(|(partition, version, fetched, end)| {
+            let log_end = self.log(&partition).end;
+            // At the end, a fetch waits for more.
+            let end = if fetched == log_end { Some(log_end) } else { end };
+            let end = end.map(Offset::new);
+            // A byte for each message.
+            let queued_bytes = self.queued(id, partition.partition) as u64;
+            let fetched = Some(Offset::new(fetched));
+            (version, FetchPosition { partition, fetched, end, queued_bytes })
         });
         let positions: Vec<_> = positions.collect();
         let delay = self.rng.millis(self.weather.report.clone());

@@ -17,6 +17,8 @@ pub(super) struct Fetching {
     /// What was fetched under an earlier version is outdated.
     pub(super) version: u64,
     pub(super) position: i64,
+    /// The end of the log as the last fetch had it.
+    pub(super) end: Option<i64>,
     /// A fetch is under way.
     busy: bool,
     /// The position is not in the log; nothing is fetched until a seek.
@@ -30,7 +32,7 @@ pub(super) struct Fetching {
 impl Fetching {
     pub(super) fn new(grant: u64, version: u64, start: Option<i64>, dead: bool) -> Self {
         let (position, unstarted) = (start.unwrap_or(0), start.is_none());
-        Self { grant, version, position, busy: false, failed: false, dead, unstarted }
+        Self { grant, version, position, end: None, busy: false, failed: false, dead, unstarted }
     }
 }
 
@@ -82,8 +84,8 @@ impl World {
         let end = self.log(partition).end;
         let start = self.log(partition).start;
         let limit = self.weather.queue_limit;
+        let queued = self.queued(id, partition.partition);
         let client = self.client(id);
-        let queued = client.queues.get(&partition.partition).map_or(0, QueueState::len);
         let Some(fetching) = client.assigned.get_mut(partition) else { return };
         let in_log = (start..end).contains(&fetching.position);
         let wanted = fetching.position != end && (!in_log || queued < limit);
@@ -94,6 +96,11 @@ impl World {
         fetching.busy = true;
         let (partition, version) = (partition.clone(), fetching.version);
         self.after(delay, move |world| world.fetch(id, &partition, version));
+    }
+
+    /// Messages that wait in the queue of a partition number.
+    pub(super) fn queued(&mut self, id: u32, partition: i32) -> usize {
+        self.client(id).queues.get(&partition).map_or(0, QueueState::len)
     }
 
     /// There is more in a log.
@@ -111,6 +118,7 @@ impl World {
         let fetching = client.assigned.get_mut(partition).filter(|f| f.version == version);
         let Some(fetching) = fetching else { return };
         fetching.busy = false;
+        fetching.end = Some(log.end);
         let entry = |what| Entry { partition: partition.clone(), version, what };
         let position = fetching.position;
         let entries: Vec<Entry> = if (log.start..=log.end).contains(&position) {

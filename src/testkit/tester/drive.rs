@@ -17,11 +17,14 @@ use super::broker::{TestLog, TestQueue};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
+use crate::metrics::lane::LaneMetrics;
+use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::{BatchLimits, Batcher};
 use crate::pipeline::committer::Committer;
 use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
-use crate::pipeline::progress::{LaneProgress, TopicProgress};
+use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::topic_progress::TopicProgress;
 
 pub(super) struct Lane {
     future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,
@@ -73,9 +76,11 @@ impl ProcessorTester {
         let commands = watch::Sender::new(Command::Run);
         let board = self.board.clone();
         let close = Arc::new(move || board.request_close());
+        let metrics = ProcessorMetrics::new(&self.metrics);
+        let metrics = LaneMetrics::new(metrics, &self.topics, self.partition);
         let partition_processor = PartitionProcessor::new(
             batcher,
-            Context::new(self.partition, self.producer.clone(), close),
+            Context::new(self.partition, self.producer.clone(), close, metrics),
             FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
             progress.clone(),
             self.board.clone(),

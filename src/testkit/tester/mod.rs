@@ -22,6 +22,7 @@ use self::drive::Lane;
 use self::watched::{Calls, WatchedFactory};
 use crate::error::Result;
 use crate::message::Offset;
+use crate::metrics::{Metrics, Recorder};
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::Command;
 use crate::pipeline::progress::Board;
@@ -128,6 +129,7 @@ pub struct ProcessorTester {
     max_batch_messages: usize,
     max_in_flight: usize,
     drain_deadline: Duration,
+    metrics: Metrics,
     factory: Arc<Mutex<Box<dyn DynFactory>>>,
     calls: Arc<Calls>,
     log: Arc<TestLog>,
@@ -168,6 +170,7 @@ impl ProcessorTester {
             max_batch_messages: usize::MAX,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
+            metrics: Metrics::global("tester"),
             factory: Arc::new(Mutex::new(Box::new(factory))),
             calls,
             committer: drive::recording_to(&log),
@@ -219,6 +222,14 @@ impl ProcessorTester {
     #[must_use]
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain_deadline = deadline;
+        self
+    }
+
+    /// Sets where metrics go, as [`Builder::metrics`](crate::Builder::metrics) does, under the processor name
+    /// `tester`. Gauges are not set.
+    #[must_use]
+    pub fn metrics(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
+        self.metrics = Metrics::new("tester", recorder);
         self
     }
 
