@@ -5,8 +5,10 @@
 //! could be measured.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::batch::{Keepalive, Record};
 use crate::error::{Error, Result};
@@ -21,19 +23,27 @@ pub(crate) mod sim;
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// What a consumer tells the topic processor, in order. Each assignment and revocation is answered
-/// before the next comes.
+/// Numbers the assignments and revocations that a consumer reports; later ones have higher numbers.
+pub(crate) type RebalanceId = u64;
+
+/// What a consumer tells the topic processor, in order.
+///
+/// Each assignment and revocation waits for its answer, and the next usually comes after it. Not always: a
+/// member of an eager group that learns of new topics or partitions joins again without waiting. An
+/// assignment that [replaces](Event::Assigned::replaces) everything may follow an event that is not answered yet.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// These partitions are ours, besides those that already were. Answered by
-    /// [`Consumer::assign`], also where the list is empty.
-    Assigned(Vec<TopicPartition>),
+    /// These partitions are ours. Answered by [`Consumer::assign`], also where the list is empty.
+    /// `replaces`: these and no others; those that were ours before may already have another owner. Otherwise
+    /// they are ours besides the others.
+    Assigned { id: RebalanceId, partitions: Vec<TopicPartition>, replaces: bool },
     /// These partitions go away. Answered by [`Consumer::unassign`] with the same list, once nothing
     /// of them is processed or committed any more. `lost`: they may already have a new owner.
-    Revoked { partitions: Vec<TopicPartition>, lost: bool },
-    /// Where fetching stands; comes at intervals. True of the assignment and the seek that were the
-    /// last ones when it was sent; not of one that came while it was on its way.
-    Positions(Vec<FetchPosition>),
+    Revoked { id: RebalanceId, partitions: Vec<TopicPartition>, lost: bool },
+    /// Where fetching stood at the time `taken`; comes at intervals. Where an event or a call has the client drop
+    /// what it has fetched and fetch it again, old positions are reported for up to
+    /// [`POSITIONS_SETTLE`] after the answer.
+    Positions { taken: Instant, positions: Vec<FetchPosition> },
     /// The member is part of a stable group and has `assigned` topic-partitions. Comes at intervals.
     Settled { assigned: usize },
     /// Something passes by itself, or is retried by the client; worth a line in the log.
@@ -41,6 +51,10 @@ pub(crate) enum Event {
     /// The client cannot go on.
     Fatal(Error),
 }
+
+/// How long after the answer to an assignment or a revocation a position may be reported that fetching had before it.
+/// The client's fetchers look at their partitions once a second.
+pub(crate) const POSITIONS_SETTLE: Duration = Duration::from_secs(3);
 
 /// How far the client has fetched a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +88,14 @@ pub(crate) enum Sought {
     AfterAnswer,
 }
 
+/// What became of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Taken,
+    /// The client has gone on without it: an assignment that replaces this one has been reported.
+    Superseded,
+}
+
 /// The consuming side. Methods that ask a broker return a future that owns what it needs.
 pub(crate) trait Consumer: Send + Sync + 'static {
     /// Begins: joins the group, or reports the static partitions as assigned.
@@ -82,10 +104,14 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     /// Answers [`Event::Assigned`]: begins fetching each partition at its offset. A partition's
     /// messages arrive in the queue of its number; of one without an offset none do, until a
     /// [`seek`](Consumer::seek).
-    fn assign(&self, starts: &[(TopicPartition, Option<Offset>)]) -> Result<()>;
+    fn assign(
+        &self,
+        id: RebalanceId,
+        starts: &[(TopicPartition, Option<Offset>)],
+    ) -> Result<Answer>;
 
     /// Answers [`Event::Revoked`]: nothing of these partitions arrives any more.
-    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()>;
+    fn unassign(&self, id: RebalanceId, partitions: &[TopicPartition]) -> Result<()>;
 
     /// The queue of a partition number that has an assigned topic.
     fn queue(&self, partition: i32) -> Result<Box<dyn Queue>>;
@@ -109,7 +135,8 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<Offset>>>;
 
     /// Records next offsets. The commit is under way when the call returns, whether or not the
-    /// future is polled; the future is done when the broker has answered or the client gave up.
+    /// future is polled; the future is done when the broker has answered or the client gave up. Fails while an
+    /// assignment that replaces everything waits for its answer: the commit would carry the new generation.
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
 
     /// Whether the current assignment has been lost: it may already have new owners.

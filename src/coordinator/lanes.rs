@@ -20,6 +20,9 @@ use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor}
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 
+/// Lost partitions may already have a new owner: whatever does not end at once is left to itself.
+pub(super) const LOST_DEADLINE: Duration = Duration::from_millis(250);
+
 /// A lane ends by itself at its deadline. One that does not, so much later, blocks its thread.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -109,6 +112,10 @@ impl Lane {
         }
     }
 
+    pub(super) fn partitions(&self) -> Vec<TopicPartition> {
+        self.progress.status().topics.iter().map(|topic| topic.partition.clone()).collect()
+    }
+
     fn owns(&self, partition: &TopicPartition) -> bool {
         self.progress.status().topics.iter().any(|topic| topic.partition == *partition)
     }
@@ -167,21 +174,12 @@ impl Coordinator {
             Before::GoBack | Before::Search(_) => {}
             Before::MoveTo(partition, next) => self.move_to(&progress, &partition, next),
         }
-        // The others may be fetched anew, too. Before that, or what was fetched and is dropped would
-        // pass for processed.
-        let mut positions = Vec::new();
-        for (lane_number, lane) in &self.lanes {
-            for topic in &mut lane.progress.status().topics {
-                let next = topic.restart_reports();
-                if *lane_number == number {
-                    positions.push((topic.partition.clone(), next));
-                }
-            }
-        }
+        let topics = progress.status().topics.clone();
+        let positions = topics.into_iter().map(|topic| (topic.partition, topic.finished)).collect();
         info!(partition = number, "going back to the finished messages");
         let sought = self.consumer.seek(positions).await;
-        // Reports of the fetch position may have come all the time while the lane was drained.
-        self.old_events = self.events.len();
+        // The others may be fetched anew, too.
+        self.restart_positions(Duration::ZERO);
         if let (Ok(Sought::AfterAnswer), Some(lane)) = (&sought, self.lanes.get_mut(&number)) {
             lane.before = Before::GoBack;
         }
@@ -267,22 +265,33 @@ impl Coordinator {
     }
 
     /// Ends the tasks of these lanes and waits until they have ended, at most until shortly behind
-    /// the deadline. A task whose thread is blocked is left to itself then: whatever it still does,
+    /// the deadline. They are stopped when the client goes on without them. A task whose thread is blocked is left to itself then: whatever it still does,
     /// nobody takes anything from it, and it is gone at its next await.
     pub(super) async fn end_lanes(&mut self, numbers: &[i32], command: Command, deadline: Instant) {
-        for number in numbers {
-            if let Some(lane) = self.lanes.get(number) {
-                lane.command(command);
-            }
-        }
+        let (mut command, mut deadline) = (command, deadline);
+        self.command_lanes(numbers, command);
         while numbers.iter().any(|number| self.lanes.get(number).is_some_and(|l| l.task.is_some()))
         {
-            match timeout_at(deadline + GRACE, self.tasks.join_next_with_id()).await {
+            let end = tokio::select! {
+                biased;
+                () = self.events.superseded(), if command != Command::Stop => {
+                    (command, deadline) = (Command::Stop, Instant::now() + LOST_DEADLINE);
+                    self.command_lanes(numbers, command);
+                    continue;
+                }
+                end = timeout_at(deadline + GRACE, self.tasks.join_next_with_id()) => end,
+            };
+            match end {
                 Ok(Some(end)) => self.note_lane_end(end),
                 Ok(None) => break,
                 Err(_) => return self.abort_lanes(numbers),
             }
         }
+    }
+
+    fn command_lanes(&self, numbers: &[i32], command: Command) {
+        let lanes = numbers.iter().filter_map(|number| self.lanes.get(number));
+        lanes.for_each(|lane| lane.command(command));
     }
 
     fn abort_lanes(&mut self, numbers: &[i32]) {

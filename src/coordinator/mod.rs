@@ -11,6 +11,7 @@
 //! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group,
 //! [`starting`] finds where partitions begin, [`out_of_range`] where to go on when an offset is gone.
 
+mod events;
 mod lag;
 mod lanes;
 mod out_of_range;
@@ -31,10 +32,11 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
-use crate::broker::{Consumer, Event, FetchPosition, Producer};
+use crate::broker::{Consumer, Event, FetchPosition, POSITIONS_SETTLE, Producer};
 use crate::config::Settings;
+use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lag::Ends;
-use crate::coordinator::lanes::Lane;
+use crate::coordinator::lanes::{LOST_DEADLINE, Lane};
 use crate::coordinator::starting::{Starting, found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ProcessorState, Report};
@@ -65,7 +67,7 @@ pub(crate) struct Coordinator {
     settings: Arc<Settings>,
     consumer: Arc<dyn Consumer>,
     producer: Arc<dyn Producer>,
-    events: mpsc::UnboundedReceiver<Event>,
+    events: Events,
     factory: Arc<Mutex<Box<dyn DynFactory>>>,
     board: Arc<Board>,
     committer: Committer,
@@ -81,11 +83,11 @@ pub(crate) struct Coordinator {
     lookups: JoinSet<Result<Start>>,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
+    /// The client cannot go on: another member may already have taken this one's place.
+    client_failed: bool,
     /// Recorded next offsets of partitions that were ours and were given back, not lost.
     given_back: BTreeMap<TopicPartition, Offset>,
     empty_reports: u32,
-    /// So many of the next events are from before the last seek.
-    old_events: usize,
     started: Instant,
     /// Off until it runs.
     metrics: Arc<ProcessorMetrics>,
@@ -120,7 +122,7 @@ impl Coordinator {
             committer: Committer::new(Box::new(move |offsets| recorder.commit(offsets))),
             consumer,
             producer,
-            events,
+            events: Events::new(events),
             factory: Arc::new(Mutex::new(factory)),
             board,
             lanes: BTreeMap::new(),
@@ -131,9 +133,9 @@ impl Coordinator {
             late: BTreeMap::new(),
             lookups: JoinSet::new(),
             failure: None,
+            client_failed: false,
             given_back: BTreeMap::new(),
             empty_reports: 0,
-            old_events: 0,
             started: Instant::now(),
         }
     }
@@ -166,6 +168,7 @@ impl Coordinator {
                 break;
             }
             self.apply_pauses();
+            let answering = self.starting.is_some();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
@@ -178,9 +181,7 @@ impl Coordinator {
                 ends = found(&mut self.ends) => self.note_ends(ends),
                 found = found(&mut self.starting) => self.starts_found(found).await,
                 Some(start) = self.lookups.join_next_with_id() => self.late_start_found(start).await,
-                event = self.events.recv(), if self.starting.is_none() => {
-                    self.handle_event(event).await;
-                }
+                next = self.events.next(answering) => self.handle_next(next).await,
                 () = changed.notified(), if until == Until::CaughtUp => {}
             }
         }
@@ -194,23 +195,39 @@ impl Coordinator {
         self.committer.measure(self.metrics.commits());
     }
 
-    async fn handle_event(&mut self, event: Option<Event>) {
-        let is_old = self.old_events > 0;
-        self.old_events = self.old_events.saturating_sub(1);
-        match event {
-            Some(Event::Positions(_)) if is_old => {}
-            Some(Event::Assigned(partitions)) => self.find_starts(partitions),
-            Some(Event::Revoked { partitions, lost }) => {
-                let revoked = self.revoke(&partitions, lost).await;
-                self.note(revoked);
-            }
-            Some(Event::Positions(positions)) => self.note_positions(&positions),
-            Some(Event::Settled { assigned }) => self.note_settled(assigned),
-            Some(Event::Warning(error)) => warn!(%error, "kafka"),
-            Some(Event::Fatal(error)) => self.note(Err(error)),
-            None => {
+    async fn handle_next(&mut self, next: Next) {
+        match next {
+            Next::Event(event) => self.handle_event(event).await,
+            // Where those partitions begin is of no interest any more.
+            Next::Superseded => self.starting = None,
+            Next::Ended => {
                 let gone = Error::new(ErrorKind::Internal, "the consumer ended by itself");
                 self.note(Err(gone));
+            }
+        }
+    }
+
+    async fn handle_event(&mut self, event: Event) {
+        match event {
+            Event::Assigned { id, partitions, replaces } => {
+                if replaces {
+                    let lost = self.lose_everything().await;
+                    self.note(lost);
+                }
+                self.restart_positions(POSITIONS_SETTLE);
+                self.find_starts(id, partitions);
+            }
+            Event::Revoked { id, partitions, lost } => {
+                self.restart_positions(POSITIONS_SETTLE);
+                let revoked = self.revoke(id, &partitions, lost).await;
+                self.note(revoked);
+            }
+            Event::Positions { taken, positions } => self.note_positions(taken, &positions),
+            Event::Settled { assigned } => self.note_settled(assigned),
+            Event::Warning(error) => warn!(%error, "kafka"),
+            Event::Fatal(error) => {
+                self.client_failed = true;
+                self.note(Err(error));
             }
         }
     }
@@ -276,18 +293,26 @@ impl Coordinator {
             .with_source(error)
     }
 
-    fn note_positions(&mut self, positions: &[FetchPosition]) {
+    fn note_positions(&mut self, taken: Instant, positions: &[FetchPosition]) {
         for position in positions {
             if let Some(lane) = self.lanes.get(&position.partition.partition) {
-                lane.progress().note_position(position);
+                lane.progress().note_position(taken, position);
             }
         }
         self.board.changed.notify_one();
     }
 
+    /// The client drops what it has fetched and fetches it again: for this long, positions may be those of before.
+    pub(super) fn restart_positions(&self, settle: Duration) {
+        let from = Instant::now() + settle;
+        for lane in self.lanes.values() {
+            lane.progress().restart_reports(from);
+        }
+    }
+
     /// Members without a partition are only told so here.
     fn note_settled(&mut self, assigned: usize) {
-        if assigned > 0 || !self.lanes.is_empty() {
+        if assigned > 0 || !self.lanes.is_empty() || self.starting.is_some() {
             self.empty_reports = 0;
             return;
         }
@@ -302,8 +327,12 @@ impl Coordinator {
     async fn shut_down(mut self) -> Result<Report> {
         self.board.set_state(ProcessorState::Closing);
         let numbers: Vec<i32> = self.lanes.keys().copied().collect();
-        let deadline = Instant::now() + self.settings.drain_deadline;
-        self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
+        if self.client_failed {
+            self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
+        } else {
+            let deadline = Instant::now() + self.settings.drain_deadline;
+            self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
+        }
         let recorded = self.record_at_the_end().await;
         let report = self.report();
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {

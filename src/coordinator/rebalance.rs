@@ -2,24 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
+use crate::broker::{Answer, POSITIONS_SETTLE, RebalanceId};
 use crate::coordinator::Coordinator;
-use crate::coordinator::lanes::{Before, Lane};
+use crate::coordinator::lanes::{Before, LOST_DEADLINE, Lane};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::message::TopicPartition;
 use crate::pipeline::partition_processor::Command;
 use crate::pipeline::start::Start;
 use crate::pipeline::topic_progress::TopicProgress;
-
-/// Lost partitions may already have a new owner: whatever does not end at once is left to itself.
-const LOST_DEADLINE: Duration = Duration::from_millis(250);
 
 impl Coordinator {
     pub(super) fn new_epoch(&mut self) -> u64 {
@@ -31,13 +28,19 @@ impl Coordinator {
     /// Takes newly assigned partitions: at these offsets or, without any, when they are found.
     pub(super) async fn assign(
         &mut self,
+        id: RebalanceId,
         partitions: Vec<TopicPartition>,
         starts: Vec<Start>,
     ) -> Result<()> {
         let offsets = starts.iter().map(|start| Some(start.offset));
         let offsets = offsets.chain(std::iter::repeat(None));
         let pairs: Vec<_> = partitions.iter().cloned().zip(offsets).collect();
-        self.consumer.assign(&pairs)?;
+        if self.consumer.assign(id, &pairs)? == Answer::Superseded {
+            // What replaces it is the next event.
+            self.end_late_starts(&partitions);
+            return Ok(());
+        }
+        self.restart_positions(POSITIONS_SETTLE);
         let mut by_number: BTreeMap<i32, Vec<TopicProgress>> = BTreeMap::new();
         for start in starts {
             let number = start.partition.partition;
@@ -108,26 +111,70 @@ impl Coordinator {
     }
 
     /// Gives partitions back: drains their lanes, records what finished, and only then lets go.
-    pub(super) async fn revoke(&mut self, revoked: &[TopicPartition], lost: bool) -> Result<()> {
+    ///
+    /// The client may go on without the answer (see [`Event`](crate::broker::Event)): then they are lost.
+    pub(super) async fn revoke(
+        &mut self,
+        id: RebalanceId,
+        revoked: &[TopicPartition],
+        lost: bool,
+    ) -> Result<()> {
         let word = if lost { "lost" } else { "revoked" };
         info!(partitions = %names(revoked), "{word}");
-        for partition in revoked {
-            if let Some(lookup) = self.late.remove(partition) {
-                lookup.abort();
-            }
-        }
-        let numbers: BTreeSet<i32> = revoked.iter().map(|partition| partition.partition).collect();
-        let numbers: Vec<i32> =
-            numbers.into_iter().filter(|number| self.lanes.contains_key(number)).collect();
+        self.end_late_starts(revoked);
+        let numbers = self.lanes_of(revoked);
         if lost {
             self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
         } else {
             let deadline = Instant::now() + self.settings.drain_deadline;
             self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
         }
+        let lost = lost || self.events.is_superseded();
         self.record_revoked(revoked, lost).await;
         self.show_committed();
-        let lost_after_all = lost || self.consumer.assignment_lost();
+        let lost_after_all = lost || self.consumer.assignment_lost() || self.events.is_superseded();
+        self.end_epochs(revoked, lost_after_all);
+        self.consumer.unassign(id, revoked)?;
+        self.restart_positions(POSITIONS_SETTLE);
+        self.given_up(numbers, revoked, lost_after_all);
+        self.start_lanes().await
+    }
+
+    /// A new assignment replaces everything, and no revocation came before it: what was ours may already be another
+    /// member's.
+    pub(super) async fn lose_everything(&mut self) -> Result<()> {
+        let topics = self.lanes.values().flat_map(|lane| lane.partitions());
+        let lost: Vec<TopicPartition> = topics.chain(self.late.keys().cloned()).collect();
+        #[cfg(test)]
+        let lost = if mutation::is(Mutation::KeepReplaced) { Vec::new() } else { lost };
+        if lost.is_empty() {
+            return Ok(());
+        }
+        warn!(partitions = %names(&lost), "the group has assigned all partitions anew: these are lost");
+        self.end_late_starts(&lost);
+        let numbers = self.lanes_of(&lost);
+        self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
+        self.end_epochs(&lost, true);
+        self.given_up(numbers, &lost, true);
+        self.start_lanes().await
+    }
+
+    fn end_late_starts(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            if let Some(lookup) = self.late.remove(partition) {
+                lookup.abort();
+            }
+        }
+    }
+
+    /// The numbers of these partitions that have lanes.
+    fn lanes_of(&self, partitions: &[TopicPartition]) -> Vec<i32> {
+        let numbers: BTreeSet<i32> = partitions.iter().map(|p| p.partition).collect();
+        numbers.into_iter().filter(|number| self.lanes.contains_key(number)).collect()
+    }
+
+    /// From here on nothing is committed for these partitions.
+    fn end_epochs(&mut self, revoked: &[TopicPartition], lost_after_all: bool) {
         self.note_recorded(|partition| revoked.contains(partition), lost_after_all);
         for partition in revoked {
             #[cfg(test)]
@@ -138,14 +185,15 @@ impl Coordinator {
         }
         // Before the answer: the next owner may be in this process, and report to the same recorder.
         self.gauges.forget(revoked);
-        self.consumer.unassign(revoked)?;
+    }
+
+    fn given_up(&mut self, numbers: Vec<i32>, revoked: &[TopicPartition], lost: bool) {
         self.forget(numbers, revoked);
         let partitions = revoked.to_vec();
-        self.rebalanced(&match lost_after_all {
+        self.rebalanced(&match lost {
             true => RebalanceEvent::Lost(partitions),
             false => RebalanceEvent::Revoked(partitions),
         });
-        self.start_lanes().await
     }
 
     fn forget(&mut self, numbers: Vec<i32>, revoked: &[TopicPartition]) {

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use tokio::task::{Id, JoinError};
 use tracing::{Instrument as _, warn};
 
+use crate::broker::RebalanceId;
 use crate::coordinator::Coordinator;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
@@ -16,7 +17,7 @@ use crate::pipeline::start::{Start, starting_offset, starting_offsets};
 use crate::processor::BoxFuture;
 
 /// An assignment and its starting offsets.
-pub(super) type Found = (Vec<TopicPartition>, Result<Vec<Start>>);
+pub(super) type Found = (RebalanceId, Vec<TopicPartition>, Result<Vec<Start>>);
 pub(super) type Starting = BoxFuture<'static, Found>;
 
 /// What is being looked up; never done while nothing is. Cancel-safe.
@@ -30,7 +31,7 @@ pub(super) async fn found<T>(lookup: &mut Option<BoxFuture<'static, T>>) -> T {
 impl Coordinator {
     /// Begins to look up where newly assigned partitions start. Brokers may take their time to answer:
     /// meanwhile the lanes that run are looked after, and only events wait.
-    pub(super) fn find_starts(&mut self, partitions: Vec<TopicPartition>) {
+    pub(super) fn find_starts(&mut self, id: RebalanceId, partitions: Vec<TopicPartition>) {
         if !partitions.is_empty() {
             // Until they are with us: they are not consumed.
             self.board.settled.store(false, Ordering::SeqCst);
@@ -38,18 +39,18 @@ impl Coordinator {
         let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
         self.starting = Some(Box::pin(async move {
             let starts = starting_offsets(&*consumer, &partitions, start_from).await;
-            (partitions, starts)
+            (id, partitions, starts)
         }));
     }
 
-    pub(super) async fn starts_found(&mut self, (partitions, starts): Found) {
+    pub(super) async fn starts_found(&mut self, (id, partitions, starts): Found) {
         self.starting = None;
         let assigned = match starts {
-            Ok(starts) => self.assign(partitions, starts).await,
+            Ok(starts) => self.assign(id, partitions, starts).await,
             Err(error) if error.is_retryable() => {
                 warn!(%error, "asking for the starting offset of each partition by itself");
                 self.find_late_starts(&partitions);
-                self.assign(partitions, Vec::new()).await
+                self.assign(id, partitions, Vec::new()).await
             }
             Err(error) => Err(error),
         };

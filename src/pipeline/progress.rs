@@ -111,13 +111,18 @@ impl LaneProgress {
         status.last_error = Some(error.to_string());
     }
 
-    pub(crate) fn note_position(&self, position: &FetchPosition) {
-        let mut status = self.status();
+    pub(crate) fn note_position(&self, taken: Instant, position: &FetchPosition) {
+        let (idle, mut status) = self.look();
         status.buffered_bytes = position.queued_bytes;
         let topics = &mut status.topics;
         if let Some(topic) = topics.iter_mut().find(|t| t.partition == position.partition) {
-            topic.note(position);
+            topic.note(position, taken, idle);
         }
+    }
+
+    /// See [`TopicProgress::restart_reports`].
+    pub(crate) fn restart_reports(&self, from: Instant) {
+        self.status().topics.iter_mut().for_each(|topic| topic.restart_reports(from));
     }
 
     /// Of which topics no fetch has told the end of late, with their epochs; see
@@ -145,9 +150,9 @@ impl LaneProgress {
     ///
     /// Time without anything to do, or paused, does not count.
     pub(crate) fn watch(&self, stall_timeout: Duration) {
-        let (idle, mut status) = self.look();
+        let mut status = self.status();
         let in_flight = status.in_flight;
-        let lag: u64 = status.topics.iter().map(|topic| topic.lag(idle)).sum();
+        let lag: u64 = status.topics.iter().map(TopicProgress::lag).sum();
         if status.state == PartitionState::Paused || (lag == 0 && in_flight == 0) {
             status.busy_since = None;
             status.stalled = false;
@@ -195,12 +200,8 @@ impl LaneProgress {
     /// `must_be_idle`: and nothing beyond it is queued or in flight either.
     fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
         let (idle, status) = self.look();
-        status.topics.iter().all(|topic| {
-            let bound = bound(topic);
-            let finished = topic.finished >= bound && !topic.began_beyond_end;
-            let finished = finished || (idle && topic.fetched.is_some_and(|f| f >= bound));
-            finished && (idle || !must_be_idle)
-        })
+        let consumed = status.topics.iter().all(|topic| topic.is_consumed_to(bound(topic)));
+        consumed && (idle || !must_be_idle)
     }
 }
 
@@ -352,14 +353,14 @@ impl Board {
     }
 
     fn lane_status(&self, lane: &LaneProgress) -> Vec<PartitionStatus> {
-        let (idle, status) = lane.look();
+        let status = lane.status();
         let topics = status.topics.iter().map(|topic| PartitionStatus {
             partition: topic.partition.clone(),
             state: status.state,
             epoch: topic.epoch,
             next_offset: topic.finished,
             end_offset: topic.end,
-            lag: topic.lag(idle),
+            lag: topic.lag(),
             committed_offset: topic.committed,
             committed_lag: topic.committed_lag(),
             in_flight: status.in_flight,

@@ -9,7 +9,11 @@
 //! Invariant: a number of a fetch that has not changed is no news, and does not take the place of an answer that
 //! came later.
 
+use tokio::time::Instant;
+
 use crate::broker::FetchPosition;
+#[cfg(test)]
+use crate::broker::sim::mutation::{self, Mutation};
 use crate::message::{Offset, TopicPartition};
 
 /// One topic of a lane.
@@ -32,8 +36,15 @@ pub(crate) struct TopicProgress {
     /// It began beyond the end of the log. Being there means nothing then: the broker is about to say
     /// that the offset is out of range, or (under `read_committed`) a transaction is still open.
     pub(crate) began_beyond_end: bool,
-    /// Everything below has been put into the lane's queue.
-    pub(crate) fetched: Option<Offset>,
+    /// Everything below has been put into the lane's queue, as last reported.
+    fetched: Option<Offset>,
+    /// Everything below is finished, or yields no message.
+    consumed: Option<Offset>,
+    /// A report had this position, and after it the lane had nothing to do at this time. The next report tells
+    /// whether the queue was empty because all was taken, or because the client had dropped what was in it.
+    emptied: Option<(Offset, Instant)>,
+    /// Positions that were taken before may be those of before a restart.
+    reports_from: Instant,
     /// The end of the log in the last report of the fetch position.
     reported_end: Option<Offset>,
     /// What was reported when somebody last asked whether there is news.
@@ -62,6 +73,9 @@ impl TopicProgress {
             end,
             began_beyond_end: start > end,
             fetched: None,
+            consumed: None,
+            emptied: None,
+            reports_from: Instant::now(),
             reported_end: None,
             seen: None,
         }
@@ -73,21 +87,63 @@ impl TopicProgress {
         self.began = offset;
         self.finished = offset;
         self.committed = None;
+        self.consumed = None;
         self.began_beyond_end = false;
     }
 
-    /// Fetching begins again at the finished offset, which is returned.
-    pub(crate) fn restart_reports(&mut self) -> Offset {
+    /// What was fetched is dropped and fetched again. Positions count again that are taken after `from`.
+    pub(crate) fn restart_reports(&mut self, from: Instant) {
+        #[cfg(test)]
+        if mutation::is(Mutation::BelieveOldPositions) {
+            return;
+        }
         self.fetched = None;
-        self.finished
+        self.emptied = None;
+        self.reports_from = from;
     }
 
-    pub(crate) fn note(&mut self, position: &FetchPosition) {
-        self.fetched = position.fetched;
+    /// A report, and whether the lane is `idle` now: its queue is empty, and everything that was in it is finished.
+    ///
+    /// An empty queue alone says nothing. The sequence that breaks it: a report says "fetched to 1000"; 500 is
+    /// finished; another member joins, and the client drops 500 to 999 from the queue, to fetch them again after the
+    /// rebalance; the lane sees the empty queue before this process hears of the rebalance. So the position counts
+    /// only when a later report comes with no rebalance before it: no report has a position while a rebalance
+    /// waits for its answer, and [`restart_reports`](Self::restart_reports) forgets what was seen before.
+    pub(crate) fn note(&mut self, position: &FetchPosition, taken: Instant, idle: bool) {
+        if taken > self.reports_from {
+            self.note_fetched(position.fetched, taken, idle);
+        }
         if position.end.is_some() && position.end != self.reported_end {
             self.reported_end = position.end;
             self.end = position.end.unwrap_or(self.end);
         }
+    }
+
+    fn note_fetched(&mut self, fetched: Option<Offset>, taken: Instant, idle: bool) {
+        self.fetched = fetched;
+        let Some(fetched) = fetched else {
+            self.emptied = None;
+            return;
+        };
+        if let Some((offset, at)) = self.emptied
+            && taken > at
+        {
+            self.consumed = self.consumed.max(Some(offset));
+            self.emptied = None;
+        }
+        #[cfg(test)]
+        if idle && mutation::is(Mutation::BelieveEmptyQueue) {
+            self.consumed = self.consumed.max(Some(fetched));
+        }
+        if idle && self.emptied.is_none() {
+            self.emptied = Some((fetched, Instant::now()));
+        }
+    }
+
+    /// Whether everything below `bound` is finished, or yields no message.
+    pub(crate) fn is_consumed_to(&self, bound: Offset) -> bool {
+        let finished = self.finished >= bound && !self.began_beyond_end;
+        finished || self.consumed.is_some_and(|consumed| consumed >= bound)
     }
 
     /// Whether reports have brought nothing new since this was asked last. At the end of the log, with an empty
@@ -109,10 +165,12 @@ impl TopicProgress {
         self.fetched.is_some_and(|fetched| fetched >= self.end)
     }
 
-    /// Nothing is left if the lane is `idle` and everything was fetched: what there is between the
-    /// finished offset and the end yields no message.
-    pub(crate) fn lag(&self, idle: bool) -> u64 {
-        if idle && self.is_fetched() { 0 } else { between(self.finished, self.end) }
+    /// Offsets that are not known to be finished, or to yield no message.
+    pub(crate) fn lag(&self) -> u64 {
+        between(
+            self.consumed.map_or(self.finished, |consumed| consumed.max(self.finished)),
+            self.end,
+        )
     }
 
     pub(crate) fn committed_lag(&self) -> u64 {
@@ -141,7 +199,64 @@ mod tests {
     fn report(topic: &mut TopicProgress, fetched: i64, end: i64) {
         let partition = topic.partition.clone();
         let (fetched, end) = (Some(offset(fetched)), Some(offset(end)));
-        topic.note(&FetchPosition { partition, fetched, end, queued_bytes: 0 });
+        topic.note(
+            &FetchPosition { partition, fetched, end, queued_bytes: 0 },
+            Instant::now(),
+            false,
+        );
+    }
+
+    /// A report of the position alone, some time later, and whether the lane is idle when it comes.
+    async fn position(topic: &mut TopicProgress, fetched: Option<i64>, idle: bool) {
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let (partition, fetched) = (topic.partition.clone(), fetched.map(offset));
+        let position = FetchPosition { partition, fetched, end: None, queued_bytes: 0 };
+        topic.note(&position, Instant::now(), idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_empty_queue_counts_when_the_next_report_confirms_it() {
+        let mut topic = topic();
+        position(&mut topic, Some(100), false).await;
+        position(&mut topic, Some(100), true).await;
+        assert!(
+            !topic.is_consumed_to(offset(100)),
+            "the client may just have dropped what was in the queue"
+        );
+        position(&mut topic, Some(100), false).await;
+        assert!(topic.is_consumed_to(offset(100)));
+        assert_eq!(topic.lag(), 0);
+        topic.restart_reports(Instant::now());
+        assert!(topic.is_consumed_to(offset(100)), "what is consumed stays so");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rebalance_between_the_reports_denies_it() {
+        for restarts in [false, true] {
+            let mut topic = topic();
+            position(&mut topic, Some(100), true).await;
+            if restarts {
+                topic.restart_reports(Instant::now());
+            } else {
+                position(&mut topic, None, true).await;
+            }
+            position(&mut topic, Some(100), true).await;
+            assert!(!topic.is_consumed_to(offset(100)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_position_of_before_a_restart_does_not_count() {
+        let mut topic = topic();
+        topic.restart_reports(Instant::now() + std::time::Duration::from_secs(3));
+        for _ in 0..6 {
+            position(&mut topic, Some(100), true).await;
+        }
+        assert!(!topic.is_consumed_to(offset(100)));
+        for _ in 0..2 {
+            position(&mut topic, Some(100), true).await;
+        }
+        assert!(topic.is_consumed_to(offset(100)));
     }
 
     #[test]
@@ -155,7 +270,7 @@ mod tests {
         assert!(topic.lacks_news(false));
         topic.note_end(offset(300));
         report(&mut topic, 50, 100);
-        assert_eq!((topic.end, topic.lag(false)), (offset(300), 290), "100 is no news");
+        assert_eq!((topic.end, topic.lag()), (offset(300), 290), "100 is no news");
         assert!(topic.lacks_news(false), "nor will it be");
         report(&mut topic, 60, 310);
         assert_eq!(topic.end, offset(310));
@@ -191,9 +306,9 @@ mod tests {
         topic.lacks_news(false);
         assert!(topic.lacks_news(false));
         topic.note_end(offset(20));
-        assert_eq!((topic.end, topic.lag(false)), (offset(20), 10));
+        assert_eq!((topic.end, topic.lag()), (offset(20), 10));
         topic.note_end(offset(5));
-        assert_eq!((topic.lag(false), topic.committed_lag()), (0, 0), "never below zero");
+        assert_eq!((topic.lag(), topic.committed_lag()), (0, 0), "never below zero");
         report(&mut topic, 50, 30);
         assert_eq!(topic.end, offset(30), "a report that has changed counts");
     }
@@ -203,10 +318,10 @@ mod tests {
         let mut topic = topic();
         assert_eq!(topic.committed_lag(), 90);
         topic.finished = offset(100);
-        assert_eq!((topic.lag(true), topic.committed_lag()), (0, 90));
+        assert_eq!((topic.lag(), topic.committed_lag()), (0, 90));
         topic.committed = Some(offset(99));
         assert_eq!(topic.committed_lag(), 1);
         topic.move_to(2, offset(40));
-        assert_eq!((topic.lag(false), topic.committed_lag()), (60, 60));
+        assert_eq!((topic.lag(), topic.committed_lag()), (60, 60));
     }
 }

@@ -47,6 +47,15 @@ struct Part {
     begun: bool,
 }
 
+/// What came of an answer to an assignment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Assigns {
+    /// The partitions are read now; not if they are lost already.
+    pub(super) is_read: bool,
+    /// Others are not.
+    pub(super) replaces: bool,
+}
+
 /// What assigning needs to know about the consumer.
 #[derive(Clone)]
 pub(super) struct Context {
@@ -87,13 +96,18 @@ impl Slots {
         self.closed
     }
 
-    /// Answers an assignment, unless closed. Returns whether partitions are read now.
+    /// Answers an assignment, unless closed. Where assignments change as a whole, those that were there before
+    /// are gone afterwards.
     pub(super) fn assign(
         &mut self,
         context: &Context,
         starts: &[(TopicPartition, Option<Offset>)],
-    ) -> Result<bool> {
+    ) -> Result<Assigns> {
         let cooperative = context.client.is_cooperative();
+        let replaces_others = !cooperative && !self.by_number.is_empty();
+        if replaces_others {
+            self.remove_all();
+        }
         // Lost while the answer was prepared. "Unassign" would not be the answer that librdkafka
         // waits for; an empty assignment is, and the revocation follows.
         // Asked in any case: `assign` makes librdkafka forget it.
@@ -111,7 +125,27 @@ impl Slots {
             context.client.assign(&list).map_err(|code| (code, code.text()))
         };
         result.map_err(|error| Context::failed("assign", error))?;
-        Ok(!lost)
+        if replaces_others {
+            self.forward_again(context);
+        }
+        Ok(Assigns { is_read: !lost, replaces: !cooperative })
+    }
+
+    /// Stopping the partitions that were there has ended the forwarding of those that are there again.
+    fn forward_again(&self, context: &Context) {
+        // Any question will do: the answer comes after the partitions have been stopped. What arrived unforwarded in
+        // between follows.
+        context.client.is_cooperative();
+        for slot in self.by_number.values() {
+            slot.parts.values().for_each(|part| part.queue.forward(slot.queue.arrivals()));
+        }
+    }
+
+    fn remove_all(&mut self) {
+        let slots = std::mem::take(&mut self.by_number);
+        for part in slots.values().flat_map(|slot| slot.parts.values()) {
+            part.queue.stop_forwarding();
+        }
     }
 
     /// Answers a revocation, unless closed.

@@ -14,13 +14,13 @@ use tracing::Span;
 use super::assignment::Context;
 use super::control::{Control, Shared};
 use super::errors;
-use super::ffi::{Client, PartitionList, QueueHandle, Role};
+use super::ffi::{Client, Known, PartitionList, QueueHandle, Role};
 use super::log::Repetitions;
 use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
 use super::statistics::Reading;
 use super::{KafkaOptions, create_client, no_thread};
-use crate::broker::{Consumer, Event, OffsetSpec, Queue, Sought};
+use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -135,7 +135,8 @@ impl Consumer for KafkaConsumer {
         if let Some(partitions) = &self.partitions {
             if let Some(events) = self.events.upgrade() {
                 // The receiver may be gone; then nobody waits for the answer either.
-                let _ = events.send(Event::Assigned(partitions.clone()));
+                let partitions = partitions.clone();
+                let _ = events.send(Event::Assigned { id: 0, partitions, replaces: true });
             }
             return Ok(());
         }
@@ -147,23 +148,36 @@ impl Consumer for KafkaConsumer {
         subscribed.map_err(|code| errors::plain(code).with("operation", "subscribe"))
     }
 
-    fn assign(&self, starts: &[(TopicPartition, Option<Offset>)]) -> Result<()> {
+    fn assign(
+        &self,
+        id: RebalanceId,
+        starts: &[(TopicPartition, Option<Offset>)],
+    ) -> Result<Answer> {
         let mut slots = self.shared.slots();
         if slots.is_closed() {
-            return Ok(());
+            return Ok(Answer::Taken);
         }
-        let reads = slots.assign(&self.context, starts)?;
-        self.shared.answered();
-        if reads {
+        // Now it would be taken for the answer to the later one.
+        if self.shared.is_superseded(id) {
+            return Ok(Answer::Superseded);
+        }
+        let assigns = slots.assign(&self.context, starts)?;
+        self.shared.answered(id);
+        if assigns.is_read {
             let (mut assigned, now) = (self.shared.assigned(), Instant::now());
+            if assigns.replaces {
+                assigned.clear();
+            } else {
+                assigned.all_purged(now);
+            }
             // One without an offset counts from its seek on.
             let begun = starts.iter().filter(|(_, offset)| offset.is_some());
             begun.for_each(|(partition, _)| assigned.add(partition, now));
         }
-        Ok(())
+        Ok(Answer::Taken)
     }
 
-    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()> {
+    fn unassign(&self, id: RebalanceId, partitions: &[TopicPartition]) -> Result<()> {
         let mut slots = self.shared.slots();
         if slots.is_closed() {
             return Ok(());
@@ -172,7 +186,8 @@ impl Consumer for KafkaConsumer {
         partitions.iter().for_each(|partition| assigned.remove(partition));
         drop(assigned);
         slots.unassign(&self.context, partitions)?;
-        self.shared.answered();
+        self.shared.answered(id);
+        self.shared.assigned().all_purged(Instant::now());
         Ok(())
     }
 
@@ -224,6 +239,10 @@ impl Consumer for KafkaConsumer {
         let gone = || Error::new(ErrorKind::Commit, "the Kafka client was closed");
         if offsets.is_empty() {
             return Box::pin(async { Ok(()) });
+        }
+        if self.shared.is_replaced() {
+            let replaced = Known::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS.into();
+            return Box::pin(async move { Err(errors::commit(replaced, "")) });
         }
         let Some((id, result)) = self.shared.expect_commit() else {
             return Box::pin(async move { Err(gone()) });

@@ -7,7 +7,7 @@
 //! this member is alive. Only while the consumer closes does it answer rebalances itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use super::ffi::{Client, ClientEvent, EventKind, Known, ListEntry, QueueHandle};
 use super::log::{self, Repetitions};
 use super::statistics::{Assigned, Reading};
 use super::token::{self, TokenProvider};
-use crate::broker::Event;
+use crate::broker::{Event, RebalanceId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
 
@@ -43,12 +43,14 @@ struct Commits {
     over: bool,
 }
 
-/// How many rebalances were reported, and how many answered. Counted, since the next may be
+/// The numbers of the last rebalances that were reported and answered. Numbered, since the next may be
 /// reported while the answer to the last one has only just been taken.
 #[derive(Default)]
 struct Rebalances {
-    reported: AtomicUsize,
-    answered: AtomicUsize,
+    reported: AtomicU64,
+    answered: AtomicU64,
+    /// The last assignment that replaces everything: answers to what was reported before it come too late.
+    replaces: AtomicU64,
 }
 
 #[derive(Default)]
@@ -67,19 +69,37 @@ impl Shared {
         lock(&self.slots)
     }
 
-    /// Notes that a rebalance waits for its answer.
-    pub(super) fn reported(&self) {
-        self.rebalances.reported.fetch_add(1, Ordering::AcqRel);
+    /// Notes that a rebalance waits for its answer; `replaces` everything that was assigned. Its number.
+    fn reported(&self, replaces: bool) -> RebalanceId {
+        // Called by one thread only. The order matters to those who read: see `is_replaced`.
+        let id = self.rebalances.reported.load(Ordering::Acquire) + 1;
+        if replaces {
+            self.rebalances.replaces.store(id, Ordering::Release);
+        }
+        self.rebalances.reported.store(id, Ordering::Release);
+        id
     }
 
     /// Notes that librdkafka has taken an answer.
-    pub(super) fn answered(&self) {
-        self.rebalances.answered.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn answered(&self, id: RebalanceId) {
+        let reported = self.rebalances.reported.load(Ordering::Acquire);
+        self.rebalances.answered.fetch_max(id.min(reported), Ordering::AcqRel);
     }
 
     pub(super) fn is_answer_due(&self) -> bool {
-        let Rebalances { reported, answered } = &self.rebalances;
+        let Rebalances { reported, answered, .. } = &self.rebalances;
         reported.load(Ordering::Acquire) > answered.load(Ordering::Acquire)
+    }
+
+    /// Whether librdkafka has gone on without the answer to this rebalance.
+    pub(super) fn is_superseded(&self, id: RebalanceId) -> bool {
+        id < self.rebalances.replaces.load(Ordering::Acquire)
+    }
+
+    /// Whether an assignment that replaces everything waits for its answer.
+    pub(super) fn is_replaced(&self) -> bool {
+        let Rebalances { answered, replaces, .. } = &self.rebalances;
+        replaces.load(Ordering::Acquire) > answered.load(Ordering::Acquire)
     }
 
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
@@ -229,13 +249,19 @@ impl Control {
         }
         let partitions = event.partitions().iter().map(|entry| self.partition(entry)).collect();
         let Some(code) = event.error() else { return };
+        let is_cooperative = self.client.is_cooperative();
+        if is_cooperative {
+            // librdkafka has dropped what was fetched, of all partitions.
+            self.shared.assigned().all_purged(Instant::now());
+        }
         if code.is(Known::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
-            self.shared.reported();
-            self.send(Event::Assigned(partitions));
+            let replaces = !is_cooperative;
+            let id = self.shared.reported(replaces);
+            self.send(Event::Assigned { id, partitions, replaces });
         } else if code.is(Known::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
             let lost = self.client.assignment_lost();
-            self.shared.reported();
-            self.send(Event::Revoked { partitions, lost });
+            let id = self.shared.reported(false);
+            self.send(Event::Revoked { id, partitions, lost });
         } else {
             self.answer_with_unassign();
             self.send(Event::Warning(errors::warning(code, event.error_text())));

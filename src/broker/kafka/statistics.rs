@@ -16,12 +16,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::statistics::{Partition, Statistics};
 
-use crate::broker::{Event, FetchPosition};
+use crate::broker::{Event, FetchPosition, POSITIONS_SETTLE};
 use crate::message::{Offset, TopicPartition};
-
-/// After a seek that no message follows, positions count again after this time. The fetcher's
-/// rounds are at most a second apart.
-const SEEK_SETTLES: Duration = Duration::from_secs(3);
 
 /// Twice the brokers' default heartbeat interval: others had the time to give partitions up for us.
 const NEVER_GOT_ANY: Duration = Duration::from_secs(10);
@@ -36,12 +32,21 @@ pub(super) struct Assigned {
 #[derive(Clone, Copy)]
 struct Freshness {
     since: Instant,
-    sought: bool,
+    began: Began,
+}
+
+/// How fetching of a partition began.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Began {
+    Assigned,
+    Sought,
+    /// What had been fetched was dropped, to be fetched again from what the reader had.
+    Purged,
 }
 
 impl Assigned {
     pub(super) fn add(&mut self, partition: &TopicPartition, since: Instant) {
-        self.set(partition, Freshness { since, sought: false });
+        self.set(partition, Freshness { since, began: Began::Assigned });
     }
 
     pub(super) fn remove(&mut self, partition: &TopicPartition) {
@@ -56,14 +61,21 @@ impl Assigned {
     }
 
     pub(super) fn sought(&mut self, partition: &TopicPartition, since: Instant) {
-        self.set(partition, Freshness { since, sought: true });
+        self.set(partition, Freshness { since, began: Began::Sought });
     }
 
     /// All that are assigned.
     pub(super) fn all_sought(&mut self, since: Instant) {
-        for freshness in self.partitions.values_mut().flat_map(HashMap::values_mut) {
-            *freshness = Freshness { since, sought: true };
-        }
+        self.set_all(Freshness { since, began: Began::Sought });
+    }
+
+    /// What was fetched of all partitions is dropped.
+    pub(super) fn all_purged(&mut self, since: Instant) {
+        self.set_all(Freshness { since, began: Began::Purged });
+    }
+
+    fn set_all(&mut self, freshness: Freshness) {
+        self.partitions.values_mut().flat_map(HashMap::values_mut).for_each(|f| *f = freshness);
     }
 
     fn set(&mut self, partition: &TopicPartition, freshness: Freshness) {
@@ -82,12 +94,19 @@ impl Freshness {
     /// librdkafka forgets `app_offset` when a partition is stopped or sought, and sets it when it
     /// hands a message out; and it forgets `eof_offset` when a partition is started, and sets it
     /// when a fetch finds the end. Either proves that the fetcher has been at work since.
+    /// Where only time has passed, the fetcher must have had its rounds: of a partition without a broker it has none.
     fn holds(self, partition: &Partition, taken: Instant) -> bool {
         if taken < self.since {
             return false;
         }
-        let settled = !self.sought || taken - self.since >= SEEK_SETTLES;
-        partition.app_offset >= 0 || (settled && partition.eof_offset >= 0)
+        let is_fetched = partition.fetch_state == "active" && partition.broker >= 0;
+        let settled = taken - self.since >= POSITIONS_SETTLE && is_fetched;
+        let (app, end) = (partition.app_offset >= 0, partition.eof_offset >= 0);
+        match self.began {
+            Began::Assigned => app || end,
+            Began::Sought => app || (settled && end),
+            Began::Purged => settled && (app || end),
+        }
     }
 }
 
@@ -112,16 +131,27 @@ impl Reading {
                 return Vec::new();
             }
         };
-        let mut events = vec![Event::Positions(self.positions(&statistics, assigned))];
+        let age = Duration::from_micros(u64::try_from(statistics.age).unwrap_or(0));
+        let taken = self.created + age;
+        let positions = self.positions(&statistics, assigned, taken);
+        let mut events = vec![Event::Positions { taken: taken.into(), positions }];
         events.extend(
             self.settled(&statistics, assigned).map(|assigned| Event::Settled { assigned }),
         );
         events
     }
 
-    fn positions(self, statistics: &Statistics, assigned: &Assigned) -> Vec<FetchPosition> {
-        let age = Duration::from_micros(u64::try_from(statistics.age).unwrap_or(0));
-        let taken = self.created + age;
+    /// Statistics overtake a rebalance in librdkafka's queue: while one waits for its answer, nothing is known of what
+    /// was fetched.
+    fn positions(
+        self,
+        statistics: &Statistics,
+        assigned: &Assigned,
+        taken: Instant,
+    ) -> Vec<FetchPosition> {
+        let group = statistics.cgrp.as_ref();
+        let is_steady = group.is_none_or(|group| group.join_state == "steady");
+        let is_steady = self.static_partitions || is_steady;
         let mut positions = Vec::with_capacity(assigned.len());
         for (topic, partitions) in &assigned.partitions {
             let Some(seen) = statistics.topics.get(&**topic) else { continue };
@@ -131,7 +161,7 @@ impl Reading {
                     let end = if self.read_committed { seen.ls_offset } else { seen.hi_offset };
                     positions.push(FetchPosition {
                         partition: TopicPartition::new(Arc::clone(topic), *number),
-                        fetched: offset(seen.next_offset),
+                        fetched: offset(seen.next_offset).filter(|_| is_steady),
                         end: offset(end),
                         // That of the queue which it is forwarded to.
                         queued_bytes: seen.fetchq_size,

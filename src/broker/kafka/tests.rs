@@ -7,6 +7,7 @@ mod leaderless;
 mod lifetime;
 mod offsets;
 mod producing;
+mod unanswered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,10 +25,13 @@ use super::consumer::KafkaConsumer;
 use super::producer::KafkaProducer;
 use super::{KafkaOptions, TopicPartition};
 use crate::batch::{Payload, Record};
-use crate::broker::{Consumer, Event, Handover, Producer, Queue};
+use crate::broker::{Consumer, Event, Handover, Producer, Queue, RebalanceId};
 use crate::error::Result;
 use crate::message::{Message, Offset, OutgoingMessage, OwnedMessage};
 use crate::pipeline::outgoing::{Delivery, Outbox};
+
+/// Stands for the last rebalance that was reported.
+pub(super) const LATEST: RebalanceId = RebalanceId::MAX;
 
 /// Far more than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -200,7 +204,7 @@ impl Member {
 
     pub(super) async fn assigned(&mut self) -> Vec<TopicPartition> {
         self.event("an assignment", |event| match event {
-            Event::Assigned(partitions) => Some(partitions),
+            Event::Assigned { partitions, .. } => Some(partitions),
             Event::Revoked { .. } => panic!("revoked: {event:?}"),
             _ => None,
         })
@@ -209,8 +213,8 @@ impl Member {
 
     pub(super) async fn revoked(&mut self) -> (Vec<TopicPartition>, bool) {
         self.event("a revocation", |event| match event {
-            Event::Revoked { partitions, lost } => Some((partitions, lost)),
-            Event::Assigned(_) => panic!("assigned: {event:?}"),
+            Event::Revoked { partitions, lost, .. } => Some((partitions, lost)),
+            Event::Assigned { .. } => panic!("assigned: {event:?}"),
             _ => None,
         })
         .await
@@ -219,7 +223,7 @@ impl Member {
     pub(super) async fn assign_from_zero(&mut self) -> Vec<TopicPartition> {
         let partitions = self.assigned().await;
         let starts: Vec<_> = partitions.iter().map(|p| (p.clone(), Some(Offset::new(0)))).collect();
-        self.consumer.assign(&starts).unwrap();
+        self.consumer.assign(LATEST, &starts).unwrap();
         partitions
     }
 

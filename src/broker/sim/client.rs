@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::World;
 use super::fetch::{Fetching, QueueState};
 use super::group::Mode;
-use crate::broker::{Event, FetchPosition};
+use crate::broker::{Answer, Event, FetchPosition, RebalanceId};
 use crate::message::{Offset, TopicPartition};
 
 /// What the group says to a member.
@@ -37,7 +37,13 @@ pub(super) enum Tell {
 
 /// What the application has yet to answer.
 #[derive(Debug)]
-pub(super) enum Pending {
+pub(super) struct Pending {
+    id: RebalanceId,
+    what: Asked,
+}
+
+#[derive(Debug)]
+enum Asked {
     Assigned(BTreeMap<TopicPartition, u64>),
     Revoked(Vec<TopicPartition>, Instant),
 }
@@ -71,6 +77,10 @@ pub(super) struct Client {
     pub(super) generation: Option<i32>,
     pub(super) lost: bool,
     pub(super) pending: Option<Pending>,
+    /// The last rebalance that was reported.
+    reported: RebalanceId,
+    /// It has joined again without waiting for an answer: what it asked then need not be answered (eager).
+    unanswered: BTreeMap<RebalanceId, Asked>,
     /// Commits under way, and what waits for their end.
     pub(super) commits: usize,
     pub(super) next: Option<Next>,
@@ -103,6 +113,8 @@ impl Client {
             generation: None,
             lost: false,
             pending: None,
+            reported: 0,
+            unanswered: BTreeMap::new(),
             commits: 0,
             next: None,
             joining: false,
@@ -207,6 +219,11 @@ impl World {
                 let all = client.assigned.keys().cloned().collect();
                 return self.ask_revoked(id, all, true);
             }
+            // Commits leave the client before it hears of a new generation.
+            let is_assignment = matches!(client.inbox.front(), Some(Tell::Assignment { .. }));
+            if is_assignment && client.commits > 0 {
+                return;
+            }
             let Some(tell) = client.inbox.pop_front() else { return };
             match tell {
                 Tell::Rejoin if client.assigned.is_empty() => return self.send_join(id),
@@ -233,30 +250,85 @@ impl World {
         let partitions: Vec<_> = grants.keys().cloned().collect();
         self.tell_story(|| format!("client {id}: assigned {}", names(&partitions)));
         self.count("assigned");
+        let replaces = self.begin_rebalance(id);
         let client = self.client(id);
-        client.pending = Some(Pending::Assigned(grants));
-        client.send(Event::Assigned(partitions));
+        if !client.unanswered.is_empty() {
+            self.count("assigned without an answer before");
+        }
+        let client = self.client(id);
+        let event = client.reported;
+        client.pending = Some(Pending { id: event, what: Asked::Assigned(grants) });
+        client.send(Event::Assigned { id: event, partitions, replaces });
+    }
+
+    /// The next question to the application gets its number. Where only parts of an assignment change, the client
+    /// drops what it has fetched of all partitions until the answer. Says whether everything changes at once.
+    fn begin_rebalance(&mut self, id: u32) -> bool {
+        let is_group = self.client(id).statics.is_none();
+        let is_eager = is_group && self.group.mode == Mode::Eager;
+        if is_group && !is_eager {
+            self.purge(id);
+        }
+        self.client(id).reported += 1;
+        is_eager
+    }
+
+    /// A member of an eager group learns of new topics or partitions and joins again, whatever it has asked its
+    /// application.
+    pub(crate) fn rejoin_unanswered(&mut self, id: u32) {
+        let is_eager = self.group.mode == Mode::Eager;
+        let client = self.client(id);
+        let may = is_eager && client.is_active() && client.statics.is_none() && client.commits == 0;
+        if !may || client.lost || client.next.is_some() {
+            return;
+        }
+        let Some(pending) = client.pending.take() else { return };
+        client.unanswered.insert(pending.id, pending.what);
+        self.tell_story(|| format!("client {id}: joins again without an answer"));
+        self.count("rejoined without an answer");
+        self.send_join(id);
     }
 
     fn ask_revoked(&mut self, id: u32, partitions: Vec<TopicPartition>, lost: bool) {
         let word = if lost { "lost" } else { "revoked" };
         self.tell_story(|| format!("client {id}: {word} {}", names(&partitions)));
         self.count(word);
+        self.begin_rebalance(id);
         let client = self.client(id);
-        client.pending = Some(Pending::Revoked(partitions.clone(), Instant::now()));
-        client.send(Event::Revoked { partitions, lost });
+        let (event, asked) = (client.reported, Asked::Revoked(partitions.clone(), Instant::now()));
+        client.pending = Some(Pending { id: event, what: asked });
+        client.send(Event::Revoked { id: event, partitions, lost });
     }
 
     /// The application's answer to an assignment.
-    pub(super) fn answer_assigned(&mut self, id: u32, starts: &[(TopicPartition, Option<Offset>)]) {
+    pub(super) fn answer_assigned(
+        &mut self,
+        id: u32,
+        event: RebalanceId,
+        starts: &[(TopicPartition, Option<Offset>)],
+    ) -> Answer {
         let client = self.client(id);
         if !client.is_active() {
-            return;
+            return Answer::Taken;
         }
-        let Some(Pending::Assigned(grants)) = client.pending.take() else {
-            return self
-                .violation(|| format!("client {id} answers an assignment that was not asked"));
+        let is_superseded = client.pending.as_ref().is_some_and(|pending| pending.id > event);
+        let asked = match client.unanswered.remove(&event) {
+            Some(_) if is_superseded => return Answer::Superseded,
+            // It joins again, and meanwhile takes the answer.
+            Some(asked) => Some(asked),
+            None => client.pending.take_if(|pending| pending.id == event).map(|p| p.what),
         };
+        let Some(Asked::Assigned(grants)) = asked else {
+            self.violation(|| format!("client {id} answers an assignment that was not asked"));
+            return Answer::Taken;
+        };
+        // What comes after an assignment of everything replaces what was never answered.
+        client.unanswered.retain(|earlier, _| *earlier > event);
+        if client.statics.is_none() && self.group.mode == Mode::Eager {
+            let before: Vec<_> = self.client(id).assigned.keys().cloned().collect();
+            self.forget(id, &before);
+        }
+        let client = self.client(id);
         // What was lost meanwhile is not read; the revocation follows.
         let dead = client.lost;
         let given: Vec<_> = starts.iter().map(|(partition, _)| partition).collect();
@@ -275,24 +347,36 @@ impl World {
                 self.count("assigned without a start");
             }
             if let Some(offset) = offset {
-                self.monitor.assigned(id, partition, grant, offset.get());
+                self.begins(id, partition, grant, offset.get());
             }
             let client = self.client(id);
             client.assigned.insert(partition.clone(), fetching);
             client.queues.entry(partition.partition).or_default();
             self.arm(id, partition);
         }
+        self.end_purge(id);
         self.step(id);
+        Answer::Taken
     }
 
     /// The application's answer to a revocation.
-    pub(super) fn answer_revoked(&mut self, id: u32, partitions: &[TopicPartition]) {
+    pub(super) fn answer_revoked(
+        &mut self,
+        id: u32,
+        event: RebalanceId,
+        partitions: &[TopicPartition],
+    ) {
         let client = self.client(id);
         if !client.is_active() {
             return;
         }
-        match client.pending.take() {
-            Some(Pending::Revoked(asked, at)) if asked == partitions => self.check_answer(id, at),
+        if client.unanswered.remove(&event).is_some() {
+            // It ends the assignment all the same.
+            self.forget(id, partitions);
+            return;
+        }
+        match client.pending.take().map(|pending| pending.what) {
+            Some(Asked::Revoked(asked, at)) if asked == partitions => self.check_answer(id, at),
             pending => {
                 let what = format!("client {id} gives back {partitions:?}, asked was {pending:?}");
                 return self.violation(|| what);
@@ -300,6 +384,7 @@ impl World {
         }
         self.tell_story(|| format!("client {id}: gives back {}", names(partitions)));
         let released = self.forget(id, partitions);
+        self.end_purge(id);
         let mode = self.group.mode;
         let client = self.client(id);
         client.waiting = mode == Mode::Eager && !partitions.is_empty();
@@ -381,28 +466,25 @@ impl World {
             return;
         }
         let settled = client.is_steady().then_some(client.assigned.len());
+        let is_asked = client.pending.is_some();
+        let reading = client.assigned.iter().filter(|(_, f)| !f.dead && !f.unstarted);
         let reading: Vec<_> =
-            client.assigned.iter().filter(|(_, f)| !f.dead && !f.unstarted).collect();
-        let reading: Vec<_> =
-            reading.into_iter().map(|(p, f)| (p.clone(), f.version, f.position, f.end)).collect();
-        let positions = reading.into_iter().map(|(partition, version, fetched, end)| {
+            reading.map(|(p, f)| (p.clone(), f.position, f.reported(), f.end)).collect();
+        let positions = reading.into_iter().map(|(partition, position, fetched, end)| {
             let log_end = self.log(&partition).end;
             // At the end, a fetch waits for more.
-            let end = if fetched == log_end { Some(log_end) } else { end };
+            let end = if position == log_end { Some(log_end) } else { end };
             let end = end.map(Offset::new);
             // A byte for each message.
             let queued_bytes = self.queued(id, partition.partition) as u64;
-            let fetched = Some(Offset::new(fetched));
-            (version, FetchPosition { partition, fetched, end, queued_bytes })
+            let fetched = (!is_asked).then_some(Offset::new(fetched));
+            FetchPosition { partition, fetched, end, queued_bytes }
         });
         let positions: Vec<_> = positions.collect();
-        let delay = self.rng.millis(self.weather.report.clone());
+        let (taken, delay) = (Instant::now(), self.rng.millis(self.weather.report.clone()));
         self.after(delay, move |world| {
             let client = world.client(id);
-            let current = |p: &FetchPosition| client.assigned.get(&p.partition).map(|f| f.version);
-            let positions = positions.into_iter();
-            let positions = positions.filter(|(version, p)| current(p) == Some(*version));
-            client.send(Event::Positions(positions.map(|(_, position)| position).collect()));
+            client.send(Event::Positions { taken, positions });
             if let Some(assigned) = settled {
                 client.send(Event::Settled { assigned });
             }
@@ -423,7 +505,33 @@ impl World {
 
     /// The member has been asked to give something back, and has not answered.
     pub(crate) fn is_asked_to_give_back(&mut self, id: u32) -> bool {
-        matches!(self.client(id).pending, Some(Pending::Revoked(..)))
+        let pending = self.client(id).pending.as_ref();
+        pending.is_some_and(|pending| matches!(pending.what, Asked::Revoked(..)))
+    }
+
+    /// A rebalance that replaces everything has been reported and not answered: commits would go out with its
+    /// generation.
+    pub(super) fn is_replaced(&mut self, id: u32) -> bool {
+        let is_eager = self.group.mode == Mode::Eager;
+        let client = self.client(id);
+        let pending = client.pending.as_ref();
+        let assigned = pending.is_some_and(|pending| matches!(pending.what, Asked::Assigned(_)));
+        is_eager && assigned && client.statics.is_none()
+    }
+
+    /// The member has been asked something, and has not answered.
+    pub(crate) fn is_asked(&mut self, id: u32) -> bool {
+        self.client(id).pending.is_some()
+    }
+
+    /// The group assigns everything to a member anew, and no revocation comes before (eager).
+    pub(crate) fn assign_again(&mut self, id: u32) {
+        let client = self.client(id);
+        let generation = client.generation.unwrap_or_default();
+        let grants = client.assigned.iter().map(|(partition, f)| (partition.clone(), f.grant));
+        let tell = Tell::Assignment { generation, grants: grants.collect() };
+        let membership = client.membership;
+        self.hear(id, membership, tell);
     }
 
     /// The topic-partitions that a member reads.

@@ -185,6 +185,7 @@ impl World {
                 });
             }
             self.check_commit(&partition, grant, offset.get());
+            self.skip_before_first(&partition, offset.get());
             self.group.committed.insert(partition, offset);
         }
     }

@@ -9,7 +9,7 @@ use super::client::{Client, Life, Next};
 use super::fetch::QueueState;
 use super::{Cluster, World};
 use crate::batch::{Keepalive, Record};
-use crate::broker::{Consumer, Event, OffsetSpec, Queue, QueueLength, Sought};
+use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, QueueLength, RebalanceId, Sought};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -47,7 +47,12 @@ impl SimConsumer {
         let (sender, receiver) = oneshot::channel();
         self.cluster.world().after_latency(|world| {
             let failed = world.rng.chance(world.weather.faults.lookup_failed);
-            let result = if failed { Err(no_leader()) } else { answer(world) };
+            let refused = world.rng.chance(world.weather.faults.lookup_refused);
+            let result = match (failed, refused) {
+                (true, _) => Err(no_leader()),
+                (false, true) => Err(no_right()),
+                (false, false) => answer(world),
+            };
             world.after_latency(|_| {
                 // Whoever is gone does not want to know.
                 let _ = sender.send(result);
@@ -59,6 +64,16 @@ impl SimConsumer {
 
 fn no_leader() -> Error {
     Error::new(ErrorKind::Unavailable, "no leader").retryable()
+}
+
+fn no_right() -> Error {
+    Error::new(ErrorKind::Unauthorized, "no right to ask")
+}
+
+fn replaced() -> Error {
+    Error::new(ErrorKind::Commit, "the assignment was replaced")
+        .with("code", "REBALANCE_IN_PROGRESS")
+        .retryable()
 }
 
 impl Drop for SimConsumer {
@@ -83,13 +98,16 @@ impl Consumer for SimConsumer {
         Ok(())
     }
 
-    fn assign(&self, starts: &[(TopicPartition, Option<Offset>)]) -> Result<()> {
-        self.cluster.world().answer_assigned(self.id, starts);
-        Ok(())
+    fn assign(
+        &self,
+        id: RebalanceId,
+        starts: &[(TopicPartition, Option<Offset>)],
+    ) -> Result<Answer> {
+        Ok(self.cluster.world().answer_assigned(self.id, id, starts))
     }
 
-    fn unassign(&self, partitions: &[TopicPartition]) -> Result<()> {
-        self.cluster.world().answer_revoked(self.id, partitions);
+    fn unassign(&self, id: RebalanceId, partitions: &[TopicPartition]) -> Result<()> {
+        self.cluster.world().answer_revoked(self.id, id, partitions);
         Ok(())
     }
 
@@ -155,7 +173,11 @@ impl Consumer for SimConsumer {
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
         let (sender, receiver) = oneshot::channel();
-        self.cluster.world().commit(self.id, offsets, sender);
+        let mut world = self.cluster.world();
+        if world.is_replaced(self.id) {
+            return Box::pin(async { Err(replaced()) });
+        }
+        world.commit(self.id, offsets, sender);
         Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader())) })
     }
 
@@ -168,6 +190,7 @@ impl Consumer for SimConsumer {
         let id = self.id;
         let mut world = self.cluster.world();
         world.tell_story(|| format!("client {id}: closes"));
+        world.check_left(id);
         world.end_client(id);
         if world.client(id).commits > 0 {
             // Meanwhile it says nothing to the group.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::World;
 use crate::batch::{Payload, Record};
@@ -27,12 +28,36 @@ pub(super) struct Fetching {
     pub(super) dead: bool,
     /// Nothing is fetched before a seek.
     pub(super) unstarted: bool,
+    /// The reader has got everything below.
+    taken_to: i64,
+    /// Nothing is fetched while the application is asked about other partitions.
+    purged: bool,
+    /// The position before a purge, which is still reported for a while after the answer.
+    stale: Option<(i64, Instant)>,
 }
 
 impl Fetching {
     pub(super) fn new(grant: u64, version: u64, start: Option<i64>, dead: bool) -> Self {
         let (position, unstarted) = (start.unwrap_or(0), start.is_none());
-        Self { grant, version, position, end: None, busy: false, failed: false, dead, unstarted }
+        Self {
+            grant,
+            version,
+            position,
+            end: None,
+            busy: false,
+            failed: false,
+            dead,
+            unstarted,
+            taken_to: position,
+            purged: false,
+            stale: None,
+        }
+    }
+
+    /// The position as reports have it.
+    pub(super) fn reported(&self) -> i64 {
+        let stale = self.stale.filter(|(_, until)| self.purged || *until > Instant::now());
+        stale.map_or(self.position, |(position, _)| position)
     }
 }
 
@@ -89,7 +114,7 @@ impl World {
         let Some(fetching) = client.assigned.get_mut(partition) else { return };
         let in_log = (start..end).contains(&fetching.position);
         let wanted = fetching.position != end && (!in_log || queued < limit);
-        let is_read = !fetching.failed && !fetching.dead && !fetching.unstarted;
+        let is_read = !fetching.failed && !fetching.dead && !fetching.unstarted && !fetching.purged;
         if fetching.busy || !is_read || !wanted {
             return;
         }
@@ -159,6 +184,9 @@ impl World {
             }
             match entry.what {
                 What::Message(offset) => {
+                    if let Some(fetching) = client.assigned.get_mut(&entry.partition) {
+                        fetching.taken_to = offset + 1;
+                    }
                     let topic = client.topics.iter().position(|t| *t == entry.partition.topic);
                     let topic = u16::try_from(topic.unwrap()).unwrap();
                     let message = self.logs[&entry.partition].message(offset).clone();
@@ -196,7 +224,44 @@ impl World {
         }
     }
 
-    /// Goes to another offset; what was fetched before is outdated.
+    /// What was fetched and not taken is dropped, of all partitions, and fetched again after the answer.
+    pub(super) fn purge(&mut self, id: u32) {
+        let partitions: Vec<_> = self.client(id).assigned.keys().cloned().collect();
+        for partition in partitions {
+            let version = self.fresh();
+            let client = self.client(id);
+            let Some(fetching) = client.assigned.get_mut(&partition) else { continue };
+            if fetching.failed || fetching.dead || fetching.unstarted {
+                continue;
+            }
+            fetching.stale = Some((fetching.reported(), Instant::now()));
+            fetching.version = version;
+            fetching.position = fetching.taken_to;
+            fetching.busy = false;
+            fetching.purged = true;
+            if let Some(queue) = client.queues.get_mut(&partition.partition) {
+                queue.entries.retain(|entry| entry.partition != partition);
+            }
+            self.count("purged");
+        }
+    }
+
+    /// The application has answered: fetching goes on. Old positions are reported for up to a second.
+    pub(super) fn end_purge(&mut self, id: u32) {
+        let partitions: Vec<_> = self.client(id).assigned.keys().cloned().collect();
+        for partition in partitions {
+            let until = Instant::now() + self.rng.millis(0..=1000);
+            let client = self.client(id);
+            let Some(fetching) = client.assigned.get_mut(&partition) else { continue };
+            if std::mem::take(&mut fetching.purged) {
+                if let Some((_, stale_until)) = &mut fetching.stale {
+                    *stale_until = until;
+                }
+                self.arm(id, &partition);
+            }
+        }
+    }
+
     /// Whether a seek would start the partition, which would be taken for the answer to a rebalance.
     pub(super) fn must_answer_first(&mut self, id: u32, partition: &TopicPartition) -> bool {
         let client = self.client(id);
@@ -209,17 +274,20 @@ impl World {
         must
     }
 
+    /// Goes to another offset; what was fetched before is outdated.
     pub(super) fn seek(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
         let version = self.fresh();
         let client = self.client(id);
         let Some(fetching) = client.assigned.get_mut(partition) else { return };
         fetching.version = version;
         fetching.position = offset;
+        fetching.taken_to = offset;
+        fetching.stale = None;
         fetching.busy = false;
         fetching.failed = false;
         let grant = fetching.grant;
         if std::mem::take(&mut fetching.unstarted) {
-            self.monitor.assigned(id, partition, grant, offset);
+            self.begins(id, partition, grant, offset);
         }
         self.tell_story(|| format!("client {id}: {partition} goes to {offset}"));
         self.count("sought");

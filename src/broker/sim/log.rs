@@ -93,6 +93,12 @@ impl World {
         log.start = log.start.max(offset.min(log.end));
     }
 
+    /// What retention does to the first so many offsets.
+    pub(crate) fn cut(&mut self, partition: &TopicPartition, offsets: i64) {
+        let start = self.log(partition).start;
+        self.delete_before(partition, start + offsets);
+    }
+
     /// Messages that nobody has processed and delivered yet.
     pub(crate) fn unfinished(&self) -> Vec<(TopicPartition, i64)> {
         let all = self.logs.iter().flat_map(|(partition, log)| {

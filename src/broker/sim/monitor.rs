@@ -37,6 +37,8 @@ struct Call {
 #[derive(Debug)]
 struct Grant {
     start: i64,
+    /// Where the log ended when it began.
+    end: i64,
     /// `process` gets this offset next, or the first message behind it.
     expected: i64,
     finished: BTreeSet<i64>,
@@ -47,8 +49,14 @@ pub(crate) struct Monitor {
     pub(crate) violations: Vec<String>,
     /// Offsets may be skipped and go back: the scenario is about offsets out of range.
     pub(crate) offsets_jump: bool,
+    /// A group without a committed offset begins at the end or at a time: what is before is not to be processed.
+    pub(crate) starts_late: bool,
     /// A call that blocks its thread may still be under way when the next begins.
     pub(crate) calls_overlap: bool,
+    /// Members that end by themselves when they have processed what they have.
+    catching_up: BTreeSet<u32>,
+    /// What such members had not processed when they left.
+    left: BTreeMap<u32, Vec<(TopicPartition, i64)>>,
     /// How long the answer to a revocation may take.
     pub(crate) answer_limit: Option<Duration>,
     calls: Vec<Call>,
@@ -63,9 +71,27 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    pub(super) fn assigned(&mut self, id: u32, partition: &TopicPartition, grant: u64, start: i64) {
+    /// `end`: of the log at this moment.
+    pub(super) fn assigned(
+        &mut self,
+        id: u32,
+        partition: &TopicPartition,
+        grant: u64,
+        (start, end): (i64, i64),
+    ) {
         self.current.insert((id, partition.clone()), grant);
-        self.grants.insert(grant, Grant { start, expected: start, finished: BTreeSet::new() });
+        let grant_begins = Grant { start, end, expected: start, finished: BTreeSet::new() };
+        self.grants.insert(grant, grant_begins);
+    }
+
+    /// This member ends by itself when it has processed what it has.
+    pub(crate) fn catches_up(&mut self, client: u32) {
+        self.catching_up.insert(client);
+    }
+
+    /// What a member that ended by itself had and had not processed, up to where it ended when it got it.
+    pub(crate) fn left_by(&mut self, client: u32) -> Vec<(TopicPartition, i64)> {
+        self.left.remove(&client).unwrap_or_default()
     }
 
     pub(super) fn unassigned(&mut self, client: u32, partition: &TopicPartition) {
@@ -159,9 +185,12 @@ impl World {
 
     fn check_sequence(&mut self, partition: &TopicPartition, offset: i64, grant: u64) {
         let Some(state) = self.monitor.grants.get_mut(&grant) else { return };
-        let expected = self.logs[partition].at(state.expected).map(|m| m.offset.get());
+        let log = &self.logs[partition];
+        let expected = log.at(state.expected).map(|m| m.offset.get());
+        // Retention may have deleted it since it was fetched.
+        let deleted = log.offsets(state.expected, log.start).next();
         state.expected = offset + 1;
-        if expected != Some(offset) {
+        if expected != Some(offset) && deleted != Some(offset) {
             self.violation(|| format!("{partition}: got {offset} where {expected:?} is next"));
         }
     }
@@ -252,6 +281,35 @@ impl World {
         if let Some(before) = before.filter(|_| !self.monitor.offsets_jump) {
             self.violation(|| format!("{partition}={offset} recorded, it was {before}"));
         }
+    }
+
+    /// A member begins to read a partition.
+    pub(super) fn begins(&mut self, id: u32, partition: &TopicPartition, grant: u64, start: i64) {
+        let end = self.log(partition).end;
+        self.monitor.assigned(id, partition, grant, (start, end));
+        self.skip_before_first(partition, start);
+    }
+
+    /// Where a group without a committed offset begins late, nobody is to process what is before its first start.
+    pub(super) fn skip_before_first(&mut self, partition: &TopicPartition, start: i64) {
+        if self.monitor.starts_late && self.committed(partition).is_none() {
+            let before: Vec<i64> = self.log(partition).offsets(0, start).collect();
+            self.monitor.done.entry(partition.clone()).or_default().extend(before);
+        }
+    }
+
+    /// A member leaves.
+    pub(super) fn check_left(&mut self, client: u32) {
+        if !self.monitor.catching_up.contains(&client) {
+            return;
+        }
+        let current = self.monitor.current.iter().filter(|((id, _), _)| *id == client);
+        let left = current.filter_map(|((_, partition), grant)| {
+            let end = self.monitor.grants.get(grant)?.end;
+            Some((partition.clone(), self.first_unfinished(partition, *grant, end)?))
+        });
+        let left: Vec<_> = left.collect();
+        self.monitor.left.insert(client, left);
     }
 
     fn first_unfinished(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {

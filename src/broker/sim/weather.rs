@@ -51,6 +51,8 @@ pub(crate) struct Faults {
     pub(crate) queue_full: u64,
     /// A lookup of offsets fails, retryably.
     pub(crate) lookup_failed: u64,
+    /// A lookup of offsets is refused for good.
+    pub(crate) lookup_refused: u64,
     /// A revocation comes in several parts, where the protocol allows.
     pub(crate) piecemeal: u64,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::harness::{Making, MemberSetup, Plan, Step};
 use crate::broker::sim::{Cluster, Faults, Mode, Rng, Spread, UNDELIVERABLE, Weather};
 use crate::config::Settings;
+use crate::pipeline::start::{OutOfRange, StartFrom};
 
 #[derive(Debug, Clone)]
 pub(super) struct Case {
@@ -22,6 +23,10 @@ pub(super) struct Case {
     pub(super) is_static: bool,
     /// In the end a member runs until it has caught up.
     pub(super) catches_up: bool,
+    /// Retention deletes messages, also ones that were not read.
+    pub(super) cuts_logs: bool,
+    start_from: StartFrom,
+    out_of_range: OutOfRange,
     /// Messages per partition at the beginning.
     pub(super) messages: RangeInclusive<usize>,
     pub(super) storm: Duration,
@@ -75,6 +80,12 @@ impl Case {
         if rng.chance(20) {
             case.favour_partial_revocations(rng);
         }
+        if rng.chance(15) {
+            case.cuts_logs = true;
+            case.out_of_range = rng.pick(&[OutOfRange::Fail, OutOfRange::Earliest]);
+        } else if rng.chance(15) {
+            case.start_from = rng.pick(&[StartFrom::Latest, StartFrom::Timestamp(5000)]);
+        }
         case
     }
 
@@ -107,6 +118,9 @@ impl Case {
             topics,
             is_static,
             catches_up: rng.chance(30),
+            cuts_logs: false,
+            start_from: StartFrom::Earliest,
+            out_of_range: OutOfRange::Fail,
             mode: rng.pick(&[Mode::Eager, Mode::Incremental]),
             spread: if rng.chance(40) { Spread::Range } else { Spread::Scattered },
             weather: weather(rng, drain_deadline),
@@ -163,9 +177,25 @@ impl Case {
             }
         };
         let member = MemberSetup::new(cluster, topics).set(|s| self.limits.set(s));
+        let quiet = quiet.load(Ordering::SeqCst);
+        let member = member.set(|s| {
+            s.start_from = self.start_from;
+            // In the end all is well, so somebody has decided where to go on.
+            let fails = self.out_of_range == OutOfRange::Fail && quiet;
+            s.out_of_range = if fails { OutOfRange::Earliest } else { self.out_of_range };
+        });
         let member = member.plan(plan).make(make);
         let partitions = cluster.world().partitions();
         if self.is_static { member.statics(partitions) } else { member }
+    }
+
+    /// Messages may be skipped, or come again, because the log or a setting says so.
+    pub(super) fn offsets_jump(&self) -> bool {
+        self.cuts_logs
+    }
+
+    pub(super) fn starts_late(&self) -> bool {
+        self.start_from != StartFrom::Earliest
     }
 
     /// How long the answer to a revocation may take: the drain, the last commit, and what else the
@@ -259,6 +289,7 @@ fn weather(rng: &mut Rng, drain_deadline: Duration) -> Weather {
             message_refused: sometimes(rng, 1),
             queue_full: sometimes(rng, 20),
             lookup_failed: sometimes(rng, 20),
+            lookup_refused: sometimes(rng, 1),
             piecemeal: sometimes(rng, 60),
         },
     }

@@ -41,3 +41,23 @@ fn a_commit_beside_another_is_seen() {
 fn recording_what_was_given_back_is_seen() {
     assert_seen(Mutation::CommitWithoutOwnership, "after it gave it up");
 }
+
+#[test]
+fn a_dropped_queue_taken_for_an_empty_one_is_seen() {
+    assert_seen(Mutation::BelieveEmptyQueue, "");
+}
+
+#[test]
+fn positions_of_before_a_rebalance_are_seen() {
+    assert_seen(Mutation::BelieveOldPositions, "");
+}
+
+#[test]
+fn what_was_replaced_and_is_kept_is_seen() {
+    assert_seen(Mutation::KeepReplaced, "");
+}
+
+#[test]
+fn a_drain_of_what_was_replaced_is_seen() {
+    assert_seen(Mutation::DrainWhatWasReplaced, "");
+}

@@ -8,13 +8,15 @@ use super::case::Case;
 use super::storm::{self, Outcome};
 use crate::broker::sim::Rng;
 
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 10_000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 22] = [
+const HAPPENINGS: [&str; 29] = [
     "assigned",
+    "assigned without an answer before",
     "assigned without a start",
     "caught up",
+    "caught up beside others",
     "commit",
     "commit applied",
     "commit deferred",
@@ -23,12 +25,17 @@ const HAPPENINGS: [&str; 22] = [
     "crash",
     "delivery failed",
     "last commit failed",
+    "log cut",
+    "lookup refused",
     "lost",
+    "out of range",
     "pause",
     "process did not return",
     "process failed",
     "process panicked",
+    "purged",
     "rebalance forced",
+    "rejoined without an answer",
     "revoked",
     "run ended well",
     "sought",
@@ -66,9 +73,36 @@ fn seeded_schedules_keep_every_promise() {
         assert!(outcome.violations.is_empty());
         return;
     }
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     let seeds = number("KASPER_SIM_SEEDS").unwrap_or(SEEDS);
-    for seed in 0..seeds {
+    let counts = run_all(seeds);
+    println!("{counts:#?}");
+    let rare = HAPPENINGS
+        .iter()
+        .find(|what| counts.get(**what).is_none_or(|times| (*times as u64) * 300 < seeds));
+    let rare = rare.filter(|_| seeds >= SEEDS);
+    assert_eq!(rare, None, "it has to happen now and then, else nothing is tested");
+}
+
+/// Runs so many seeds, a part on each processor. What happened, and how often.
+fn run_all(seeds: u64) -> BTreeMap<&'static str, usize> {
+    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let part = |first| move || run_some((first..seeds).step_by(threads as usize));
+        let parts: Vec<_> = (0..threads).map(|first| scope.spawn(part(first))).collect();
+        for part in parts {
+            let happened = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            for (what, times) in happened {
+                *counts.entry(what).or_default() += times;
+            }
+        }
+    });
+    counts
+}
+
+fn run_some(seeds: impl Iterator<Item = u64>) -> BTreeMap<&'static str, usize> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for seed in seeds {
         let outcome = storm::run(seed, false);
         if !outcome.violations.is_empty() {
             assert_good(seed);
@@ -78,12 +112,7 @@ fn seeded_schedules_keep_every_promise() {
             *counts.entry(what).or_default() += times;
         }
     }
-    println!("{counts:#?}");
-    let rare = HAPPENINGS
-        .iter()
-        .find(|what| counts.get(**what).is_none_or(|times| (*times as u64) * 300 < seeds));
-    let rare = rare.filter(|_| seeds >= SEEDS);
-    assert_eq!(rare, None, "it has to happen now and then, else nothing is tested");
+    counts
 }
 
 /// What one thread cannot see: two of them at the same time. Run it with

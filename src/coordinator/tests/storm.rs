@@ -14,7 +14,8 @@ use super::harness::{Member, MemberSetup};
 use crate::ErrorKind;
 use crate::broker::sim::{Cluster, Faults, Rng};
 use crate::error::Result;
-use crate::handle::{Handle, Report};
+use crate::handle::{Handle, PartitionStatus, Report};
+use crate::message::TopicPartition;
 
 /// How long the end may take once the faults have ceased. Virtual time.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -77,6 +78,8 @@ impl Storm {
             let mut world = cluster.world();
             world.group.spread = case.spread.clone();
             world.monitor.answer_limit = Some(case.answer_limit());
+            world.monitor.offsets_jump = case.offsets_jump();
+            world.monitor.starts_late = case.starts_late();
             for (topic, partitions) in &case.topics {
                 world.create_topic(topic, *partitions);
             }
@@ -139,13 +142,25 @@ impl Storm {
                 world.count("rebalance forced");
                 world.rebalance();
             }
-            (58..66, Some(member)) => self.cluster.world().throw_out(member.id),
+            (58..62, Some(member)) => self.cluster.world().throw_out(member.id),
+            (62..66, _) => self.rejoin_unanswered(),
             (66..74, Some(_)) => self.crash(slot).await,
             (74..79, Some(member)) => member.handle.close(),
             (79..88, Some(member)) => self.pause(&member.handle.clone()),
             (88..94, Some(member)) => member.handle.resume(),
+            (94..100, _) if self.case.cuts_logs => self.cut_log(),
             _ => {}
         }
+    }
+
+    /// Retention deletes the first messages of a log.
+    fn cut_log(&self) {
+        let world = &mut *self.cluster.world();
+        let partitions = world.partitions();
+        let partition = partitions[world.rng.size(0..=partitions.len() - 1)].clone();
+        let messages = world.rng.within(1..=20);
+        world.count("log cut");
+        world.cut(&partition, i64::try_from(messages).unwrap());
     }
 
     fn produce(&self) {
@@ -161,6 +176,13 @@ impl Storm {
                 let gap = world.rng.within(1..=3);
                 world.append_gap(&partition, i64::try_from(gap).unwrap());
             }
+        }
+    }
+
+    /// Members that have asked something join again without the answer.
+    fn rejoin_unanswered(&self) {
+        for member in self.slots.iter().filter_map(|slot| slot.member.as_ref()) {
+            self.cluster.world().rejoin_unanswered(member.id);
         }
     }
 
@@ -194,14 +216,36 @@ impl Storm {
                 world.violation(|| format!("client {} has consumed all of nothing", member.id));
             }
             drop(world);
-            for status in member.handle.status().partitions {
-                let end = status.end_offset.get();
-                let left = unfinished
-                    .iter()
-                    .find(|(partition, offset)| *partition == status.partition && *offset < end);
-                if let Some((partition, offset)) = left {
+            for status in self.begun(member) {
+                if let Some(left) = left_below_end(&unfinished, &status) {
                     self.cluster.world().violation(|| {
-                        format!("client {} has not consumed {partition}={offset}", member.id)
+                        format!("client {} has not consumed {}={left}", member.id, status.partition)
+                    });
+                }
+            }
+        }
+        self.check_lag();
+    }
+
+    /// The partitions of a member of which is known where the group begins.
+    fn begun(&self, member: &Member) -> Vec<PartitionStatus> {
+        let mut all = member.handle.status().partitions;
+        let starts_late = self.case.starts_late();
+        all.retain(|status| !starts_late || status.committed_offset.is_some());
+        all
+    }
+
+    /// Without lag, nothing is left below the end.
+    fn check_lag(&self) {
+        let unfinished = self.cluster.world().unfinished();
+        for member in self.slots.iter().filter_map(|slot| slot.member.as_ref()) {
+            for status in self.begun(member).into_iter().filter(|status| status.lag == 0) {
+                if let Some(left) = left_below_end(&unfinished, &status) {
+                    self.cluster.world().violation(|| {
+                        format!(
+                            "client {} has no lag behind {}={left}",
+                            member.id, status.partition
+                        )
                     });
                 }
             }
@@ -236,8 +280,8 @@ impl Storm {
         }
     }
 
-    /// All leave; then one member runs until it has caught up, over rebalances and losses, and must
-    /// leave nothing behind.
+    /// All leave; then new members run until they have caught up, over rebalances and losses. What a member has when it
+    /// ends, it has processed; and a single one leaves nothing behind.
     async fn catch_up(&mut self) {
         for slot in &mut self.slots {
             let Some(member) = slot.member.take() else { continue };
@@ -246,21 +290,43 @@ impl Storm {
         while !self.cluster.world().members().is_empty() {
             sleep(Duration::from_millis(100)).await;
         }
-        let member = self.setup().until_caught_up().start();
-        let id = member.id;
+        let count = self.cluster.world().rng.size(1..=self.slots.len());
+        let mut members = Vec::new();
+        for _ in 0..count {
+            let member = self.setup().until_caught_up().start();
+            self.cluster.world().monitor.catches_up(member.id);
+            members.push(member);
+            self.gusts_while_catching_up(&members).await;
+        }
+        for member in members {
+            let id = member.id;
+            judge(&self.cluster, &member.end().await);
+            let mut world = self.cluster.world();
+            world.count(if count == 1 { "caught up" } else { "caught up beside others" });
+            let left = world.monitor.left_by(id);
+            if !left.is_empty() {
+                world.violation(|| format!("client {id} has not caught up: {left:?}"));
+            }
+        }
+        let mut world = self.cluster.world();
+        let unfinished = world.unfinished();
+        if count == 1 && !unfinished.is_empty() {
+            world.violation(|| format!("not caught up: {unfinished:?}"));
+        }
+    }
+
+    async fn gusts_while_catching_up(&self, members: &[Member]) {
         let gusts = self.cluster.world().rng.size(0..=5);
         for _ in 0..gusts {
             let pause = self.cluster.world().rng.millis(self.case.gusts.clone());
             sleep(pause).await;
             let mut world = self.cluster.world();
-            if world.rng.chance(30) { world.throw_out(id) } else { world.rebalance() }
-        }
-        judge(&self.cluster, &member.end().await);
-        let mut world = self.cluster.world();
-        world.count("caught up");
-        let unfinished = world.unfinished();
-        if !unfinished.is_empty() {
-            world.violation(|| format!("not caught up: {unfinished:?}"));
+            let member = &members[world.rng.size(0..=members.len() - 1)];
+            match world.rng.within(0..=9) {
+                0..3 => world.throw_out(member.id),
+                3 => world.rejoin_unanswered(member.id),
+                _ => world.rebalance(),
+            }
         }
     }
 
@@ -279,6 +345,12 @@ impl Storm {
             story: world.story.take().unwrap_or_default(),
         }
     }
+}
+
+/// The first message below the end of a partition that nobody has processed.
+fn left_below_end(unfinished: &[(TopicPartition, i64)], status: &PartitionStatus) -> Option<i64> {
+    let left = unfinished.iter().filter(|(partition, _)| *partition == status.partition);
+    left.map(|(_, offset)| *offset).find(|offset| *offset < status.end_offset.get())
 }
 
 async fn check_closed(cluster: &Cluster, handle: &Handle) {
@@ -307,6 +379,10 @@ fn judge(cluster: &Cluster, result: &Result<Report>) {
                 ErrorKind::Panic => world.count("process panicked"),
                 ErrorKind::Delivery => world.count("delivery failed"),
                 ErrorKind::Commit => world.count("last commit failed"),
+                ErrorKind::Unauthorized => world.count("lookup refused"),
+                ErrorKind::OffsetOutOfRange if world.monitor.offsets_jump => {
+                    world.count("out of range");
+                }
                 _ => world.violation(|| format!("run ended with {error:?}")),
             }
         }

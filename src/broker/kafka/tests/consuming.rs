@@ -167,7 +167,7 @@ async fn an_offset_beyond_the_end_is_an_error(mut member: Member, topics: &[Arc<
     let partitions = member.assigned().await;
     let start = |p: &TopicPartition| Offset::new(if p.topic == topics[1] { 1000 } else { 0 });
     let starts: Vec<_> = partitions.iter().map(|p| (p.clone(), Some(start(p)))).collect();
-    member.consumer.assign(&starts).unwrap();
+    member.consumer.assign(LATEST, &starts).unwrap();
     let mut reader = member.reader(topics, 0);
     let (mut good, started) = (0, Instant::now());
     let error = loop {

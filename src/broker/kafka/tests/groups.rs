@@ -68,7 +68,7 @@ async fn balance(members: &mut [(Member, BTreeSet<TopicPartition>)], expected: &
                     }
                 }
                 Ok(event) => {
-                    if matches!(event, Event::Assigned(_) | Event::Revoked { .. }) {
+                    if matches!(event, Event::Assigned { .. } | Event::Revoked { .. }) {
                         settled.clear();
                     }
                     answer(member, own, event).await;
@@ -82,12 +82,12 @@ async fn balance(members: &mut [(Member, BTreeSet<TopicPartition>)], expected: &
 /// Answers a rebalance; a revocation late, to see that the group waits.
 async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: Event) {
     match event {
-        Event::Assigned(new) => {
+        Event::Assigned { partitions: new, .. } => {
             let starts: Vec<_> = new.iter().map(|p| (p.clone(), Some(Offset::new(0)))).collect();
-            member.consumer.assign(&starts).unwrap();
+            member.consumer.assign(LATEST, &starts).unwrap();
             own.extend(new);
         }
-        Event::Revoked { partitions, lost } => {
+        Event::Revoked { partitions, lost, .. } => {
             assert!(!lost);
             tokio::time::sleep(Duration::from_millis(700)).await;
             let number = partitions.first().unwrap().partition;
@@ -97,7 +97,7 @@ async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: 
                 assert_eq!(error.get("code"), Some("REBALANCE_IN_PROGRESS"), "{error}");
                 assert!(live().is_none(), "{error}");
             }
-            member.consumer.unassign(&partitions).unwrap();
+            member.consumer.unassign(LATEST, &partitions).unwrap();
             partitions.iter().for_each(|partition| assert!(own.remove(partition)));
             let still = own.iter().any(|partition| partition.partition == number);
             assert_eq!(member.consumer.queue(number).is_ok(), still);
@@ -245,7 +245,7 @@ async fn a_lost_assignment_is_reported_as_lost() {
     let (partitions, lost) = member.revoked().await;
     assert!(lost && member.consumer.assignment_lost());
     assert_eq!(partitions.len(), own.len());
-    member.consumer.unassign(&partitions).unwrap();
+    member.consumer.unassign(LATEST, &partitions).unwrap();
     assert!(!member.consumer.assignment_lost());
     number(&broker, &topics[0], 0, 0, 3).await;
     member.assign_from_zero().await;

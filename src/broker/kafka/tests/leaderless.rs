@@ -99,11 +99,11 @@ async fn starting_a_partition_again_answers_no_revocation() {
         if !own.is_empty() {
             break own;
         }
-        first.consumer.assign(&[]).unwrap();
+        first.consumer.assign(LATEST, &[]).unwrap();
     };
     // Out of range: librdkafka stops reading them.
     let starts: Vec<_> = own.iter().map(|p| (p.clone(), Some(Offset::new(999)))).collect();
-    first.consumer.assign(&starts).unwrap();
+    first.consumer.assign(LATEST, &starts).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut second = join();
     let gone = first.event("a revocation", |event| match event {
@@ -118,10 +118,10 @@ async fn starting_a_partition_again_answers_no_revocation() {
     let given = async {
         loop {
             match second.events.recv().await {
-                Some(Event::Assigned(partitions)) if partitions.is_empty() => {
-                    second.consumer.assign(&[]).unwrap();
+                Some(Event::Assigned { partitions, .. }) if partitions.is_empty() => {
+                    second.consumer.assign(LATEST, &[]).unwrap();
                 }
-                Some(Event::Assigned(partitions)) => break partitions,
+                Some(Event::Assigned { partitions, .. }) => break partitions,
                 Some(_) => {}
                 None => panic!("no more events"),
             }
@@ -130,12 +130,12 @@ async fn starting_a_partition_again_answers_no_revocation() {
     let mut given = std::pin::pin!(given);
     let early = timeout(Duration::from_secs(7), &mut given).await;
     assert!(early.is_err(), "{early:?} before the answer");
-    first.consumer.unassign(&gone).unwrap();
+    first.consumer.unassign(LATEST, &gone).unwrap();
     let goes_back = async {
         while first.consumer.seek(back.clone()).await.unwrap() == Sought::AfterAnswer {
             // The group has something more to say.
             assert!(first.assigned().await.is_empty());
-            first.consumer.assign(&[]).unwrap();
+            first.consumer.assign(LATEST, &[]).unwrap();
         }
     };
     patiently("going back", goes_back).await;

@@ -60,8 +60,8 @@ async fn closing_twice_and_after_the_end_is_harmless() {
     patiently("the close", async { tokio::join!(one, two) }).await;
     patiently("the close", member.consumer.close()).await;
     let own = partition(&Arc::from("a"), 0);
-    member.consumer.assign(&[]).unwrap();
-    member.consumer.unassign(&[own]).unwrap();
+    member.consumer.assign(LATEST, &[]).unwrap();
+    member.consumer.unassign(LATEST, &[own]).unwrap();
     assert!(member.consumer.queue(0).is_err());
     let destroyed = member.consumer.destroyed();
     drop(member);

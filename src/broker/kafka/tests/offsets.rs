@@ -60,7 +60,7 @@ async fn a_partition_that_is_assigned_without_a_start() {
         assert!(error.is_retryable(), "{error:?}");
         assert_eq!(ask(&own[..1]).await.unwrap(), [Offset::new(0)]);
         let starts = [(own[0].clone(), Some(Offset::new(0))), (own[1].clone(), None)];
-        member.consumer.assign(&starts).unwrap();
+        member.consumer.assign(LATEST, &starts).unwrap();
         let (mut zero, mut one) = (member.reader(&topics, 0), member.reader(&topics, 1));
         zero.read(5).await;
         broker.cluster().partition_leader(&topics[0], 1, Some(1)).unwrap();
@@ -155,12 +155,12 @@ async fn positions_reach_the_end_and_go_back_with_a_seek() {
     };
     member
         .event("positions at the end", |event| match event {
-            Event::Positions(positions) => at_end(positions),
+            Event::Positions { positions, .. } => at_end(positions),
             _ => None,
         })
         .await;
     let ended = |event: Event| match event {
-        Event::Positions(positions) => positions
+        Event::Positions { positions, .. } => positions
             .iter()
             .any(|p| p.partition.topic == topics[0] && p.fetched == p.end)
             .then_some(()),
