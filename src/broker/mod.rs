@@ -5,6 +5,7 @@
 //! could be measured.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -101,12 +102,17 @@ pub(crate) trait Consumer: Send + Sync + 'static {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>>;
 
-    /// Offsets of the log, in the order asked for, with one request for all: one partition without a
-    /// leader, and there is no answer for any. With several queries that is known in a few seconds.
+    /// Offsets of the log: an answer for each query, in the order asked for, with one request to each
+    /// leader. Leaders have at least `patience` to answer, and at most a few times that; the answers
+    /// come together, when the last one is there or its leader is given up.
+    ///
+    /// # Errors
+    /// Of a single query. Retryable where no broker leads the partition, or its leader did not answer.
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>>;
+        patience: Duration,
+    ) -> BoxFuture<'static, Vec<Result<Offset>>>;
 
     /// Records next offsets. The commit is under way when the call returns, whether or not the
     /// future is polled; the future is done when the broker has answered or the client gave up.

@@ -19,7 +19,7 @@ mod starting;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
@@ -35,16 +35,15 @@ use crate::broker::{Consumer, Event, FetchPosition, Producer};
 use crate::config::Settings;
 use crate::coordinator::lag::Ends;
 use crate::coordinator::lanes::Lane;
-use crate::coordinator::starting::{Starting, found};
+use crate::coordinator::starting::{Late, Starting, found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
-use crate::pipeline::committer::Committer;
+use crate::pipeline::committer::{Committer, is_rebalance};
 use crate::pipeline::partition_processor::{Command, LaneEnd};
 use crate::pipeline::progress::Board;
-use crate::pipeline::start::Start;
 use crate::processor::{BoxFuture, DynFactory};
 
 /// When the processor stops by itself.
@@ -76,9 +75,10 @@ pub(crate) struct Coordinator {
     ends: Option<BoxFuture<'static, Ends>>,
     /// The starting offsets of an assignment, while they are looked up all at once.
     starting: Option<Starting>,
-    /// Partitions that are ours and whose starting offsets are looked up one by one.
-    late: BTreeMap<TopicPartition, AbortHandle>,
-    lookups: JoinSet<Result<Start>>,
+    /// Rebalances that came meanwhile: each is answered before the next.
+    put_off: VecDeque<Event>,
+    /// Partitions that are ours and start later.
+    late: Late,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// Recorded next offsets of partitions that were ours and were given back, not lost.
@@ -128,8 +128,8 @@ impl Coordinator {
             next_epoch: 1,
             starting: None,
             ends: None,
-            late: BTreeMap::new(),
-            lookups: JoinSet::new(),
+            put_off: VecDeque::new(),
+            late: Late::default(),
             failure: None,
             given_back: BTreeMap::new(),
             empty_reports: 0,
@@ -177,10 +177,8 @@ impl Coordinator {
                 _ = lag_ticks.tick() => self.ask_for_ends(),
                 ends = found(&mut self.ends) => self.note_ends(ends),
                 found = found(&mut self.starting) => self.starts_found(found).await,
-                Some(start) = self.lookups.join_next_with_id() => self.late_start_found(start).await,
-                event = self.events.recv(), if self.starting.is_none() => {
-                    self.handle_event(event).await;
-                }
+                round = found(&mut self.late.round) => self.late_starts_found(round).await,
+                event = self.events.recv() => self.handle_event(event).await,
                 () = changed.notified(), if until == Until::CaughtUp => {}
             }
         }
@@ -199,10 +197,11 @@ impl Coordinator {
         self.old_events = self.old_events.saturating_sub(1);
         match event {
             Some(Event::Positions(_)) if is_old => {}
-            Some(Event::Assigned(partitions)) => self.find_starts(partitions),
-            Some(Event::Revoked { partitions, lost }) => {
-                let revoked = self.revoke(&partitions, lost).await;
-                self.note(revoked);
+            Some(event @ (Event::Assigned(_) | Event::Revoked { .. })) => {
+                match self.starting.is_some() {
+                    true => self.put_off.push_back(event),
+                    false => self.rebalance(event).await,
+                }
             }
             Some(Event::Positions(positions)) => self.note_positions(&positions),
             Some(Event::Settled { assigned }) => self.note_settled(assigned),
@@ -287,7 +286,8 @@ impl Coordinator {
 
     /// Members without a partition are only told so here.
     fn note_settled(&mut self, assigned: usize) {
-        if assigned > 0 || !self.lanes.is_empty() {
+        // An assignment whose answer is being prepared is one, too.
+        if assigned > 0 || !self.lanes.is_empty() || self.starting.is_some() {
             self.empty_reports = 0;
             return;
         }
@@ -366,11 +366,4 @@ impl Coordinator {
             next_offsets,
         }
     }
-}
-
-/// A commit that the group refused because it is, or was, rebalancing.
-fn is_rebalance(error: &Error) -> bool {
-    const CODES: [&str; 4] =
-        ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
-    error.get("code").is_some_and(|code| CODES.contains(&code))
 }

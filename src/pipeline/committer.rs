@@ -13,15 +13,19 @@
 //! - Offsets of a partition never go back within an epoch.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
 use crate::processor::BoxFuture;
+
+/// Until a last commit is made again.
+const RETRY: Duration = Duration::from_millis(100);
 
 struct Owned {
     epoch: u64,
@@ -143,11 +147,12 @@ impl Committer {
         result
     }
 
-    /// Records what has advanced for the partitions that `wanted` names and waits until it is.
+    /// Records what has advanced for the partitions that `wanted` names and waits until it is. A commit
+    /// that fails for a transient reason is made again; drop the future to give up.
     /// Cancel-safe: a commit that is under way stays outstanding.
     ///
     /// # Errors
-    /// The commit failed.
+    /// The commit was refused, or the group is rebalancing: what comes next waits for the caller.
     pub(crate) async fn commit_now(
         &mut self,
         wanted: impl Fn(&TopicPartition) -> bool,
@@ -156,9 +161,24 @@ impl Committer {
             // Its failure needs no report: what it was to record goes into the next one.
             let _superseded = self.settle().await;
         }
-        self.commit(wanted);
-        if self.outstanding.is_some() { self.settle().await } else { Ok(()) }
+        loop {
+            self.commit(&wanted);
+            if self.outstanding.is_none() {
+                return Ok(());
+            }
+            match self.settle().await {
+                Err(error) if error.is_retryable() && !is_rebalance(&error) => sleep(RETRY).await,
+                result => return result,
+            }
+        }
     }
+}
+
+/// A commit that the group refused because it is, or was, rebalancing.
+pub(crate) fn is_rebalance(error: &Error) -> bool {
+    const CODES: [&str; 4] =
+        ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
+    error.get("code").is_some_and(|code| CODES.contains(&code))
 }
 
 #[cfg(test)]
@@ -168,7 +188,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::error::ErrorKind;
 
     type Answer = oneshot::Sender<Result<()>>;
     type Commit = (Vec<(TopicPartition, Offset)>, Answer);

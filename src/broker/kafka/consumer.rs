@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::Span;
@@ -37,8 +37,11 @@ pub(crate) struct KafkaConsumer {
     /// librdkafka's queue of the consumer's events; results of commits come there too.
     queue: Arc<QueueHandle>,
     partitions: Option<Vec<TopicPartition>>,
+    read_committed: bool,
     shared: Arc<Shared>,
-    questions: Questions,
+    /// Apart from the others: a new assignment must not wait behind questions to leaders that are away.
+    questions_about_commits: Questions,
+    questions_about_logs: Questions,
     /// Weak, so that the events end with the thread.
     events: mpsc::WeakUnboundedSender<Event>,
 }
@@ -95,8 +98,10 @@ impl KafkaConsumer {
             context: Context { client, topics: options.topics },
             queue,
             partitions: options.partitions,
+            read_committed: options.isolation_read_committed,
             shared,
-            questions: Questions::default(),
+            questions_about_commits: Questions::default(),
+            questions_about_logs: Questions::default(),
             events: sender.downgrade(),
         };
         Ok((consumer, receiver))
@@ -209,15 +214,24 @@ impl Consumer for KafkaConsumer {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
         let client = Arc::clone(self.client());
-        Box::pin(self.questions.ask(move || offsets::committed(&client, &partitions)))
+        Box::pin(self.questions_about_commits.ask(move || offsets::committed(&client, &partitions)))
     }
 
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
-        let client = Arc::clone(self.client());
-        Box::pin(self.questions.ask(move || offsets::list(&client, &queries)))
+        patience: Duration,
+    ) -> BoxFuture<'static, Vec<Result<Offset>>> {
+        let (client, read_committed) = (Arc::clone(self.client()), self.read_committed);
+        let count = queries.len();
+        let list = move || Ok(offsets::list(&client, &queries, read_committed, patience));
+        let asked = self.questions_about_logs.ask(list);
+        Box::pin(async move {
+            asked.await.unwrap_or_else(|error| {
+                let same = || Error::new(error.kind(), error.to_string());
+                (0..count).map(|_| Err(same())).collect()
+            })
+        })
     }
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

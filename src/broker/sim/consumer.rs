@@ -57,6 +57,25 @@ impl SimConsumer {
     }
 }
 
+impl World {
+    fn list(&mut self, partition: &TopicPartition, spec: OffsetSpec) -> Result<Offset> {
+        if self.leaderless.contains(partition) {
+            return Err(no_leader());
+        }
+        // One leader of several fails.
+        let faults = &self.weather.faults;
+        if self.rng.chance(faults.lookup_failed / 4) {
+            return Err(no_leader());
+        }
+        let log = self.log(partition);
+        Ok(Offset::new(match spec {
+            OffsetSpec::Earliest => log.start,
+            OffsetSpec::End => log.end,
+            OffsetSpec::Timestamp(time) => log.since(time),
+        }))
+    }
+}
+
 fn no_leader() -> Error {
     Error::new(ErrorKind::Unavailable, "no leader").retryable()
 }
@@ -136,20 +155,21 @@ impl Consumer for SimConsumer {
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
-        self.ask(move |world| {
-            if queries.iter().any(|(partition, _)| world.leaderless.contains(partition)) {
-                return Err(no_leader());
+        patience: Duration,
+    ) -> BoxFuture<'static, Vec<Result<Offset>>> {
+        let count = queries.len();
+        let asked = self.ask(move |world| {
+            world.count("offsets are listed");
+            Ok(queries.iter().map(|(partition, spec)| world.list(partition, *spec)).collect())
+        });
+        Box::pin(async move {
+            match asked.await {
+                Ok(answers) => answers,
+                Err(_) => {
+                    tokio::time::sleep(patience).await;
+                    (0..count).map(|_| Err(no_leader())).collect()
+                }
             }
-            let answers = queries.iter().map(|(partition, spec)| {
-                let log = world.log(partition);
-                Offset::new(match spec {
-                    OffsetSpec::Earliest => log.start,
-                    OffsetSpec::End => log.end,
-                    OffsetSpec::Timestamp(time) => log.since(*time),
-                })
-            });
-            Ok(answers.collect())
         })
     }
 

@@ -68,13 +68,20 @@ pub(super) unsafe fn list_entries(
     unsafe {
         let list = list.as_ptr();
         let count = usize::try_from((*list).cnt).unwrap_or(0);
-        let entries = (0..count).map(|index| (*list).elems.add(index));
-        let copy = entries.map(|entry| ListEntry {
-            topic: string((*entry).topic),
-            partition: (*entry).partition,
-            offset: (*entry).offset,
-            error: Code::of((&raw const (*entry).err).cast::<c_int>().read()),
-        });
-        copy.collect()
+        (0..count).map(|index| entry((*list).elems.add(index))).collect()
+    }
+}
+
+/// # Safety
+/// `partition` is valid and not changed meanwhile.
+pub(super) unsafe fn entry(partition: *const rd::rd_kafka_topic_partition_t) -> ListEntry {
+    // SAFETY: the caller's promise; the error code is read as the integer that it may be.
+    unsafe {
+        ListEntry {
+            topic: string((*partition).topic),
+            partition: (*partition).partition,
+            offset: (*partition).offset,
+            error: Code::of((&raw const (*partition).err).cast::<c_int>().read()),
+        }
     }
 }

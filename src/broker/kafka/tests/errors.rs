@@ -1,0 +1,100 @@
+//! What processors do when brokers answer with errors: each code, for each request.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::handle::Report;
+use crate::{Batch, BoxError, Builder, Context, Processor, TopicProcessor};
+
+struct Ignores;
+
+impl Processor for Ignores {
+    async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+/// What ends while brokers come back, and leaders and coordinators are elected.
+const TRANSIENT: [Code; 13] = [
+    Code::RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+    Code::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+    Code::RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH,
+    Code::RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+    Code::RD_KAFKA_RESP_ERR_UNKNOWN,
+    Code::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+    Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE,
+    Code::RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE,
+    Code::RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE,
+    Code::RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION,
+    Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+    Code::RD_KAFKA_RESP_ERR__TRANSPORT,
+    // Out of date where a broker has just become the leader.
+    Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
+];
+
+/// The same of a group's coordinator.
+const TRANSIENT_OF_GROUPS: [Code; 6] = [
+    Code::RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE,
+    Code::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+    Code::RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+    Code::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+    Code::RD_KAFKA_RESP_ERR_UNKNOWN,
+    Code::RD_KAFKA_RESP_ERR__TRANSPORT,
+];
+
+/// Five messages in each of two partitions, and brokers that answer three requests with an error.
+async fn run(
+    request: Request,
+    code: Code,
+    times: usize,
+    set: impl FnOnce(Builder) -> Builder,
+) -> Result<Report> {
+    let broker = Broker::mock();
+    let topic = broker.topic("a", 2).await;
+    number(&broker, &topic, 0, 0, 5).await;
+    number(&broker, &topic, 1, 0, 5).await;
+    let builder = TopicProcessor::builder("errors", [&*topic]).brokers(&broker.address);
+    let processor = set(builder).build(|_| Ignores).await.unwrap();
+    broker.cluster().request_errors(request, &vec![code; times]);
+    let run = processor.run_until_caught_up();
+    timeout(PATIENCE, run).await.unwrap_or_else(|_| panic!("{request:?} {code:?}: no end"))
+}
+
+/// The processor goes on to the end when brokers answer this request three times with this error.
+async fn goes_on(request: Request, codes: &[Code]) {
+    let each = codes.iter().map(|code| async move {
+        let report = run(request, *code, 3, |builder| builder.partitions(0..2)).await;
+        match report {
+            Ok(report) => (report.messages != 10).then(|| format!("{code:?}: {report:?}")),
+            Err(error) => Some(format!("{code:?}: {error}")),
+        }
+    });
+    let failed: Vec<String> = join_all(each).await.into_iter().flatten().collect();
+    assert!(failed.is_empty(), "{request:?}: {failed:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_leaders_that_cannot_answer_yet() {
+    goes_on(Request::ListOffsets, &TRANSIENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_the_group_s_coordinator() {
+    goes_on(Request::OffsetFetch, &TRANSIENT_OF_GROUPS).await;
+    goes_on(Request::OffsetFetch, &TRANSIENT[12..]).await;
+    goes_on(Request::FindCoordinator, &TRANSIENT_OF_GROUPS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fetching_goes_on_after_transient_errors() {
+    goes_on(Request::Fetch, &TRANSIENT).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commits_are_made_again_after_transient_errors() {
+    goes_on(Request::OffsetCommit, &TRANSIENT_OF_GROUPS).await;
+}
