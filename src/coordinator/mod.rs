@@ -44,6 +44,7 @@ use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::committer::{Committer, is_rebalance};
 use crate::pipeline::partition_processor::{Command, LaneEnd};
 use crate::pipeline::progress::Board;
+use crate::pipeline::start::Doubt;
 use crate::processor::{BoxFuture, DynFactory};
 
 /// When the processor stops by itself.
@@ -79,6 +80,8 @@ pub(crate) struct Coordinator {
     put_off: VecDeque<Event>,
     /// Partitions that are ours and start later.
     late: Late,
+    /// Commits that are refused because a right is missing.
+    commits_doubted: Doubt,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// Recorded next offsets of partitions that were ours and were given back, not lost.
@@ -130,6 +133,7 @@ impl Coordinator {
             ends: None,
             put_off: VecDeque::new(),
             late: Late::default(),
+            commits_doubted: Doubt::default(),
             failure: None,
             given_back: BTreeMap::new(),
             empty_reports: 0,
@@ -217,12 +221,21 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
+            let error = self.with_group(error);
             error!(%error, "stopping");
             if self.failure.is_none() {
                 self.metrics.failed(&error);
                 self.board.note_failure(&error);
                 self.failure = Some(error);
             }
+        }
+    }
+
+    /// Names the group that refuses us, which the client's errors do not.
+    fn with_group(&self, error: Error) -> Error {
+        match error.get("code") == Some("GROUP_AUTHORIZATION_FAILED") {
+            true => error.with("group", &self.settings.group_id),
+            false => error,
         }
     }
 
@@ -246,10 +259,17 @@ impl Coordinator {
     }
 
     fn commit_settled(&mut self, result: Result<()>) {
-        let Err(error) = result else { return self.show_committed() };
+        let Err(error) = result else {
+            self.commits_doubted = Doubt::default();
+            return self.show_committed();
+        };
         if self.is_refused_for_good(&error) {
             let refused = self.refused(error);
             return self.note(Err(refused));
+        }
+        // All else ends, or a rebalance ends it.
+        if error.kind() == ErrorKind::Unauthorized && !self.commits_doubted.asks_again(&error) {
+            return self.note(Err(error));
         }
         warn!(%error, "offsets could not be recorded, trying again");
     }
@@ -331,6 +351,9 @@ impl Coordinator {
         let recording = self.committer.commit_now(|_| true);
         match timeout(self.settings.commit_timeout, recording).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
+            Ok(Err(error)) if error.kind() == ErrorKind::Unauthorized => {
+                Err(self.with_group(error))
+            }
             Ok(Err(error)) if is_rebalance(&error) => {
                 warn!(%error, "a rebalance came first: what was finished last comes again");
                 Ok(())

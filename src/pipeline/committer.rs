@@ -27,6 +27,9 @@ use crate::processor::BoxFuture;
 /// Until a last commit is made again.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// How long a last commit is made again although a right is missing.
+const LAST_DOUBT: Duration = Duration::from_secs(2);
+
 struct Owned {
     epoch: u64,
     /// Finished and to be recorded.
@@ -148,7 +151,8 @@ impl Committer {
     }
 
     /// Records what has advanced for the partitions that `wanted` names and waits until it is. A commit
-    /// that fails for a transient reason is made again; drop the future to give up.
+    /// that fails for a transient reason is made again, and for some seconds one that is refused because
+    /// a right is missing, which may be on its way; drop the future to give up.
     /// Cancel-safe: a commit that is under way stays outstanding.
     ///
     /// # Errors
@@ -161,13 +165,17 @@ impl Committer {
             // Its failure needs no report: what it was to record goes into the next one.
             let _superseded = self.settle().await;
         }
+        let begun = Instant::now();
+        let doubted =
+            |error: &Error| !error.doubted_for().is_zero() && begun.elapsed() < LAST_DOUBT;
         loop {
             self.commit(&wanted);
             if self.outstanding.is_none() {
                 return Ok(());
             }
             match self.settle().await {
-                Err(error) if error.is_retryable() && !is_rebalance(&error) => sleep(RETRY).await,
+                Err(error) if is_rebalance(&error) => return Err(error),
+                Err(error) if error.is_retryable() || doubted(&error) => sleep(RETRY).await,
                 result => return result,
             }
         }

@@ -13,6 +13,7 @@ use tracing::Span;
 
 use super::assignment::Context;
 use super::control::{Control, Shared};
+use super::denial::Denial;
 use super::errors;
 use super::ffi::{Client, PartitionList, QueueHandle, Role};
 use super::log::Repetitions;
@@ -89,6 +90,7 @@ impl KafkaConsumer {
             },
             token_provider: options.token_provider,
             repetitions: Repetitions::default(),
+            denial: Denial::default(),
             closing: false,
         };
         let thread = thread::Builder::new().name("kasper-consumer".into());

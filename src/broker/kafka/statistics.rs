@@ -103,19 +103,17 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The events that a statistics event stands for; none if it can't be read.
-    pub(super) fn events(self, json: &str, assigned: &Assigned) -> Vec<Event> {
-        let statistics: Statistics = match serde_json::from_str(json) {
-            Ok(statistics) => statistics,
-            Err(error) => {
-                tracing::debug!(%error, "librdkafka's statistics could not be read");
-                return Vec::new();
-            }
-        };
-        let mut events = vec![Event::Positions(self.positions(&statistics, assigned))];
-        events.extend(
-            self.settled(&statistics, assigned).map(|assigned| Event::Settled { assigned }),
-        );
+    pub(super) fn parse(json: &str) -> Option<Statistics> {
+        let statistics = serde_json::from_str(json);
+        let failed = |error| tracing::debug!(%error, "librdkafka's statistics could not be read");
+        statistics.map_err(failed).ok()
+    }
+
+    /// The events that a statistics event stands for.
+    pub(super) fn events(self, statistics: &Statistics, assigned: &Assigned) -> Vec<Event> {
+        let mut events = vec![Event::Positions(self.positions(statistics, assigned))];
+        events
+            .extend(self.settled(statistics, assigned).map(|assigned| Event::Settled { assigned }));
         events
     }
 

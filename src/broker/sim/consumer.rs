@@ -62,6 +62,10 @@ impl World {
         if self.leaderless.contains(partition) {
             return Err(no_leader());
         }
+        if let Some(kind) = self.refused.get(partition) {
+            let error = Error::new(*kind, "refused").with("topic", &partition.topic);
+            return Err(error.with("partition", partition.partition));
+        }
         // One leader of several fails.
         let faults = &self.weather.faults;
         if self.rng.chance(faults.lookup_failed / 4) {
@@ -129,6 +133,7 @@ impl Consumer for SimConsumer {
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>> {
         let (sender, receiver) = oneshot::channel();
         let id = self.id;
+        self.cluster.world().count("seeks");
         self.cluster.world().after_latency(move |world| {
             let mut result = Sought::Done;
             for (partition, offset) in positions {

@@ -14,5 +14,6 @@ mod partial;
 mod property;
 mod revocation;
 mod shutdown;
+mod starting;
 mod storm;
 mod watching;
