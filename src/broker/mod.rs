@@ -102,6 +102,10 @@ pub(crate) trait Consumer: Send + Sync + 'static {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>>;
 
+    /// Which of these partitions, without a committed offset, were added to their topic when the group
+    /// had already begun to read it; in the order asked for.
+    fn added(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'static, Result<Vec<bool>>>;
+
     /// Offsets of the log: an answer for each query, in the order asked for, with one request to each
     /// leader. Leaders have at least `patience` to answer, and at most a few times that; the answers
     /// come together, when the last one is there or its leader is given up.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::broker::{Consumer, OffsetSpec};
 use crate::error::{Error, ErrorKind, Result};
@@ -20,10 +20,13 @@ pub enum StartFrom {
     /// At the earliest message that the broker still has. The default: nothing is skipped.
     #[default]
     Earliest,
-    /// At the end: only what is produced from now on.
+    /// At the end: only what is produced from now on. A partition that is added to a topic while the
+    /// group reads it begins at the earliest message, so that nothing is skipped that was produced
+    /// before the group noticed. A group that has committed offsets with another library reads it, too:
+    /// its partitions without a committed offset begin at the earliest message.
     Latest,
     /// At the first message with this timestamp (milliseconds since 1970-01-01 UTC) or a later one;
-    /// at the end if there is none.
+    /// at the end if there is none. This holds for partitions that are added later, too.
     Timestamp(i64),
 }
 
@@ -86,7 +89,34 @@ pub(crate) async fn candidates(
         committed,
         from,
     });
-    Ok(candidates.collect())
+    let mut candidates: Vec<_> = candidates.collect();
+    if start_from == StartFrom::Latest {
+        begin_added_at_their_beginning(consumer, &mut candidates).await?;
+    }
+    Ok(candidates)
+}
+
+/// A partition that was added to its topic while the group reads it begins at its beginning: what was
+/// produced there before the group noticed would be skipped at its end.
+async fn begin_added_at_their_beginning(
+    consumer: &dyn Consumer,
+    candidates: &mut [Candidate],
+) -> Result<()> {
+    let new: Vec<_> = candidates.iter_mut().filter(|c| c.committed.is_none()).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let partitions: Vec<_> = new.iter().map(|candidate| candidate.partition.clone()).collect();
+    let ask = || consumer.added(partitions.clone());
+    let added = retried("committed offsets of the topics' other partitions", ask).await?;
+    for (candidate, added) in new.into_iter().zip(added) {
+        if added {
+            let partition = &candidate.partition;
+            info!(%partition, "was added while the group read its topic: begins at its beginning");
+            candidate.from = OffsetSpec::Earliest;
+        }
+    }
+    Ok(())
 }
 
 /// Asks once, with one call for all, where these partitions begin: an answer for each, in their order.

@@ -16,6 +16,7 @@ use super::control::{Control, Shared};
 use super::denial::Denial;
 use super::errors;
 use super::ffi::{Client, PartitionList, QueueHandle, Role};
+use super::growth::Growth;
 use super::log::Repetitions;
 use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
@@ -43,6 +44,7 @@ pub(crate) struct KafkaConsumer {
     /// Apart from the others: a new assignment must not wait behind questions to leaders that are away.
     questions_about_commits: Questions,
     questions_about_logs: Questions,
+    growth: Arc<Growth>,
     /// Weak, so that the events end with the thread.
     events: mpsc::WeakUnboundedSender<Event>,
 }
@@ -104,6 +106,7 @@ impl KafkaConsumer {
             shared,
             questions_about_commits: Questions::default(),
             questions_about_logs: Questions::default(),
+            growth: Arc::default(),
             events: sender.downgrade(),
         };
         Ok((consumer, receiver))
@@ -215,8 +218,17 @@ impl Consumer for KafkaConsumer {
         &self,
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
-        let client = Arc::clone(self.client());
-        Box::pin(self.questions_about_commits.ask(move || offsets::committed(&client, &partitions)))
+        let (client, growth) = (Arc::clone(self.client()), Arc::clone(&self.growth));
+        Box::pin(self.questions_about_commits.ask(move || {
+            let entries = offsets::committed_entries(&client, &partitions)?;
+            growth.remember(&partitions, &entries);
+            Ok(offsets::committed(&partitions, &entries))
+        }))
+    }
+
+    fn added(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'static, Result<Vec<bool>>> {
+        let (client, growth) = (Arc::clone(self.client()), Arc::clone(&self.growth));
+        Box::pin(self.questions_about_commits.ask(move || growth.added(&client, &partitions)))
     }
 
     fn list_offsets(
@@ -248,7 +260,8 @@ impl Consumer for KafkaConsumer {
             None => self.shared.finish_commit(id, Err(no_handle("partition list"))),
             Some(mut list) => {
                 for (partition, offset) in &offsets {
-                    list.add(&partition.topic, partition.partition, offset.get());
+                    let metadata = self.growth.metadata(partition);
+                    list.add_with(&partition.topic, partition.partition, offset.get(), &metadata);
                 }
                 if let Err(code) = self.client().commit(&list, &self.queue, id) {
                     self.shared.finish_commit(id, Err(errors::commit(code, "")));

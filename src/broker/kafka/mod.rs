@@ -16,7 +16,7 @@
 //! | `consumer`, `assignment`, `control` | the consumer, its partitions' queues, its thread |
 //! | `denial` | whether the group refuses this client |
 //! | `queue` | messages of one partition number |
-//! | `offsets`, `metadata` | questions to the brokers |
+//! | `offsets`, `metadata`, `growth` | questions to the brokers |
 //! | `producer` | outgoing messages and their delivery reports |
 //! | `statistics`, `log`, `errors`, `token` | translations |
 
@@ -26,6 +26,7 @@ mod control;
 mod denial;
 mod errors;
 mod ffi;
+mod growth;
 mod log;
 mod metadata;
 mod offsets;

@@ -70,11 +70,23 @@ impl Questions {
     }
 }
 
-/// The committed next offsets, in the order asked for.
+/// The committed next offsets, in the order asked for, from [their entries](committed_entries).
 pub(super) fn committed(
+    partitions: &[TopicPartition],
+    entries: &[ListEntry],
+) -> Vec<Option<Offset>> {
+    let answers: HashMap<_, _> =
+        entries.iter().map(|entry| ((&*entry.topic, entry.partition), entry.offset)).collect();
+    let offsets = partitions.iter().map(|p| answers.get(&(&*p.topic, p.partition)).copied());
+    // A negative number stands for "nothing committed".
+    offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect()
+}
+
+/// What is committed for these partitions. Blocks.
+pub(super) fn committed_entries(
     client: &Client,
     partitions: &[TopicPartition],
-) -> Result<Vec<Option<Offset>>> {
+) -> Result<Vec<ListEntry>> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
@@ -85,19 +97,14 @@ pub(super) fn committed(
     let result = client.committed(&mut list, COMMITTED_TIMEOUT);
     let failed = |code| errors::plain(code).with("operation", "committed");
     result.map_err(failed)?;
-    let mut answers = HashMap::new();
-    for entry in list.entries() {
+    let entries = list.entries();
+    for entry in &entries {
         if let Some(code) = entry.error {
             let error = failed(code).with("topic", &entry.topic);
             return Err(error.with("partition", entry.partition));
         }
-        answers.insert((entry.topic, entry.partition), entry.offset);
     }
-    let offsets = partitions
-        .iter()
-        .map(|partition| answers.get(&(partition.topic.to_string(), partition.partition)).copied());
-    // A negative number stands for "nothing committed".
-    Ok(offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect())
+    Ok(entries)
 }
 
 /// Why there is no offset.
@@ -252,7 +259,7 @@ impl<'q> Search<'q> {
 }
 
 /// The number of a topic's partitions, from the cluster.
-fn partition_count(client: &Arc<Client>, topic: &str) -> Result<usize, Code> {
+pub(super) fn partition_count(client: &Arc<Client>, topic: &str) -> Result<usize, Code> {
     let topic = TopicHandle::new(client, topic)?;
     client.partition_count(&topic, METADATA_TIMEOUT)?
 }

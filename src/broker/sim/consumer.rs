@@ -58,6 +58,16 @@ impl SimConsumer {
 }
 
 impl World {
+    fn is_added(&mut self, partition: &TopicPartition) -> bool {
+        let all = self.partitions().into_iter().filter(|p| p.topic == partition.topic);
+        let all: Vec<_> = all.collect();
+        let committed = all.iter().filter(|p| self.committed(p).is_some());
+        let begun_with = committed.map(|p| self.begun_with.get(p).copied().unwrap_or(0)).min();
+        self.begun_with.insert(partition.clone(), all.len());
+        let number = usize::try_from(partition.partition).unwrap();
+        begun_with.is_some_and(|begun_with| begun_with <= number)
+    }
+
     fn list(&mut self, partition: &TopicPartition, spec: OffsetSpec) -> Result<Offset> {
         if self.leaderless.contains(partition) {
             return Err(no_leader());
@@ -155,6 +165,10 @@ impl Consumer for SimConsumer {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
         self.ask(move |world| Ok(partitions.iter().map(|p| world.committed(p)).collect()))
+    }
+
+    fn added(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'static, Result<Vec<bool>>> {
+        self.ask(move |world| Ok(partitions.iter().map(|p| world.is_added(p)).collect()))
     }
 
     fn list_offsets(

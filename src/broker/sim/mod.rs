@@ -109,6 +109,8 @@ pub(crate) struct World {
     held_commits: Vec<Commit>,
     /// Partitions of which nobody can say where they begin and end.
     pub(crate) leaderless: BTreeSet<TopicPartition>,
+    /// How many partitions topics had when members began with these, which they commit.
+    begun_with: BTreeMap<TopicPartition, usize>,
     /// Partitions of which brokers say this when they are asked for offsets.
     pub(crate) refused: BTreeMap<TopicPartition, ErrorKind>,
     logs: BTreeMap<TopicPartition, Log>,
@@ -132,6 +134,7 @@ impl World {
             commit_fates: VecDeque::new(),
             held_commits: Vec::new(),
             leaderless: BTreeSet::new(),
+            begun_with: BTreeMap::new(),
             refused: BTreeMap::new(),
             logs: BTreeMap::new(),
             outgoing: Outgoing::default(),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{Sim, at, millis};
-use crate::ErrorKind;
+use super::harness::{MemberSetup, Sim, at, millis};
 use crate::broker::Event;
 use crate::broker::sim::Mode;
 use crate::error::Error;
+use crate::{ErrorKind, StartFrom};
 
 /// Ten of a thousand partitions have no leader for three seconds. The others start at once, and the ten
 /// with one seek: in a group of the classic protocol each seek has all partitions fetched anew.
@@ -142,4 +142,68 @@ async fn rebalances_wait_for_the_starts() {
             member.close().await.unwrap();
         }
     }
+}
+
+fn latest(sim: &Sim) -> MemberSetup {
+    sim.member().set(|s| s.start_from = StartFrom::Latest)
+}
+
+/// Somebody adds partitions and produces to them before the processor is back, or has noticed.
+#[tokio::test(start_paused = true)]
+async fn partitions_that_are_added_begin_at_their_beginning() {
+    for is_static in [false, true] {
+        let sim = Sim::new(Mode::Eager, &["a"], 2);
+        (0..2).for_each(|number| sim.produce(&at("a", number), 5));
+        let start = || {
+            let all = sim.world().partitions();
+            let member = latest(&sim);
+            if is_static { member.statics(all).start() } else { member.start() }
+        };
+        let member = start();
+        sim.until("it is recorded", |world| world.unrecorded().is_empty()).await;
+        member.close().await.unwrap();
+        for number in 2..4 {
+            sim.world().create_topic_partition("a", number);
+            sim.produce(&at("a", number), 5);
+        }
+        let member = start();
+        sim.all_recorded().await;
+        assert_eq!(sim.processed(&at("a", 1)), Vec::<i64>::new());
+        assert_eq!(sim.processed(&at("a", 2)), [0, 1, 2, 3, 4]);
+        assert_eq!(sim.processed(&at("a", 3)), [0, 1, 2, 3, 4]);
+        member.close().await.unwrap();
+    }
+}
+
+/// In a group that begins, a member commits before another one has looked: nothing was added.
+#[tokio::test(start_paused = true)]
+async fn partitions_of_a_slower_member_were_not_added() {
+    let sim = Sim::new(Mode::Incremental, &["a"], 4);
+    (0..4).for_each(|number| sim.produce(&at("a", number), 5));
+    let (first, second) = (latest(&sim).start(), latest(&sim).start());
+    sim.give(&[(at("a", 0), first.id), (at("a", 1), first.id)]);
+    sim.until("it is recorded", |world| world.committed(&at("a", 1)).is_some()).await;
+    let all = [(0, first.id), (1, first.id), (2, second.id), (3, second.id)];
+    sim.give(&all.map(|(number, id)| (at("a", number), id)));
+    sim.until("it is recorded", |world| world.committed(&at("a", 3)).is_some()).await;
+    sim.settled().await;
+    sleep(millis(500)).await;
+    for number in 0..4 {
+        assert_eq!(sim.processed(&at("a", number)), Vec::<i64>::new());
+        assert_eq!(sim.committed(&at("a", number)), Some(5));
+    }
+    first.close().await.unwrap();
+    second.close().await.unwrap();
+}
+
+/// A topic that no member has read before begins at its end, whatever the group has of other topics.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_added_begins_at_its_end() {
+    let sim = Sim::new(Mode::Eager, &["a", "b"], 1);
+    sim.produce(&at("b", 0), 5);
+    sim.world().set_committed(&at("a", 0), 0);
+    let member = latest(&sim).start();
+    sim.until("it is recorded", |world| world.unrecorded().is_empty()).await;
+    assert_eq!(sim.processed(&at("b", 0)), Vec::<i64>::new());
+    member.close().await.unwrap();
 }
