@@ -21,11 +21,13 @@ mod cluster {
     use std::time::{Duration, Instant};
 
     use kasper::{Batch, Context, Handle, Report, TopicProcessor};
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::consumer::{BaseConsumer, Consumer};
     use tokio::task::JoinHandle;
 
     use super::common::{
-        self, Each, Sender, brokers, committed, eventually, group_of, read_all, topic, unique,
+        self, Collect, Each, Sender, brokers, committed, eventually, group_of, read_all, topic,
+        unique,
     };
 
     const PARTITIONS: i32 = 6;
@@ -236,6 +238,52 @@ mod cluster {
         let sent = feeder.stop();
         for job in jobs {
             job.finish(sent, open, &consumer).await;
+        }
+    }
+
+    /// Partition 0 is on the broker alone that is killed. The processors that start then, before and after
+    /// the others have noticed, process the other partitions, and partition 0 when its broker is back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
+    async fn processors_start_while_a_broker_is_away() {
+        common::log();
+        let input = unique("alone");
+        let replicas: Vec<Vec<i32>> =
+            (0..PARTITIONS).map(|p| vec![if p == 0 { 3 } else { 1 + p % 2 }]).collect();
+        let replicas: Vec<&[i32]> = replicas.iter().map(Vec::as_slice).collect();
+        let new = NewTopic::new(&input, PARTITIONS, TopicReplication::Variable(&replicas));
+        let admin: AdminClient<_> = common::config_of(&[]).create().unwrap();
+        let new = new.set("min.insync.replicas", "1");
+        let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+        created.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
+        eventually(Duration::from_secs(60), || {
+            let metadata = consumer.fetch_metadata(Some(&input), Duration::from_secs(2));
+            metadata.is_ok_and(|metadata| {
+                let partitions = metadata.topics()[0].partitions();
+                let led = partitions.iter().filter(|partition| partition.leader() > 0).count();
+                metadata.brokers().len() == BROKERS && led == replicas.len()
+            })
+        })
+        .await;
+        let sender = Sender::new();
+        (0..PARTITIONS).for_each(|partition| sender.send_numbers(&input, partition, 100));
+        kill(3);
+        let mut running = Vec::new();
+        for pause in [0, 300, 1000, 3000] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            for consumer_protocol in [false, true] {
+                let collect = Collect::default();
+                let builder = TopicProcessor::builder(unique("away"), [&input]).brokers(brokers());
+                let builder = builder.connect_timeout(Duration::from_secs(30));
+                let builder = if consumer_protocol { builder.consumer_protocol() } else { builder };
+                let processor = builder.build(move |_| collect.clone()).await.unwrap();
+                running.push(tokio::spawn(processor.run_until_caught_up()));
+            }
+        }
+        for running in running {
+            let report = tokio::time::timeout(Duration::from_secs(120), running).await.unwrap();
+            assert_eq!(report.unwrap().unwrap().messages, 100 * replicas.len() as u64);
         }
     }
 

@@ -194,7 +194,7 @@ impl<'q> Search<'q> {
             match entry.map_or((None, NO_ANSWER), |entry| (entry.error, entry.offset)) {
                 (Some(code), _) => self.miss(*index, Missing::Code(code)),
                 (None, offset) if offset >= 0 => {
-                    self.answers[*index] = Some(Ok(Offset::new(offset)))
+                    self.answers[*index] = Some(Ok(Offset::new(offset)));
                 }
                 // No message at or after this time: the end is asked for in the next round.
                 (None, END) if self.numbers[*index] >= 0 => self.numbers[*index] = END,

@@ -139,6 +139,19 @@ impl World {
     }
 
     /// Hands messages to the reader; outdated ones are dropped on the way.
+    /// The client says that this offset is out of range, whether or not it still reads from there:
+    /// librdkafka's errors are not dropped by a seek.
+    pub(crate) fn report_out_of_range(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
+        let client = self.client(id);
+        let Some(version) = client.assigned.get(partition).map(|fetching| fetching.version) else {
+            return;
+        };
+        let what = What::OutOfRange(offset);
+        if let Some(queue) = client.queues.get_mut(&partition.partition) {
+            queue.push([Entry { partition: partition.clone(), version, what }]);
+        }
+    }
+
     pub(super) fn take(
         &mut self,
         id: u32,
