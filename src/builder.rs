@@ -296,7 +296,8 @@ impl Builder {
         self
     }
 
-    /// Where partitions begin for which the group has no committed offset. Default: earliest.
+    /// Where partitions begin for which the group has no committed offset. Default: earliest. Partitions
+    /// that are added to a topic later begin at their earliest message with [`StartFrom::Latest`], too.
     pub fn start_from(mut self, start: StartFrom) -> Self {
         self.start_from = start;
         self

@@ -8,6 +8,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::time::Duration;
 
 /// The error type a [`Processor`](crate::Processor) returns: anything that is an error.
 ///
@@ -175,6 +176,17 @@ impl Error {
     /// ```
     pub fn is_retryable(&self) -> bool {
         self.chain_any(|error| error.inner.retryable)
+    }
+
+    /// How long the same call is made again before this error is believed: what it says may be out of
+    /// date. A broker that has just become a leader may not know a topic yet, and a right that was
+    /// granted a moment ago takes a while to reach all brokers.
+    pub(crate) fn doubted_for(&self) -> Duration {
+        match self.kind() {
+            ErrorKind::UnknownTopic | ErrorKind::UnknownPartition => Duration::from_secs(30),
+            ErrorKind::Unauthorized => Duration::from_secs(10),
+            _ => Duration::ZERO,
+        }
     }
 
     /// The value of a context pair, if the error has it.

@@ -1,4 +1,5 @@
-//! Three brokers, each of which is killed once while messages flow: nothing is lost, and it goes on.
+//! Three brokers, each of which is killed once while messages flow: nothing is lost, and it goes on. In the
+//! second test members come and go meanwhile, so that assignments meet elections.
 //!
 //! The brokers are run by `xtask/src/servers/kafka/cluster.rs`, which starts again what was killed.
 #![allow(
@@ -12,19 +13,21 @@ mod common;
 
 /// The name of this module lets `cargo xtask test` run these tests, and no others, with a cluster.
 mod cluster {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeSet, VecDeque};
     use std::process::Command;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use kasper::{Batch, Builder, Context, Handle, Report};
+    use kasper::{Batch, Context, Handle, Report, TopicProcessor};
+    use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::consumer::{BaseConsumer, Consumer};
     use tokio::task::JoinHandle;
 
     use super::common::{
-        self, Each, Sender, builder, committed, eventually, group_of, read_all, topic,
+        self, Collect, Each, Sender, brokers, committed, eventually, group_of, read_all, topic,
+        unique,
     };
 
     const PARTITIONS: i32 = 6;
@@ -83,21 +86,38 @@ mod cluster {
         }
     }
 
-    /// A processor that sends everything on, and where each partition is.
+    /// The members of a group, which send everything on, and where each partition is.
     struct Job {
+        name: String,
+        input: String,
         output: String,
-        group: String,
-        handle: Handle,
-        running: JoinHandle<kasper::Result<Report>>,
+        consumer_protocol: bool,
+        members: VecDeque<Member>,
         positions: Arc<Vec<AtomicU32>>,
     }
 
+    struct Member {
+        handle: Handle,
+        running: JoinHandle<kasper::Result<Report>>,
+    }
+
     impl Job {
-        async fn start(builder: Builder) -> Self {
-            let output = topic("out", PARTITIONS).await;
-            let positions: Arc<Vec<AtomicU32>> =
-                Arc::new((0..PARTITIONS).map(|_| AtomicU32::new(0)).collect());
-            let (target, notes) = (output.clone(), positions.clone());
+        async fn start(name: &str, input: &str, consumer_protocol: bool) -> Self {
+            let mut job = Self {
+                name: unique(name),
+                input: input.to_owned(),
+                output: topic("out", PARTITIONS).await,
+                consumer_protocol,
+                members: VecDeque::new(),
+                positions: Arc::new((0..PARTITIONS).map(|_| AtomicU32::new(0)).collect()),
+            };
+            job.join().await;
+            job
+        }
+
+        /// One more member. To build it takes a broker that answers.
+        async fn join(&mut self) {
+            let (target, notes) = (self.output.clone(), self.positions.clone());
             let forward = move |batch: &Batch, context: &mut Context| {
                 for message in batch.iter() {
                     context.forward(&target, &message);
@@ -107,36 +127,89 @@ mod cluster {
                 }
                 Ok(())
             };
+            let builder = TopicProcessor::builder(&self.name, [&self.input]).brokers(brokers());
+            let builder =
+                if self.consumer_protocol { builder.consumer_protocol() } else { builder };
+            let builder = builder.connect_timeout(Duration::from_secs(30));
             let processor = builder.build(move |_| Each(forward.clone())).await.unwrap();
             let handle = processor.handle();
-            let group = group_of(handle.name());
-            let running = tokio::spawn(processor.run());
-            Self { output, group, handle, running, positions }
+            self.members.push_back(Member { handle, running: tokio::spawn(processor.run()) });
+        }
+
+        /// The oldest member goes.
+        async fn leave(&mut self) {
+            let member = self.members.pop_front().unwrap();
+            member.handle.close();
+            member.running.await.unwrap().unwrap();
         }
 
         /// All partitions are past this message.
         fn is_past(&self, number: u32) -> bool {
-            assert!(!self.running.is_finished(), "it ended: {:?}", self.handle.status());
+            for member in &self.members {
+                assert!(
+                    !member.running.is_finished(),
+                    "{}: {:?}",
+                    self.name,
+                    member.handle.status()
+                );
+            }
             self.positions.iter().all(|position| position.load(Ordering::Relaxed) > number)
         }
 
-        async fn finish(self, input: &str, sent: u32, consumer: &BaseConsumer) {
+        /// `open`: the most messages of a partition that could be without a recorded offset when
+        /// partitions changed hands or brokers were killed, all such times together.
+        async fn finish(mut self, sent: u32, open: u32, consumer: &BaseConsumer) {
             eventually(Duration::from_secs(60), || self.is_past(sent - 1)).await;
-            self.handle.close();
-            self.running.await.unwrap().unwrap();
+            while !self.members.is_empty() {
+                self.leave().await;
+            }
             // What asks from here on is a plain client, to which a broker that is away is an error.
             eventually(Duration::from_secs(60), || is_whole(consumer, &self.output)).await;
+            let group = group_of(&self.name);
             for partition in 0..PARTITIONS {
-                assert_eq!(committed(&self.group, input, partition), Some(i64::from(sent)));
+                assert_eq!(committed(&group, &self.input, partition), Some(i64::from(sent)));
             }
             let output = read_all(&self.output, PARTITIONS);
             let total = output.len();
             let seen: BTreeSet<_> = output.into_iter().map(|m| m.value.unwrap()).collect();
-            println!("{}: {} sent, {} twice", self.group, seen.len(), total - seen.len());
+            let twice = total - seen.len();
+            println!("{}: {} sent, {twice} twice, {open} open", self.name, seen.len());
             let all = (0..PARTITIONS).flat_map(|p| (0..sent).map(move |n| format!("{p}/{n}")));
             let lost: Vec<_> = all.filter(|value| !seen.contains(value.as_bytes())).collect();
             assert!(lost.is_empty(), "{} lost, such as {:?}", lost.len(), lost.first());
+            let most = usize::try_from(open).unwrap() * usize::try_from(PARTITIONS).unwrap();
+            assert!(twice <= most, "{twice} came twice, and at most {most} were open");
         }
+    }
+
+    /// Counts what is sent from a commit interval before a broker is killed until all is well again.
+    struct Open<'f> {
+        feeder: &'f Feeder,
+        total: u32,
+    }
+
+    impl Open<'_> {
+        async fn during(&mut self, act: impl Future<Output = ()>) {
+            let before = self.feeder.sent.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            act.await;
+            self.total += self.feeder.sent.load(Ordering::Relaxed) - before;
+        }
+    }
+
+    async fn all_whole(jobs: &[Job], consumer: &BaseConsumer) {
+        for topic in jobs.iter().flat_map(|job| [&job.output, &job.input]) {
+            eventually(Duration::from_secs(60), || is_whole(consumer, topic)).await;
+        }
+    }
+
+    async fn all_go_on(jobs: &[Job], number: u32) {
+        let on = || jobs.iter().all(|job| job.is_past(number));
+        eventually(Duration::from_secs(90), on).await;
+    }
+
+    async fn jobs(input: &str) -> [Job; 2] {
+        [Job::start("classic", input, false).await, Job::start("kip-848", input, true).await]
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,30 +217,114 @@ mod cluster {
     async fn each_broker_is_killed_once_and_nothing_is_lost() {
         common::log();
         let input = topic("in", PARTITIONS).await;
-        let jobs = [
-            Job::start(builder("classic", &[&input])).await,
-            Job::start(builder("kip-848", &[&input]).consumer_protocol()).await,
-        ];
+        let jobs = jobs(&input).await;
         let feeder = Feeder::start(&input);
         let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
-        eventually(Duration::from_secs(30), || jobs.iter().all(|job| job.is_past(100))).await;
+        all_go_on(&jobs, 100).await;
+        let mut open = Open { feeder: &feeder, total: 0 };
         for broker in 1..=BROKERS {
-            for topic in jobs.iter().map(|job| &job.output).chain([&input]) {
-                eventually(Duration::from_secs(60), || is_whole(&consumer, topic)).await;
-            }
-            let (killed, number) = (Instant::now(), feeder.sent.load(Ordering::Relaxed));
-            kill(broker);
-            // Sent after the kill: of the partitions that it led too.
-            let on = || jobs.iter().all(|job| job.is_past(number + 50));
-            eventually(Duration::from_secs(60), on).await;
-            println!(
-                "broker {broker} was killed; all partitions go on after {:?}",
-                killed.elapsed()
-            );
+            all_whole(&jobs, &consumer).await;
+            open.during(async {
+                let (killed, number) = (Instant::now(), feeder.sent.load(Ordering::Relaxed));
+                kill(broker);
+                // Sent after the kill: of the partitions that it led too.
+                all_go_on(&jobs, number + 50).await;
+                let after = killed.elapsed();
+                println!("broker {broker} was killed; all partitions go on after {after:?}");
+            })
+            .await;
         }
+        let open = open.total;
         let sent = feeder.stop();
         for job in jobs {
-            job.finish(&input, sent, &consumer).await;
+            job.finish(sent, open, &consumer).await;
+        }
+    }
+
+    /// Partition 0 is on the broker alone that is killed. The processors that start then, before and after
+    /// the others have noticed, process the other partitions, and partition 0 when its broker is back.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
+    async fn processors_start_while_a_broker_is_away() {
+        common::log();
+        let input = unique("alone");
+        let replicas: Vec<Vec<i32>> =
+            (0..PARTITIONS).map(|p| vec![if p == 0 { 3 } else { 1 + p % 2 }]).collect();
+        let replicas: Vec<&[i32]> = replicas.iter().map(Vec::as_slice).collect();
+        let new = NewTopic::new(&input, PARTITIONS, TopicReplication::Variable(&replicas));
+        let admin: AdminClient<_> = common::config_of(&[]).create().unwrap();
+        let new = new.set("min.insync.replicas", "1");
+        let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+        created.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
+        eventually(Duration::from_secs(60), || {
+            let metadata = consumer.fetch_metadata(Some(&input), Duration::from_secs(2));
+            metadata.is_ok_and(|metadata| {
+                let partitions = metadata.topics()[0].partitions();
+                let led = partitions.iter().filter(|partition| partition.leader() > 0).count();
+                metadata.brokers().len() == BROKERS && led == replicas.len()
+            })
+        })
+        .await;
+        let sender = Sender::new();
+        (0..PARTITIONS).for_each(|partition| sender.send_numbers(&input, partition, 100));
+        kill(3);
+        let mut running = Vec::new();
+        for pause in [0, 300, 1000, 3000] {
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            for consumer_protocol in [false, true] {
+                let collect = Collect::default();
+                let builder = TopicProcessor::builder(unique("away"), [&input]).brokers(brokers());
+                let builder = builder.connect_timeout(Duration::from_secs(30));
+                let builder = if consumer_protocol { builder.consumer_protocol() } else { builder };
+                let processor = builder.build(move |_| collect.clone()).await.unwrap();
+                running.push(tokio::spawn(processor.run_until_caught_up()));
+            }
+        }
+        for running in running {
+            let report = tokio::time::timeout(Duration::from_secs(120), running).await.unwrap();
+            assert_eq!(report.unwrap().unwrap().messages, 100 * replicas.len() as u64);
+        }
+    }
+
+    /// A member joins right after a broker was killed, another one a little later, when partitions are
+    /// being given new leaders, and then the oldest one leaves. No member fails.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
+    async fn members_join_while_brokers_are_killed_and_nothing_is_lost() {
+        common::log();
+        let input = topic("in", PARTITIONS).await;
+        let mut jobs = jobs(&input).await;
+        let feeder = Feeder::start(&input);
+        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
+        all_go_on(&jobs, 100).await;
+        let mut open = Open { feeder: &feeder, total: 0 };
+        for broker in 1..=BROKERS {
+            all_whole(&jobs, &consumer).await;
+            open.during(async {
+                let number = feeder.sent.load(Ordering::Relaxed);
+                kill(broker);
+                for pause in [50, 500, 2000] {
+                    for job in &mut jobs {
+                        job.join().await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+                all_go_on(&jobs, number + 50).await;
+                for job in &mut jobs {
+                    while job.members.len() > 2 {
+                        job.leave().await;
+                    }
+                }
+                all_go_on(&jobs, feeder.sent.load(Ordering::Relaxed)).await;
+                println!("broker {broker} was killed, and members have come and gone");
+            })
+            .await;
+        }
+        let open = open.total;
+        let sent = feeder.stop();
+        for job in jobs {
+            job.finish(sent, open, &consumer).await;
         }
     }
 }

@@ -127,12 +127,21 @@ pub(crate) trait Consumer: Send + Sync + 'static {
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>>;
 
-    /// Offsets of the log, in the order asked for, with one request for all: one partition without a
-    /// leader, and there is no answer for any. With several queries that is known in a few seconds.
+    /// Which of these partitions, without a committed offset, were added to their topic when the group
+    /// had already begun to read it; in the order asked for.
+    fn added(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'static, Result<Vec<bool>>>;
+
+    /// Offsets of the log: an answer for each query, in the order asked for, with one request to each
+    /// leader. Leaders have at least `patience` to answer, and at most a few times that; the answers
+    /// come together, when the last one is there or its leader is given up.
+    ///
+    /// # Errors
+    /// Of a single query. Retryable where no broker leads the partition, or its leader did not answer.
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>>;
+        patience: Duration,
+    ) -> BoxFuture<'static, Vec<Result<Offset>>>;
 
     /// Records next offsets. The commit is under way when the call returns, whether or not the
     /// future is polled; the future is done when the broker has answered or the client gave up. Fails while an

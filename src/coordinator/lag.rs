@@ -5,19 +5,13 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt as _;
-use futures_util::stream;
 use tracing::{Instrument as _, debug};
 
 use crate::broker::{Consumer, OffsetSpec};
 use crate::coordinator::Coordinator;
-use crate::error::Result;
 use crate::message::{Offset, TopicPartition};
+use crate::pipeline::start::PATIENCE;
 use crate::processor::BoxFuture;
-
-/// Questions at the same time, where there is one for each partition. The client has a thread for each, and few:
-/// a rebalance must get one.
-const CONCURRENCY: usize = 4;
 
 /// A partition, and the epoch that it was asked about in.
 type Asked = (TopicPartition, u64);
@@ -51,28 +45,17 @@ impl Coordinator {
 }
 
 fn question(consumer: Arc<dyn Consumer>, asked: Vec<Asked>) -> BoxFuture<'static, Ends> {
+    let queries = asked.iter().map(|(partition, _)| (partition.clone(), OffsetSpec::End)).collect();
     let ask = async move {
-        match ends(&*consumer, &asked).await {
-            Ok(ends) => ends,
-            // One partition without a leader, and there is no answer for any.
-            Err(_) if asked.len() > 1 => {
-                let each = stream::iter(asked).map(|one| {
-                    let consumer = consumer.clone();
-                    async move { ends(&*consumer, &[one]).await.unwrap_or_default() }
-                });
-                each.buffer_unordered(CONCURRENCY).concat().await
-            }
+        let answers = consumer.list_offsets(queries, PATIENCE).await;
+        let ends = asked.into_iter().zip(answers).filter_map(|(asked, answer)| match answer {
+            Ok(end) => Some((asked, end)),
             Err(error) => {
                 debug!(%error, "the end of a log is not known; asking again later");
-                Vec::new()
+                None
             }
-        }
+        });
+        ends.collect()
     };
     Box::pin(ask.in_current_span())
-}
-
-async fn ends(consumer: &dyn Consumer, asked: &[Asked]) -> Result<Ends> {
-    let queries = asked.iter().map(|(partition, _)| (partition.clone(), OffsetSpec::End)).collect();
-    let ends = consumer.list_offsets(queries).await?;
-    Ok(asked.iter().cloned().zip(ends).collect())
 }

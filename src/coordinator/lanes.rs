@@ -100,8 +100,10 @@ impl Lane {
         if !end.complete {
             self.before = Before::GoBack;
         }
-        if let Some((partition, found)) = end.searched {
-            self.before = Before::MoveTo(partition, found?);
+        if let Some((partition, found)) = end.searched
+            && let Some(next) = found?
+        {
+            self.before = Before::MoveTo(partition, next);
         }
         match end.result {
             Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
@@ -117,7 +119,14 @@ impl Lane {
     }
 
     fn owns(&self, partition: &TopicPartition) -> bool {
-        self.progress.status().topics.iter().any(|topic| topic.partition == *partition)
+        self.position(partition).is_some()
+    }
+
+    /// The next message that is not finished.
+    fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        let status = self.progress.status();
+        let topic = status.topics.iter().find(|topic| topic.partition == *partition);
+        topic.map(|topic| topic.finished)
     }
 }
 
@@ -143,20 +152,22 @@ impl Coordinator {
     /// Begins every lane that has no task: new ones, and those whose last task ended because their
     /// topics changed or an offset was out of range.
     pub(super) async fn start_lanes(&mut self) -> Result<()> {
+        if self.failure.is_some() {
+            return Ok(());
+        }
         let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
         let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
-        for number in numbers {
-            if self.failure.is_none() && self.go_back(number).await? == Sought::Done {
-                self.start_lane(number)?;
-            }
+        let (back, mut ready): (Vec<i32>, Vec<i32>) =
+            numbers.into_iter().partition(|number| self.must_go_back(*number));
+        if self.go_back(&back).await? == Sought::Done {
+            ready.extend(back);
         }
-        Ok(())
+        ready.into_iter().try_for_each(|number| self.start_lane(number))
     }
 
-    /// Where the last task gave up messages, goes back to the finished ones. If that has to wait for
-    /// the answer to a rebalance, the lane waits, too: answering starts all lanes that have no task.
-    async fn go_back(&mut self, number: i32) -> Result<Sought> {
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(Sought::Done) };
+    /// Whether the last task gave up messages, so that the lane begins at the finished ones.
+    fn must_go_back(&mut self, number: i32) -> bool {
+        let Some(lane) = self.lanes.get_mut(&number) else { return false };
         let progress = lane.progress.clone();
         if let Some(batcher) = &mut lane.batcher
             && !matches!(lane.before, Before::Nothing)
@@ -164,24 +175,36 @@ impl Coordinator {
             batcher.clear();
         }
         match std::mem::replace(&mut lane.before, Before::Nothing) {
-            Before::Nothing => return Ok(Sought::Done),
+            Before::Nothing => return false,
             // The offset of a topic that was revoked meanwhile is forgotten: to begin an epoch for it
             // would be to record its offset while another member has it.
             Before::Search(error) if lane.owns(&partition_of(&error, number)) => {
                 lane.before = Before::Search(error);
-                return Ok(Sought::Done);
+                return false;
             }
             Before::GoBack | Before::Search(_) => {}
             Before::MoveTo(partition, next) => self.move_to(&progress, &partition, next),
         }
-        let topics = progress.status().topics.clone();
-        let positions = topics.into_iter().map(|topic| (topic.partition, topic.finished)).collect();
-        info!(partition = number, "going back to the finished messages");
+        true
+    }
+
+    /// Goes back to the finished messages of these lanes, with one seek for all of them. If that has to
+    /// wait for the answer to a rebalance, the lanes wait, too: answering starts all lanes that have no
+    /// task.
+    async fn go_back(&mut self, numbers: &[i32]) -> Result<Sought> {
+        if numbers.is_empty() {
+            return Ok(Sought::Done);
+        }
+        let lanes = numbers.iter().filter_map(|number| self.lanes.get(number));
+        let topics = lanes.flat_map(|lane| lane.progress.status().topics.clone());
+        let positions = topics.map(|topic| (topic.partition, topic.finished)).collect();
+        info!(partitions = ?numbers, "going back to the finished messages");
         let sought = self.consumer.seek(positions).await;
         // The others may be fetched anew, too.
         self.restart_positions(Duration::ZERO);
-        if let (Ok(Sought::AfterAnswer), Some(lane)) = (&sought, self.lanes.get_mut(&number)) {
-            lane.before = Before::GoBack;
+        if let Ok(Sought::AfterAnswer) = sought {
+            let lanes = self.lanes.iter_mut().filter(|(number, _)| numbers.contains(number));
+            lanes.for_each(|(_, lane)| lane.before = Before::GoBack);
         }
         sought
     }
@@ -220,7 +243,9 @@ impl Coordinator {
         let span = info_span!("partition", partition = number);
         if let Before::Search(error) = std::mem::replace(&mut lane.before, Before::Nothing) {
             let (consumer, policy) = (self.consumer.clone(), self.settings.out_of_range);
-            let search = search(consumer, policy, error, number, batcher, commands);
+            let position = lane.position(&partition_of(&error, number));
+            let position = position.unwrap_or(Offset::new(-1));
+            let search = search(consumer, policy, error, number, position, batcher, commands);
             lane.task = Some(self.tasks.spawn(search.instrument(span)));
             return Ok(());
         }

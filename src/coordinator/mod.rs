@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
@@ -37,16 +37,16 @@ use crate::config::Settings;
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lag::Ends;
 use crate::coordinator::lanes::{LOST_DEADLINE, Lane};
-use crate::coordinator::starting::{Starting, found};
+use crate::coordinator::starting::{Late, Starting, found};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
-use crate::pipeline::committer::Committer;
+use crate::pipeline::committer::{Committer, is_rebalance};
 use crate::pipeline::partition_processor::{Command, LaneEnd};
 use crate::pipeline::progress::Board;
-use crate::pipeline::start::Start;
+use crate::pipeline::start::Doubt;
 use crate::processor::{BoxFuture, DynFactory};
 
 /// When the processor stops by itself.
@@ -78,9 +78,10 @@ pub(crate) struct Coordinator {
     ends: Option<BoxFuture<'static, Ends>>,
     /// The starting offsets of an assignment, while they are looked up all at once.
     starting: Option<Starting>,
-    /// Partitions that are ours and whose starting offsets are looked up one by one.
-    late: BTreeMap<TopicPartition, AbortHandle>,
-    lookups: JoinSet<Result<Start>>,
+    /// Partitions that are ours and start later.
+    late: Late,
+    /// Commits that are refused because a right is missing.
+    commits_doubted: Doubt,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// The client cannot go on: another member may already have taken this one's place.
@@ -130,8 +131,8 @@ impl Coordinator {
             next_epoch: 1,
             starting: None,
             ends: None,
-            late: BTreeMap::new(),
-            lookups: JoinSet::new(),
+            late: Late::default(),
+            commits_doubted: Doubt::default(),
             failure: None,
             client_failed: false,
             given_back: BTreeMap::new(),
@@ -180,7 +181,7 @@ impl Coordinator {
                 _ = lag_ticks.tick() => self.ask_for_ends(),
                 ends = found(&mut self.ends) => self.note_ends(ends),
                 found = found(&mut self.starting) => self.starts_found(found).await,
-                Some(start) = self.lookups.join_next_with_id() => self.late_start_found(start).await,
+                round = found(&mut self.late.round) => self.late_starts_found(round).await,
                 next = self.events.next(answering) => self.handle_next(next).await,
                 () = changed.notified(), if until == Until::CaughtUp => {}
             }
@@ -215,7 +216,7 @@ impl Coordinator {
                     self.note(lost);
                 }
                 self.restart_positions(POSITIONS_SETTLE);
-                self.find_starts(id, partitions);
+                self.find_starts(id, partitions, replaces);
             }
             Event::Revoked { id, partitions, lost } => {
                 self.restart_positions(POSITIONS_SETTLE);
@@ -235,12 +236,21 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
+            let error = self.with_group(error);
             error!(%error, "stopping");
             if self.failure.is_none() {
                 self.metrics.failed(&error);
                 self.board.note_failure(&error);
                 self.failure = Some(error);
             }
+        }
+    }
+
+    /// Names the group that refuses us, which the client's errors do not.
+    fn with_group(&self, error: Error) -> Error {
+        match error.get("code") == Some("GROUP_AUTHORIZATION_FAILED") {
+            true => error.with("group", &self.settings.group_id),
+            false => error,
         }
     }
 
@@ -264,10 +274,17 @@ impl Coordinator {
     }
 
     fn commit_settled(&mut self, result: Result<()>) {
-        let Err(error) = result else { return self.show_committed() };
+        let Err(error) = result else {
+            self.commits_doubted = Doubt::default();
+            return self.show_committed();
+        };
         if self.is_refused_for_good(&error) {
             let refused = self.refused(error);
             return self.note(Err(refused));
+        }
+        // All else ends, or a rebalance ends it.
+        if error.kind() == ErrorKind::Unauthorized && !self.commits_doubted.asks_again(&error) {
+            return self.note(Err(error));
         }
         warn!(%error, "offsets could not be recorded, trying again");
     }
@@ -312,6 +329,7 @@ impl Coordinator {
 
     /// Members without a partition are only told so here.
     fn note_settled(&mut self, assigned: usize) {
+        // An assignment whose answer is being prepared is one, too.
         if assigned > 0 || !self.lanes.is_empty() || self.starting.is_some() {
             self.empty_reports = 0;
             return;
@@ -360,6 +378,9 @@ impl Coordinator {
         let recording = self.committer.commit_now(|_| true);
         match timeout(self.settings.commit_timeout, recording).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
+            Ok(Err(error)) if error.kind() == ErrorKind::Unauthorized => {
+                Err(self.with_group(error))
+            }
             Ok(Err(error)) if is_rebalance(&error) => {
                 warn!(%error, "a rebalance came first: what was finished last comes again");
                 Ok(())
@@ -395,11 +416,4 @@ impl Coordinator {
             next_offsets,
         }
     }
-}
-
-/// A commit that the group refused because it is, or was, rebalancing.
-fn is_rebalance(error: &Error) -> bool {
-    const CODES: [&str; 4] =
-        ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
-    error.get("code").is_some_and(|code| CODES.contains(&code))
 }

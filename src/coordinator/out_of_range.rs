@@ -20,22 +20,22 @@ pub(super) fn partition_of(error: &Error, number: i32) -> TopicPartition {
     TopicPartition::new(error.get("topic").unwrap_or_default(), number)
 }
 
-/// Ends with where to go on, or with nothing when the lane is to end.
+/// Ends with where to go on, or with nothing when the lane is to end. `position`: the next message that
+/// is not finished.
 pub(super) async fn search(
     consumer: Arc<dyn Consumer>,
     policy: OutOfRange,
     error: Error,
     number: i32,
+    position: Offset,
     batcher: Batcher,
     mut commands: watch::Receiver<Command>,
 ) -> LaneEnd {
     let partition = partition_of(&error, number);
-    let at = error.get("offset").and_then(|offset| offset.parse().ok());
-    let at = at.map_or(Offset::new(-1), Offset::new);
     let searched = tokio::select! {
         biased;
         () = ending(&mut commands) => None,
-        found = after_out_of_range(&*consumer, &partition, at, policy, error) => Some(found),
+        found = after_out_of_range(&*consumer, &partition, position, policy, error) => Some(found),
     };
     let searched = searched.map(|found| (partition, found));
     LaneEnd { partition: number, batcher, complete: false, result: Ok(()), searched }

@@ -25,32 +25,25 @@ impl Coordinator {
         epoch
     }
 
-    /// Takes newly assigned partitions: at these offsets or, without any, when they are found.
+    /// Takes newly assigned partitions: at these offsets, or, where there is none, without one.
     pub(super) async fn assign(
         &mut self,
         id: RebalanceId,
         partitions: Vec<TopicPartition>,
         starts: Vec<Start>,
     ) -> Result<()> {
-        let offsets = starts.iter().map(|start| Some(start.offset));
-        let offsets = offsets.chain(std::iter::repeat(None));
-        let pairs: Vec<_> = partitions.iter().cloned().zip(offsets).collect();
+        let offsets = starts.iter().map(|start| (&start.partition, start.offset));
+        let offsets: BTreeMap<_, _> = offsets.collect();
+        let pairs = partitions.iter().map(|p| (p.clone(), offsets.get(p).copied()));
+        let pairs: Vec<_> = pairs.collect();
         if self.consumer.assign(id, &pairs)? == Answer::Superseded {
             // What replaces it is the next event.
             self.end_late_starts(&partitions);
             return Ok(());
         }
         self.restart_positions(POSITIONS_SETTLE);
-        let mut by_number: BTreeMap<i32, Vec<TopicProgress>> = BTreeMap::new();
-        for start in starts {
-            let number = start.partition.partition;
-            let topic = self.begin_epoch(start)?;
-            by_number.entry(number).or_default().push(topic);
-        }
         info!(partitions = %names(&partitions), "assigned");
-        for (number, topics) in by_number {
-            self.add_topics(number, topics, Before::Nothing);
-        }
+        self.begin(starts, || Before::Nothing)?;
         if !partitions.is_empty() {
             self.note_assignment();
         }
@@ -64,13 +57,28 @@ impl Coordinator {
         self.settings.rebalanced(event);
     }
 
-    /// Begins a partition that was assigned before it was known where it starts.
-    pub(super) async fn begin_late(&mut self, start: Start) -> Result<()> {
-        let number = start.partition.partition;
-        let topic = self.begin_epoch(start)?;
-        self.add_topics(number, vec![topic], Before::GoBack);
+    /// Begins partitions that were assigned before it was known where they start.
+    pub(super) async fn begin_late(&mut self, starts: Vec<Start>) -> Result<()> {
+        if starts.is_empty() {
+            return Ok(());
+        }
+        self.begin(starts, || Before::GoBack)?;
         self.note_assignment();
         self.start_lanes().await
+    }
+
+    /// Adds partitions to the lanes of their numbers.
+    fn begin(&mut self, starts: Vec<Start>, before: impl Fn() -> Before) -> Result<()> {
+        let mut by_number: BTreeMap<i32, Vec<TopicProgress>> = BTreeMap::new();
+        for start in starts {
+            let number = start.partition.partition;
+            let topic = self.begin_epoch(start)?;
+            by_number.entry(number).or_default().push(topic);
+        }
+        for (number, topics) in by_number {
+            self.add_topics(number, topics, before());
+        }
+        Ok(())
     }
 
     /// Without lanes nothing is left to consume, and yet we are not done: an eager rebalance takes
@@ -144,7 +152,7 @@ impl Coordinator {
     /// member's.
     pub(super) async fn lose_everything(&mut self) -> Result<()> {
         let topics = self.lanes.values().flat_map(|lane| lane.partitions());
-        let lost: Vec<TopicPartition> = topics.chain(self.late.keys().cloned()).collect();
+        let lost: Vec<TopicPartition> = topics.chain(self.late.partitions()).collect();
         #[cfg(test)]
         let lost = if mutation::is(Mutation::KeepReplaced) { Vec::new() } else { lost };
         if lost.is_empty() {
@@ -160,11 +168,7 @@ impl Coordinator {
     }
 
     fn end_late_starts(&mut self, partitions: &[TopicPartition]) {
-        for partition in partitions {
-            if let Some(lookup) = self.late.remove(partition) {
-                lookup.abort();
-            }
-        }
+        partitions.iter().for_each(|partition| self.late.remove(partition));
     }
 
     /// The numbers of these partitions that have lanes.

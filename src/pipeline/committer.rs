@@ -13,15 +13,22 @@
 //! - Offsets of a partition never go back within an epoch.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
 use crate::processor::BoxFuture;
+
+/// Until a last commit is made again.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long a last commit is made again although a right is missing.
+const LAST_DOUBT: Duration = Duration::from_secs(2);
 
 struct Owned {
     epoch: u64,
@@ -143,11 +150,13 @@ impl Committer {
         result
     }
 
-    /// Records what has advanced for the partitions that `wanted` names and waits until it is.
+    /// Records what has advanced for the partitions that `wanted` names and waits until it is. A commit
+    /// that fails for a transient reason is made again, and for some seconds one that is refused because
+    /// a right is missing, which may be on its way; drop the future to give up.
     /// Cancel-safe: a commit that is under way stays outstanding.
     ///
     /// # Errors
-    /// The commit failed.
+    /// The commit was refused, or the group is rebalancing: what comes next waits for the caller.
     pub(crate) async fn commit_now(
         &mut self,
         wanted: impl Fn(&TopicPartition) -> bool,
@@ -156,9 +165,28 @@ impl Committer {
             // Its failure needs no report: what it was to record goes into the next one.
             let _superseded = self.settle().await;
         }
-        self.commit(wanted);
-        if self.outstanding.is_some() { self.settle().await } else { Ok(()) }
+        let begun = Instant::now();
+        let doubted =
+            |error: &Error| !error.doubted_for().is_zero() && begun.elapsed() < LAST_DOUBT;
+        loop {
+            self.commit(&wanted);
+            if self.outstanding.is_none() {
+                return Ok(());
+            }
+            match self.settle().await {
+                Err(error) if is_rebalance(&error) => return Err(error),
+                Err(error) if error.is_retryable() || doubted(&error) => sleep(RETRY).await,
+                result => return result,
+            }
+        }
     }
+}
+
+/// A commit that the group refused because it is, or was, rebalancing.
+pub(crate) fn is_rebalance(error: &Error) -> bool {
+    const CODES: [&str; 4] =
+        ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
+    error.get("code").is_some_and(|code| CODES.contains(&code))
 }
 
 #[cfg(test)]
@@ -168,7 +196,7 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::error::{Error, ErrorKind};
+    use crate::error::ErrorKind;
 
     type Answer = oneshot::Sender<Result<()>>;
     type Commit = (Vec<(TopicPartition, Offset)>, Answer);

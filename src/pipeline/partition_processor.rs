@@ -54,8 +54,9 @@ pub(crate) struct LaneEnd {
     /// Nothing was given up: the buffered messages follow the finished ones without a gap.
     pub(crate) complete: bool,
     pub(crate) result: Result<()>,
-    /// Where to go on after an offset that is not in the log, if that was looked up.
-    pub(crate) searched: Option<(TopicPartition, Result<Offset>)>,
+    /// Where to go on after an offset that is not in the log, if that was looked up; without an offset,
+    /// at the finished messages.
+    pub(crate) searched: Option<(TopicPartition, Result<Option<Offset>>)>,
 }
 
 /// Why a lane stops before it is done.

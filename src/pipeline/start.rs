@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use tracing::warn;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use crate::broker::{Consumer, OffsetSpec};
 use crate::error::{Error, ErrorKind, Result};
@@ -19,10 +20,13 @@ pub enum StartFrom {
     /// At the earliest message that the broker still has. The default: nothing is skipped.
     #[default]
     Earliest,
-    /// At the end: only what is produced from now on.
+    /// At the end: only what is produced from now on. A partition that is added to a topic while the
+    /// group reads it begins at the earliest message, so that nothing is skipped that was produced
+    /// before the group noticed. A group that has committed offsets with another library reads it, too:
+    /// its partitions without a committed offset begin at the earliest message.
     Latest,
     /// At the first message with this timestamp (milliseconds since 1970-01-01 UTC) or a later one;
-    /// at the end if there is none.
+    /// at the end if there is none. This holds for partitions that are added later, too.
     Timestamp(i64),
 }
 
@@ -51,72 +55,144 @@ pub(crate) struct Start {
     pub(crate) end: Offset,
 }
 
-/// Finds the starting offsets of newly assigned partitions, all at once. Asks for the committed ones
-/// until there is an answer; drop the future to give up.
+/// A partition of which the log is still to be asked where it begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) partition: TopicPartition,
+    pub(crate) committed: Option<Offset>,
+    /// Where it begins if nothing is committed.
+    from: OffsetSpec,
+}
+
+/// Finds what is committed for newly assigned partitions. Asks until there is an answer; drop the
+/// future to give up.
 ///
 /// # Errors
-/// Retryable where one of the partitions has no leader, or its leader no answer: then each is to be
-/// asked for [by itself](starting_offset).
-pub(crate) async fn starting_offsets(
+/// The group's coordinator refuses, for [longer than it is doubted](Doubt).
+pub(crate) async fn candidates(
     consumer: &dyn Consumer,
     partitions: &[TopicPartition],
     start_from: StartFrom,
-) -> Result<Vec<Start>> {
+) -> Result<Vec<Candidate>> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
     let committed =
         retried("committed offsets", || consumer.committed(partitions.to_vec())).await?;
-    let spec = match start_from {
+    let from = match start_from {
         StartFrom::Earliest => OffsetSpec::Earliest,
         StartFrom::Latest => OffsetSpec::End,
         StartFrom::Timestamp(milliseconds) => OffsetSpec::Timestamp(milliseconds),
     };
-    // Two requests: the client takes each partition once a request.
-    let ends = consumer.list_offsets(all_of(partitions, OffsetSpec::End)).await?;
-    let new: Vec<_> = partitions.iter().zip(&committed).filter(|(_, c)| c.is_none()).collect();
-    let new = new.into_iter().map(|(partition, _)| (partition.clone(), spec)).collect::<Vec<_>>();
-    let new = match new.is_empty() {
-        true => Vec::new(),
-        false => consumer.list_offsets(new).await?,
-    };
-    let mut new = new.into_iter();
-    let starts = partitions.iter().zip(committed).zip(ends).map(|((partition, committed), end)| {
-        let offset = committed.or_else(|| new.next()).unwrap_or(end);
-        Start { partition: partition.clone(), offset, committed, end }
+    let candidates = partitions.iter().zip(committed).map(|(partition, committed)| Candidate {
+        partition: partition.clone(),
+        committed,
+        from,
     });
-    Ok(starts.collect())
+    let mut candidates: Vec<_> = candidates.collect();
+    if start_from == StartFrom::Latest {
+        begin_added_at_their_beginning(consumer, &mut candidates).await?;
+    }
+    Ok(candidates)
 }
 
-/// Finds the starting offset of one partition. Asks again while the brokers can't answer; drop the
-/// future to give up.
-pub(crate) async fn starting_offset(
+/// A partition that was added to its topic while the group reads it begins at its beginning: what was
+/// produced there before the group noticed would be skipped at its end.
+async fn begin_added_at_their_beginning(
     consumer: &dyn Consumer,
-    partition: &TopicPartition,
-    start_from: StartFrom,
-) -> Result<Start> {
-    let partition = std::slice::from_ref(partition);
-    let ask = || starting_offsets(consumer, partition, start_from);
-    first(retried("starting offset", ask).await?)
+    candidates: &mut [Candidate],
+) -> Result<()> {
+    let new: Vec<_> = candidates.iter_mut().filter(|c| c.committed.is_none()).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let partitions: Vec<_> = new.iter().map(|candidate| candidate.partition.clone()).collect();
+    let ask = || consumer.added(partitions.clone());
+    let added = retried("committed offsets of the topics' other partitions", ask).await?;
+    for (candidate, added) in new.into_iter().zip(added) {
+        if added {
+            let partition = &candidate.partition;
+            info!(%partition, "was added while the group read its topic: begins at its beginning");
+            candidate.from = OffsetSpec::Earliest;
+        }
+    }
+    Ok(())
 }
 
-/// Where to go on after the offset of a partition turned out not to be in the log.
+/// Asks once, with one call for all, where these partitions begin: an answer for each, in their order.
 ///
 /// # Errors
-/// The policy is [`OutOfRange::Fail`], or the brokers don't answer.
+/// Of a single partition: see [`Consumer::list_offsets`].
+pub(crate) async fn starts(
+    consumer: &dyn Consumer,
+    candidates: &[Candidate],
+    patience: Duration,
+) -> Vec<Result<Start>> {
+    let ends = candidates.iter().map(|candidate| (candidate.partition.clone(), OffsetSpec::End));
+    let new = candidates.iter().filter(|candidate| candidate.is_asked_for_its_start());
+    let new = new.map(|candidate| (candidate.partition.clone(), candidate.from));
+    let queries: Vec<_> = ends.chain(new).collect();
+    if queries.is_empty() {
+        return Vec::new();
+    }
+    let mut answers = consumer.list_offsets(queries, patience).await;
+    let mut new = answers.split_off(candidates.len().min(answers.len())).into_iter();
+    let starts = candidates.iter().zip(answers).map(|(candidate, end)| {
+        let own = if candidate.is_asked_for_its_start() { new.next() } else { None };
+        let end = end?;
+        let offset = match (candidate.committed, own) {
+            (Some(committed), _) => committed,
+            (None, Some(own)) => own?,
+            (None, None) => end,
+        };
+        let (partition, committed) = (candidate.partition.clone(), candidate.committed);
+        Ok(Start { partition, offset, committed, end })
+    });
+    starts.collect()
+}
+
+impl Candidate {
+    fn is_asked_for_its_start(&self) -> bool {
+        self.committed.is_none() && self.from != OffsetSpec::End
+    }
+}
+
+/// Where to go on after a broker said that an offset of this partition is not in the log; `None`: at
+/// `position`, where the messages go on that are finished.
+///
+/// The answer may be out of date. It was given for an offset that was read from before the last seek,
+/// or by a broker that no longer leads the partition. So the log is asked, and nothing is skipped and
+/// nothing comes again where it has the position.
+///
+/// # Errors
+/// The policy is [`OutOfRange::Fail`], or the brokers refuse to answer.
 pub(crate) async fn after_out_of_range(
     consumer: &dyn Consumer,
     partition: &TopicPartition,
-    offset: Offset,
+    position: Offset,
     policy: OutOfRange,
     cause: Error,
-) -> Result<Offset> {
-    let ask = |spec| {
-        let query = vec![(partition.clone(), spec)];
-        retried("log range", move || consumer.list_offsets(query.clone()))
+) -> Result<Option<Offset>> {
+    let specs = [OffsetSpec::Earliest, OffsetSpec::End];
+    let ask = || async move {
+        let queries = specs.map(|spec| (partition.clone(), spec)).to_vec();
+        let answers = consumer.list_offsets(queries, PATIENCE).await;
+        answers.into_iter().collect::<Result<Vec<_>>>()
     };
-    let earliest = first(ask(OffsetSpec::Earliest).await?)?;
-    let end = first(ask(OffsetSpec::End).await?)?;
+    let range = retried("log range", ask).await?;
+    let [earliest, end] = range[..] else {
+        return Err(Error::new(ErrorKind::Internal, "no answer for the offsets asked for"));
+    };
+    if (earliest..=end).contains(&position) {
+        warn!(
+            topic = %partition.topic, partition = partition.partition, %position,
+            %earliest, %end, error = %cause,
+            "an offset was said not to be in the log, but the next one to process is: going on there"
+        );
+        // The broker that said so may still be asked: not in a tight loop.
+        tokio::time::sleep(DISAGREEMENT).await;
+        return Ok(None);
+    }
     let chosen = match policy {
         OutOfRange::Fail => {
             let message = "the offset to read from is not in the log: messages were deleted before \
@@ -125,7 +201,7 @@ pub(crate) async fn after_out_of_range(
             return Err(Error::new(ErrorKind::OffsetOutOfRange, message)
                 .with("topic", &partition.topic)
                 .with("partition", partition.partition)
-                .with("offset", offset)
+                .with("offset", position)
                 .with("log", format!("{earliest}..{end}"))
                 .with_source(cause));
         }
@@ -133,34 +209,68 @@ pub(crate) async fn after_out_of_range(
         OutOfRange::Latest => end,
     };
     warn!(
-        topic = %partition.topic, partition = partition.partition, %offset,
+        topic = %partition.topic, partition = partition.partition, offset = %position,
         %earliest, %end, going_on_at = %chosen,
         "the offset to read from is not in the log: messages were skipped or will come again"
     );
-    Ok(chosen)
+    Ok(Some(chosen))
 }
 
-/// The answer to the only question.
-fn first<T>(answers: Vec<T>) -> Result<T> {
-    let missing = || Error::new(ErrorKind::Internal, "no answer for the offset asked for");
-    answers.into_iter().next().ok_or_else(missing)
+/// How long to wait where brokers say different things about a log.
+const DISAGREEMENT: Duration = Duration::from_millis(500);
+
+/// How long a leader that is asked for offsets has to answer at least.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
+
+/// An error that may be [out of date](Error::doubted_for), and since when it is the answer.
+#[derive(Debug, Default)]
+pub(crate) struct Doubt(Option<Instant>);
+
+impl Doubt {
+    /// Whether to ask again after this error.
+    pub(crate) fn asks_again(&mut self, error: &Error) -> bool {
+        if error.is_retryable() {
+            self.0 = None;
+            return true;
+        }
+        let limit = error.doubted_for();
+        let since = *self.0.get_or_insert_with(Instant::now);
+        since.elapsed() < limit
+    }
 }
 
-fn all_of(partitions: &[TopicPartition], spec: OffsetSpec) -> Vec<(TopicPartition, OffsetSpec)> {
-    partitions.iter().map(|partition| (partition.clone(), spec)).collect()
+/// An error that is believed now. What brokers say of a topic that they do not know says little to
+/// somebody who has seen it exist.
+pub(crate) fn believed(error: Error) -> Error {
+    if !matches!(error.kind(), ErrorKind::UnknownTopic | ErrorKind::UnknownPartition) {
+        return error;
+    }
+    let message = format!(
+        "the topic, or this partition of it, does not exist, or does not exist any more: that has \
+         been the brokers' answer for {:?}",
+        error.doubted_for()
+    );
+    let mut outer = Error::new(error.kind(), message);
+    for name in ["topic", "partition"] {
+        if let Some(value) = error.get(name) {
+            outer = outer.with(name, value);
+        }
+    }
+    outer.with_source(error)
 }
 
-/// Asks until there is an answer or an error that a retry won't mend.
+/// Asks until there is an answer, or an error that is believed.
 async fn retried<T, F: Future<Output = Result<T>>>(what: &str, ask: impl Fn() -> F) -> Result<T> {
     let mut pause = Duration::from_millis(100);
+    let mut doubt = Doubt::default();
     loop {
         match ask().await {
-            Err(error) if error.is_retryable() => {
+            Err(error) if doubt.asks_again(&error) => {
                 warn!(%error, "could not get the {what}, asking again in {pause:?}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }
-            result => return result,
+            result => return result.map_err(believed),
         }
     }
 }

@@ -6,15 +6,17 @@
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tracing::Span;
 
 use super::assignment::Context;
 use super::control::{Control, Shared};
+use super::denial::Denial;
 use super::errors;
 use super::ffi::{Client, Known, PartitionList, QueueHandle, Role};
+use super::growth::Growth;
 use super::log::Repetitions;
 use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
@@ -37,8 +39,12 @@ pub(crate) struct KafkaConsumer {
     /// librdkafka's queue of the consumer's events; results of commits come there too.
     queue: Arc<QueueHandle>,
     partitions: Option<Vec<TopicPartition>>,
+    read_committed: bool,
     shared: Arc<Shared>,
-    questions: Questions,
+    /// Apart from the others: a new assignment must not wait behind questions to leaders that are away.
+    questions_about_commits: Questions,
+    questions_about_logs: Questions,
+    growth: Arc<Growth>,
     /// Weak, so that the events end with the thread.
     events: mpsc::WeakUnboundedSender<Event>,
 }
@@ -86,6 +92,7 @@ impl KafkaConsumer {
             },
             token_provider: options.token_provider,
             repetitions: Repetitions::default(),
+            denial: Denial::default(),
             closing: false,
         };
         let thread = thread::Builder::new().name("kasper-consumer".into());
@@ -95,8 +102,11 @@ impl KafkaConsumer {
             context: Context { client, topics: options.topics },
             queue,
             partitions: options.partitions,
+            read_committed: options.isolation_read_committed,
             shared,
-            questions: Questions::default(),
+            questions_about_commits: Questions::default(),
+            questions_about_logs: Questions::default(),
+            growth: Arc::default(),
             events: sender.downgrade(),
         };
         Ok((consumer, receiver))
@@ -223,16 +233,34 @@ impl Consumer for KafkaConsumer {
         &self,
         partitions: Vec<TopicPartition>,
     ) -> BoxFuture<'static, Result<Vec<Option<Offset>>>> {
-        let client = Arc::clone(self.client());
-        Box::pin(self.questions.ask(move || offsets::committed(&client, &partitions)))
+        let (client, growth) = (Arc::clone(self.client()), Arc::clone(&self.growth));
+        Box::pin(self.questions_about_commits.ask(move || {
+            let entries = offsets::committed_entries(&client, &partitions)?;
+            growth.remember(&partitions, &entries);
+            Ok(offsets::committed(&partitions, &entries))
+        }))
+    }
+
+    fn added(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'static, Result<Vec<bool>>> {
+        let (client, growth) = (Arc::clone(self.client()), Arc::clone(&self.growth));
+        Box::pin(self.questions_about_commits.ask(move || growth.added(&client, &partitions)))
     }
 
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
-        let client = Arc::clone(self.client());
-        Box::pin(self.questions.ask(move || offsets::list(&client, &queries)))
+        patience: Duration,
+    ) -> BoxFuture<'static, Vec<Result<Offset>>> {
+        let (client, read_committed) = (Arc::clone(self.client()), self.read_committed);
+        let count = queries.len();
+        let list = move || Ok(offsets::list(&client, &queries, read_committed, patience));
+        let asked = self.questions_about_logs.ask(list);
+        Box::pin(async move {
+            asked.await.unwrap_or_else(|error| {
+                let same = || Error::new(error.kind(), error.to_string());
+                (0..count).map(|_| Err(same())).collect()
+            })
+        })
     }
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
@@ -251,7 +279,8 @@ impl Consumer for KafkaConsumer {
             None => self.shared.finish_commit(id, Err(no_handle("partition list"))),
             Some(mut list) => {
                 for (partition, offset) in &offsets {
-                    list.add(&partition.topic, partition.partition, offset.get());
+                    let metadata = self.growth.metadata(partition);
+                    list.add_with(&partition.topic, partition.partition, offset.get(), &metadata);
                 }
                 if let Err(code) = self.client().commit(&list, &self.queue, id) {
                     self.shared.finish_commit(id, Err(errors::commit(code, "")));

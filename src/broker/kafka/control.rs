@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::assignment::Slots;
+use super::denial::Denial;
 use super::errors;
 use super::ffi::{Client, ClientEvent, EventKind, Known, ListEntry, QueueHandle};
 use super::log::{self, Repetitions};
@@ -163,6 +164,7 @@ pub(super) struct Control {
     pub(super) reading: Reading,
     pub(super) token_provider: Option<TokenProvider>,
     pub(super) repetitions: Repetitions,
+    pub(super) denial: Denial,
     pub(super) closing: bool,
 }
 
@@ -237,13 +239,20 @@ impl Control {
 
     /// Sends under the lock: a seek takes it too, so what is sent after the seek was judged after
     /// it. (What was sent before may still be on its way to whoever sought.)
-    fn statistics(&self, event: &ClientEvent<'_>) {
+    fn statistics(&mut self, event: &ClientEvent<'_>) {
+        let Some(statistics) = Reading::parse(&event.statistics()) else { return };
         let assigned = self.shared.assigned();
-        let events = self.reading.events(&event.statistics(), &assigned);
+        let events = self.reading.events(&statistics, &assigned);
         events.into_iter().for_each(|event| self.send(event));
+        drop(assigned);
+        let state = statistics.cgrp.as_ref().map_or("", |group| &group.state);
+        if let Some(error) = self.denial.look(state, Instant::now()) {
+            self.send(Event::Fatal(error));
+        }
     }
 
-    fn rebalance(&self, event: &ClientEvent<'_>) {
+    fn rebalance(&mut self, event: &ClientEvent<'_>) {
+        self.denial.let_in();
         if self.closing {
             return self.answer_with_unassign();
         }
@@ -308,7 +317,11 @@ impl Control {
             };
             return self.send(Event::Fatal(Error::new(kind, text).with("code", code.name())));
         }
-        if self.repetitions.is_new(code, Instant::now()) {
+        let now = Instant::now();
+        if code.is(Known::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
+            self.denial.refused(errors::error(code, event.error_text()), now);
+        }
+        if self.repetitions.is_new(code, now) {
             self.send(Event::Warning(errors::warning(code, event.error_text())));
         }
     }

@@ -24,6 +24,7 @@ mod configuration;
 mod event;
 mod list;
 mod message;
+mod offsets;
 mod produce;
 mod queue;
 
@@ -76,12 +77,6 @@ mod raw {
             list: *mut rd::rd_kafka_topic_partition_list_t,
             timeout: c_int,
         ) -> c_int;
-        #[link_name = "rd_kafka_offsets_for_times"]
-        pub(super) fn offsets_for_times(
-            client: *mut rd::rd_kafka_t,
-            list: *mut rd::rd_kafka_topic_partition_list_t,
-            timeout: c_int,
-        ) -> c_int;
         #[link_name = "rd_kafka_metadata"]
         pub(super) fn metadata(
             client: *mut rd::rd_kafka_t,
@@ -111,6 +106,11 @@ impl Code {
     /// The code if librdkafka has a name for it.
     pub(crate) fn known(self) -> Option<Known> {
         Known::try_from(self.0).ok()
+    }
+
+    /// Whether librdkafka made it; brokers' codes are positive, or -1.
+    pub(crate) fn is_local(self) -> bool {
+        self.0 < Known::RD_KAFKA_RESP_ERR_UNKNOWN as i32
     }
 
     pub(crate) fn is(self, known: Known) -> bool {

@@ -14,16 +14,19 @@
 //! | --- | --- |
 //! | `ffi` | librdkafka's handles as safe owners; all `unsafe` code |
 //! | `consumer`, `assignment`, `control` | the consumer, its partitions' queues, its thread |
+//! | `denial` | whether the group refuses this client |
 //! | `queue` | messages of one partition number |
-//! | `offsets`, `metadata` | questions to the brokers |
+//! | `offsets`, `metadata`, `growth` | questions to the brokers |
 //! | `producer` | outgoing messages and their delivery reports |
 //! | `statistics`, `log`, `errors`, `token` | translations |
 
 mod assignment;
 mod consumer;
 mod control;
+mod denial;
 mod errors;
 mod ffi;
+mod growth;
 mod log;
 mod metadata;
 mod offsets;

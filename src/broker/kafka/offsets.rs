@@ -2,7 +2,7 @@
 //!
 //! Place in the data path: before it. The answers say where a partition begins.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +10,24 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::errors;
-use super::ffi::{Client, Code, Known, PartitionList};
+use super::ffi::{Client, Code, Known, ListEntry, PartitionList, TopicHandle};
 use super::queue::no_handle;
 use crate::broker::OffsetSpec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 
-/// How long the brokers have for an answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the group's coordinator has for an answer.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long they have for an answer about several partitions. librdkafka waits for all leaders.
-const TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(3);
+/// How long a broker has for metadata, which is asked for when an answer is missing.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// librdkafka's numbers for the ends of the log, where a timestamp is asked for.
 const END: i64 = -1;
 const EARLIEST: i64 = -2;
+
+/// librdkafka's number where there is neither an offset nor an error.
+const NO_ANSWER: i64 = -1001;
 
 /// Runs a blocking call. Dropping the future leaves the call to itself.
 pub(super) async fn blocking<T: Send + 'static>(
@@ -67,11 +70,23 @@ impl Questions {
     }
 }
 
-/// The committed next offsets, in the order asked for.
+/// The committed next offsets, in the order asked for, from [their entries](committed_entries).
 pub(super) fn committed(
+    partitions: &[TopicPartition],
+    entries: &[ListEntry],
+) -> Vec<Option<Offset>> {
+    let answers: HashMap<_, _> =
+        entries.iter().map(|entry| ((&*entry.topic, entry.partition), entry.offset)).collect();
+    let offsets = partitions.iter().map(|p| answers.get(&(&*p.topic, p.partition)).copied());
+    // A negative number stands for "nothing committed".
+    offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect()
+}
+
+/// What is committed for these partitions. Blocks.
+pub(super) fn committed_entries(
     client: &Client,
     partitions: &[TopicPartition],
-) -> Result<Vec<Option<Offset>>> {
+) -> Result<Vec<ListEntry>> {
     if partitions.is_empty() {
         return Ok(Vec::new());
     }
@@ -79,44 +94,174 @@ pub(super) fn committed(
     for partition in partitions {
         list.add(&partition.topic, partition.partition, 0);
     }
-    let result = client.committed(&mut list, TIMEOUT);
-    result.map_err(|code| errors::plain(code).with("operation", "committed"))?;
-    let answers = answers(&list, "committed")?;
-    let offsets = partitions.iter().map(|partition| find(&answers, partition));
-    // A negative number stands for "nothing committed".
-    Ok(offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect())
+    let result = client.committed(&mut list, COMMITTED_TIMEOUT);
+    let failed = |code| errors::plain(code).with("operation", "committed");
+    result.map_err(failed)?;
+    let entries = list.entries();
+    for entry in &entries {
+        if let Some(code) = entry.error {
+            let error = failed(code).with("topic", &entry.topic);
+            return Err(error.with("partition", entry.partition));
+        }
+    }
+    Ok(entries)
 }
 
-/// Offsets of the log, in the order asked for. One request to each leader, unless a partition is
-/// asked about twice, or a time is after its last message.
+/// Why there is no offset.
+#[derive(Debug, Clone, Copy)]
+enum Missing {
+    Code(Code),
+    NoLeader,
+    /// Neither an offset nor an error: the leader did not answer in time.
+    NoAnswer,
+}
+
+impl Missing {
+    fn error(self, partition: &TopicPartition) -> Error {
+        let unavailable = |text| Error::new(ErrorKind::Unavailable, text).retryable();
+        let error = match self {
+            Self::Code(code) => errors::plain(code),
+            Self::NoLeader => unavailable("no broker leads the partition"),
+            Self::NoAnswer => unavailable("the partition's leader did not answer in time"),
+        };
+        error
+            .with("operation", "list_offsets")
+            .with("topic", &partition.topic)
+            .with("partition", partition.partition)
+    }
+}
+
+/// Offsets of the log, an answer for each query, in the order asked for. One request to each leader,
+/// unless a partition is asked about twice, or a time is after its last message.
 pub(super) fn list(
-    client: &Client,
+    client: &Arc<Client>,
     queries: &[(TopicPartition, OffsetSpec)],
-) -> Result<Vec<Offset>> {
-    let timeout = if queries.len() > 1 { TIMEOUT_OF_SEVERAL } else { TIMEOUT };
-    let mut offsets: Vec<Option<Offset>> = vec![None; queries.len()];
-    let mut numbers: Vec<i64> = queries.iter().map(|(_, spec)| number(*spec)).collect();
-    while offsets.iter().any(Option::is_none) {
-        let round = next_round(queries, &offsets);
-        let mut list = PartitionList::new(client).ok_or_else(|| no_handle("partition list"))?;
-        for index in &round {
-            let partition = &queries[*index].0;
-            list.add(&partition.topic, partition.partition, numbers[*index]);
-        }
-        let result = client.offsets_for_times(&mut list, timeout);
-        result.map_err(|code| unlisted(code, &queries[round[0]].0))?;
-        let answers = answers(&list, "list_offsets")?;
+    read_committed: bool,
+    patience: Duration,
+) -> Vec<Result<Offset>> {
+    let mut search = Search::new(client, queries);
+    while let Some(round) = search.next_round() {
+        search.ask(&round, read_committed, patience);
+    }
+    search.renew_metadata();
+    search.into_answers()
+}
+
+struct Search<'q> {
+    client: &'q Arc<Client>,
+    queries: &'q [(TopicPartition, OffsetSpec)],
+    /// What librdkafka is asked for each query.
+    numbers: Vec<i64>,
+    answers: Vec<Option<Result<Offset, Missing>>>,
+}
+
+impl<'q> Search<'q> {
+    fn new(client: &'q Arc<Client>, queries: &'q [(TopicPartition, OffsetSpec)]) -> Self {
+        let numbers = queries.iter().map(|(_, spec)| number(*spec)).collect();
+        Self { client, queries, numbers, answers: vec![None; queries.len()] }
+    }
+
+    /// The unanswered queries, each partition once: answers are told apart by partition.
+    fn next_round(&self) -> Option<Vec<usize>> {
+        let mut seen = HashSet::new();
+        let open = (0..self.queries.len()).filter(|index| self.answers[*index].is_none());
+        let round: Vec<usize> = open.filter(|index| seen.insert(&self.queries[*index].0)).collect();
+        (!round.is_empty()).then_some(round)
+    }
+
+    fn ask(&mut self, round: &[usize], read_committed: bool, patience: Duration) {
+        let Some(mut list) = PartitionList::new(self.client) else {
+            return self.fail(round, Known::RD_KAFKA_RESP_ERR__FAIL.into());
+        };
         for index in round {
-            let partition = &queries[index].0;
-            match find(&answers, partition) {
-                Some(offset) if offset >= 0 => offsets[index] = Some(Offset::new(offset)),
-                // No message at or after this time: ask for the end next.
-                _ if numbers[index] >= 0 => numbers[index] = END,
-                _ => return Err(no_answer(partition)),
+            let partition = &self.queries[*index].0;
+            list.add(&partition.topic, partition.partition, self.numbers[*index]);
+        }
+        match self.client.list_offsets(&list, read_committed, patience) {
+            Ok(entries) => self.note(round, entries),
+            Err(code) if code.is(Known::RD_KAFKA_RESP_ERR__NOENT) => self.explain(round),
+            Err(code) => self.fail(round, code),
+        }
+    }
+
+    fn note(&mut self, round: &[usize], entries: Vec<ListEntry>) {
+        let entries =
+            entries.into_iter().map(|entry| ((entry.topic.clone(), entry.partition), entry));
+        let entries: HashMap<_, _> = entries.collect();
+        for index in round {
+            let partition = &self.queries[*index].0;
+            let entry = entries.get(&(partition.topic.to_string(), partition.partition));
+            match entry.map_or((None, NO_ANSWER), |entry| (entry.error, entry.offset)) {
+                (Some(code), _) => self.miss(*index, Missing::Code(code)),
+                (None, offset) if offset >= 0 => {
+                    self.answers[*index] = Some(Ok(Offset::new(offset)));
+                }
+                // No message at or after this time: the end is asked for in the next round.
+                (None, END) if self.numbers[*index] >= 0 => self.numbers[*index] = END,
+                _ => self.miss(*index, Missing::NoAnswer),
             }
         }
     }
-    Ok(offsets.into_iter().flatten().collect())
+
+    /// No broker leads any of the partitions, or they do not exist: librdkafka does not tell which.
+    fn explain(&mut self, round: &[usize]) {
+        let mut counts = HashMap::new();
+        for index in round {
+            let TopicPartition { topic, partition } = &self.queries[*index].0;
+            let count = counts.entry(topic).or_insert_with(|| partition_count(self.client, topic));
+            let missing = match *count {
+                Err(code) => Missing::Code(code),
+                Ok(count) if usize::try_from(*partition).is_ok_and(|number| number < count) => {
+                    Missing::NoLeader
+                }
+                Ok(_) => Missing::Code(Known::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION.into()),
+            };
+            self.miss(*index, missing);
+        }
+    }
+
+    fn fail(&mut self, round: &[usize], code: Code) {
+        round.iter().for_each(|index| self.miss(*index, Missing::Code(code)));
+    }
+
+    /// Also for what else is asked of the partition: the next round would wait for the same leader.
+    fn miss(&mut self, index: usize, missing: Missing) {
+        let partition = &self.queries[index].0;
+        for (query, answer) in self.queries.iter().zip(&mut self.answers) {
+            if answer.is_none() && query.0 == *partition {
+                *answer = Some(Err(missing));
+            }
+        }
+    }
+
+    /// librdkafka looks for leaders in what it knows of the cluster, and learns only from some errors
+    /// that this is out of date. The next question must not go to the same broker for minutes.
+    fn renew_metadata(&self) {
+        let answers = self.queries.iter().zip(&self.answers);
+        let missing = answers.filter(|(_, answer)| matches!(answer, Some(Err(_))));
+        let topics: HashSet<_> = missing.map(|(query, _)| &query.0.topic).collect();
+        for topic in topics {
+            if partition_count(self.client, topic).is_err() {
+                // No broker answers, or this one would be refused for every topic.
+                return;
+            }
+        }
+    }
+
+    fn into_answers(self) -> Vec<Result<Offset>> {
+        let answers = self.queries.iter().zip(self.answers);
+        let answers = answers.map(|((partition, _), answer)| {
+            let answer = answer.unwrap_or(Err(Missing::NoAnswer));
+            answer.map_err(|missing| missing.error(partition))
+        });
+        answers.collect()
+    }
+}
+
+/// The number of a topic's partitions, from the cluster.
+pub(super) fn partition_count(client: &Arc<Client>, topic: &str) -> Result<usize, Code> {
+    let topic = TopicHandle::new(client, topic)?;
+    client.partition_count(&topic, METADATA_TIMEOUT)?
 }
 
 fn number(spec: OffsetSpec) -> i64 {
@@ -126,61 +271,4 @@ fn number(spec: OffsetSpec) -> i64 {
         // Negative times would be taken for the ends of the log; no message is that old.
         OffsetSpec::Timestamp(time) => time.max(0),
     }
-}
-
-/// The unanswered queries, each partition once: answers are told apart by partition.
-fn next_round(queries: &[(TopicPartition, OffsetSpec)], offsets: &[Option<Offset>]) -> Vec<usize> {
-    let mut seen: HashMap<(&str, i32), ()> = HashMap::new();
-    let open = (0..queries.len()).filter(|index| offsets[*index].is_none());
-    open.filter(|index| {
-        let partition = &queries[*index].0;
-        seen.insert((&partition.topic, partition.partition), ()).is_none()
-    })
-    .collect()
-}
-
-type Answers = HashMap<(String, i32), i64>;
-
-fn answers(list: &PartitionList<'_>, operation: &'static str) -> Result<Answers> {
-    let mut answers = Answers::new();
-    for entry in list.entries() {
-        if let Some(code) = entry.error {
-            return Err(failed(code, operation, &entry.topic, entry.partition));
-        }
-        answers.insert((entry.topic, entry.partition), entry.offset);
-    }
-    Ok(answers)
-}
-
-fn find(answers: &Answers, partition: &TopicPartition) -> Option<i64> {
-    answers.get(&(partition.topic.to_string(), partition.partition)).copied()
-}
-
-fn failed(code: Code, operation: &'static str, topic: &str, partition: i32) -> Error {
-    errors::plain(code)
-        .with("operation", operation)
-        .with("topic", topic)
-        .with("partition", partition)
-}
-
-/// Why nothing was listed. What librdkafka calls an unknown partition is one that no broker leads, if
-/// that is so for all that it was asked for; `build` has seen that they exist.
-fn unlisted(code: Code, first: &TopicPartition) -> Error {
-    let error = errors::plain(code).with("operation", "list_offsets");
-    match code.is(Known::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
-        true => Error::new(ErrorKind::Unavailable, "no broker leads the partition")
-            .retryable()
-            .with("operation", "list_offsets")
-            .with("topic", &first.topic)
-            .with("partition", first.partition),
-        false => error,
-    }
-}
-
-fn no_answer(partition: &TopicPartition) -> Error {
-    Error::new(ErrorKind::Backend, "the broker gave no offset")
-        .retryable()
-        .with("operation", "list_offsets")
-        .with("topic", &partition.topic)
-        .with("partition", partition.partition)
 }

@@ -154,7 +154,7 @@ impl KafkaQueue {
         }
         let (topic, text) = (message.topic(), message.error_text());
         let offset = message.offset();
-        if errors::passes_by_itself(code) {
+        if errors::fetch_goes_on(code) {
             tracing::warn!(topic, partition = self.partition, code = code.name(), "{text}");
             return None;
         }

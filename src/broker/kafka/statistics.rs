@@ -122,22 +122,20 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The events that a statistics event stands for; none if it can't be read.
-    pub(super) fn events(self, json: &str, assigned: &Assigned) -> Vec<Event> {
-        let statistics: Statistics = match serde_json::from_str(json) {
-            Ok(statistics) => statistics,
-            Err(error) => {
-                tracing::debug!(%error, "librdkafka's statistics could not be read");
-                return Vec::new();
-            }
-        };
+    pub(super) fn parse(json: &str) -> Option<Statistics> {
+        let statistics = serde_json::from_str(json);
+        let failed = |error| tracing::debug!(%error, "librdkafka's statistics could not be read");
+        statistics.map_err(failed).ok()
+    }
+
+    /// The events that a statistics event stands for.
+    pub(super) fn events(self, statistics: &Statistics, assigned: &Assigned) -> Vec<Event> {
         let age = Duration::from_micros(u64::try_from(statistics.age).unwrap_or(0));
         let taken = self.created + age;
-        let positions = self.positions(&statistics, assigned, taken);
+        let positions = self.positions(statistics, assigned, taken);
         let mut events = vec![Event::Positions { taken: taken.into(), positions }];
-        events.extend(
-            self.settled(&statistics, assigned).map(|assigned| Event::Settled { assigned }),
-        );
+        events
+            .extend(self.settled(statistics, assigned).map(|assigned| Event::Settled { assigned }));
         events
     }
 

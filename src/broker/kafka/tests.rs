@@ -2,6 +2,7 @@
 //! protocol inside the process, or a real one whose address is in `KASPER_TEST_KAFKA`.
 
 mod consuming;
+mod errors;
 mod groups;
 mod leaderless;
 mod lifetime;
@@ -35,6 +36,9 @@ pub(super) const LATEST: RebalanceId = RebalanceId::MAX;
 
 /// Far more than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How long leaders have to answer.
+pub(super) const SOON: Duration = Duration::from_secs(3);
 
 pub(super) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited too long for {what}"))

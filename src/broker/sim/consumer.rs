@@ -62,6 +62,39 @@ impl SimConsumer {
     }
 }
 
+impl World {
+    fn is_added(&mut self, partition: &TopicPartition) -> bool {
+        let all = self.partitions().into_iter().filter(|p| p.topic == partition.topic);
+        let all: Vec<_> = all.collect();
+        let committed = all.iter().filter(|p| self.committed(p).is_some());
+        let begun_with = committed.map(|p| self.begun_with.get(p).copied().unwrap_or(0)).min();
+        self.begun_with.insert(partition.clone(), all.len());
+        let number = usize::try_from(partition.partition).unwrap();
+        begun_with.is_some_and(|begun_with| begun_with <= number)
+    }
+
+    fn list(&mut self, partition: &TopicPartition, spec: OffsetSpec) -> Result<Offset> {
+        if self.leaderless.contains(partition) {
+            return Err(no_leader());
+        }
+        if let Some(kind) = self.refused.get(partition) {
+            let error = Error::new(*kind, "refused").with("topic", &partition.topic);
+            return Err(error.with("partition", partition.partition));
+        }
+        // One leader of several fails.
+        let faults = &self.weather.faults;
+        if self.rng.chance(faults.lookup_failed / 4) {
+            return Err(no_leader());
+        }
+        let log = self.log(partition);
+        Ok(Offset::new(match spec {
+            OffsetSpec::Earliest => log.start,
+            OffsetSpec::End => log.end,
+            OffsetSpec::Timestamp(time) => log.since(time),
+        }))
+    }
+}
+
 fn no_leader() -> Error {
     Error::new(ErrorKind::Unavailable, "no leader").retryable()
 }
@@ -128,6 +161,7 @@ impl Consumer for SimConsumer {
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>> {
         let (sender, receiver) = oneshot::channel();
         let id = self.id;
+        self.cluster.world().count("seeks");
         self.cluster.world().after_latency(move |world| {
             let mut result = Sought::Done;
             for (partition, offset) in positions {
@@ -151,23 +185,28 @@ impl Consumer for SimConsumer {
         self.ask(move |world| Ok(partitions.iter().map(|p| world.committed(p)).collect()))
     }
 
+    fn added(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'static, Result<Vec<bool>>> {
+        self.ask(move |world| Ok(partitions.iter().map(|p| world.is_added(p)).collect()))
+    }
+
     fn list_offsets(
         &self,
         queries: Vec<(TopicPartition, OffsetSpec)>,
-    ) -> BoxFuture<'static, Result<Vec<Offset>>> {
-        self.ask(move |world| {
-            if queries.iter().any(|(partition, _)| world.leaderless.contains(partition)) {
-                return Err(no_leader());
+        patience: Duration,
+    ) -> BoxFuture<'static, Vec<Result<Offset>>> {
+        let count = queries.len();
+        let asked = self.ask(move |world| {
+            world.count("offsets are listed");
+            Ok(queries.iter().map(|(partition, spec)| world.list(partition, *spec)).collect())
+        });
+        Box::pin(async move {
+            match asked.await {
+                Ok(answers) => answers,
+                Err(_) => {
+                    tokio::time::sleep(patience).await;
+                    (0..count).map(|_| Err(no_leader())).collect()
+                }
             }
-            let answers = queries.iter().map(|(partition, spec)| {
-                let log = world.log(partition);
-                Offset::new(match spec {
-                    OffsetSpec::Earliest => log.start,
-                    OffsetSpec::End => log.end,
-                    OffsetSpec::Timestamp(time) => log.since(*time),
-                })
-            });
-            Ok(answers.collect())
         })
     }
 

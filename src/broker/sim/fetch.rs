@@ -87,6 +87,13 @@ enum What {
     OutOfRange(i64),
 }
 
+impl Entry {
+    /// librdkafka gives its errors no version: one that was queued before a seek is still handed out after it.
+    fn is_outdated(&self, fetching: &Fetching) -> bool {
+        matches!(self.what, What::Message(_)) && fetching.version != self.version
+    }
+}
+
 impl QueueState {
     pub(super) fn len(&self) -> usize {
         self.entries.len()
@@ -164,6 +171,19 @@ impl World {
     }
 
     /// Hands messages to the reader; outdated ones are dropped on the way.
+    /// The client says that this offset is out of range, whether or not it still reads from there:
+    /// librdkafka's errors are not dropped by a seek.
+    pub(crate) fn report_out_of_range(&mut self, id: u32, partition: &TopicPartition, offset: i64) {
+        let client = self.client(id);
+        let Some(version) = client.assigned.get(partition).map(|fetching| fetching.version) else {
+            return;
+        };
+        let what = What::OutOfRange(offset);
+        if let Some(queue) = client.queues.get_mut(&partition.partition) {
+            queue.push([Entry { partition: partition.clone(), version, what }]);
+        }
+    }
+
     pub(super) fn take(
         &mut self,
         id: u32,
@@ -179,7 +199,7 @@ impl World {
             let entry = queue.behind.take().or_else(|| queue.entries.pop_front());
             let Some(entry) = entry else { break };
             let fetching = client.assigned.get(&entry.partition);
-            if fetching.is_none_or(|fetching| fetching.version != entry.version) {
+            if fetching.is_none_or(|fetching| entry.is_outdated(fetching)) {
                 continue;
             }
             match entry.what {
@@ -217,7 +237,7 @@ impl World {
         let entry = client.queues.get_mut(&number)?.behind.take()?;
         let fetching = client.assigned.get(&entry.partition)?;
         match entry.what {
-            What::OutOfRange(offset) if fetching.version == entry.version => {
+            What::OutOfRange(offset) if !entry.is_outdated(fetching) => {
                 Some(out_of_range(&entry.partition, offset))
             }
             _ => None,

@@ -1,8 +1,6 @@
 //! The logs of the input topics: messages with offsets, and gaps where compaction and control
 //! records leave none.
 
-use std::sync::Arc;
-
 use super::World;
 use crate::message::{Offset, OwnedMessage, TopicPartition};
 
@@ -45,10 +43,11 @@ impl Log {
 
 impl World {
     pub(crate) fn create_topic(&mut self, topic: &str, partitions: i32) {
-        let topic: Arc<str> = topic.into();
-        for partition in 0..partitions {
-            self.logs.insert(TopicPartition::new(topic.clone(), partition), Log::default());
-        }
+        (0..partitions).for_each(|partition| self.create_topic_partition(topic, partition));
+    }
+
+    pub(crate) fn create_topic_partition(&mut self, topic: &str, partition: i32) {
+        self.logs.insert(TopicPartition::new(topic, partition), Log::default());
     }
 
     pub(crate) fn partitions(&self) -> Vec<TopicPartition> {

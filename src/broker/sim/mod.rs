@@ -52,6 +52,7 @@ use self::group::Group;
 use self::log::Log;
 use self::monitor::Monitor;
 use self::producer::Outgoing;
+use crate::error::ErrorKind;
 use crate::message::TopicPartition;
 
 type Action = Box<dyn FnOnce(&mut World) + Send>;
@@ -108,6 +109,10 @@ pub(crate) struct World {
     held_commits: Vec<Commit>,
     /// Partitions of which nobody can say where they begin and end.
     pub(crate) leaderless: BTreeSet<TopicPartition>,
+    /// How many partitions topics had when members began with these, which they commit.
+    begun_with: BTreeMap<TopicPartition, usize>,
+    /// Partitions of which brokers say this when they are asked for offsets.
+    pub(crate) refused: BTreeMap<TopicPartition, ErrorKind>,
     logs: BTreeMap<TopicPartition, Log>,
     outgoing: Outgoing,
     clients: BTreeMap<u32, Client>,
@@ -129,6 +134,8 @@ impl World {
             commit_fates: VecDeque::new(),
             held_commits: Vec::new(),
             leaderless: BTreeSet::new(),
+            begun_with: BTreeMap::new(),
+            refused: BTreeMap::new(),
             logs: BTreeMap::new(),
             outgoing: Outgoing::default(),
             clients: BTreeMap::new(),

@@ -15,6 +15,7 @@ mod partial;
 mod property;
 mod revocation;
 mod shutdown;
+mod starting;
 mod storm;
 mod unanswered;
 mod watching;

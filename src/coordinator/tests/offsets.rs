@@ -68,6 +68,31 @@ async fn beyond_the_end() {
     member.close().await.unwrap();
 }
 
+/// The error is about an offset that was read from before. The next message is in the log: nothing is
+/// skipped, whatever the policy, and nothing fails.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_that_is_out_of_date() {
+    for choice in [OutOfRange::Fail, OutOfRange::Earliest, OutOfRange::Latest] {
+        let sim = Sim::new(Mode::Eager, &["a", "b"], 1);
+        sim.produce(&at("a", 0), 20);
+        sim.world().set_committed(&at("a", 0), 15);
+        sim.world().delete_before(&at("a", 0), 10);
+        sim.world().monitor.offsets_jump = true;
+        let gate = gate();
+        let member = policy(choice)(sim.member()).plan(waits_at(&gate)).start();
+        sim.until("it processes", |world| world.monitor.running() == 1).await;
+        sim.world().report_out_of_range(member.id, &at("a", 0), 3);
+        sim.produce(&at("a", 0), 5);
+        gate.add_permits(1000);
+        sim.all_recorded().await;
+        sleep(millis(2000)).await;
+        let mut processed = sim.processed(&at("a", 0));
+        processed.dedup();
+        assert_eq!(processed, (15..25).collect::<Vec<_>>(), "{choice:?}");
+        member.close().await.unwrap();
+    }
+}
+
 /// The other topic of the lane neither loses nor repeats anything.
 #[tokio::test(start_paused = true)]
 async fn the_other_topic_goes_on() {

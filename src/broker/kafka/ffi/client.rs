@@ -201,18 +201,6 @@ impl Client {
         Code::check(code)
     }
 
-    /// Replaces timestamps by offsets; -1 and -2 ask for end and beginning. Blocks.
-    pub(crate) fn offsets_for_times(
-        &self,
-        list: &mut PartitionList<'_>,
-        timeout: Duration,
-    ) -> Result<(), Code> {
-        let timeout = milliseconds(timeout);
-        // SAFETY: as in `committed`.
-        let code = unsafe { raw::offsets_for_times(self.raw(), list.raw(), timeout) };
-        Code::check(code)
-    }
-
     /// Moves the fetch positions. Blocks. Errors of single partitions are in the list.
     pub(crate) fn seek(
         &self,

@@ -2,7 +2,7 @@
 
 use std::ffi::c_int;
 use std::marker::PhantomData;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 
 use rdkafka::bindings as rd;
 
@@ -14,6 +14,8 @@ pub(crate) struct ListEntry {
     pub(crate) topic: String,
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// What was committed with the offset.
+    pub(crate) metadata: String,
     pub(crate) error: Option<Code>,
 }
 
@@ -36,12 +38,26 @@ impl<'c> PartitionList<'c> {
     }
 
     pub(crate) fn add(&mut self, topic: &str, partition: i32, offset: i64) {
+        self.add_with(topic, partition, offset, "");
+    }
+
+    /// Adds an entry with what is committed beside its offset.
+    pub(crate) fn add_with(&mut self, topic: &str, partition: i32, offset: i64, metadata: &str) {
         let topic = c_string(topic);
-        // SAFETY: the list is ours; the string is copied; the new entry is valid until the next.
+        // SAFETY: the list is ours; the string is copied; the new entry is valid until the next. The
+        // entry frees its metadata as what librdkafka itself has allocated; there is room for all bytes.
         unsafe {
             let list = self.list.as_ptr();
             let entry = rd::rd_kafka_topic_partition_list_add(list, topic.as_ptr(), partition);
             (*entry).offset = offset;
+            if !metadata.is_empty() {
+                let copy = rd::rd_kafka_mem_malloc(ptr::null_mut(), metadata.len());
+                if !copy.is_null() {
+                    ptr::copy_nonoverlapping(metadata.as_ptr(), copy.cast(), metadata.len());
+                    (*entry).metadata = copy;
+                    (*entry).metadata_size = metadata.len();
+                }
+            }
         }
     }
 
@@ -68,13 +84,27 @@ pub(super) unsafe fn list_entries(
     unsafe {
         let list = list.as_ptr();
         let count = usize::try_from((*list).cnt).unwrap_or(0);
-        let entries = (0..count).map(|index| (*list).elems.add(index));
-        let copy = entries.map(|entry| ListEntry {
-            topic: string((*entry).topic),
-            partition: (*entry).partition,
-            offset: (*entry).offset,
-            error: Code::of((&raw const (*entry).err).cast::<c_int>().read()),
-        });
-        copy.collect()
+        (0..count).map(|index| entry((*list).elems.add(index))).collect()
+    }
+}
+
+/// # Safety
+/// `partition` is valid and not changed meanwhile.
+pub(super) unsafe fn entry(partition: *const rd::rd_kafka_topic_partition_t) -> ListEntry {
+    // SAFETY: the caller's promise; the metadata is null or as long as said; the error code is read as
+    // the integer that it may be.
+    unsafe {
+        let metadata = (*partition).metadata.cast::<u8>();
+        let metadata = match metadata.is_null() {
+            true => &[],
+            false => std::slice::from_raw_parts(metadata, (*partition).metadata_size),
+        };
+        ListEntry {
+            metadata: String::from_utf8_lossy(metadata).into_owned(),
+            topic: string((*partition).topic),
+            partition: (*partition).partition,
+            offset: (*partition).offset,
+            error: Code::of((&raw const (*partition).err).cast::<c_int>().read()),
+        }
     }
 }

@@ -38,6 +38,12 @@ impl QueueHandle {
         NonNull::new(queue).map(|queue| Self { queue, client: Arc::clone(client) })
     }
 
+    /// A queue for the answer to one request.
+    pub(crate) fn new(client: &Arc<Client>) -> Option<Self> {
+        // SAFETY: the client is valid; the handle is ours.
+        Self::wrap(client, unsafe { rd::rd_kafka_queue_new(client.raw()) })
+    }
+
     /// The queue of a consumer's events.
     pub(crate) fn consumer(client: &Arc<Client>) -> Option<Self> {
         // SAFETY: the client is valid; the handle is ours.
@@ -111,8 +117,7 @@ unsafe extern "C" fn wake_reader(_: *mut rd::rd_kafka_t, notify: *mut c_void) {
 
 impl ArrivalQueue {
     pub(crate) fn new(client: &Arc<Client>) -> Option<Self> {
-        // SAFETY: the client is valid; the handle is ours.
-        let handle = QueueHandle::wrap(client, unsafe { rd::rd_kafka_queue_new(client.raw()) })?;
+        let handle = QueueHandle::new(client)?;
         let arrived = Arc::new(Notify::new());
         let opaque = Arc::as_ptr(&arrived).cast_mut().cast();
         // SAFETY: `arrived` lives as long as the callback, see `drop`.
