@@ -103,8 +103,14 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// The events that a statistics event stands for; none if it can't be read.
-    pub(super) fn events(self, json: &str, assigned: &Assigned) -> Vec<Event> {
+    /// The events that a statistics event stands for; none if it can't be read. `memory` says what so many
+    /// messages of a partition number take, with values of so many bytes.
+    pub(super) fn events(
+        self,
+        json: &str,
+        assigned: &Assigned,
+        memory: impl Fn(i32, u64, u64) -> u64,
+    ) -> Vec<Event> {
         let statistics: Statistics = match serde_json::from_str(json) {
             Ok(statistics) => statistics,
             Err(error) => {
@@ -112,14 +118,19 @@ impl Reading {
                 return Vec::new();
             }
         };
-        let mut events = vec![Event::Positions(self.positions(&statistics, assigned))];
+        let mut events = vec![Event::Positions(self.positions(&statistics, assigned, memory))];
         events.extend(
             self.settled(&statistics, assigned).map(|assigned| Event::Settled { assigned }),
         );
         events
     }
 
-    fn positions(self, statistics: &Statistics, assigned: &Assigned) -> Vec<FetchPosition> {
+    fn positions(
+        self,
+        statistics: &Statistics,
+        assigned: &Assigned,
+        memory: impl Fn(i32, u64, u64) -> u64,
+    ) -> Vec<FetchPosition> {
         let age = Duration::from_micros(u64::try_from(statistics.age).unwrap_or(0));
         let taken = self.created + age;
         let mut positions = Vec::with_capacity(assigned.len());
@@ -128,13 +139,14 @@ impl Reading {
             for (number, freshness) in partitions {
                 let Some(seen) = seen.partitions.get(number) else { continue };
                 if freshness.holds(seen, taken) {
+                    let queued = u64::try_from(seen.fetchq_cnt).unwrap_or(0);
                     let end = if self.read_committed { seen.ls_offset } else { seen.hi_offset };
                     positions.push(FetchPosition {
                         partition: TopicPartition::new(Arc::clone(topic), *number),
                         fetched: offset(seen.next_offset),
                         end: offset(end),
-                        // That of the queue which it is forwarded to.
-                        queued_bytes: seen.fetchq_size,
+                        // Those of the queue which it is forwarded to.
+                        queued_bytes: memory(*number, queued, seen.fetchq_size),
                     });
                 }
             }
