@@ -4,8 +4,10 @@
 //! name share the partitions; the tests start, stop and kill them while messages flow.
 #![allow(clippy::print_stdout, reason = "a program that prints")]
 
+use std::time::Duration;
+
 use clap::Parser;
-use kasper::{Batch, BoxError, Context, Processor, RebalanceEvent, TopicProcessor};
+use kasper::{Batch, BoxError, Context, Handle, Processor, RebalanceEvent, TopicProcessor};
 
 #[derive(Parser)]
 /// Sends every message of the input topics on to the output topic.
@@ -31,9 +33,16 @@ struct Options {
     /// Stop when everything there is has been sent on
     #[arg(long)]
     once: bool,
-    /// Never finish the first batch of a partition: shows what a stalled job buffers
+    /// Never finish the first batch of a partition, and print what is buffered: shows what a stalled
+    /// job takes
     #[arg(long)]
     stall: bool,
+    /// How much may be fetched ahead, over all partitions
+    #[arg(long, default_value_t = 64 << 20)]
+    max_buffered_bytes: usize,
+    /// The most messages of a batch
+    #[arg(long, default_value_t = 10_000)]
+    max_batch_messages: usize,
     /// A librdkafka property, such as session.timeout.ms=6000; may be given several times
     #[arg(long, value_name = "NAME=VALUE", value_parser = property)]
     kafka: Vec<(String, String)>,
@@ -70,6 +79,8 @@ async fn main() -> Result<(), BoxError> {
     let options = Options::parse();
     let mut builder = TopicProcessor::builder(&options.name, &options.input)
         .brokers(&options.brokers)
+        .max_buffered_bytes(options.max_buffered_bytes)
+        .max_batch_messages(options.max_batch_messages)
         .on_rebalance(print_event);
     for (name, value) in options.kafka {
         builder = builder.kafka(name, value);
@@ -83,12 +94,23 @@ async fn main() -> Result<(), BoxError> {
     let (output, stall) = (options.output, options.stall);
     let processor =
         builder.build(move |_partition| PassThrough { output: output.clone(), stall }).await?;
+    if stall {
+        tokio::spawn(print_buffered(processor.handle()));
+    }
     let report = match options.once {
         true => processor.run_until_caught_up().await?,
         false => processor.run_until(kasper::shutdown_signal()).await?,
     };
     println!("processed {} messages in {} batches", report.messages, report.batches);
     Ok(())
+}
+
+async fn print_buffered(handle: Handle) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let partitions = handle.status().partitions;
+        println!("buffered {}", partitions.iter().map(|p| p.buffered_bytes).sum::<u64>());
+    }
 }
 
 fn print_event(event: &RebalanceEvent) {

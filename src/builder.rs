@@ -7,7 +7,7 @@ use std::time::Duration;
 use tracing::{Instrument as _, info_span};
 
 use crate::broker::kafka::{self, KafkaOptions, OauthToken, TokenProvider};
-use crate::config::{RebalanceHook, Settings};
+use crate::config::{RebalanceHook, Settings, addable};
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::metrics::{Metrics, Recorder};
@@ -224,16 +224,26 @@ impl Builder {
     /// Default: 2 MiB. More keeps brokers busy that answer slowly (2 MiB for each 10 ms is 200 MiB/s,
     /// for each partition), and costs memory and, with brokers that are near, CPU: what waits leaves
     /// the processor's caches.
+    ///
+    /// One call of `process` may send more than this. What it sends stays in memory until it
+    /// [flushes](crate::Context::flush) or returns.
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
         self.max_in_flight_bytes = bytes;
         self
     }
 
-    /// The most bytes of messages that are fetched ahead and wait in queues, over all partitions.
-    /// Default: 64 MiB. Fetches that are on their way come on top; they are made smaller to fit.
+    /// How much memory messages may take that are fetched ahead and wait in queues, over all partitions.
+    /// Default: 64 MiB, at least 64 KiB. More helps where brokers are far; less saves memory.
     ///
-    /// The share of a partition number is fixed when the client is made, for the case that this
-    /// process gets all of them.
+    /// Each partition number has a share, which is fixed when the client is made, for the case that this
+    /// process gets all of them. Its queue is full when the values in it have so many bytes, or when it
+    /// has a message for each KiB of the share: the client keeps 350 bytes for each message, however
+    /// small. A fetch that was on its way then still comes in. All in all, a process that is stalled takes
+    /// up to twice this, for values from none to a MiB, and keys and headers of up to about 1 KiB.
+    ///
+    /// Larger keys and headers count as one message, too, and take more. So do producers' batches that are
+    /// compressed or have many thousands of messages: the broker returns at least one whole batch for each
+    /// partition. `docs/operations.md` has figures.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.max_buffered_bytes = bytes;
         self
@@ -399,22 +409,22 @@ impl Builder {
             batch: BatchLimits {
                 max_messages: self.max_batch_messages,
                 max_bytes: self.max_batch_bytes,
-                max_wait: self.max_batch_wait,
+                max_wait: addable(self.max_batch_wait),
             },
             in_flight: FlightLimits {
                 max_batches: self.max_in_flight,
                 max_bytes: self.max_in_flight_bytes,
             },
-            commit_interval: self.commit_interval,
-            drain_deadline: plan.drain_deadline,
-            commit_timeout: plan.commit_timeout,
-            stall_timeout: self.stall_timeout,
+            commit_interval: addable(self.commit_interval),
+            drain_deadline: addable(plan.drain_deadline),
+            commit_timeout: addable(plan.commit_timeout),
+            stall_timeout: addable(self.stall_timeout),
             start_from: self.start_from,
             out_of_range: self.out_of_range,
             on_rebalance: self.on_rebalance.clone(),
             metrics: self.metrics.clone(),
-            metrics_interval: self.metrics_interval,
-            lag_interval: self.lag_interval,
+            metrics_interval: addable(self.metrics_interval),
+            lag_interval: addable(self.lag_interval),
         };
         let connected = kafka::connect(KafkaOptions {
             consumer_properties,

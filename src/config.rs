@@ -10,6 +10,14 @@ use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::start::{OutOfRange, StartFrom};
 
+/// As good as for ever. A longer wait, added to the time of day, would be beyond what clocks can tell.
+const FAR: Duration = Duration::from_hours(24 * 365 * 30);
+
+/// A duration that can be added to any point in time of a running process.
+pub(crate) fn addable(duration: Duration) -> Duration {
+    duration.min(FAR)
+}
+
 /// Called with each [`RebalanceEvent`].
 pub(crate) type RebalanceHook = Arc<dyn Fn(&RebalanceEvent) + Send + Sync>;
 

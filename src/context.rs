@@ -4,12 +4,15 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::batch::Batch;
 use crate::broker::{Handover, Producer};
 use crate::error::Error;
 use crate::message::{Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
+use crate::pipeline::command::{self, Command};
 use crate::pipeline::outgoing::{Delivery, Outbox};
 
 /// Sends messages, and tells a processor where it is. Given to
@@ -19,11 +22,17 @@ pub struct Context {
     partition: i32,
     outbox: Outbox,
     producer: Arc<dyn Producer>,
-    /// What was handed to the producer for this batch, in order.
+    /// What this batch sends and is not known to be acknowledged, in order.
     deliveries: VecDeque<Arc<Delivery>>,
+    /// How many of `deliveries`, from the first, are with the producer.
+    handed_over: usize,
+    /// The first delivery of this batch that failed at a flush. It fails the batch.
+    failed: Option<Arc<Delivery>>,
+    /// The send buffer of a delivery that is done with, empty; the next one takes it.
     spent: Option<Outbox>,
     close: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<LaneMetrics>,
+    commands: watch::Receiver<Command>,
 }
 
 impl Context {
@@ -32,15 +41,19 @@ impl Context {
         producer: Arc<dyn Producer>,
         close: Arc<dyn Fn() + Send + Sync>,
         metrics: Arc<LaneMetrics>,
+        commands: watch::Receiver<Command>,
     ) -> Self {
         Self {
             partition,
             outbox: Outbox::default(),
             producer,
             deliveries: VecDeque::new(),
+            handed_over: 0,
+            failed: None,
             spent: None,
             close,
             metrics,
+            commands,
         }
     }
 
@@ -76,26 +89,38 @@ impl Context {
         self.outbox.push_forwarded(topic, message);
     }
 
-    /// Produces everything sent so far and waits until it is acknowledged.
+    /// Produces everything sent so far and waits until it is acknowledged. The memory of what was sent is
+    /// free again afterwards: a call of `process` that sends far more than it reads should flush every
+    /// megabyte or so, since what it sends stays in memory until it flushes or returns.
     ///
     /// The offsets of the batch are still recorded only when `process` has returned and the rest is
     /// acknowledged too; after a failure what was flushed will be sent again with the replay.
     ///
     /// # Errors
     /// A message could not be delivered. The batch fails with that error even if `process` ignores
-    /// it and returns `Ok`.
+    /// it and returns `Ok`; each later flush of the batch returns it again.
     ///
     /// # Cancel safety
     /// If the future is dropped, what was sent stays part of the batch: the batch is not recorded
     /// before it is acknowledged.
+    ///
+    /// Once the partition was given away, which happens to a `process` that blocks its thread past the
+    /// [drain deadline](crate::Builder::drain_deadline), nothing is produced: the future stays pending until
+    /// it is dropped, together with the call of `process`.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.hand_over().await;
-        for delivery in &self.deliveries {
+        while let Some(delivery) = self.deliveries.front() {
             delivery.finished().await;
-            delivery.result()?;
-            self.metrics.acknowledged(delivery);
+            let Some(delivery) = self.deliveries.pop_front() else { break };
+            self.handed_over -= 1;
+            if let Err(error) = delivery.result() {
+                self.failed.get_or_insert(delivery);
+                return Err(error);
+            }
+            self.metrics.acknowledged(&delivery);
+            self.spent = Delivery::into_spent(delivery);
         }
-        Ok(())
+        self.failed.as_ref().map_or(Ok(()), |delivery| delivery.result())
     }
 
     /// The number of messages sent in this call of `process` and not yet flushed.
@@ -148,26 +173,40 @@ impl Context {
     pub(crate) fn begin(&mut self, batch: Arc<Batch>, spent: Option<Outbox>) {
         self.outbox.begin(batch);
         self.abandon();
-        if spent.is_some() {
-            self.spent = spent;
+        match (spent, &mut self.spent) {
+            (Some(spent), _) => self.spent = Some(spent),
+            // Nothing was sent lately: it may be larger than what is needed now.
+            (None, Some(unused)) => unused.clear(),
+            (None, None) => {}
         }
     }
 
     /// Hands everything sent so far to the producer, in order; waits while its queue is full.
     /// Cancel-safe: what was not handed over stays next in line.
+    ///
+    /// Never done once the lane must give up. `process` may have blocked its thread until after the
+    /// partition was given to another member, and then flush: what it sends would follow what the new
+    /// owner sends for the same messages.
     pub(crate) async fn hand_over(&mut self) {
         if !self.outbox.is_empty() {
             self.deliveries.push_back(self.outbox.take(self.spent.take()));
         }
-        for delivery in &self.deliveries {
-            while self.producer.produce(delivery) == Handover::QueueFull {
-                self.producer.room().await;
+        while let Some(delivery) = self.deliveries.get(self.handed_over) {
+            if command::is_over(&self.commands) {
+                // The lane sees the command at this await, and drops this future.
+                std::future::pending::<()>().await;
+            }
+            match self.producer.produce(delivery) {
+                Handover::Complete => self.handed_over += 1,
+                Handover::QueueFull => self.producer.room().await,
             }
         }
     }
 
     /// Lets go of what was begun to be sent for a batch that was given up.
     fn abandon(&mut self) {
+        self.handed_over = 0;
+        self.failed = None;
         for delivery in self.deliveries.drain(..) {
             if delivery.next() < delivery.len() {
                 self.producer.abandon(&delivery);
@@ -175,10 +214,16 @@ impl Context {
         }
     }
 
-    /// Ends the batch. Its deliveries; call after [`hand_over`](Context::hand_over).
+    /// Ends the batch. Its deliveries that failed or are not known to be acknowledged; call after
+    /// [`hand_over`](Context::hand_over).
     pub(crate) fn end(&mut self) -> VecDeque<Arc<Delivery>> {
         self.outbox.end();
-        std::mem::take(&mut self.deliveries)
+        self.handed_over = 0;
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        if let Some(failed) = self.failed.take() {
+            deliveries.push_front(failed);
+        }
+        deliveries
     }
 }
 
@@ -196,3 +241,6 @@ impl fmt::Debug for Context {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

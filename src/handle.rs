@@ -190,8 +190,10 @@ pub struct PartitionStatus {
     pub committed_lag: u64,
     /// Batches of this partition number in `process` or waiting for acks.
     pub in_flight: usize,
-    /// Bytes of this partition number's messages, of all topics together, that were fetched and wait in its queue, as
-    /// the client last reported: up to half a second ago.
+    /// About the memory of this partition number's messages, of all topics together, that were fetched and wait in its
+    /// queue, as the client last reported: up to half a second ago. Values, keys, headers, and the 350 bytes
+    /// that the client keeps for each message. An estimate: keys and headers are thought to be as large as those
+    /// that were taken from the queue lately.
     pub buffered_bytes: u64,
     /// The time since a batch of this partition number was last finished (since the assignment, if
     /// none was).

@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use crate::broker::kafka::{self, TopicMetadata};
 use crate::builder::Builder;
+use crate::config::addable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
 use crate::properties::Plan;
@@ -23,7 +24,7 @@ pub(crate) async fn look_up(builder: &Builder, plan: &Plan) -> Result<Vec<TopicM
     let client = kafka::MetadataClient::new(&properties, builder.token_provider.clone())?;
     let started = Instant::now();
     loop {
-        let metadata = client.topics(&builder.topics, builder.connect_timeout).await?;
+        let metadata = client.topics(&builder.topics, addable(builder.connect_timeout)).await?;
         let missing = missing(&metadata);
         if missing.is_empty() {
             check_alignment(builder, &metadata)?;

@@ -161,3 +161,33 @@ async fn passwords_appear_in_no_debug_output_or_error() {
     let text = format!("{:?}", error.await.unwrap_err());
     assert!(text.contains("no.such.property") && !text.contains("hunter2"), "{text}");
 }
+
+/// Added to the time of day, they are beyond what clocks can tell.
+#[tokio::test]
+async fn durations_without_end_are_as_good_as_for_ever() {
+    let broker = broker();
+    let count = Count::default();
+    let counter = count.clone();
+    let processor = builder(&broker)
+        .connect_timeout(Duration::MAX)
+        .wait_for_topics(Duration::MAX)
+        .max_batch_wait(Duration::MAX)
+        .max_batch_messages(10)
+        .commit_interval(Duration::MAX)
+        .metrics_interval(Duration::MAX)
+        .lag_interval(Duration::MAX)
+        .stall_timeout(Duration::MAX)
+        .build(move |_| counter.clone())
+        .await
+        .unwrap();
+    let handle = processor.handle();
+    let running = tokio::spawn(processor.run());
+    let mut feeder = Feeder::new(&broker.brokers(), "in", 1, handle.clone()).unwrap();
+    for _ in 0..15 {
+        feeder.send(b"message").await.unwrap();
+    }
+    // The other five wait for the rest of their batch.
+    eventually(|| count.0.load(Ordering::SeqCst) == 10).await;
+    handle.close();
+    assert_eq!(running.await.unwrap().unwrap().messages, 10);
+}

@@ -66,7 +66,7 @@ pub(crate) struct FetchPosition {
     /// The end of the partition as the consumer may read it: the last stable offset under
     /// `read_committed`, else the high watermark.
     pub(crate) end: Option<Offset>,
-    /// What waits in the queue of the partition number, of all topics together.
+    /// About the memory of what waits in the queue of the partition number, of all topics together.
     pub(crate) queued_bytes: u64,
 }
 

@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::partition_processor::{Command, LaneEnd, PartitionProcessor};
+use crate::pipeline::command::Command;
+use crate::pipeline::partition_processor::{LaneEnd, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 
@@ -254,7 +255,7 @@ impl Coordinator {
         let metrics = LaneMetrics::new(self.metrics.clone(), &self.settings.topics, number);
         let partition_processor = PartitionProcessor::new(
             batcher,
-            Context::new(number, self.producer.clone(), close, metrics),
+            Context::new(number, self.producer.clone(), close, metrics, commands.clone()),
             self.settings.in_flight,
             lane.progress.clone(),
             self.board.clone(),

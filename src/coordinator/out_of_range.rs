@@ -12,7 +12,8 @@ use crate::broker::Consumer;
 use crate::error::Error;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::partition_processor::{Command, LaneEnd, ending};
+use crate::pipeline::command::{Command, ending};
+use crate::pipeline::partition_processor::LaneEnd;
 use crate::pipeline::start::{OutOfRange, after_out_of_range};
 
 /// The partition that an error of the queue is about.

@@ -14,7 +14,7 @@ use crate::coordinator::lanes::{Before, LOST_DEADLINE, Lane};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::message::TopicPartition;
-use crate::pipeline::partition_processor::Command;
+use crate::pipeline::command::Command;
 use crate::pipeline::start::Start;
 use crate::pipeline::topic_progress::TopicProgress;
 

@@ -115,7 +115,7 @@ catalogue! {
     IN_FLIGHT = "kasper_in_flight_batches", Gauge, Count, ["partition"];
         "Batches in `process` or waiting for acknowledgements."
     BUFFERED_BYTES = "kasper_buffered_bytes", Gauge, Bytes, ["partition"];
-        "Bytes that were fetched and wait for `process`."
+        "About the memory of messages that were fetched and wait for `process`, with what the client keeps for each."
     STALLED = "kasper_stalled", Gauge, Count, ["partition"];
         "1 while there is lag and no batch has finished for longer than `stall_timeout`."
     PROGRESS_AGE = "kasper_progress_age_seconds", Gauge, Seconds, ["partition"];

@@ -17,6 +17,7 @@ use crate::batch::{Batch, Record};
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, Result};
+use crate::pipeline::need::Need;
 use crate::pipeline::progress::LaneProgress;
 
 /// When a batch is full.
@@ -51,6 +52,8 @@ pub(crate) struct Batcher {
     /// An error found behind messages that are still to be processed.
     error: Option<Error>,
     spare: Vec<Record>,
+    /// Of the buffers of records.
+    need: Need,
 }
 
 impl Batcher {
@@ -75,6 +78,7 @@ impl Batcher {
             average_bytes: FIRST_GUESS_BYTES,
             error: None,
             spare: Vec::new(),
+            need: Need::default(),
         }
     }
 
@@ -142,9 +146,16 @@ impl Batcher {
         if self.limits.max_wait.is_zero() || self.error.is_some() {
             return false;
         }
+        let of_age = async {
+            match first.checked_add(self.limits.max_wait) {
+                Some(time) => sleep_until(time).await,
+                // Beyond what the clock can tell.
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
-            () = sleep_until(first + self.limits.max_wait) => false,
+            () = of_age => false,
             () = self.arrived.notified() => true,
         }
     }
@@ -183,6 +194,7 @@ impl Batcher {
         let mut rest = std::mem::take(&mut self.spare);
         rest.extend(self.buffer.drain(self.fitting..));
         let records = std::mem::replace(&mut self.buffer, rest);
+        self.need.note(records.len());
         let bytes = self.fitting_bytes;
         self.restart_measuring();
         Batch::new(self.partition, self.topics.clone(), records, bytes, self.queue.keepalive())
@@ -204,6 +216,7 @@ impl Batcher {
         if self.spare.capacity() < records.capacity() {
             self.spare = records;
         }
+        self.need.trim(&mut self.spare);
     }
 
     /// Drops the buffered messages of all topics but these, and an error of another one; the others
@@ -292,6 +305,30 @@ mod tests {
         let (batch, ()) = tokio::join!(batcher.next(&progress), feed);
         assert_eq!(batch.unwrap().len(), 3, "0, 20 and 40 ms, not 60 ms");
         assert_eq!(started.elapsed().as_millis(), 80);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beyond_the_clock_ends_with_a_full_batch() {
+        let (mut batcher, queue, progress) = batcher(limits(2, 1000, 0));
+        batcher.limits.max_wait = Duration::MAX;
+        queue.push([record(0, 0, 1)]);
+        let wait = timeout(Duration::from_secs(3600), batcher.next(&progress)).await;
+        assert!(wait.is_err());
+        queue.push([record(0, 1, 1)]);
+        assert_eq!(batcher.next(&progress).await.unwrap().len(), 2);
+    }
+
+    /// One batch of many messages, and the lane kept room for as many for as long as it lived.
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_of_a_large_batch_is_given_back() {
+        let (mut batcher, queue, progress) = batcher(limits(1_000_000, 1 << 30, 0));
+        queue.push((0..100_000).map(|offset| record(0, offset, 1)));
+        for _ in 0..100 {
+            let batch = batcher.next(&progress).await.unwrap();
+            batcher.recycle(batch);
+            queue.push([record(0, 200_000, 1)]);
+        }
+        assert!(batcher.spare.capacity() + batcher.buffer.capacity() < 10_000);
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,9 +57,9 @@ pub(crate) struct InFlightQueue {
     outgoing_bytes: usize,
     /// A batch failed: those behind it are waited for, and never finish.
     failed: bool,
-    /// Deliveries of finished batches, whose send buffers the next ones take. The client's thread may
-    /// hold one for a moment after its last report, so they are taken apart late.
-    spent: VecDeque<Arc<Delivery>>,
+    /// Send buffers of finished batches, which the next ones take. At once, not when they are taken: a
+    /// forwarded batch would stay in memory for as long as its lane has nothing to do.
+    spent: VecDeque<Outbox>,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
     metrics: Arc<LaneMetrics>,
@@ -98,7 +98,7 @@ impl InFlightQueue {
     }
 
     pub(crate) fn take_spent(&mut self) -> Option<Outbox> {
-        self.spent.pop_front().and_then(Delivery::into_spent)
+        self.spent.pop_front()
     }
 
     /// Waits for the acks of the oldest batch and takes it out; never done while there is none.
@@ -135,7 +135,7 @@ impl InFlightQueue {
         self.board.add_batch(front.messages, front.bytes);
         self.progress.finish_batch(&next);
         front.deliveries.iter().for_each(|delivery| self.metrics.acknowledged(delivery));
-        self.spent.extend(front.deliveries);
+        self.spent.extend(front.deliveries.into_iter().filter_map(Delivery::into_spent));
         self.spent.truncate(KEPT_BUFFERS);
         Ok(())
     }
@@ -150,5 +150,71 @@ impl InFlightQueue {
             }
         }
         error.with("partition", self.progress.partition)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::tests::record;
+    use crate::message::OutgoingMessage;
+    use crate::metrics::processor::ProcessorMetrics;
+    use crate::pipeline::need::KEPT_BYTES;
+
+    /// A lane, a batch of two messages of 100 bytes, and what it sends to be filled.
+    fn lane() -> (InFlightQueue, Arc<Batch>, Outbox) {
+        let topics: Arc<[Arc<str>]> = ["in".into()].into();
+        let metrics = LaneMetrics::new(ProcessorMetrics::off(), &topics, 0);
+        let limits = FlightLimits { max_batches: 16, max_bytes: 1 << 30 };
+        let progress = Arc::new(LaneProgress::for_test());
+        let queue = InFlightQueue::new(limits, progress, Board::new(), metrics);
+        let records = vec![record(0, 0, 100), record(0, 1, 100)];
+        let batch = Arc::new(Batch::new(0, topics, records, 200, None));
+        let mut outbox = Outbox::default();
+        outbox.begin(batch.clone());
+        (queue, batch, outbox)
+    }
+
+    /// Sends it all and acknowledges it.
+    async fn finish(queue: &mut InFlightQueue, batch: &Batch, outbox: &mut Outbox) {
+        let delivery = outbox.take(queue.take_spent());
+        queue.push(InFlight::new(batch, [delivery.clone()].into()));
+        delivery.count_down(delivery.len());
+        drop(delivery);
+        queue.front_finished().await.unwrap();
+    }
+
+    /// The buffer that the next batch was to take kept the batch, for as long as none came.
+    #[tokio::test]
+    async fn a_batch_that_was_forwarded_is_not_kept() {
+        let (mut queue, batch, mut outbox) = lane();
+        batch.iter().for_each(|message| outbox.push_forwarded("out", &message));
+        finish(&mut queue, &batch, &mut outbox).await;
+        outbox.end();
+        assert_eq!(Arc::strong_count(&batch), 1);
+    }
+
+    #[tokio::test]
+    async fn of_a_large_batchs_send_buffer_no_more_than_the_bound_is_kept() {
+        let (mut queue, batch, mut outbox) = lane();
+        for _ in 0..100_000 {
+            outbox.push(&OutgoingMessage::new("out").value(vec![0; 1000]).header("name", "x"));
+        }
+        finish(&mut queue, &batch, &mut outbox).await;
+        let kept = queue.spent.iter().map(Outbox::kept_bytes).sum::<usize>();
+        assert!(kept > 0, "a buffer is used again");
+        assert!(kept <= 3 * KEPT_BYTES, "{kept} bytes");
+    }
+
+    #[tokio::test]
+    async fn what_small_batches_do_not_need_is_given_back() {
+        let (mut queue, batch, mut outbox) = lane();
+        for size in std::iter::once(4_000_000).chain(std::iter::repeat_n(10, 60)) {
+            outbox.push(&OutgoingMessage::new("out").value(vec![0; size]));
+            finish(&mut queue, &batch, &mut outbox).await;
+            outbox.begin(batch.clone());
+        }
+        let kept = outbox.kept_bytes() + queue.spent.iter().map(Outbox::kept_bytes).sum::<usize>();
+        assert!(kept < 600_000, "{kept} bytes");
     }
 }

@@ -7,11 +7,13 @@
 //! 5. [`committer`] records the next offsets of what is finished;
 //! 6. [`progress`] is what the others may know about it: status, lag, caught up.
 //!
-//! Before it all, [`start`] finds the offsets to begin at.
+//! Beside it, [`command`] is what a lane is told, and [`need`] how much memory its buffers keep. Before it all, [`start`] finds the offsets to begin at.
 
 pub(crate) mod batcher;
+pub(crate) mod command;
 pub(crate) mod committer;
 pub(crate) mod in_flight;
+pub(crate) mod need;
 pub(crate) mod outgoing;
 pub(crate) mod partition_processor;
 pub(crate) mod progress;

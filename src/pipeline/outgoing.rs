@@ -26,6 +26,7 @@ use crate::batch::Batch;
 use crate::error::{Error, ErrorKind};
 use crate::message::{Message, OutgoingBytes, OutgoingMessage};
 use crate::metrics::lane::Tally;
+use crate::pipeline::need::Need;
 
 /// Messages collected and not yet handed to the producer: one byte buffer, one entry a message.
 #[derive(Default)]
@@ -33,6 +34,7 @@ pub(crate) struct Outbox {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     headers: Vec<HeaderEntry>,
+    needs: Needs,
     topics: Vec<Arc<str>>,
     /// What there is to each topic; as long as `topics`.
     tallies: Vec<Tally>,
@@ -42,6 +44,14 @@ pub(crate) struct Outbox {
     /// Bytes of the batch's messages that are forwarded, each counted once.
     forwarded_bytes: usize,
     last_forwarded: Option<usize>,
+}
+
+/// Of the buffers of the same names.
+#[derive(Default)]
+struct Needs {
+    bytes: Need,
+    entries: Need,
+    headers: Need,
 }
 
 #[derive(Debug, Clone)]
@@ -86,14 +96,22 @@ impl Outbox {
         self.entries.len()
     }
 
-    /// Drops what was collected and keeps the memory.
+    /// Drops what was collected and keeps the memory that batches lately needed.
     pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.entries.clear();
-        self.headers.clear();
+        self.needs.bytes.recycle(&mut self.bytes);
+        self.needs.entries.recycle(&mut self.entries);
+        self.needs.headers.recycle(&mut self.headers);
         self.tallies.fill(Tally::default());
         self.forwarded_bytes = 0;
         self.last_forwarded = None;
+    }
+
+    /// The memory of its buffers.
+    #[cfg(test)]
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.headers.capacity() * size_of::<HeaderEntry>()
     }
 
     /// Messages of this batch may be forwarded from now on.
@@ -208,7 +226,6 @@ impl Outbox {
         let batch = self.batch.clone();
         self.settle_forwarded();
         let outbox = std::mem::replace(self, spent.unwrap_or_default());
-        self.clear();
         self.batch = batch;
         // The next batch probably sends to the same topics, unless there is one for every customer.
         self.topics.clear();
@@ -403,10 +420,12 @@ impl Delivery {
         }
     }
 
-    /// The memory of a finished delivery, if nobody else holds it.
+    /// The send buffer of a finished delivery, empty. `None` where the client's thread still holds the
+    /// delivery, as it may for a moment after the last report; the memory is then free when it lets go.
     pub(crate) fn into_spent(self: Arc<Self>) -> Option<Outbox> {
         let mut outbox = Arc::into_inner(self)?.outbox;
         outbox.end();
+        outbox.clear();
         Some(outbox)
     }
 }

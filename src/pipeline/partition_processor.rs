@@ -11,7 +11,8 @@
 //! - Batches finish in the order in which they were processed. A batch is finished when `process`
 //!   returned `Ok` and every message that it sent is acknowledged; only then do its next offsets
 //!   become visible.
-//! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes.
+//! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes: also where
+//!   `process` blocked its thread until then. The context looks before it produces.
 
 use std::any::Any;
 use std::fmt;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, warn};
 
 use crate::batch::Batch;
@@ -31,21 +32,10 @@ use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::handle::PartitionState;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
+use crate::pipeline::command::{Command, ending, is_over, over};
 use crate::pipeline::in_flight::{FlightLimits, InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::processor::{DynFactory, DynProcessor};
-
-/// What the topic processor wants of a lane; the latest counts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Command {
-    Run,
-    /// Begin no batch; finish what is in flight.
-    Pause,
-    /// Begin no batch, finish what is in flight until the deadline, end. `None`: take your time.
-    Drain(Option<Instant>),
-    /// End now; nothing more may finish.
-    Stop,
-}
 
 /// How a lane ended.
 pub(crate) struct LaneEnd {
@@ -228,7 +218,7 @@ impl PartitionProcessor {
             return Err(locate(error, &batch).into());
         }
         // A process that never yielded gets here however late it is.
-        if is_over(*self.commands.borrow()) {
+        if is_over(&self.commands) {
             return Err(Interrupt::Abandoned);
         }
         guarded(&mut self.commands, &mut self.in_flight, self.context.hand_over()).await?;
@@ -274,45 +264,6 @@ async fn guarded<T>(
             finished = in_flight.front_finished() => finished?,
         }
     }
-}
-
-/// Done when the lane must give up: told to stop, or its drain deadline has passed.
-async fn over(commands: &mut watch::Receiver<Command>) {
-    loop {
-        let command = *commands.borrow_and_update();
-        let deadline = match command {
-            Command::Stop => return,
-            Command::Drain(deadline) => deadline,
-            Command::Run | Command::Pause => None,
-        };
-        let passed = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            () = passed => return,
-            // A topic processor that is gone wants nothing finished any more.
-            changed = commands.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-fn is_over(command: Command) -> bool {
-    match command {
-        Command::Stop => true,
-        Command::Drain(deadline) => deadline.is_some_and(|deadline| deadline <= Instant::now()),
-        Command::Run | Command::Pause => false,
-    }
-}
-
-/// Done when the lane is to end, at once or after draining.
-pub(crate) async fn ending(commands: &mut watch::Receiver<Command>) {
-    let wanted = |command: &Command| matches!(command, Command::Stop | Command::Drain(_));
-    // An error means that the topic processor is gone: end as well.
-    let _ended = commands.wait_for(wanted).await;
 }
 
 fn process_error(message: &str, source: BoxError) -> Error {

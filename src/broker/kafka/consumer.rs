@@ -208,7 +208,8 @@ impl Consumer for KafkaConsumer {
             Error::new(ErrorKind::UnknownPartition, message).with("partition", partition)
         })?;
         let topics = Arc::clone(&self.context.topics);
-        Ok(Box::new(KafkaQueue::new(Arc::clone(queue), topics, partition)))
+        let beside_values = self.shared.beside_values(partition);
+        Ok(Box::new(KafkaQueue::new(Arc::clone(queue), topics, partition, beside_values)))
     }
 
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>> {

@@ -18,6 +18,7 @@ use super::denial::Denial;
 use super::errors;
 use super::ffi::{Client, ClientEvent, EventKind, Known, ListEntry, QueueHandle};
 use super::log::{self, Repetitions};
+use super::queue::BesideValues;
 use super::statistics::{Assigned, Reading};
 use super::token::{self, TokenProvider};
 use crate::broker::{Event, RebalanceId};
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     next_commit: AtomicUsize,
     closing: Mutex<Closing>,
     assigned: Mutex<Assigned>,
+    /// By partition number. No other lock is taken while this one is held.
+    beside_values: Mutex<HashMap<i32, Arc<BesideValues>>>,
 }
 
 /// Commits under way by their ids; `over` when no more results will come.
@@ -105,6 +108,11 @@ impl Shared {
 
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
         lock(&self.assigned)
+    }
+
+    /// How large keys and headers of this partition number are.
+    pub(super) fn beside_values(&self, number: i32) -> Arc<BesideValues> {
+        Arc::clone(lock(&self.beside_values).entry(number).or_default())
     }
 
     /// A new commit's id, and where its result will come; `None` when the client is gone.
@@ -242,7 +250,9 @@ impl Control {
     fn statistics(&mut self, event: &ClientEvent<'_>) {
         let Some(statistics) = Reading::parse(&event.statistics()) else { return };
         let assigned = self.shared.assigned();
-        let events = self.reading.events(&statistics, &assigned);
+        let memory =
+            |number, messages, values| self.shared.beside_values(number).memory(messages, values);
+        let events = self.reading.events(&statistics, &assigned, memory);
         events.into_iter().for_each(|event| self.send(event));
         drop(assigned);
         let state = statistics.cgrp.as_ref().map_or("", |group| &group.state);

@@ -13,6 +13,7 @@
 //!   messages when a cooperative rebalance pauses a partition between the end of a batch call and
 //!   the note of what was seen. The repetition is dropped here.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::Notify;
@@ -26,6 +27,39 @@ use crate::message::Offset;
 
 /// The most entries that are taken out of librdkafka's queue in one call.
 const MOST: usize = 8192;
+
+/// Of so many messages, the size of one is looked at: parsing its headers takes time.
+const SAMPLED: usize = 256;
+
+/// What a message takes besides its key, its value and its headers: librdkafka's entry in the queue, and
+/// the fields around them as they came over the network (measured).
+const ENTRY_BYTES: u64 = 350;
+
+/// How large the keys and headers of a partition number's messages are: an average, in which each
+/// message that was looked at counts an eighth. librdkafka tells only of the values in a queue.
+#[derive(Debug, Default)]
+pub(super) struct BesideValues {
+    /// Eight times the average.
+    eightfold: AtomicU64,
+}
+
+impl BesideValues {
+    /// Called by the reader of the queue only.
+    fn note(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        let next = match self.eightfold.load(Ordering::Relaxed) {
+            0 => bytes * 8,
+            eightfold => eightfold - eightfold / 8 + bytes,
+        };
+        self.eightfold.store(next, Ordering::Relaxed);
+    }
+
+    /// About the memory of so many messages with values of so many bytes.
+    pub(super) fn memory(&self, messages: u64, value_bytes: u64) -> u64 {
+        let average = self.eightfold.load(Ordering::Relaxed) / 8;
+        value_bytes + messages * (ENTRY_BYTES + average)
+    }
+}
 
 /// One partition number's messages, shared by its topics, its reader, and whoever assigns.
 pub(super) struct PartitionQueue {
@@ -86,6 +120,9 @@ pub(super) struct KafkaQueue {
     queue: Arc<PartitionQueue>,
     topics: Arc<[Arc<str>]>,
     partition: i32,
+    beside_values: Arc<BesideValues>,
+    /// Messages until the next one is looked at.
+    until_sample: usize,
     /// Empty between calls; kept for its memory.
     buffer: Vec<KafkaMessage>,
     /// The topics seen in the current call, by librdkafka's pointer. Not kept between calls: the
@@ -96,8 +133,34 @@ pub(super) struct KafkaQueue {
 }
 
 impl KafkaQueue {
-    pub(super) fn new(queue: Arc<PartitionQueue>, topics: Arc<[Arc<str>]>, partition: i32) -> Self {
-        Self { queue, topics, partition, buffer: Vec::new(), seen: Vec::new(), error: None }
+    pub(super) fn new(
+        queue: Arc<PartitionQueue>,
+        topics: Arc<[Arc<str>]>,
+        partition: i32,
+        beside_values: Arc<BesideValues>,
+    ) -> Self {
+        Self {
+            queue,
+            topics,
+            partition,
+            beside_values,
+            until_sample: 0,
+            buffer: Vec::new(),
+            seen: Vec::new(),
+            error: None,
+        }
+    }
+
+    /// Looks at the size of some of the messages in the buffer.
+    fn sample(&mut self) {
+        let mut index = self.until_sample;
+        while let Some(message) = self.buffer.get_mut(index) {
+            if message.error().is_none() {
+                self.beside_values.note(message.size_beside_value());
+            }
+            index += SAMPLED;
+        }
+        self.until_sample = index - self.buffer.len();
     }
 
     /// Turns what is in the buffer into records. Of a topic whose error came, nothing behind the
@@ -182,6 +245,7 @@ impl Queue for KafkaQueue {
         // The queue is empty only when librdkafka says so: what it gave may have been entries that
         // are no messages, and no wake-up comes for those that are still behind them.
         while queue.arrivals.take(max.min(MOST), &mut self.buffer) > 0 {
+            self.sample();
             let error = self.sort(&mut floors, into);
             let taken = into.len() - before;
             match error {

@@ -128,11 +128,17 @@ impl Reading {
         statistics.map_err(failed).ok()
     }
 
-    /// The events that a statistics event stands for.
-    pub(super) fn events(self, statistics: &Statistics, assigned: &Assigned) -> Vec<Event> {
+    /// The events that a statistics event stands for. `memory` says what so many messages of a partition number take,
+    /// with values of so many bytes.
+    pub(super) fn events(
+        self,
+        statistics: &Statistics,
+        assigned: &Assigned,
+        memory: impl Fn(i32, u64, u64) -> u64,
+    ) -> Vec<Event> {
         let age = Duration::from_micros(u64::try_from(statistics.age).unwrap_or(0));
         let taken = self.created + age;
-        let positions = self.positions(statistics, assigned, taken);
+        let positions = self.positions(statistics, assigned, taken, memory);
         let mut events = vec![Event::Positions { taken: taken.into(), positions }];
         events
             .extend(self.settled(statistics, assigned).map(|assigned| Event::Settled { assigned }));
@@ -146,6 +152,7 @@ impl Reading {
         statistics: &Statistics,
         assigned: &Assigned,
         taken: Instant,
+        memory: impl Fn(i32, u64, u64) -> u64,
     ) -> Vec<FetchPosition> {
         let group = statistics.cgrp.as_ref();
         let is_steady = group.is_none_or(|group| group.join_state == "steady");
@@ -156,13 +163,14 @@ impl Reading {
             for (number, freshness) in partitions {
                 let Some(seen) = seen.partitions.get(number) else { continue };
                 if freshness.holds(seen, taken) {
+                    let queued = u64::try_from(seen.fetchq_cnt).unwrap_or(0);
                     let end = if self.read_committed { seen.ls_offset } else { seen.hi_offset };
                     positions.push(FetchPosition {
                         partition: TopicPartition::new(Arc::clone(topic), *number),
                         fetched: offset(seen.next_offset).filter(|_| is_steady),
                         end: offset(end),
-                        // That of the queue which it is forwarded to.
-                        queued_bytes: seen.fetchq_size,
+                        // Those of the queue which it is forwarded to.
+                        queued_bytes: memory(*number, queued, seen.fetchq_size),
                     });
                 }
             }

@@ -26,6 +26,8 @@ pub(super) struct Outgoing {
     lines: BTreeMap<LineKey, Line>,
     /// Per producer.
     queued: BTreeMap<u64, usize>,
+    /// Messages that producers have taken, delivered or not.
+    taken: usize,
     /// Topics that take nothing at the moment.
     held: BTreeSet<String>,
 }
@@ -112,8 +114,14 @@ impl World {
         self.outgoing.queued.values().sum()
     }
 
+    /// Outgoing messages that producers have taken so far, delivered or not.
+    pub(crate) fn taken(&self) -> usize {
+        self.outgoing.taken
+    }
+
     fn enqueue(&mut self, key: LineKey, delivery: Arc<Delivery>, index: usize) {
         *self.outgoing.queued.entry(key.producer).or_default() += 1;
+        self.outgoing.taken += 1;
         self.outgoing.lines.entry(key.clone()).or_default().waiting.push_back((delivery, index));
         self.move_up(key);
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{Member, MemberSetup, Sim, Step, at, millis};
+use super::harness::{Member, MemberSetup, Plan, Sim, Step, at, millis};
 use crate::Batch;
 use crate::broker::sim::{Mode, World};
 
@@ -48,14 +48,19 @@ impl std::ops::Deref for Driven {
     }
 }
 
-/// The first call of `process` blocks until the sender is dropped.
-fn blocking(member: MemberSetup) -> (Member, Unblock) {
+/// What a call does when it is no longer blocked.
+fn ways_to_send() -> [Plan; 2] {
+    [vec![Step::Send("out")], vec![Step::Send("out"), Step::Flush]]
+}
+
+/// The first call of `process` blocks until the sender is dropped, and then does this.
+fn blocking(member: MemberSetup, then: Plan) -> (Member, Unblock) {
     let (unblock, blockade) = std::sync::mpsc::channel();
     let blockade = Arc::new(Mutex::new(blockade));
     let mut calls = 0;
     let plan = move |_: &Batch| {
         calls += 1;
-        let first = vec![Step::Block(blockade.clone()), Step::Send("out")];
+        let first = [vec![Step::Block(blockade.clone())], then.clone()].concat();
         if calls == 1 { first } else { vec![Step::Send("out")] }
     };
     let member = member.plan(plan).set(|s| {
@@ -86,8 +91,14 @@ fn owns(id: u32, topic: &'static str) -> impl Fn(&mut World) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_partition_is_given_back_all_the_same() {
+    for then in ways_to_send() {
+        the_partition_is_given_back(then).await;
+    }
+}
+
+async fn the_partition_is_given_back(then: Plan) {
     let sim = Driven::new(Mode::Eager, &["a"]);
-    let (first, blockade) = blocking(sim.member());
+    let (first, blockade) = blocking(sim.member(), then);
     let second = sim.member().start();
     sim.give(&[(at("a", 0), first.id)]);
     sim.until("it owns it", owns(first.id, "a")).await;
@@ -98,7 +109,7 @@ async fn the_partition_is_given_back_all_the_same() {
     all_recorded(&sim).await;
     assert_eq!(sim.processed(&at("a", 0)).len(), 15, "the blocked batch comes again");
     unblock(&sim, blockade).await;
-    assert_eq!(sim.world().unreported(), 0, "nothing was sent");
+    assert_eq!(sim.world().taken(), 0, "nothing was sent");
     assert_eq!(first.close().await.unwrap().messages, 0);
     second.close().await.unwrap();
 }
@@ -106,7 +117,7 @@ async fn the_partition_is_given_back_all_the_same() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn the_lanes_other_topic_goes_on_with_another_reader() {
     let sim = Driven::new(Mode::Incremental, &["a", "b"]);
-    let (member, blockade) = blocking(sim.member());
+    let (member, blockade) = blocking(sim.member(), vec![Step::Send("out")]);
     sim.world().monitor.calls_overlap = true;
     sim.give(&[(at("a", 0), member.id), (at("b", 0), member.id)]);
     sim.until("it owns both", |world| world.assigned(member.id).len() == 2).await;
@@ -122,28 +133,33 @@ async fn the_lanes_other_topic_goes_on_with_another_reader() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_shutdown_does_not_wait() {
-    let (sim, blockade, member) = one_blocked().await;
-    let asked = Instant::now();
-    member.close().await.unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
-    unblock(&sim, blockade).await;
-    assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is recorded");
+    for then in ways_to_send() {
+        let (sim, blockade, member) = one_blocked(then).await;
+        let asked = Instant::now();
+        member.close().await.unwrap();
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        unblock(&sim, blockade).await;
+        assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is recorded");
+        assert_eq!(sim.world().taken(), 0, "nothing was sent");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_crash_does_not_wait() {
-    let (sim, blockade, member) = one_blocked().await;
-    let handle = member.handle.clone();
-    member.crash().await;
-    handle.closed().await;
-    unblock(&sim, blockade).await;
-    assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is recorded");
-    assert_eq!(sim.world().unreported(), 0, "nothing was sent");
+    for then in ways_to_send() {
+        let (sim, blockade, member) = one_blocked(then).await;
+        let handle = member.handle.clone();
+        member.crash().await;
+        handle.closed().await;
+        unblock(&sim, blockade).await;
+        assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is recorded");
+        assert_eq!(sim.world().taken(), 0, "nothing was sent");
+    }
 }
 
-async fn one_blocked() -> (Driven, Unblock, Member) {
+async fn one_blocked(then: Plan) -> (Driven, Unblock, Member) {
     let sim = Driven::new(Mode::Eager, &["a"]);
-    let (member, blockade) = blocking(sim.member());
+    let (member, blockade) = blocking(sim.member(), then);
     sim.produce(&at("a", 0), 10);
     blocked(&sim).await;
     (sim, blockade, member)

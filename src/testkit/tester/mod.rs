@@ -20,11 +20,12 @@ use tokio::time::Instant;
 use self::broker::{TestLog, TestProducer};
 use self::drive::Lane;
 use self::watched::{Calls, WatchedFactory};
+use crate::config::addable;
 use crate::error::Result;
 use crate::message::Offset;
 use crate::metrics::{Metrics, Recorder};
+use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::partition_processor::Command;
 use crate::pipeline::progress::Board;
 use crate::processor::{DynFactory, ProcessorFactory};
 
@@ -346,7 +347,7 @@ impl ProcessorTester {
             return Ok(());
         };
         self.log.open(0);
-        let deadline = Instant::now() + self.drain_deadline;
+        let deadline = Instant::now() + addable(self.drain_deadline);
         lane.commands.send_replace(Command::Drain(Some(deadline)));
         // A lane that does not end waits for acks that the test holds: then the deadline may as well
         // have passed, and what is in flight is dropped.

@@ -64,6 +64,16 @@ impl KafkaMessage {
         unsafe { (*message).len + (*message).key_len }
     }
 
+    /// Bytes of key and headers. Parses the headers, which nobody else may do at the same time.
+    pub(crate) fn size_beside_value(&mut self) -> usize {
+        let lock = Mutex::new(());
+        let headers = self.headers(&lock);
+        let sizes = (0..).map_while(|index| headers.get(index));
+        let sizes = sizes.map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len) + 2);
+        // SAFETY: the message is valid.
+        sizes.sum::<usize>() + unsafe { (*self.fields()).key_len }
+    }
+
     /// Milliseconds since 1970.
     pub(crate) fn timestamp(&self) -> Option<i64> {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
