@@ -122,6 +122,11 @@ impl Builder {
     }
 
     /// The brokers to ask first: `host:port`, several separated by commas. Required.
+    ///
+    /// Without a port it is 9092. An IPv6 address stands in brackets: `[::1]:9092`. librdkafka's form with a
+    /// protocol, `SASL_SSL://host:port`, is accepted if it agrees with the property `security.protocol`.
+    /// Spaces around an entry and empty entries are ignored; `build` refuses every other entry that is not an
+    /// address, and names it.
     pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
         self.brokers = brokers.into();
         self
@@ -131,8 +136,10 @@ impl Builder {
     /// has it: security, compression, time-outs, client id, static membership
     /// (`group.instance.id`), …
     ///
-    /// Those that the library's guarantees rest on are refused by `build`, with the reason. The
-    /// values are never logged.
+    /// `build` refuses those that the library's guarantees rest on, under each of librdkafka's names for them,
+    /// and values that librdkafka doesn't take, with the reason. If a property is set more than once, under
+    /// one name or several (`linger.ms`, `queue.buffering.max.ms`), the last one counts. The values of
+    /// passwords and keys are never logged.
     ///
     /// [properties]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
     pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
@@ -271,7 +278,7 @@ impl Builder {
     }
 
     /// Fails the batch of an outgoing message that is not acknowledged in this time, and so stops the
-    /// processor. Default: none; an outage of the brokers is waited out.
+    /// processor. Default: none; an outage of the brokers is waited out. At least 1 ms, at most 24.8 days.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = Some(timeout);
         self

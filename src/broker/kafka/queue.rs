@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
+use super::refusals;
 use crate::batch::{Keepalive, Payload, Record};
 use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, ErrorKind, Result};
@@ -158,8 +159,11 @@ impl KafkaQueue {
             tracing::warn!(topic, partition = self.partition, code = code.name(), "{text}");
             return None;
         }
-        let error = errors::error(code, text).with("topic", topic);
-        let error = error.with("partition", message.partition());
+        let error = match refusals::codec(code, &text) {
+            Some((text, codec)) => errors::error(code, text).with("codec", codec),
+            None => errors::error(code, text),
+        };
+        let error = error.with("topic", topic).with("partition", message.partition());
         // Errors that belong to no offset carry a negative number.
         let known = offset.get() >= 0;
         Some(if known { error.with("offset", offset) } else { error })
