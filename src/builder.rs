@@ -19,6 +19,9 @@ use crate::properties::{self, GroupProtocol};
 use crate::topic_processor::{Connected, TopicProcessor};
 use crate::topics;
 
+/// Longer than anything runs.
+const LONGEST: Duration = Duration::from_hours(24 * 365 * 30);
+
 /// How the key of an outgoing message chooses its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -266,8 +269,8 @@ impl Builder {
     }
 
     /// How long a revocation, or a shutdown, waits for the last commit to be answered when everything
-    /// is drained. Default: 10 s or a quarter of `max.poll.interval.ms`, whichever is less, and at most
-    /// that quarter. It matters when the group's coordinator is away.
+    /// is drained. Default: 10 s or a quarter of `max.poll.interval.ms`, whichever is less; at most
+    /// that quarter, and at least 1 ms. It matters when the group's coordinator is away.
     ///
     /// Then the revocation is answered, or the shutdown goes on and ends with an
     /// [error](crate::ErrorKind::Commit), and what was finished last may come again. The client still
@@ -285,13 +288,13 @@ impl Builder {
     }
 
     /// After how long without progress, though there is lag, a partition is reported as stalled, in
-    /// the log and in [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s.
+    /// the log and in [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s; at least 1 ms.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self
     }
 
-    /// How long `build` tries to reach a broker. Default: 10 s.
+    /// How long `build` tries to reach a broker. Default: 10 s; at least 1 ms.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -384,7 +387,23 @@ impl Builder {
     /// Dropping the future gives up; the clients are closed in the background.
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let span = info_span!("processor", processor = %self.name);
-        self.connect(factory).instrument(span).await
+        self.bounded().connect(factory).instrument(span).await
+    }
+
+    /// Times that end within what a clock can count: `Duration::MAX`, added to now, is not a point in time.
+    fn bounded(mut self) -> Self {
+        for time in [
+            &mut self.max_batch_wait,
+            &mut self.commit_interval,
+            &mut self.stall_timeout,
+            &mut self.connect_timeout,
+            &mut self.wait_for_topics,
+            &mut self.metrics_interval,
+            &mut self.lag_interval,
+        ] {
+            *time = LONGEST.min(*time);
+        }
+        self
     }
 
     async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {

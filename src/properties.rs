@@ -10,6 +10,7 @@ use self::names::{CONSUMER_ONLY, PRODUCER_ONLY, canonical};
 use crate::broker::kafka::refusals;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
+use crate::pipeline::start::StartFrom;
 
 /// Which rebalance protocol the group uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +100,12 @@ fn check_names(builder: &Builder, faults: &mut Vec<String>) {
     if builder.name.is_empty() {
         faults.push("the name is empty".into());
     }
+    if builder.group_id.as_ref().is_some_and(String::is_empty) {
+        faults.push("`group_id` is empty".into());
+    }
+    if matches!(builder.start_from, StartFrom::Timestamp(..0)) {
+        faults.push("`start_from`: the timestamp is negative (milliseconds since 1970)".into());
+    }
     if builder.topics.is_empty() {
         faults.push("there are no input topics".into());
     }
@@ -107,7 +114,8 @@ fn check_names(builder: &Builder, faults: &mut Vec<String>) {
     }
     for (index, topic) in builder.topics.iter().enumerate() {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) {
+        let is_dots = topic == "." || topic == "..";
+        if topic.is_empty() || topic.len() > 249 || is_dots || !topic.chars().all(legal) {
             faults.push(format!(
                 "`{topic}` is not a valid topic name (1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`)"
             ));
@@ -146,14 +154,18 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
     if builder.max_buffered_bytes < 64 << 10 {
         faults.push("`max_buffered_bytes` is below 64 KiB".into());
     }
-    if builder.metrics_interval < Duration::from_millis(1) {
-        faults.push("`metrics_interval` is below 1 ms".into());
-    }
-    if builder.lag_interval < Duration::from_millis(1) {
-        faults.push("`lag_interval` is below 1 ms".into());
-    }
-    if builder.commit_interval < Duration::from_millis(1) {
-        faults.push("`commit_interval` is below 1 ms".into());
+    let at_least_a_millisecond = [
+        ("metrics_interval", Some(builder.metrics_interval)),
+        ("lag_interval", Some(builder.lag_interval)),
+        ("commit_interval", Some(builder.commit_interval)),
+        ("stall_timeout", Some(builder.stall_timeout)),
+        ("connect_timeout", Some(builder.connect_timeout)),
+        ("commit_timeout", builder.commit_timeout),
+    ];
+    for (name, value) in at_least_a_millisecond {
+        if value.is_some_and(|value| value < Duration::from_millis(1)) {
+            faults.push(format!("`{name}` is below 1 ms"));
+        }
     }
     if builder.delivery_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
         faults.push("`delivery_timeout` is below 1 ms; leave it out to wait without end".into());

@@ -23,9 +23,6 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long the other brokers have to answer when one has refused this client.
 const OTHERS: Duration = Duration::from_secs(1);
 
-/// Stands for a time-out that is longer than the clock can count.
-const LONGEST: Duration = Duration::from_hours(24 * 365);
-
 /// A topic and its number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TopicMetadata {
@@ -112,8 +109,7 @@ impl MetadataClient {
         let client = Arc::clone(&self.client);
         let (shared, brokers) = (Arc::clone(&self.shared), self.brokers.clone());
         blocking(move || {
-            let now = Instant::now();
-            let end = now.checked_add(timeout).unwrap_or_else(|| now + LONGEST);
+            let end = Instant::now() + timeout;
             topics.into_iter().map(|topic| shared.ask(&client, topic, end, &brokers)).collect()
         })
         .await

@@ -117,6 +117,50 @@ pub(super) fn codec(code: Code, text: &str) -> Option<(String, String)> {
     Some((message, codec))
 }
 
+/// Why the client did not take an outgoing message; `limit` is its `message.max.bytes`.
+pub(super) fn not_taken(code: Code, limit: impl FnOnce() -> String) -> String {
+    if code.is(Known::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) {
+        return format!(
+            "the message is too large for the client, which takes {} bytes with headers and framing: raise the \
+             property `message.max.bytes` with `kafka`, and the topic's `max.message.bytes` if it is \
+             lower, or send less in one message",
+            limit()
+        );
+    }
+    not_delivered(code, None)
+}
+
+/// Why an outgoing message was not delivered; `words` are the broker's own.
+pub(super) fn not_delivered(code: Code, words: Option<&str>) -> String {
+    use Known as K;
+    if let Some(words) = words {
+        return format!("the broker refused the message: {words}");
+    }
+    let text = code.text();
+    match code.known() {
+        Some(K::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) => "the broker refused a produce request as too large, and \
+            this is its largest message: raise the topic's `max.message.bytes` (or the broker's \
+            `message.max.bytes`), or set the property `batch.size` below it, or send less in one message"
+            .into(),
+        Some(K::RD_KAFKA_RESP_ERR__MSG_TIMED_OUT) => {
+            "the message timed out: no broker acknowledged it within `delivery_timeout`".into()
+        }
+        Some(K::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) => {
+            format!("{text}: this user needs the right `Write` on the topic")
+        }
+        Some(K::RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE) => {
+            format!("{text}: choose another one with the property `compression.codec`")
+        }
+        Some(K::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC | K::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => {
+            format!("{text}: create the topic, or check the name that the processor sends to")
+        }
+        Some(K::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) => {
+            format!("{text}: the topic does not have the partition that the message names")
+        }
+        _ => text,
+    }
+}
+
 /// Whether a property's value has to stay out of messages.
 pub(super) fn is_secret(name: &str) -> bool {
     ["password", "secret", "key", "token", "credential", "jaas", "oauthbearer.config", ".pem"]

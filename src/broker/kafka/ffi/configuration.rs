@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 
 use rdkafka::bindings as rd;
 
+use super::produce::note_refusals;
 use super::{c_string, string};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,17 +55,24 @@ impl Conf {
         }
     }
 
-    /// The value of a property; empty if it is not set.
     fn get(&self, name: &str) -> String {
-        let (name, mut text) = (c_string(name), [0 as c_char; 512]);
-        let mut size = text.len();
-        // SAFETY: the string lives until the call returns. The buffer is as long as said; the value is cut
-        // to fit and ends with a zero byte, and where there is none the buffer stays empty.
-        unsafe {
-            let (conf, buffer) = (self.0.as_ptr(), text.as_mut_ptr());
-            rd::rd_kafka_conf_get(conf, name.as_ptr(), buffer, &raw mut size);
-            string(text.as_ptr())
-        }
+        // SAFETY: the configuration is valid.
+        unsafe { value_of(self.0.as_ptr(), name) }
+    }
+}
+
+/// The value of a property; empty if it is not set.
+///
+/// # Safety
+/// The configuration is valid, and nobody changes it meanwhile.
+pub(super) unsafe fn value_of(conf: *const rd::rd_kafka_conf_t, name: &str) -> String {
+    let (name, mut text) = (c_string(name), [0 as c_char; 512]);
+    let mut size = text.len();
+    // SAFETY: the string lives until the call returns. The buffer is as long as said; the value is cut
+    // to fit and ends with a zero byte, and where there is none the buffer stays empty.
+    unsafe {
+        rd::rd_kafka_conf_get(conf, name.as_ptr(), text.as_mut_ptr(), &raw mut size);
+        string(text.as_ptr())
     }
 }
 
@@ -101,6 +109,9 @@ pub(super) fn configuration(
         | rd::RD_KAFKA_EVENT_STATS
         | rd::RD_KAFKA_EVENT_LOG
         | rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
+    if role == Role::Producer {
+        note_refusals(&conf);
+    }
     // SAFETY: the configuration is valid.
     unsafe { rd::rd_kafka_conf_set_events(conf.0.as_ptr(), events) };
     Ok(conf)
