@@ -206,10 +206,15 @@ impl Coordinator {
             }
             Some(Event::Positions(positions)) => self.note_positions(&positions),
             Some(Event::Settled { assigned }) => self.note_settled(assigned),
-            Some(Event::Warning(error)) => warn!(%error, "kafka"),
+            Some(Event::Warning(error)) => {
+                warn!(%error, "the Kafka consumer reports an error and keeps trying")
+            }
             Some(Event::Fatal(error)) => self.note(Err(error)),
             None => {
-                let gone = Error::new(ErrorKind::Internal, "the consumer ended by itself");
+                let gone = Error::new(
+                    ErrorKind::Internal,
+                    "the Kafka consumer ended without being closed",
+                );
                 self.note(Err(gone));
             }
         }
@@ -218,7 +223,7 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            error!(%error, "stopping");
+            error!(%error, "the processor stops because of an error");
             if self.failure.is_none() {
                 self.metrics.failed(&error);
                 self.board.note_failure(&error);
@@ -252,7 +257,7 @@ impl Coordinator {
             let refused = self.refused(error);
             return self.note(Err(refused));
         }
-        warn!(%error, "offsets could not be recorded, trying again");
+        warn!(%error, "the offset commit failed and will be tried again");
     }
 
     pub(super) fn show_committed(&self) {
@@ -307,7 +312,9 @@ impl Coordinator {
         let recorded = self.record_at_the_end().await;
         let report = self.report();
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {
-            warn!("leaving the group takes too long; it will notice by itself");
+            warn!(
+                "leaving the group takes too long; the group removes this member after its session time-out"
+            );
         }
         info!(messages = report.messages, "closed");
         match self.failure.take() {
@@ -322,7 +329,10 @@ impl Coordinator {
     async fn record_at_the_end(&mut self) -> Result<()> {
         self.collect_finished();
         if self.consumer.assignment_lost() {
-            warn!("the partitions were lost: what was finished last is not recorded");
+            warn!(
+                "the group took the partitions away before the last offset commit: the last batches will be \
+                 processed again"
+            );
             return Ok(());
         }
         if !self.committer.owns_any() {
@@ -332,13 +342,13 @@ impl Coordinator {
         match timeout(self.settings.commit_timeout, recording).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
             Ok(Err(error)) if is_rebalance(&error) => {
-                warn!(%error, "a rebalance came first: what was finished last comes again");
+                warn!(%error, "a rebalance came before the last offset commit: the last batches will be processed again");
                 Ok(())
             }
             Ok(result) => result,
             Err(_) => {
-                let message = "the brokers did not answer the last commit; what was finished last \
-                    comes again";
+                let message = "the brokers did not answer the last offset commit within `commit_timeout`; \
+                    the last batches may be processed again";
                 Err(Error::new(ErrorKind::Commit, message).retryable())
             }
         }

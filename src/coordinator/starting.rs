@@ -47,7 +47,7 @@ impl Coordinator {
         let assigned = match starts {
             Ok(starts) => self.assign(partitions, starts).await,
             Err(error) if error.is_retryable() => {
-                warn!(%error, "asking for the starting offset of each partition by itself");
+                warn!(%error, "the starting offsets are not known yet: each partition starts when its own is found");
                 self.find_late_starts(&partitions);
                 self.assign(partitions, Vec::new()).await
             }
@@ -79,7 +79,7 @@ impl Coordinator {
             }
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
-                let message = "looking up a starting offset panicked";
+                let message = "the task that looks up a starting offset panicked";
                 Err(Error::new(ErrorKind::Internal, message).with_source(error))
             }
         };

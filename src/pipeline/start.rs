@@ -135,14 +135,15 @@ pub(crate) async fn after_out_of_range(
     warn!(
         topic = %partition.topic, partition = partition.partition, %offset,
         %earliest, %end, going_on_at = %chosen,
-        "the offset to read from is not in the log: messages were skipped or will come again"
+        "the offset to read from is not in the log: messages were skipped or will be processed again"
     );
     Ok(chosen)
 }
 
 /// The answer to the only question.
 fn first<T>(answers: Vec<T>) -> Result<T> {
-    let missing = || Error::new(ErrorKind::Internal, "no answer for the offset asked for");
+    let missing =
+        || Error::new(ErrorKind::Internal, "the Kafka client answered without the offset");
     answers.into_iter().next().ok_or_else(missing)
 }
 
@@ -156,7 +157,7 @@ async fn retried<T, F: Future<Output = Result<T>>>(what: &str, ask: impl Fn() ->
     loop {
         match ask().await {
             Err(error) if error.is_retryable() => {
-                warn!(%error, "could not get the {what}, asking again in {pause:?}");
+                warn!(%error, "could not get the {what}; the next attempt is in {pause:?}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }

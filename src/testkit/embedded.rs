@@ -245,7 +245,7 @@ impl Feeder {
             Err(Error::new(ErrorKind::InvalidInput, fault).with("topic", message.topic()))
         };
         if message.topic() != &*self.topic {
-            return refused("a message for another topic than the feeder's");
+            return refused("the message is for another topic than the feeder's");
         }
         match message.partition {
             None => {
@@ -255,7 +255,7 @@ impl Feeder {
             }
             Some(number) => match usize::try_from(number) {
                 Ok(index) if index < self.partitions.len() => Ok(index),
-                _ => refused("a message for a partition that the feeder has not"),
+                _ => refused("the message is for a partition that the feeder does not have"),
             },
         }
     }
@@ -281,7 +281,7 @@ impl Feeder {
             }
             tokio::select! {
                 () = self.reader.closed() => {
-                    let message = "the reader closed before it had read everything";
+                    let message = "the processor closed before it had read everything";
                     return Err(Error::new(ErrorKind::Backend, message).with("topic", &self.topic));
                 }
                 () = tokio::time::sleep(Duration::from_millis(2)) => {}

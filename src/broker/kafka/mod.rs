@@ -108,5 +108,6 @@ fn create_client(role: Role, mut properties: Vec<(String, String)>) -> Result<Ar
 }
 
 fn no_thread(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Internal, "no thread for the Kafka client").with_source(error)
+    Error::new(ErrorKind::Internal, "the operating system gave no thread for the Kafka client")
+        .with_source(error)
 }

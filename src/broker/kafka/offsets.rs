@@ -31,7 +31,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
-        let message = "a call into the Kafka client did not end";
+        let message = "a call of the Kafka client panicked or was cancelled";
         Err(Error::new(ErrorKind::Internal, message).with_source(error))
     })
 }
@@ -168,7 +168,7 @@ fn failed(code: Code, operation: &'static str, topic: &str, partition: i32) -> E
 fn unlisted(code: Code, first: &TopicPartition) -> Error {
     let error = errors::plain(code).with("operation", "list_offsets");
     match code.is(Known::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION) {
-        true => Error::new(ErrorKind::Unavailable, "no broker leads the partition")
+        true => Error::new(ErrorKind::Unavailable, "the partition has no leader at the moment")
             .retryable()
             .with("operation", "list_offsets")
             .with("topic", &first.topic)
@@ -178,7 +178,7 @@ fn unlisted(code: Code, first: &TopicPartition) -> Error {
 }
 
 fn no_answer(partition: &TopicPartition) -> Error {
-    Error::new(ErrorKind::Backend, "the broker gave no offset")
+    Error::new(ErrorKind::Backend, "the broker answered without an offset")
         .retryable()
         .with("operation", "list_offsets")
         .with("topic", &partition.topic)

@@ -220,5 +220,5 @@ impl Queue for KafkaQueue {
 
 /// What to say where librdkafka has no memory or no client for a handle.
 pub(super) fn no_handle(what: &str) -> Error {
-    Error::new(ErrorKind::Backend, format!("librdkafka gave no {what}"))
+    Error::new(ErrorKind::Backend, format!("librdkafka could not create a {what}"))
 }
