@@ -60,8 +60,10 @@ fn unknown_topics(missing: &[String], builder: &Builder) -> Error {
 
 fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> {
     let counts: BTreeSet<usize> = metadata.iter().map(|topic| topic.partitions).collect();
-    let other_assignor =
-        builder.property("partition.assignment.strategy").filter(|assignor| *assignor != "range");
+    let other_assignor = builder
+        .property("partition.assignment.strategy")
+        .map(|assignor| assignor.trim_matches([' ', ',']));
+    let other_assignor = other_assignor.filter(|assignor| *assignor != "range");
     if let Some(assignor) = other_assignor.filter(|_| metadata.len() > 1) {
         warn!(
             assignor,

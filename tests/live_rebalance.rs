@@ -158,7 +158,7 @@ impl Job {
         for message in read_all(&self.output, PARTITIONS) {
             *counts.entry(String::from_utf8(message.value.unwrap()).unwrap()).or_default() += 1;
         }
-        let disturbed: usize = logs.iter().map(|log| disturbances(log)).sum();
+        let disturbed: usize = logs.iter().map(disturbances).sum();
         let expected = pairs(&self.inputs).count() * sent as usize;
         let duplicates: usize = counts.values().map(|count| count - 1).sum();
         let allowed: i64 = killed

@@ -207,7 +207,7 @@ impl Coordinator {
             Some(Event::Positions(positions)) => self.note_positions(&positions),
             Some(Event::Settled { assigned }) => self.note_settled(assigned),
             Some(Event::Warning(error)) => {
-                warn!(%error, "the Kafka consumer reports an error and keeps trying")
+                warn!(%error, "the Kafka consumer reports an error and keeps trying");
             }
             Some(Event::Fatal(error)) => self.note(Err(error)),
             None => {

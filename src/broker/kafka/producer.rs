@@ -106,7 +106,9 @@ impl Producer for KafkaProducer {
         let handles = match self.handles(delivery) {
             Ok(handles) => handles,
             Err((topic, code)) => {
-                ffi::refuse(delivery, &delivery.topics()[topic], &code.text());
+                let reason =
+                    format!("librdkafka does not accept the topic's name: {}", code.text());
+                ffi::refuse(delivery, &delivery.topics()[topic], &reason);
                 return Handover::Complete;
             }
         };
