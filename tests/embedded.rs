@@ -165,6 +165,16 @@ async fn a_pause_holds_back_batches_and_resume_lets_them_go() {
 }
 
 #[tokio::test]
+async fn a_feeder_without_partitions_is_refused() {
+    let broker = broker();
+    let processor = builder(&broker).build(|_| Count::default()).await.unwrap();
+    for partitions in [0, -1] {
+        let feeder = Feeder::new(&broker.brokers(), "in", partitions, processor.handle());
+        assert_eq!(feeder.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}
+
+#[tokio::test]
 async fn passwords_appear_in_no_debug_output_or_error() {
     let broker = broker();
     let with = |builder: Builder| builder.kafka("sasl.password", "hunter2");

@@ -179,8 +179,12 @@ impl Feeder {
     /// A feeder of `topic` with so many partitions, which the processor behind the handle reads.
     ///
     /// # Errors
-    /// The Kafka client can't be made.
+    /// The number of partitions is below 1, or the Kafka client can't be made.
     pub fn new(brokers: &str, topic: &str, partitions: i32, reader: Handle) -> Result<Self> {
+        if partitions < 1 {
+            let message = "a feeder needs at least one partition";
+            return Err(Error::new(ErrorKind::InvalidInput, message).with("topic", topic));
+        }
         let failure = Arc::new(OnceLock::new());
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
