@@ -182,6 +182,11 @@ impl Batch {
         ranges.filter_map(|(topic, range)| range.map(|range| (&**topic, range)))
     }
 
+    /// The input topics.
+    pub(crate) fn topic_names(&self) -> &Arc<[Arc<str>]> {
+        &self.topics
+    }
+
     /// Per index of an input topic, the range of offsets in this batch.
     pub(crate) fn ranges(&self) -> &[Option<OffsetRange>] {
         &self.ranges

@@ -19,6 +19,9 @@ use crate::properties::{self, GroupProtocol};
 use crate::topic_processor::{Connected, TopicProcessor};
 use crate::topics;
 
+/// Longer than anything runs.
+const LONGEST: Duration = Duration::from_hours(24 * 365 * 30);
+
 /// How the key of an outgoing message chooses its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -122,6 +125,11 @@ impl Builder {
     }
 
     /// The brokers to ask first: `host:port`, several separated by commas. Required.
+    ///
+    /// Without a port it is 9092. An IPv6 address stands in brackets: `[::1]:9092`. librdkafka's form with a
+    /// protocol, `SASL_SSL://host:port`, is accepted if it agrees with the property `security.protocol`.
+    /// Spaces around an entry and empty entries are ignored; `build` refuses every other entry that is not an
+    /// address, and names it.
     pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
         self.brokers = brokers.into();
         self
@@ -131,8 +139,10 @@ impl Builder {
     /// has it: security, compression, time-outs, client id, static membership
     /// (`group.instance.id`), …
     ///
-    /// Those that the library's guarantees rest on are refused by `build`, with the reason. The
-    /// values are never logged.
+    /// `build` refuses those that the library's guarantees rest on, under each of librdkafka's names for them,
+    /// and values that librdkafka doesn't take, with the reason. If a property is set more than once, under
+    /// one name or several (`linger.ms`, `queue.buffering.max.ms`), the last one counts. The values of
+    /// passwords and keys are never logged.
     ///
     /// [properties]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
     pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
@@ -269,8 +279,8 @@ impl Builder {
     }
 
     /// How long a revocation, or a shutdown, waits for the last commit to be answered when everything
-    /// is drained. Default: 10 s or a quarter of `max.poll.interval.ms`, whichever is less, and at most
-    /// that quarter. It matters when the group's coordinator is away.
+    /// is drained. Default: 10 s or a quarter of `max.poll.interval.ms`, whichever is less; at most
+    /// that quarter, and at least 1 ms. It matters when the group's coordinator is away.
     ///
     /// Then the revocation is answered, or the shutdown goes on and ends with an
     /// [error](crate::ErrorKind::Commit), and what was finished last may come again. The client still
@@ -281,20 +291,20 @@ impl Builder {
     }
 
     /// Fails the batch of an outgoing message that is not acknowledged in this time, and so stops the
-    /// processor. Default: none; an outage of the brokers is waited out.
+    /// processor. Default: none; an outage of the brokers is waited out. At least 1 ms, at most 24.8 days.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.delivery_timeout = Some(timeout);
         self
     }
 
     /// After how long without progress, though there is lag, a partition is reported as stalled, in
-    /// the log and in [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s.
+    /// the log and in [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s; at least 1 ms.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
         self.stall_timeout = timeout;
         self
     }
 
-    /// How long `build` tries to reach a broker. Default: 10 s.
+    /// How long `build` tries to reach a broker. Default: 10 s; at least 1 ms.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -388,7 +398,23 @@ impl Builder {
     /// Dropping the future gives up; the clients are closed in the background.
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let span = info_span!("processor", processor = %self.name);
-        self.connect(factory).instrument(span).await
+        self.bounded().connect(factory).instrument(span).await
+    }
+
+    /// Times that end within what a clock can count: `Duration::MAX`, added to now, is not a point in time.
+    fn bounded(mut self) -> Self {
+        for time in [
+            &mut self.max_batch_wait,
+            &mut self.commit_interval,
+            &mut self.stall_timeout,
+            &mut self.connect_timeout,
+            &mut self.wait_for_topics,
+            &mut self.metrics_interval,
+            &mut self.lag_interval,
+        ] {
+            *time = LONGEST.min(*time);
+        }
+        self
     }
 
     async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {

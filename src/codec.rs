@@ -200,7 +200,7 @@ impl Context {
         encoder: impl Encode<T>,
     ) -> Result<()> {
         let encoded = encoder.encode(value).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "an outgoing message's value can't be encoded")
+            Error::new(ErrorKind::InvalidInput, "the value of an outgoing message can't be encoded")
                 .with("topic", message.topic())
                 .with("partition", self.partition())
                 .with_source(cause)

@@ -62,8 +62,8 @@ impl Context {
     ///
     /// The message is copied into a buffer; nothing is sent, nothing blocks, nothing fails here. If
     /// it turns out that it can't be delivered (too large, no such topic, delivery time-out), the
-    /// batch is not recorded and the topic processor stops with an error that names the topic and
-    /// the reason. Messages to one partition keep the order in which they were sent.
+    /// batch is not recorded and the topic processor stops with an error that names the message (topic,
+    /// partition, its place among those sent together, sizes of key and value), the batch and the reason. Messages to one partition keep the order in which they were sent.
     ///
     /// ```
     /// # use kasper::{Batch, BoxError, Context, OutgoingMessage};

@@ -47,7 +47,7 @@ pub enum ErrorKind {
     Commit,
     /// The input of a call is not acceptable: an empty key, a value over a limit.
     InvalidInput,
-    /// Bytes that are no value of the type that was asked for: a message's or a store's.
+    /// Bytes of a message or a store that cannot be decoded as the type that was asked for.
     Decode,
     /// A table, index or keyspace of a store does not exist.
     NotFound,

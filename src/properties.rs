@@ -1,10 +1,16 @@
 //! From a [`Builder`] to the properties of the two Kafka clients: checks, defaults, and the refusal
 //! of what the library owns.
 
+mod brokers;
+mod names;
+
 use std::time::Duration;
 
+use self::names::{CONSUMER_ONLY, PRODUCER_ONLY, canonical};
+use crate::broker::kafka::refusals;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
+use crate::pipeline::start::StartFrom;
 
 /// Which rebalance protocol the group uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,93 +19,20 @@ pub(crate) enum GroupProtocol {
     Consumer,
 }
 
-/// Properties that the user may not set, and why.
-const OWNED: &[(&str, &str)] = &[
-    ("bootstrap.servers", "use `brokers`"),
-    ("metadata.broker.list", "use `brokers`"),
-    ("group.id", "use `group_id`"),
-    ("enable.auto.commit", "offsets are recorded when a batch is finished, never before"),
-    ("auto.commit.enable", "offsets are recorded when a batch is finished, never before"),
-    ("auto.commit.interval.ms", "use `commit_interval`"),
-    ("enable.auto.offset.store", "offsets are recorded when a batch is finished, never before"),
-    (
-        "auto.offset.reset",
-        "use `start_from` and `out_of_range`: this property cannot tell a new \
-        group from lost messages",
-    ),
-    ("enable.partition.eof", "it can skip messages; use `run_until_caught_up`"),
-    ("group.protocol", "use `consumer_protocol`"),
-    ("group.remote.assignor", "use `consumer_protocol`: joins need the range assignor"),
-    ("partitioner", "use `partitioner`"),
-    ("acks", "a batch counts as sent when all in-sync replicas have it"),
-    ("request.required.acks", "a batch counts as sent when all in-sync replicas have it"),
-    ("enable.idempotence", "without it, retries reorder and duplicate messages"),
-    ("message.timeout.ms", "use `delivery_timeout`"),
-    ("delivery.timeout.ms", "use `delivery_timeout`"),
-    ("transactional.id", "transactions are not supported"),
-    ("queued.max.messages.kbytes", "use `max_buffered_bytes`"),
-    ("queued.min.messages", "use `max_buffered_bytes`"),
-    ("dr_cb", "delivery reports are counted by the library"),
-    ("dr_msg_cb", "delivery reports are counted by the library"),
-    ("delivery.report.only.error", "every delivery report is counted"),
-    ("rebalance_cb", "use `on_rebalance`"),
-    ("offset_commit_cb", "commits are watched by the library"),
-    ("stats_cb", "statistics are read by the library"),
-    ("statistics.interval.ms", "statistics are read by the library"),
-    ("oauthbearer_token_refresh_cb", "use `oauth_token`"),
-    ("log_cb", "the client's log goes to `tracing`"),
-    ("log.queue", "the client's log goes to `tracing`"),
-    ("opaque", "it is the library's"),
-];
-
-/// Client settings that only one of the two clients knows; librdkafka would warn about the others.
-const PRODUCER_ONLY: &[&str] = &[
-    "linger.ms",
-    "queue.buffering.max.ms",
-    "queue.buffering.max.messages",
-    "queue.buffering.max.kbytes",
-    "queue.buffering.backpressure.threshold",
-    "batch.size",
-    "batch.num.messages",
-    "compression.codec",
-    "compression.type",
-    "compression.level",
-    "message.send.max.retries",
-    "retries",
-    "retry.backoff.ms",
-    "retry.backoff.max.ms",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "request.timeout.ms",
-    "sticky.partitioning.linger.ms",
-    "enable.gapless.guarantee",
-    "topic.metadata.propagation.max.ms",
-];
-const CONSUMER_ONLY: &[&str] = &[
-    "session.timeout.ms",
-    "heartbeat.interval.ms",
-    "max.poll.interval.ms",
-    "group.instance.id",
-    "partition.assignment.strategy",
-    "isolation.level",
-    "fetch.wait.max.ms",
-    "fetch.queue.backoff.ms",
-    "fetch.message.max.bytes",
-    "max.partition.fetch.bytes",
-    "fetch.max.bytes",
-    "fetch.min.bytes",
-    "fetch.error.backoff.ms",
-    "check.crcs",
-    "client.rack",
-    "coordinator.query.interval.ms",
-    "allow.auto.create.topics",
-];
-
 /// librdkafka's default, and Kafka's.
 const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
 
+/// The most that librdkafka allows for `max.poll.interval.ms`: a day.
+const MOST_POLL_INTERVAL_MS: u64 = 86_400_000;
+
+/// The most that librdkafka allows for `message.timeout.ms`. It would cut a larger number to 32 bits and take
+/// what is left, which may be anything.
+const MOST_DELIVERY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// What the checks found out.
 pub(crate) struct Plan {
+    /// As librdkafka reads the list.
+    pub(crate) brokers: String,
     pub(crate) group_id: String,
     pub(crate) drain_deadline: Duration,
     pub(crate) commit_timeout: Duration,
@@ -107,8 +40,9 @@ pub(crate) struct Plan {
 }
 
 impl Builder {
+    /// The value that the user set for a property, under whichever of its names; the last one counts.
     pub(crate) fn property(&self, name: &str) -> Option<&str> {
-        let set = self.properties.iter().rev().find(|(property, _)| property == name);
+        let set = self.properties.iter().rev().find(|(set, _)| names::is_same(set, name));
         set.map(|(_, value)| value.as_str())
     }
 }
@@ -121,11 +55,9 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     let mut faults = Vec::new();
     check_names(builder, &mut faults);
     check_limits(builder, &mut faults);
-    for (property, _) in &builder.properties {
-        if let Some((_, reason)) = OWNED.iter().find(|(owned, _)| owned == property) {
-            faults.push(format!("property `{property}` is set by the library: {reason}"));
-        }
-    }
+    let brokers = brokers::parse(&builder.brokers, builder.property("security.protocol"));
+    let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
+    check_properties(builder, &mut faults);
     check_protocol(builder, &mut faults);
     let max_poll_interval = max_poll_interval(builder, &mut faults);
     let default_deadline = Duration::from_secs(30).min(max_poll_interval / 2);
@@ -139,7 +71,7 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
         if wanted > most {
             faults.push(format!(
                 "`{name}` ({wanted:?}) is longer than {share} of `max.poll.interval.ms` ({most:?}): \
-                 the group could go on without this member before what it has drained is recorded"
+                 the group could remove this member before the offsets of its last batches are committed"
             ));
         }
     }
@@ -148,19 +80,28 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     }
     let default_group = || format!("kasper-topic-processor-{}", builder.name);
     Ok(Plan {
+        brokers,
         group_id: builder.group_id.clone().unwrap_or_else(default_group),
         drain_deadline,
         commit_timeout,
-        read_committed: builder.property("isolation.level") != Some("read_uncommitted"),
+        read_committed: !builder.property("isolation.level").is_some_and(is_read_uncommitted),
     })
+}
+
+/// As librdkafka reads the value: in upper or lower case, with spaces in front.
+fn is_read_uncommitted(value: &str) -> bool {
+    value.trim_start().eq_ignore_ascii_case("read_uncommitted")
 }
 
 fn check_names(builder: &Builder, faults: &mut Vec<String>) {
     if builder.name.is_empty() {
         faults.push("the name is empty".into());
     }
-    if builder.brokers.trim().is_empty() {
-        faults.push("`brokers` is not set (host:port, several separated by commas)".into());
+    if builder.group_id.as_ref().is_some_and(String::is_empty) {
+        faults.push("`group_id` is empty".into());
+    }
+    if matches!(builder.start_from, StartFrom::Timestamp(..0)) {
+        faults.push("`start_from`: the timestamp is negative (milliseconds since 1970)".into());
     }
     if builder.topics.is_empty() {
         faults.push("there are no input topics".into());
@@ -170,9 +111,10 @@ fn check_names(builder: &Builder, faults: &mut Vec<String>) {
     }
     for (index, topic) in builder.topics.iter().enumerate() {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if topic.is_empty() || topic.len() > 249 || !topic.chars().all(legal) {
+        let is_dots = topic == "." || topic == "..";
+        if topic.is_empty() || topic.len() > 249 || is_dots || !topic.chars().all(legal) {
             faults.push(format!(
-                "`{topic}` is no topic name (1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`)"
+                "`{topic}` is not a valid topic name (1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`)"
             ));
         }
         if builder.topics[..index].contains(topic) {
@@ -209,17 +151,27 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
     if builder.max_buffered_bytes < 64 << 10 {
         faults.push("`max_buffered_bytes` is below 64 KiB".into());
     }
-    if builder.metrics_interval < Duration::from_millis(1) {
-        faults.push("`metrics_interval` is below 1 ms".into());
-    }
-    if builder.lag_interval < Duration::from_millis(1) {
-        faults.push("`lag_interval` is below 1 ms".into());
-    }
-    if builder.commit_interval < Duration::from_millis(1) {
-        faults.push("`commit_interval` is below 1 ms".into());
+    let at_least_a_millisecond = [
+        ("metrics_interval", Some(builder.metrics_interval)),
+        ("lag_interval", Some(builder.lag_interval)),
+        ("commit_interval", Some(builder.commit_interval)),
+        ("stall_timeout", Some(builder.stall_timeout)),
+        ("connect_timeout", Some(builder.connect_timeout)),
+        ("commit_timeout", builder.commit_timeout),
+    ];
+    for (name, value) in at_least_a_millisecond {
+        if value.is_some_and(|value| value < Duration::from_millis(1)) {
+            faults.push(format!("`{name}` is below 1 ms"));
+        }
     }
     if builder.delivery_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
         faults.push("`delivery_timeout` is below 1 ms; leave it out to wait without end".into());
+    }
+    if builder.delivery_timeout.is_some_and(|timeout| timeout > MOST_DELIVERY_TIMEOUT) {
+        faults.push(
+            "`delivery_timeout` is above 2,147,483,647 ms (24.8 days); leave it out to wait without end"
+                .into(),
+        );
     }
 }
 
@@ -240,12 +192,36 @@ fn check_protocol(builder: &Builder, faults: &mut Vec<String>) {
     }
 }
 
+/// What the user set for librdkafka itself: names and values that it takes, none that the library owns.
+fn check_properties(builder: &Builder, faults: &mut Vec<String>) {
+    for (property, value) in &builder.properties {
+        if let Some(reason) = names::owned(property) {
+            faults.push(format!("property `{property}` is set by the library: {reason}"));
+        } else if property.contains('\0') || value.contains('\0') {
+            faults.push(format!("property {property:?}: the name or the value has a zero byte"));
+        } else if let Some(reason) = refusals::of_property(property, value) {
+            faults.push(format!("property `{property}`: {reason}"));
+        }
+    }
+    if let Some(protocol) = builder.property("security.protocol") {
+        faults.extend(refusals::of_login(protocol, builder.property("sasl.mechanism")));
+    }
+}
+
+/// librdkafka reads numbers as C does: `0x10` is 16, `010` is 8, and what is too long for 32 bits is cut. Only
+/// what has one meaning is taken, because the deadlines of the library depend on it.
 fn max_poll_interval(builder: &Builder, faults: &mut Vec<String>) -> Duration {
     let Some(value) = builder.property("max.poll.interval.ms") else { return MAX_POLL_INTERVAL };
+    let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
     match value.parse() {
-        Ok(milliseconds) => Duration::from_millis(milliseconds),
-        Err(_) => {
-            faults.push("property `max.poll.interval.ms` is no number of milliseconds".into());
+        Ok(milliseconds @ 1..=MOST_POLL_INTERVAL_MS) if is_plain => {
+            Duration::from_millis(milliseconds)
+        }
+        _ => {
+            faults.push(
+                "property `max.poll.interval.ms` is not a number of milliseconds from 1 to 86400000"
+                    .into(),
+            );
             MAX_POLL_INTERVAL
         }
     }
@@ -264,14 +240,14 @@ impl Plan {
     ) -> (Properties, Properties) {
         let consumer =
             layered(self.consumer_defaults(builder, numbers, topics), builder, PRODUCER_ONLY);
-        let producer = layered(producer_defaults(builder), builder, CONSUMER_ONLY);
+        let producer = layered(self.producer_defaults(builder), builder, CONSUMER_ONLY);
         (consumer, producer)
     }
 
     fn consumer_defaults(&self, builder: &Builder, numbers: usize, topics: usize) -> Properties {
         let ahead = FetchAhead::new(builder.max_buffered_bytes, numbers, topics);
         let mut properties = vec![
-            ("bootstrap.servers".into(), builder.brokers.clone()),
+            ("bootstrap.servers".into(), self.brokers.clone()),
             ("group.id".into(), self.group_id.clone()),
             ("enable.auto.commit".into(), "false".into()),
             ("enable.auto.offset.store".into(), "false".into()),
@@ -301,36 +277,34 @@ impl Plan {
         }
         properties
     }
-}
 
-fn producer_defaults(builder: &Builder) -> Properties {
-    // 0 is librdkafka's word for "without end".
-    let timeout = builder.delivery_timeout.map_or(0, |timeout| timeout.as_millis());
-    vec![
-        ("bootstrap.servers".into(), builder.brokers.clone()),
-        ("acks".into(), "all".into()),
-        ("enable.idempotence".into(), "true".into()),
-        ("message.timeout.ms".into(), timeout.to_string()),
-        ("partitioner".into(), builder.partitioner.name().into()),
-        // A batch is handed over whole, so there is little to wait for.
-        ("linger.ms".into(), "1".into()),
-        // Batches in flight are bounded per partition, in number and bytes.
-        ("queue.buffering.max.messages".into(), "2000000".into()),
-        ("reconnect.backoff.max.ms".into(), "2000".into()),
-    ]
+    fn producer_defaults(&self, builder: &Builder) -> Properties {
+        // 0 is librdkafka's word for "without end".
+        let timeout = builder.delivery_timeout.map_or(0, |timeout| timeout.as_millis());
+        vec![
+            ("bootstrap.servers".into(), self.brokers.clone()),
+            ("acks".into(), "all".into()),
+            ("enable.idempotence".into(), "true".into()),
+            ("message.timeout.ms".into(), timeout.to_string()),
+            ("partitioner".into(), builder.partitioner.name().into()),
+            // A batch is handed over whole, so there is little to wait for.
+            ("linger.ms".into(), "1".into()),
+            // Batches in flight are bounded per partition, in number and bytes.
+            ("queue.buffering.max.messages".into(), "2000000".into()),
+            ("reconnect.backoff.max.ms".into(), "2000".into()),
+        ]
+    }
 }
 
 /// The library's defaults, overridden and completed by what the user set, without what only the other
 /// client knows.
 fn layered(defaults: Properties, builder: &Builder, not: &[&str]) -> Properties {
     let mut all = defaults;
-    let own = builder.properties.iter().filter(|(name, _)| !not.contains(&name.as_str()));
+    let own = builder.properties.iter().filter(|(name, _)| !names::is_in(not, name));
     for (name, value) in own {
-        let name =
-            if name == "max.partition.fetch.bytes" { "fetch.message.max.bytes" } else { name };
-        match all.iter_mut().find(|(set, _)| set == name) {
+        match all.iter_mut().find(|(set, _)| names::is_same(set, name)) {
             Some(set) => set.1.clone_from(value),
-            None => all.push((name.to_owned(), value.clone())),
+            None => all.push((canonical(name).to_owned(), value.clone())),
         }
     }
     all
@@ -413,15 +387,6 @@ mod tests {
     }
 
     #[test]
-    fn owned_properties_are_refused_with_the_reason() {
-        for (property, reason) in OWNED {
-            let text = faults(&builder().kafka(*property, "secret-value"));
-            assert!(text.contains(property) && text.contains(reason), "{text}");
-            assert!(!text.contains("secret-value"), "{text}");
-        }
-    }
-
-    #[test]
     fn draining_and_recording_must_fit_the_poll_interval() {
         let short = || builder().kafka("max.poll.interval.ms", "5000");
         let text = faults(&short().drain_deadline(Duration::from_secs(4)));
@@ -486,6 +451,77 @@ mod tests {
         assert_eq!(least, FetchAhead { value_bytes: 16 << 10, messages: 16, fetch_bytes: 8 << 10 });
         let most = FetchAhead::new(usize::MAX, 1, 1);
         assert_eq!(most.fetch_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn a_property_has_one_value_under_all_its_names() {
+        let builder = builder()
+            .kafka("queue.buffering.max.ms", "20")
+            .kafka("max.partition.fetch.bytes", "1000")
+            .kafka("compression.codec", "gzip")
+            .kafka("topic.compression.type", "lz4");
+        let (consumer, producer) = check(&builder).unwrap().clients(&builder, 4, 1);
+        let get = |properties: &Properties, name: &str| {
+            let found = properties.iter().filter(|(property, _)| names::is_same(property, name));
+            found.map(|(_, value)| value.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(get(&producer, "linger.ms"), ["20"]);
+        assert_eq!(get(&consumer, "linger.ms"), [""; 0]);
+        assert_eq!(get(&consumer, "fetch.message.max.bytes"), ["1000"]);
+        assert_eq!(get(&producer, "max.partition.fetch.bytes"), [""; 0]);
+        assert_eq!(get(&producer, "compression.type"), ["lz4"], "the last one counts");
+    }
+
+    #[test]
+    fn the_isolation_level_is_read_as_librdkafka_reads_it() {
+        for (value, is_committed) in [
+            ("read_uncommitted", false),
+            ("READ_UNCOMMITTED", false),
+            (" Read_Uncommitted", false),
+            ("read_committed", true),
+            ("Read_Committed", true),
+        ] {
+            let plan = check(&builder().kafka("isolation.level", value)).unwrap();
+            assert_eq!(plan.read_committed, is_committed, "{value}");
+        }
+        // librdkafka takes none of these, so nobody has to read them.
+        for value in ["read_uncommitted ", "read-uncommitted", "uncommitted", "0", ""] {
+            let text = faults(&builder().kafka("isolation.level", value));
+            assert!(text.contains("isolation.level"), "{value}: {text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_librdkafka_reads_differently_are_refused() {
+        for value in
+            ["0x493e0", "0300000", "300000ms", " 300000", "+300000", "4295267296", "-1", "0"]
+        {
+            let text = faults(&builder().kafka("max.poll.interval.ms", value));
+            assert!(text.contains("max.poll.interval.ms"), "{value}: {text}");
+        }
+    }
+
+    #[test]
+    fn every_fault_of_librdkafkas_properties_is_reported_at_once() {
+        let text = faults(
+            &builder()
+                .brokers("host:99999,kafka://host")
+                .kafka("no.such.thing", "1")
+                .kafka("fetch.min.bytes", "many")
+                .kafka("sasl.password\0", "hunter2")
+                .kafka("topic.acks", "1"),
+        );
+        for part in [
+            "`host:99999`",
+            "`kafka://host`",
+            "`no.such.thing`",
+            "`fetch.min.bytes`",
+            "zero byte",
+            "`topic.acks` is set by the library",
+        ] {
+            assert!(text.contains(part), "{part} is missing in: {text}");
+        }
+        assert!(!text.contains("hunter2"), "{text}");
     }
 
     #[test]

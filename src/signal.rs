@@ -26,6 +26,6 @@ pub async fn shutdown_signal() {
 }
 
 async fn never(error: &std::io::Error) {
-    tracing::error!(%error, "cannot listen for signals");
+    tracing::error!(%error, "cannot listen for signals, so none will shut the processor down");
     std::future::pending::<()>().await;
 }

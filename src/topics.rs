@@ -46,10 +46,13 @@ fn missing(metadata: &[TopicMetadata]) -> Vec<String> {
 
 fn unknown_topics(missing: &[String], builder: &Builder) -> Error {
     let message = if builder.wait_for_topics.is_zero() {
-        "the cluster has no such topic; create it, or let `wait_for_topics` wait until somebody does"
+        "the cluster does not have this topic; create it, or set `wait_for_topics` to wait until it exists"
             .into()
     } else {
-        format!("the cluster still has no such topic after {:?}", builder.wait_for_topics)
+        format!(
+            "the cluster still does not have this topic after {:?} (`wait_for_topics`)",
+            builder.wait_for_topics
+        )
     };
     Error::new(ErrorKind::UnknownTopic, message)
         .with("topic", missing.join(", "))
@@ -58,13 +61,15 @@ fn unknown_topics(missing: &[String], builder: &Builder) -> Error {
 
 fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> {
     let counts: BTreeSet<usize> = metadata.iter().map(|topic| topic.partitions).collect();
-    let other_assignor =
-        builder.property("partition.assignment.strategy").filter(|assignor| *assignor != "range");
+    let other_assignor = builder
+        .property("partition.assignment.strategy")
+        .map(|assignor| assignor.trim_matches([' ', ',']));
+    let other_assignor = other_assignor.filter(|assignor| *assignor != "range");
     if let Some(assignor) = other_assignor.filter(|_| metadata.len() > 1) {
         warn!(
             assignor,
             "only the `range` assignor gives the same partition numbers of several topics to the \
-             same member: partition-wise joins are not promised"
+             same member: a join may miss messages of the other topic"
         );
     }
     if counts.len() < 2 || builder.partitions.is_some() || builder.allow_unaligned_topics {
@@ -74,9 +79,9 @@ fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> 
         metadata.iter().map(|topic| format!("{}: {}", topic.topic, topic.partitions)).collect();
     Err(Error::new(
         ErrorKind::Config,
-        "the input topics have differing partition counts, so the group would give the same \
-         partition number of two topics to different members; give them the same count, name \
-         `partitions`, or call `allow_unaligned_topics` if there is nothing to join",
+        "the input topics have different partition counts, so the group may assign the same \
+         partition number of two topics to different members; give them the same count, set \
+         `partitions`, or call `allow_unaligned_topics` if the topics are not joined",
     )
     .with("partitions", counts.join(", ")))
 }

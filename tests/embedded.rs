@@ -61,14 +61,27 @@ async fn brokers_that_go_away_and_return_are_waited_for() {
     for _ in 0..100 {
         feeder.send(b"before").await.unwrap();
     }
-    eventually(|| count.0.load(Ordering::SeqCst) >= 100).await;
+    eventually(|| count.0.load(Ordering::SeqCst) == 100 && handle.has_consumed_all()).await;
+    handle.pause();
+    for _ in 0..10 {
+        feeder.send(b"fetched").await.unwrap();
+    }
+    eventually(|| handle.lag() == 10).await;
     broker.suspend().unwrap();
-    for _ in 0..100 {
+    handle.resume();
+    // What was fetched is processed, but what that sends is not acknowledged: it is not consumed.
+    eventually(|| count.0.load(Ordering::SeqCst) == 110).await;
+    for _ in 0..90 {
         feeder.send(b"during").await.unwrap();
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(!running.is_finished(), "an outage is no error");
-    assert!(!handle.has_consumed_all() || count.0.load(Ordering::SeqCst) == 100);
+    let away = Instant::now();
+    while away.elapsed() < Duration::from_secs(2) {
+        assert!(!running.is_finished(), "an outage is not an error");
+        assert!(!handle.has_consumed_all(), "messages in flight count as consumed");
+        assert_eq!(handle.lag(), 10);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(count.0.load(Ordering::SeqCst), 110, "nothing new can come");
     broker.resume().unwrap();
     feeder.finish().await.unwrap();
     handle.close();
@@ -149,6 +162,16 @@ async fn a_pause_holds_back_batches_and_resume_lets_them_go() {
     assert_eq!(handle.lag(), 0);
     handle.close();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_feeder_without_partitions_is_refused() {
+    let broker = broker();
+    let processor = builder(&broker).build(|_| Count::default()).await.unwrap();
+    for partitions in [0, -1] {
+        let feeder = Feeder::new(&broker.brokers(), "in", partitions, processor.handle());
+        assert_eq!(feeder.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
 }
 
 #[tokio::test]

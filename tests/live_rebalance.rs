@@ -13,6 +13,7 @@ mod program;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use common::{Sender, brokers, committed, group_of, read_all, topic, wait_until};
 use kasper::{Batch, BoxError, Context, Processor};
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 const PARTITIONS: i32 = 4;
 
@@ -123,19 +125,86 @@ impl Job {
         });
     }
 
-    /// Every message that was sent is in the output; prints how many are there twice.
-    fn check_output(&self, sent: u32) {
-        let output = read_all(&self.output, PARTITIONS);
-        let total = output.len();
-        let seen: BTreeSet<_> = output.into_iter().map(|message| message.value.unwrap()).collect();
+    /// Kills a member. What it had processed without a commit may come again: what was in the logs of its
+    /// partitions by then, behind the committed offsets.
+    fn kill(&self, member: Member) -> Killed {
+        let log = member.kill();
+        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
+        let own = owned(&std::fs::read_to_string(&log).unwrap());
+        let own = own
+            .iter()
+            .flat_map(|(partition, topics)| topics.iter().map(|topic| (topic.clone(), *partition)));
+        // First the ends, which move on.
+        let ends: Vec<_> = own
+            .map(|(topic, partition)| {
+                let limit = Duration::from_secs(10);
+                let (_, end) = consumer.fetch_watermarks(&topic, partition, limit).unwrap();
+                (topic, partition, end)
+            })
+            .collect();
+        let group = group_of(&self.name);
+        let uncommitted = ends.into_iter().map(|(topic, partition, end)| {
+            let committed = committed(&group, &topic, partition).unwrap_or(0);
+            (format!("{topic}/{partition}"), committed..end)
+        });
+        Killed { uncommitted: uncommitted.collect(), log }
+    }
+
+    /// Every message that was sent is in the output: once, and once more for each kill that found it
+    /// processed without a commit. Members that lost their partitions, or whose last commit was refused, say
+    /// so in their logs; each may repeat a message too.
+    fn check_output(&self, sent: u32, killed: &[Killed], logs: &[PathBuf]) {
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for message in read_all(&self.output, PARTITIONS) {
+            *counts.entry(String::from_utf8(message.value.unwrap()).unwrap()).or_default() += 1;
+        }
+        let disturbed: usize = logs.iter().map(disturbances).sum();
         let expected = pairs(&self.inputs).count() * sent as usize;
-        println!("{}: {expected} sent, {} duplicates", self.name, total - seen.len());
+        let duplicates: usize = counts.values().map(|count| count - 1).sum();
+        let allowed: i64 = killed
+            .iter()
+            .flat_map(|killed| killed.uncommitted.values())
+            .map(|o| o.end - o.start)
+            .sum();
+        println!(
+            "{}: {expected} sent, {duplicates} duplicates of {allowed} that {} kills allow, {disturbed} \
+             disturbances",
+            self.name,
+            killed.len()
+        );
         let missing: Vec<_> = pairs(&self.inputs)
             .flat_map(|(input, p)| (0..sent).map(move |n| format!("{input}/{p}/{n}")))
-            .filter(|value| !seen.contains(value.as_bytes()))
+            .filter(|value| !counts.contains_key(value))
             .collect();
         assert!(missing.is_empty(), "{} lost, such as {:?}", missing.len(), missing.first());
+        for (value, count) in counts {
+            // Numbers are offsets: one sender fills topics that were empty.
+            let (partition, offset) = value.rsplit_once('/').unwrap();
+            let offset: i64 = offset.parse().unwrap();
+            let uncommitted = killed.iter().filter_map(|killed| killed.uncommitted.get(partition));
+            let allowed = 1 + disturbed + uncommitted.filter(|o| o.contains(&offset)).count();
+            assert!(
+                count <= allowed,
+                "{value} was sent on {count} times; {allowed} would be right"
+            );
+        }
     }
+}
+
+/// A member that was killed.
+struct Killed {
+    /// By topic-partition, the offsets that it may have processed without a commit.
+    uncommitted: BTreeMap<String, Range<i64>>,
+    log: PathBuf,
+}
+
+/// How often a member says that what it had finished comes again.
+fn disturbances(log: &PathBuf) -> usize {
+    let text = std::fs::read_to_string(log).unwrap();
+    let is_one = |line: &&str| line.starts_with("lost") || line.contains("processed again");
+    let lines: Vec<_> = text.lines().filter(is_one).collect();
+    lines.iter().for_each(|line| println!("{line}"));
+    lines.len()
 }
 
 fn pairs(inputs: &[String]) -> impl Iterator<Item = (&String, i32)> {
@@ -148,7 +217,7 @@ fn churn(job: &Job) {
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = job.feed(stop.clone());
     let mut members = vec![Member::start(job)];
-    let mut logs = Vec::new();
+    let (mut logs, mut killed) = (Vec::new(), Vec::new());
     let started = Instant::now();
     for round in 0.. {
         thread::sleep(Duration::from_secs(2));
@@ -158,7 +227,7 @@ fn churn(job: &Job) {
         match round % 4 {
             0 | 1 if members.len() < 3 => members.push(Member::start(job)),
             2 => logs.push(members.remove(0).terminate()),
-            3 => logs.push(members.remove(0).kill()),
+            3 => killed.push(job.kill(members.remove(0))),
             _ => {}
         }
         if members.is_empty() {
@@ -169,7 +238,8 @@ fn churn(job: &Job) {
     let sent = feeder.join().unwrap();
     job.wait_until_all_recorded(sent);
     logs.extend(members.into_iter().map(Member::terminate));
-    job.check_output(sent);
+    logs.extend(killed.iter().map(|killed| killed.log.clone()));
+    job.check_output(sent, &killed, &logs);
     let mut assignments = 0;
     for log in &logs {
         assignments += check_alignment(log, &job.inputs);
@@ -179,31 +249,48 @@ fn churn(job: &Job) {
     println!("{}: {assignments} assignments", job.name);
 }
 
-/// Whoever has a partition number of one topic has it of all: joins see both sides.
+/// A member that has a partition number of one topic has it of all: joins see both sides.
 fn check_alignment(log: &PathBuf, inputs: &[String]) -> usize {
-    let mut owned: BTreeMap<i32, BTreeSet<String>> = BTreeMap::new();
-    let mut assignments = 0;
-    for line in std::fs::read_to_string(log).unwrap().lines() {
-        let mut words = line.split(' ');
-        let what = words.next().unwrap_or_default();
-        if !["assigned", "revoked", "lost"].contains(&what) {
-            continue;
-        }
-        for name in words.filter(|name| !name.is_empty()) {
-            let (topic, partition) = name.rsplit_once('/').unwrap();
-            let topics = owned.entry(partition.parse().unwrap()).or_default();
-            match what {
-                "assigned" => topics.insert(topic.to_owned()),
-                _ => topics.remove(topic),
-            };
-        }
-        assignments += usize::from(what == "assigned");
+    let text = std::fs::read_to_string(log).unwrap();
+    let (mut owned, mut assignments) = (BTreeMap::new(), 0);
+    for line in text.lines() {
+        assignments += usize::from(follow(line, &mut owned) && line.starts_with("assigned"));
         for (partition, topics) in &owned {
             let complete = topics.is_empty() || topics.len() == inputs.len();
             assert!(complete, "partition {partition} is split after `{line}`: {topics:?}");
         }
     }
     assignments
+}
+
+/// Of each partition number, the topics that a member has.
+type Owned = BTreeMap<i32, BTreeSet<String>>;
+
+/// What a member has at the end of its log.
+fn owned(log: &str) -> Owned {
+    let mut owned = Owned::new();
+    for line in log.lines() {
+        follow(line, &mut owned);
+    }
+    owned
+}
+
+/// Whether the line tells of a rebalance, which changes what the member has.
+fn follow(line: &str, owned: &mut Owned) -> bool {
+    let mut words = line.split(' ');
+    let what = words.next().unwrap_or_default();
+    if !["assigned", "revoked", "lost"].contains(&what) {
+        return false;
+    }
+    for name in words.filter(|name| !name.is_empty()) {
+        let (topic, partition) = name.rsplit_once('/').unwrap();
+        let topics = owned.entry(partition.parse().unwrap()).or_default();
+        match what {
+            "assigned" => topics.insert(topic.to_owned()),
+            _ => topics.remove(topic),
+        };
+    }
+    true
 }
 
 const CLASSIC: [&str; 4] =
@@ -254,17 +341,20 @@ async fn killed_ten_times_in_mid_run() {
     let job = Job::new("killed", 1, &["--partitions", "0,1,2,3"]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = job.feed(stop.clone());
+    let mut killed = Vec::new();
     for round in 0..10 {
         let member = Member::start(&job);
         thread::sleep(Duration::from_millis(300 + 97 * round));
-        std::fs::remove_file(member.kill()).unwrap();
+        killed.push(job.kill(member));
     }
     stop.store(true, Ordering::Relaxed);
     let sent = feeder.join().unwrap();
     let member = Member::start(&job);
     job.wait_until_all_recorded(sent);
-    std::fs::remove_file(member.terminate()).unwrap();
-    job.check_output(sent);
+    let mut logs = vec![member.terminate()];
+    logs.extend(killed.iter().map(|killed| killed.log.clone()));
+    job.check_output(sent, &killed, &logs);
+    logs.iter().for_each(|log| std::fs::remove_file(log).unwrap());
 }
 
 /// Takes 15 s for the batch with the message `slow`.

@@ -30,7 +30,8 @@ impl Token {
         // What else there is could not be sent in a header, or not be told from the space around it.
         if self.0.len() < LEAST || !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
             let message = format!(
-                "the admin server's token is too weak: give it at least {LEAST} printable ASCII characters, no spaces"
+                "the admin server's token is too short or has other characters than printable ASCII: \
+                 choose at least {LEAST} of them, without spaces"
             );
             return Err(Error::new(ErrorKind::Config, message));
         }

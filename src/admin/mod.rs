@@ -163,12 +163,11 @@ impl Admin {
     /// tokio runtime.
     pub fn router(self) -> Result<Router> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
-            let message =
-                "the admin router samples in a task of its own: call it in a tokio runtime";
+            let message = "the admin router starts a task: call it inside a tokio runtime";
             Error::new(ErrorKind::Config, message).with_source(error)
         })?;
         if self.processors.is_empty() {
-            let message = "the admin server has nothing to show: give it a processor's handle";
+            let message = "the admin server has no processor to show: add a processor's handle";
             return Err(Error::new(ErrorKind::Config, message));
         }
         if let Some(token) = &self.token {

@@ -46,11 +46,11 @@ impl Listener {
         let found = lookup_host(address).await.map_err(|error| refused(no_address, error))?;
         let found: Vec<SocketAddr> = found.collect();
         if !allow_remote && let Some(remote) = found.iter().find(|a| !a.ip().is_loopback()) {
-            let message = "the admin server answers whoever reaches it, and other machines may reach this address: \
-                use a loopback address, or say `Admin::allow_remote`";
+            let message = "other machines can reach this address, and the admin server has no login for readers: \
+                use a loopback address, or call `Admin::allow_remote`";
             return Err(Error::new(ErrorKind::Config, message).with("address", remote));
         }
-        let occupied = "the admin server can't listen at this address";
+        let occupied = "the admin server can't listen at this address; choose a free port";
         let bound = TcpListener::bind(&found[..]).await;
         let listener = bound.map_err(|error| refused(occupied, error))?;
         let address = listener.local_addr().map_err(|error| refused(occupied, error))?;
@@ -102,7 +102,7 @@ async fn accept(listener: TcpListener, router: Router) {
                 }
                 Err(error) => {
                     // Out of file descriptors, perhaps: at once it would be so again.
-                    warn!(%error, "the admin server can't accept a connection");
+                    warn!(%error, "the admin server could not accept a connection; it tries again in a second");
                     sleep(Duration::from_secs(1)).await;
                 }
             },

@@ -205,7 +205,7 @@ pub(crate) trait Producer: Send + Sync + 'static {
 
     /// Gives up the messages of a delivery that are not handed over: nobody will come back for them.
     fn abandon(&self, delivery: &Arc<Delivery>) {
-        delivery.refuse_rest("", "the batch was given up");
+        delivery.refuse_rest("", "the batch was abandoned before all its messages were sent");
     }
 
     /// Done when the client's queue may have room again.

@@ -278,7 +278,8 @@ impl Coordinator {
             // Aborted past its deadline: nobody waits for it any more.
             Err(error) if error.is_cancelled() => return,
             Err(error) => {
-                let fault = Error::new(ErrorKind::Internal, "a lane panicked").with_source(error);
+                let fault = Error::new(ErrorKind::Internal, "the task of a partition panicked")
+                    .with_source(error);
                 return self.note(Err(fault));
             }
         };
@@ -324,7 +325,11 @@ impl Coordinator {
         for number in numbers {
             let Some(lane) = self.lanes.get_mut(number) else { continue };
             if let Some(task) = lane.task.take() {
-                warn!(partition = number, "`process` blocks its thread past the drain deadline");
+                warn!(
+                    partition = number,
+                    "`process` has not returned by the drain deadline and blocks its thread: its batch will be \
+                     processed again"
+                );
                 lane.command(Command::Stop);
                 task.abort();
                 lane.before = Before::GoBack;

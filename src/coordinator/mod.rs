@@ -203,7 +203,8 @@ impl Coordinator {
             // Where those partitions begin is of no interest any more.
             Next::Superseded => self.starting = None,
             Next::Ended => {
-                let gone = Error::new(ErrorKind::Internal, "the consumer ended by itself");
+                let message = "the Kafka consumer ended without being closed";
+                let gone = Error::new(ErrorKind::Internal, message);
                 self.note(Err(gone));
             }
         }
@@ -226,7 +227,9 @@ impl Coordinator {
             }
             Event::Positions { taken, positions } => self.note_positions(taken, &positions),
             Event::Settled { assigned } => self.note_settled(assigned),
-            Event::Warning(error) => warn!(%error, "kafka"),
+            Event::Warning(error) => {
+                warn!(%error, "the Kafka consumer reports an error and keeps trying");
+            }
             Event::Fatal(error) => {
                 self.client_failed = true;
                 self.note(Err(error));
@@ -238,7 +241,7 @@ impl Coordinator {
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
             let error = self.with_group(error);
-            error!(%error, "stopping");
+            error!(%error, "the processor stops because of an error");
             if self.failure.is_none() {
                 self.metrics.failed(&error);
                 self.board.note_failure(&error);
@@ -283,11 +286,11 @@ impl Coordinator {
             let refused = self.refused(error);
             return self.note(Err(refused));
         }
-        // All else ends, or a rebalance ends it.
+        // A missing right may be granted in time; all other errors end by themselves, or a rebalance ends them.
         if error.kind() == ErrorKind::Unauthorized && !self.commits_doubted.asks_again(&error) {
             return self.note(Err(error));
         }
-        warn!(%error, "offsets could not be recorded, trying again");
+        warn!(%error, "the offset commit failed and will be tried again");
     }
 
     pub(super) fn show_committed(&self) {
@@ -355,7 +358,9 @@ impl Coordinator {
         let recorded = self.record_at_the_end().await;
         let report = self.report();
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {
-            warn!("leaving the group takes too long; it will notice by itself");
+            warn!(
+                "leaving the group takes too long; the group removes this member after its session time-out"
+            );
         }
         info!(messages = report.messages, "closed");
         match self.failure.take() {
@@ -370,7 +375,10 @@ impl Coordinator {
     async fn record_at_the_end(&mut self) -> Result<()> {
         self.collect_finished();
         if self.consumer.assignment_lost() {
-            warn!("the partitions were lost: what was finished last is not recorded");
+            warn!(
+                "the group took the partitions away before the last offset commit: the last batches will be \
+                 processed again"
+            );
             return Ok(());
         }
         if !self.committer.owns_any() {
@@ -383,13 +391,13 @@ impl Coordinator {
                 Err(self.with_group(error))
             }
             Ok(Err(error)) if is_rebalance(&error) => {
-                warn!(%error, "a rebalance came first: what was finished last comes again");
+                warn!(%error, "a rebalance came before the last offset commit: the last batches will be processed again");
                 Ok(())
             }
             Ok(result) => result,
             Err(_) => {
-                let message = "the brokers did not answer the last commit; what was finished last \
-                    comes again";
+                let message = "the brokers did not answer the last offset commit within `commit_timeout`; \
+                    the last batches may be processed again";
                 Err(Error::new(ErrorKind::Commit, message).retryable())
             }
         }

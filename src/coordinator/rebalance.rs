@@ -91,7 +91,7 @@ impl Coordinator {
     fn begin_epoch(&mut self, start: Start) -> Result<TopicProgress> {
         let Start { partition, offset, committed, end } = start;
         let topic = self.settings.topic_index(&partition.topic).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, "a topic was assigned that is no input topic")
+            Error::new(ErrorKind::Internal, "the group assigned a topic that is not an input topic")
                 .with("topic", &partition.topic)
         })?;
         let epoch = self.new_epoch();
@@ -228,10 +228,10 @@ impl Coordinator {
         match timeout(self.settings.commit_timeout, recording).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                warn!(%error, "could not record at the revocation: what was finished last comes again");
+                warn!(%error, "the offset commit at a revocation failed: the last batches will be processed again");
             }
             Err(_) => warn!(
-                "no answer to the commit at the revocation: what was finished last may come again"
+                "no answer to the offset commit at a revocation: the last batches may be processed again"
             ),
         }
     }

@@ -61,7 +61,7 @@ pub fn prometheus_from(mut builder: PrometheusBuilder) -> Result<Prometheus> {
     for metric in CATALOGUE.iter().filter(|metric| metric.kind == Kind::Histogram) {
         let name = Matcher::Full(metric.name.to_owned());
         builder = builder.set_buckets_for_metric(name, metric.buckets).map_err(|error| {
-            failed("the buckets of a histogram were refused").with_source(error)
+            failed("the Prometheus exporter refused the buckets of a histogram").with_source(error)
         })?;
     }
     let recorder = builder.build_recorder();

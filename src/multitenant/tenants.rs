@@ -98,7 +98,7 @@ impl<P: Eq + std::hash::Hash> Owners<P> {
         if owner == tenant {
             return Ok(());
         }
-        let message = format!("the tenancy gives it the {what} of the tenant `{owner}`");
+        let message = format!("the tenancy maps this tenant to the {what} of the tenant `{owner}`");
         Err(Error::new(ErrorKind::InvalidInput, message))
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! 1. [`batcher`] takes messages from the partition's queue and cuts batches;
 //! 2. [`partition_processor`] drives a batch through the user's processor and past its acks;
-//! 3. [`outgoing`] collects what the processor sends and counts the delivery reports;
+//! 3. [`outgoing`] collects what the processor sends and counts the delivery reports, [`undelivered`] says
+//!    which message failed and why;
 //! 4. [`in_flight`] holds what waits for its acks;
 //! 5. [`committer`] records the next offsets of what is finished;
 //! 6. [`progress`] is what the others may know about it: status, lag, caught up.
@@ -19,3 +20,4 @@ pub(crate) mod partition_processor;
 pub(crate) mod progress;
 pub(crate) mod start;
 pub(crate) mod topic_progress;
+pub(crate) mod undelivered;

@@ -17,13 +17,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::undelivered::{DeliveryFailure, Origin};
 use crate::batch::Batch;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::message::{Message, OutgoingBytes, OutgoingMessage};
 use crate::metrics::lane::Tally;
 use crate::pipeline::need::Need;
@@ -224,6 +225,7 @@ impl Outbox {
     /// `spent` gives its memory back for the next messages.
     pub(crate) fn take(&mut self, spent: Option<Outbox>) -> Arc<Delivery> {
         let batch = self.batch.clone();
+        let origin = batch.as_deref().map(Origin::of);
         self.settle_forwarded();
         let outbox = std::mem::replace(self, spent.unwrap_or_default());
         self.batch = batch;
@@ -239,6 +241,7 @@ impl Outbox {
             remaining: AtomicUsize::new(outbox.entries.len()),
             next: AtomicUsize::new(0),
             outbox,
+            origin,
             failure: Mutex::new(None),
             finished: Notify::new(),
             begun: Instant::now(),
@@ -292,6 +295,8 @@ fn slice(bytes: &[u8], span: Span) -> &[u8] {
 /// Outgoing messages on their way, counted down by their delivery reports.
 pub(crate) struct Delivery {
     outbox: Outbox,
+    /// The batch that it was sent from; none where a test sends without one.
+    origin: Option<Origin>,
     /// The first message not yet handed to the client. Moved by one task only, the partition's.
     next: AtomicUsize,
     remaining: AtomicUsize,
@@ -300,13 +305,6 @@ pub(crate) struct Delivery {
     /// When it was about to be handed to the client.
     begun: Instant,
     noticed: AtomicBool,
-}
-
-/// Why a message could not be delivered.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeliveryFailure {
-    pub(crate) topic: String,
-    pub(crate) reason: String,
 }
 
 impl Delivery {
@@ -348,7 +346,7 @@ impl Delivery {
     /// Fails the delivery and counts down what is not handed over. Says whether these were the last.
     pub(crate) fn refuse_rest(&self, topic: &str, reason: &str) -> bool {
         let (next, end) = (self.next(), self.len());
-        self.fail(topic, reason);
+        self.fail(DeliveryFailure::new(topic, reason));
         self.handed_over(end);
         self.count_down(end - next)
     }
@@ -387,11 +385,44 @@ impl Delivery {
         last
     }
 
-    /// Keeps the first failure. The failed message is counted down besides.
-    pub(crate) fn fail(&self, topic: &str, reason: &str) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        failure
-            .get_or_insert_with(|| DeliveryFailure { topic: topic.into(), reason: reason.into() });
+    /// The index of a message, found by what the client read it from: its value, which is not copied, and
+    /// its key. Looks at each message, so it is for failures alone.
+    pub(crate) fn index_of(
+        &self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> Option<usize> {
+        let is_there = |bytes: Option<&[u8]>| match (bytes, value) {
+            (Some(bytes), Some(value)) => std::ptr::eq(bytes, value),
+            (bytes, value) => bytes.is_none() && value.is_none(),
+        };
+        (0..self.len()).find(|index| {
+            let message = self.message(*index);
+            is_there(message.value) && message.key == key && *self.topics()[message.topic] == *topic
+        })
+    }
+
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// Fails the delivery, unless it has failed before: the first failure is kept. The failed message is
+    /// counted down besides.
+    pub(crate) fn fail(&self, failure: DeliveryFailure) {
+        self.first_failure().get_or_insert(failure);
+    }
+
+    pub(crate) fn failure(&self) -> Option<DeliveryFailure> {
+        self.first_failure().clone()
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.first_failure().is_some()
+    }
+
+    fn first_failure(&self) -> MutexGuard<'_, Option<DeliveryFailure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_finished(&self) -> bool {
@@ -411,13 +442,7 @@ impl Delivery {
     /// # Errors
     /// The first failure so far.
     pub(crate) fn result(&self) -> Result<(), Error> {
-        let failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*failure {
-            None => Ok(()),
-            Some(DeliveryFailure { topic, reason }) => {
-                Err(Error::new(ErrorKind::Delivery, reason.clone()).with("topic", topic))
-            }
-        }
+        self.first_failure().as_ref().map_or(Ok(()), |failure| Err(failure.error()))
     }
 
     /// The send buffer of a finished delivery, empty. `None` where the client's thread still holds the

@@ -165,7 +165,13 @@ impl LaneProgress {
         } else if !status.stalled {
             status.stalled = true;
             let partition = self.partition;
-            warn!(partition, lag, in_flight, still_s = still.as_secs(), "no progress");
+            warn!(
+                partition,
+                lag,
+                in_flight,
+                still_s = still.as_secs(),
+                "no batch has finished for longer than `stall_timeout`, though there are messages"
+            );
         }
     }
 

@@ -211,7 +211,7 @@ pub(crate) async fn after_out_of_range(
     warn!(
         topic = %partition.topic, partition = partition.partition, offset = %position,
         %earliest, %end, going_on_at = %chosen,
-        "the offset to read from is not in the log: messages were skipped or will come again"
+        "the offset to read from is not in the log: messages were skipped or will be processed again"
     );
     Ok(Some(chosen))
 }
@@ -266,7 +266,7 @@ async fn retried<T, F: Future<Output = Result<T>>>(what: &str, ask: impl Fn() ->
     loop {
         match ask().await {
             Err(error) if doubt.asks_again(&error) => {
-                warn!(%error, "could not get the {what}, asking again in {pause:?}");
+                warn!(%error, "could not get the {what}; the next attempt is in {pause:?}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }

@@ -179,8 +179,12 @@ impl Feeder {
     /// A feeder of `topic` with so many partitions, which the processor behind the handle reads.
     ///
     /// # Errors
-    /// The Kafka client can't be made.
+    /// The number of partitions is below 1, or the Kafka client can't be made.
     pub fn new(brokers: &str, topic: &str, partitions: i32, reader: Handle) -> Result<Self> {
+        if partitions < 1 {
+            let message = "a feeder needs at least one partition";
+            return Err(Error::new(ErrorKind::InvalidInput, message).with("topic", topic));
+        }
         let failure = Arc::new(OnceLock::new());
         let producer = ClientConfig::new()
             .set("bootstrap.servers", brokers)
@@ -245,7 +249,7 @@ impl Feeder {
             Err(Error::new(ErrorKind::InvalidInput, fault).with("topic", message.topic()))
         };
         if message.topic() != &*self.topic {
-            return refused("a message for another topic than the feeder's");
+            return refused("the message is for another topic than the feeder's");
         }
         match message.partition {
             None => {
@@ -255,7 +259,7 @@ impl Feeder {
             }
             Some(number) => match usize::try_from(number) {
                 Ok(index) if index < self.partitions.len() => Ok(index),
-                _ => refused("a message for a partition that the feeder has not"),
+                _ => refused("the message is for a partition that the feeder does not have"),
             },
         }
     }
@@ -281,7 +285,7 @@ impl Feeder {
             }
             tokio::select! {
                 () = self.reader.closed() => {
-                    let message = "the reader closed before it had read everything";
+                    let message = "the processor closed before it had read everything";
                     return Err(Error::new(ErrorKind::Backend, message).with("topic", &self.topic));
                 }
                 () = tokio::time::sleep(Duration::from_millis(2)) => {}

@@ -78,8 +78,10 @@ impl FaultProxy {
     /// # Errors
     /// There is no free port.
     pub async fn start(target: impl Into<String>) -> Result<Self> {
-        let failed =
-            |error| Error::new(ErrorKind::Unavailable, "no port for a proxy").with_source(error);
+        let failed = |error| {
+            Error::new(ErrorKind::Unavailable, "the proxy could not listen on a loopback port")
+                .with_source(error)
+        };
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let state = Arc::new(State {

@@ -51,6 +51,16 @@ fn push_keyed(tester: &mut ProcessorTester) {
 }
 
 #[tokio::test]
+async fn a_drain_may_take_for_ever() {
+    let tester = ProcessorTester::new(["orders"], |_| Latest(MapStore::new()));
+    let mut tester = tester.drain_deadline(Duration::MAX);
+    push_keyed(&mut tester);
+    tester.run_batch().await.unwrap();
+    tester.revoke().await.unwrap();
+    assert_eq!(tester.outgoing().len(), 3);
+}
+
+#[tokio::test]
 async fn replay_catches_a_processor_that_is_not_idempotent() {
     let store = MapStore::new();
     let shared = store.clone();

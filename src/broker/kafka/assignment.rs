@@ -66,7 +66,7 @@ pub(super) struct Context {
 impl Context {
     fn topic_index(&self, topic: &str) -> Result<usize> {
         self.topics.iter().position(|known| **known == *topic).ok_or_else(|| {
-            let message = "a partition of a topic that is no input topic";
+            let message = "a partition belongs to a topic that is not an input topic";
             Error::new(ErrorKind::Internal, message).with("topic", topic)
         })
     }
@@ -194,7 +194,7 @@ impl Slots {
         let (mut begun, mut stopped) = (Vec::new(), Vec::new());
         for (partition, offset) in positions {
             let Some(part) = self.part(context, partition) else {
-                let message = "cannot go back in a partition that is not assigned";
+                let message = "the position of a partition that is not assigned cannot be changed";
                 return Err(Error::new(ErrorKind::UnknownPartition, message)
                     .with("topic", &partition.topic)
                     .with("partition", partition.partition));

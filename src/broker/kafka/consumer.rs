@@ -204,7 +204,7 @@ impl Consumer for KafkaConsumer {
     fn queue(&self, partition: i32) -> Result<Box<dyn Queue>> {
         let slots = self.shared.slots();
         let queue = slots.queue(partition).ok_or_else(|| {
-            let message = "no topic of this partition number is assigned";
+            let message = "no topic has this partition number assigned";
             Error::new(ErrorKind::UnknownPartition, message).with("partition", partition)
         })?;
         let topics = Arc::clone(&self.context.topics);

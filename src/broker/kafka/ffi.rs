@@ -29,7 +29,9 @@ mod produce;
 mod queue;
 
 pub(crate) use self::client::Client;
-pub(crate) use self::configuration::{CreateError, Role};
+#[cfg(test)]
+pub(crate) use self::configuration::table_of_properties;
+pub(crate) use self::configuration::{CreateError, Role, has_feature, try_property};
 pub(crate) use self::event::{ClientEvent, EventKind};
 pub(crate) use self::list::{ListEntry, PartitionList};
 pub(crate) use self::message::{Headers, KafkaMessage};

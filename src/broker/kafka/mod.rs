@@ -18,7 +18,7 @@
 //! | `queue` | messages of one partition number |
 //! | `offsets`, `metadata`, `growth` | questions to the brokers |
 //! | `producer` | outgoing messages and their delivery reports |
-//! | `statistics`, `log`, `errors`, `token` | translations |
+//! | `statistics`, `log`, `errors`, `refusals`, `token` | translations |
 
 mod assignment;
 mod consumer;
@@ -32,6 +32,7 @@ mod metadata;
 mod offsets;
 mod producer;
 mod queue;
+pub(crate) mod refusals;
 mod statistics;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,8 @@ use crate::broker::{Consumer, Event, Producer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
 
+#[cfg(test)]
+pub(crate) use self::ffi::table_of_properties;
 pub(crate) use self::ffi::{Headers, KafkaMessage};
 pub(crate) use self::metadata::{MetadataClient, TopicMetadata};
 pub use self::token::OauthToken;
@@ -101,21 +104,13 @@ fn create_client(role: Role, mut properties: Vec<(String, String)>) -> Result<Ar
     properties.push(("log.queue".into(), "true".into()));
     Client::create(role, &properties).map_err(|error| match error {
         CreateError::Property { name, reason } => {
-            // librdkafka's reason quotes the value.
-            let reason = if is_secret(&name) { "the value is refused".into() } else { reason };
-            Error::new(ErrorKind::Config, reason).with("property", name)
+            Error::new(ErrorKind::Config, refusals::property(&name, &reason)).with("property", name)
         }
-        CreateError::Client(reason) => Error::new(ErrorKind::Config, reason),
+        CreateError::Client(reason) => Error::new(ErrorKind::Config, refusals::client(&reason)),
     })
 }
 
-/// Whether a property's value is to be kept out of messages.
-fn is_secret(name: &str) -> bool {
-    ["password", "secret", "key", "token", "credential", "jaas", "oauthbearer.config", ".pem"]
-        .iter()
-        .any(|part| name.contains(part))
-}
-
 fn no_thread(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Internal, "no thread for the Kafka client").with_source(error)
+    Error::new(ErrorKind::Internal, "the operating system gave no thread for the Kafka client")
+        .with_source(error)
 }

@@ -34,7 +34,7 @@ pub(super) async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     tokio::task::spawn_blocking(call).await.unwrap_or_else(|error| {
-        let message = "a call into the Kafka client did not end";
+        let message = "a call of the Kafka client panicked or was cancelled";
         Err(Error::new(ErrorKind::Internal, message).with_source(error))
     })
 }

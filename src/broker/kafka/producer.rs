@@ -106,7 +106,9 @@ impl Producer for KafkaProducer {
         let handles = match self.handles(delivery) {
             Ok(handles) => handles,
             Err((topic, code)) => {
-                ffi::refuse(delivery, &delivery.topics()[topic], &code.text());
+                let reason =
+                    format!("librdkafka does not accept the topic's name: {}", code.text());
+                ffi::refuse(delivery, &delivery.topics()[topic], &reason);
                 return Handover::Complete;
             }
         };
@@ -117,7 +119,7 @@ impl Producer for KafkaProducer {
     }
 
     fn abandon(&self, delivery: &Arc<Delivery>) {
-        ffi::refuse(delivery, "", "the batch was given up");
+        ffi::refuse(delivery, "", "the batch was abandoned before all its messages were sent");
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {
@@ -184,13 +186,13 @@ impl Reports {
             // there may be none. Purged, they get their reports now.
             tracing::error!(
                 code = code.name(),
-                "the producer cannot go on: {}",
+                "the Kafka producer failed for good, and all its messages with it: {}",
                 event.error_text()
             );
             self.client.purge();
         } else if self.repetitions.is_new(code, Instant::now()) {
             let error = errors::warning(code, event.error_text());
-            tracing::warn!(%error, "the Kafka producer has trouble");
+            tracing::warn!(%error, "the Kafka producer reports an error and keeps trying");
         }
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
+use super::refusals;
 use crate::batch::{Keepalive, Payload, Record};
 use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, ErrorKind, Result};
@@ -221,8 +222,11 @@ impl KafkaQueue {
             tracing::warn!(topic, partition = self.partition, code = code.name(), "{text}");
             return None;
         }
-        let error = errors::error(code, text).with("topic", topic);
-        let error = error.with("partition", message.partition());
+        let error = match refusals::codec(code, &text) {
+            Some((text, codec)) => errors::error(code, text).with("codec", codec),
+            None => errors::error(code, text),
+        };
+        let error = error.with("topic", topic).with("partition", message.partition());
         // Errors that belong to no offset carry a negative number.
         let known = offset.get() >= 0;
         Some(if known { error.with("offset", offset) } else { error })
@@ -280,5 +284,5 @@ impl Queue for KafkaQueue {
 
 /// What to say where librdkafka has no memory or no client for a handle.
 pub(super) fn no_handle(what: &str) -> Error {
-    Error::new(ErrorKind::Backend, format!("librdkafka gave no {what}"))
+    Error::new(ErrorKind::Backend, format!("librdkafka could not create a {what}"))
 }

@@ -106,7 +106,10 @@ pub(super) fn refresh(client: &Arc<Client>, provider: Option<&TokenProvider>) {
             .map_err(|error| reason(&error))
             .and_then(|token| set(&own, &token));
         if let Err(reason) = result {
-            tracing::warn!(reason, "no token for Kafka");
+            tracing::warn!(
+                reason,
+                "could not get a token for Kafka; the provider is asked again after 10 s"
+            );
             own.set_token_failure(&reason);
         }
     });

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::{Cluster, World};
 use crate::broker::{Handover, Producer};
 use crate::pipeline::outgoing::Delivery;
+use crate::pipeline::undelivered::DeliveryFailure;
 use crate::processor::BoxFuture;
 
 pub(crate) const UNDELIVERABLE: &str = "undeliverable";
@@ -76,7 +77,7 @@ impl Producer for SimProducer {
             let topic = delivery.topics()[message.topic].clone();
             if *topic == *REFUSED || world.rng.chance(world.weather.faults.message_refused) {
                 world.not_delivered(message.value);
-                delivery.fail(&topic, "the client does not take it");
+                delivery.fail(DeliveryFailure::new(&topic, "the client does not take it"));
                 delivery.handed_over(delivery.len());
                 delivery.count_down(delivery.len() - index);
                 return Handover::Complete;
@@ -161,7 +162,7 @@ impl World {
             let value = delivery.message(index).value;
             if failed {
                 self.not_delivered(value);
-                delivery.fail(&key.topic, "message timed out");
+                delivery.fail(DeliveryFailure::new(&key.topic, "message timed out"));
             } else {
                 self.acked(value);
             }

@@ -12,6 +12,7 @@ use crate::broker::{Handover, Producer, Queue};
 use crate::error::Result;
 use crate::message::{Offset, OwnedMessage, TopicPartition};
 use crate::pipeline::outgoing::Delivery;
+use crate::pipeline::undelivered::DeliveryFailure;
 use crate::processor::BoxFuture;
 
 /// The input topics' messages, how far they are delivered, and what is recorded.
@@ -215,7 +216,7 @@ impl ProducerState {
             Some(position) => {
                 let failing = self.failing.remove(position);
                 let reason = failing.map(|(_, reason)| reason).unwrap_or_default();
-                delivery.fail(topic, &reason);
+                delivery.fail(DeliveryFailure::new(topic, &reason));
             }
             None => self.outgoing.push(OutgoingRecord::new(topic, message)),
         }

@@ -34,6 +34,9 @@ pub use self::message::{OutgoingRecord, TestMessage};
 const DEFAULT_MAX_IN_FLIGHT: usize = 16;
 const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 
+/// Longer than any test, and still a point in time when it is added to now.
+const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
+
 /// Tests a [`Processor`](crate::Processor) without a broker: the test makes the messages, says where
 /// a batch ends, and looks at what was sent and recorded.
 ///
@@ -222,7 +225,7 @@ impl ProcessorTester {
     /// [`Builder::drain_deadline`](crate::Builder::drain_deadline) does. Default: 30 s.
     #[must_use]
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
-        self.drain_deadline = deadline;
+        self.drain_deadline = deadline.min(LONGEST_DRAIN);
         self
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::configuration::{CreateError, Role, configuration};
+use super::configuration::{CreateError, Role, configuration, value_of};
 use super::{
     Code, Known, PartitionList, QueueHandle, TopicHandle, c_string, milliseconds, raw, string,
     take_error,
@@ -239,11 +239,16 @@ impl Client {
         }
     }
 
-    /// Why a message was not delivered. What was purged or refused after a fatal error failed for
-    /// that error's reason.
-    pub(super) fn why(&self, code: Code) -> String {
-        let fatal = self.fatal_error().map(|(_, text)| text);
-        fatal.unwrap_or_else(|| code.text())
+    /// Why the client takes no message any more, if it doesn't: what is purged or refused after a fatal error
+    /// fails for that error's reason.
+    pub(super) fn fatal_text(&self) -> Option<String> {
+        self.fatal_error().map(|(_, text)| text)
+    }
+
+    /// The value of one of the client's properties; empty if it is not set.
+    pub(super) fn property(&self, name: &str) -> String {
+        // SAFETY: the client is valid, and its configuration never changes.
+        unsafe { value_of(rd::rd_kafka_conf(self.raw()), name) }
     }
 
     /// Fails all messages of a producer, queued and under way. Blocks until the client knows.

@@ -131,7 +131,7 @@ impl KafkaMessage {
 
 /// # Safety
 /// `start` is null, or the start of `len` bytes that live and stay as they are for `'a`.
-unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
+pub(super) unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
     // SAFETY: the caller's promise.
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
 }

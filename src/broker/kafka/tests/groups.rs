@@ -232,6 +232,79 @@ async fn a_commit_that_is_put_off_comes_before_the_goodbye() {
     }
 }
 
+/// A member finishes a batch so late that the group has gone on without it: the new owner has committed
+/// more. The late commit is refused, and rewinds nothing.
+///
+/// It is made before the revocation is answered, as the topic processor does. Made behind the answer, it
+/// would go out as the new generation's, and the group would take it.
+#[tokio::test]
+#[ignore = "the mock cluster waits for each member: set KASPER_TEST_KAFKA to a broker's address"]
+async fn a_commit_that_meets_a_later_generation_is_refused() {
+    let broker = Broker::real();
+    let topics = [broker.topic("a", 2).await];
+    let (group, first_of) = (unique("group"), partition(&topics[0], 0));
+    // As long as the group waits for a member that was told to give its partitions up.
+    let properties = [("max.poll.interval.ms", "6000")];
+    let join = || {
+        let options =
+            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
+        let member = Member::new(&broker, &topics, options);
+        member.consumer.start().unwrap();
+        member
+    };
+    let mut late = join();
+    assert_eq!(late.assign_from_zero().await.len(), 2);
+    let mut next = join();
+    let (revoked, lost) = late.revoked().await;
+    assert_eq!((revoked.len(), lost), (2, false));
+    // No answer: the group goes on without it.
+    let own = next.assign_from_zero().await;
+    assert_eq!(own.len(), 2, "both partitions have a new owner");
+    next.consumer.commit(vec![(first_of.clone(), Offset::new(10))]).await.unwrap();
+    let commit = late.consumer.commit(vec![(first_of.clone(), Offset::new(5))]);
+    let error = patiently("the late commit", commit).await.unwrap_err();
+    let code = error.get("code").unwrap();
+    assert!(["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID"].contains(&code), "{error}");
+    let observer = Arc::clone(&next.consumer);
+    let committed = || observer.committed(vec![first_of.clone()]);
+    assert_eq!(committed().await.unwrap(), [Some(Offset::new(10))]);
+    // It answers at last and joins again. No commit of before is made up for then.
+    late.consumer.unassign(LATEST, &revoked).unwrap();
+    next.revoked().await;
+    next.consumer.unassign(LATEST, &own).unwrap();
+    late.assigned().await;
+    assert_eq!(committed().await.unwrap(), [Some(Offset::new(10))]);
+}
+
+/// The commit at a revocation, while the group waits for it: it is taken with the generation in which the
+/// partitions were the member's, and the next owner begins there.
+#[tokio::test]
+#[ignore = "the mock cluster takes no commits during a rebalance: set KASPER_TEST_KAFKA to a broker's address"]
+async fn a_commit_before_the_answer_is_where_the_next_owner_begins() {
+    let broker = Broker::real();
+    let topics = [broker.topic("a", 1).await];
+    let group = unique("group");
+    let mut first = Member::join(&broker, &topics, &group);
+    let own = first.assign_from_zero().await;
+    let mut second = Member::join(&broker, &topics, &group);
+    let (revoked, lost) = first.revoked().await;
+    assert!(!lost);
+    // The commit is on its way when the revocation is answered.
+    let commit = first.consumer.commit(vec![(own[0].clone(), Offset::new(7))]);
+    first.consumer.unassign(LATEST, &revoked).unwrap();
+    patiently("the commit", commit).await.unwrap();
+    let mut assigned = Vec::new();
+    while assigned.is_empty() {
+        for member in [&mut first, &mut second] {
+            let event = timeout(Duration::from_millis(20), member.events.recv()).await;
+            if let Ok(Some(Event::Assigned { partitions, .. })) = event {
+                assigned.extend(partitions);
+            }
+        }
+    }
+    assert_eq!(second.consumer.committed(assigned).await.unwrap(), [Some(Offset::new(7))]);
+}
+
 /// The session ends while the member does not answer the broker: the assignment is lost.
 #[tokio::test]
 async fn a_lost_assignment_is_reported_as_lost() {

@@ -218,7 +218,7 @@ fn a_refused_property_is_named_and_a_secret_is_not_shown() {
     let invalid = error("compression.type", "five");
     assert!(invalid.to_string().contains("five"), "{invalid}");
     for name in ["ssl.key.pem", "ssl.keystore.password", "sasl.oauthbearer.client.secret"] {
-        assert!(super::super::is_secret(name), "{name}");
+        assert!(super::super::refusals::is_secret(name), "{name}");
     }
     let options = KafkaOptions {
         consumer_properties: vec![("sasl.password".into(), "hunter2".into())],

@@ -1,0 +1,108 @@
+//! Why an outgoing message could not be delivered, which one it was, and which batch it was made from.
+//!
+//! Place in the data path: beside [`Delivery`], which keeps its first failure until the batch is finished.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::outgoing::Delivery;
+use crate::batch::{Batch, OffsetRange};
+use crate::error::{Error, ErrorKind};
+
+/// The batch that messages are sent from: its offsets, without its memory.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    partition: i32,
+    topics: Arc<[Arc<str>]>,
+    ranges: Box<[Option<OffsetRange>]>,
+}
+
+impl Origin {
+    pub(crate) fn of(batch: &Batch) -> Self {
+        let (topics, ranges) = (batch.topic_names().clone(), batch.ranges().into());
+        Self { partition: batch.partition(), topics, ranges }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ranges = self.topics.iter().zip(&self.ranges);
+        let ranges = ranges.filter_map(|(topic, range)| range.map(|range| (topic, range)));
+        for (index, (topic, range)) in ranges.enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{topic}/{} {range}", self.partition)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a delivery failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeliveryFailure {
+    reason: String,
+    /// What the error tells of the message.
+    about: Vec<(&'static str, String)>,
+    /// The broker named this very message; others of its request failed with it.
+    named_by_broker: bool,
+}
+
+impl DeliveryFailure {
+    /// Of a delivery that failed before any message of it was looked at.
+    pub(crate) fn new(topic: &str, reason: &str) -> Self {
+        let about = vec![("topic", topic.to_owned())];
+        Self { reason: reason.into(), about, named_by_broker: false }
+    }
+
+    /// Of the message with this index; `partition` is where it was sent to, if that is known.
+    pub(crate) fn of(
+        delivery: &Delivery,
+        index: usize,
+        partition: Option<i32>,
+        reason: String,
+    ) -> Self {
+        let message = delivery.message(index);
+        let size =
+            |bytes: Option<&[u8]>| bytes.map_or("none".into(), |bytes| bytes.len().to_string());
+        let mut about = vec![("topic", delivery.topics()[message.topic].to_string())];
+        about.extend(partition.map(|partition| ("output_partition", partition.to_string())));
+        about.push(("message", format!("{} of {}", index + 1, delivery.len())));
+        about.push(("key_bytes", size(message.key)));
+        about.push(("value_bytes", size(message.value)));
+        Self { reason, about, named_by_broker: false }
+    }
+
+    /// Says that the broker named this message among those of its request.
+    pub(crate) fn named_by_broker(mut self) -> Self {
+        self.named_by_broker = true;
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.about.push((name, value.into()));
+        self
+    }
+
+    /// Whether the broker named a message to this partition of this topic.
+    pub(crate) fn was_named(&self, topic: &str, partition: i32) -> bool {
+        let is = |name, value: &str| self.about.iter().any(|(n, v)| *n == name && v == value);
+        self.named_by_broker && is("topic", topic) && is("output_partition", &partition.to_string())
+    }
+
+    /// Of a delivery that failed because it had messages in the same request as this one, which is part of
+    /// `origin`.
+    pub(crate) fn in_same_request(&self, origin: Option<&Origin>) -> Self {
+        let reason = format!(
+            "messages of this batch were in the same produce request as a message that the broker refused, \
+             so they were refused with it: {}",
+            self.reason
+        );
+        let mut about = self.about.clone();
+        about.extend(origin.map(|origin| ("refused_batch", origin.to_string())));
+        Self { reason, about, named_by_broker: false }
+    }
+
+    pub(crate) fn error(&self) -> Error {
+        let error = Error::new(ErrorKind::Delivery, self.reason.clone());
+        self.about.iter().fold(error, |error, (name, value)| error.with(name, value))
+    }
+}
