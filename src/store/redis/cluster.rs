@@ -5,6 +5,7 @@
 //! answer, and then sent by itself, in the way that the driver follows redirections: a map of the slots that is
 //! out of date makes calls slower, never wrong.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crc::{CRC_16_XMODEM, Crc, Table};
@@ -113,10 +114,14 @@ impl Cluster {
         let mut running = Vec::new();
         for index in indexes {
             running.push(async move {
-                self.run_one(&commands.make(index)).await.map_err(|error| (error, Some(index)))
+                let answer = self.run_one(&commands.make(index)).await;
+                Ok::<_, Infallible>(answer.map_err(|error| (error, Some(index))))
             });
         }
-        in_order(CONCURRENCY, running).await
+        // All to their end, and then the first error: one that was dropped would be under way still, on a connection
+        // that nobody gives up.
+        let Ok(answers) = in_order(CONCURRENCY, running).await;
+        answers.into_iter().collect()
     }
 
     /// `None` if no server tells; commands then go one by one, and the driver says what is wrong.

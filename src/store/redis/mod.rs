@@ -11,6 +11,7 @@ mod error;
 mod multi;
 mod requests;
 mod store;
+mod thread;
 mod url;
 
 pub use config::{RedisConfig, RedisOptions};

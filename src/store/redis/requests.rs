@@ -129,7 +129,7 @@ impl Requests {
             true => each(keys.len(), |index| self.command("GET", [(keys[index], None)])),
             false => Request::One(self.command("MGET", keys.iter().map(|key| (*key, None)))),
         };
-        let sent = self.server.send(operation, &request).await;
+        let sent = self.server.read(operation, &request).await;
         let value =
             sent.map_err(|(error, index)| named(error, index.and_then(|index| keys.get(index))))?;
         let values = match value {
@@ -149,7 +149,7 @@ impl Requests {
             (false, true) => each(changes.len(), |index| self.command("DEL", [changes[index]])),
             (false, false) => Request::One(self.command("DEL", changes.iter().copied())),
         };
-        let sent = self.server.send(operation, &request).await;
+        let sent = self.server.write(operation, &request).await;
         sent.map(|_| ()).map_err(|(error, index)| {
             let index = index.or((changes.len() == 1).then_some(0));
             named(error, index.and_then(|index| changes.get(index)).map(|(key, _)| key))
