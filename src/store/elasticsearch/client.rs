@@ -30,6 +30,8 @@ struct Inner {
     authorization: Option<HeaderValue>,
     nodes: Vec<Node>,
     next: AtomicUsize,
+    /// How large a request may be: as configured, and less when a server or a proxy refused one that large.
+    request_bytes: AtomicUsize,
     config: ElasticsearchConfig,
 }
 
@@ -92,7 +94,8 @@ impl ElasticsearchClient {
             Some(client) => client,
             None => http_client(&config)?,
         };
-        let inner = Inner { http, authorization, nodes, next: AtomicUsize::new(0), config };
+        let (next, request_bytes) = (AtomicUsize::new(0), config.max_request_bytes.into());
+        let inner = Inner { http, authorization, nodes, next, request_bytes, config };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -123,6 +126,27 @@ impl ElasticsearchClient {
 
     pub(super) fn config(&self) -> &ElasticsearchConfig {
         &self.inner.config
+    }
+
+    /// How large a request may be, in bytes.
+    pub(super) fn request_bytes(&self) -> usize {
+        self.inner.request_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A request with several keys was refused for its size: those of later calls are smaller.
+    pub(super) fn make_requests_smaller_than(&self, refused: usize) {
+        let bytes = (refused / 2).max(1);
+        let before = self.inner.request_bytes.fetch_min(bytes, Ordering::Relaxed);
+        if bytes < before {
+            tracing::warn!(
+                target: "kasper",
+                refused,
+                bytes,
+                max_request_bytes = self.config().max_request_bytes,
+                "the server, or a proxy before it, refuses requests of this size (413): requests are made smaller; \
+                 set `max_request_bytes` to what it takes"
+            );
+        }
     }
 
     pub(super) fn call(&self, operation: &'static str) -> Call {
@@ -176,7 +200,10 @@ impl ElasticsearchClient {
     }
 
     async fn attempt(&self, call: Call, node: &Node, request: &Request) -> Result<Bytes, Attempt> {
-        let Some(remaining) = call.remaining() else {
+        // A write that was given up sooner would still be delivered.
+        let least =
+            if request.reads { Duration::ZERO } else { self.config().undelivered_timeout() };
+        let Some(remaining) = call.remaining().filter(|remaining| *remaining >= least) else {
             let error = Error::new(ErrorKind::Timeout, "the call's deadline is over").retryable();
             return Err(Attempt::TooLate(error));
         };
@@ -212,14 +239,16 @@ impl fmt::Debug for ElasticsearchClient {
 }
 
 fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
+    let undelivered = config.undelivered_timeout();
     // Redirects would take the credentials elsewhere; a proxy is for what is far away.
     let builder = reqwest::Client::builder()
-        .connect_timeout(config.connect_timeout)
+        .connect_timeout(config.connect_timeout.min(undelivered))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
-    // Else the kernel would go on for longer than we wait to deliver a write that was given up.
+    // The kernel goes on delivering what was sent on a connection that is closed. Connecting takes at most half of
+    // the time, and what is sent then is delivered within the other half or never: not over a later write.
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let builder = builder.tcp_user_timeout(config.request_timeout);
+    let builder = builder.tcp_user_timeout(undelivered);
     #[cfg(feature = "elasticsearch-tls")]
     if let Some(pem) = &config.tls_authority {
         let unusable = || Error::new(ErrorKind::Config, "`tls_authority` is no certificate (PEM)");
@@ -330,6 +359,9 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     fn config_error(config: ElasticsearchConfig) -> Error {
@@ -362,6 +394,34 @@ mod tests {
         let client = ElasticsearchClient::new(config.connect_timeout(most)).unwrap();
         let error = client.ping().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    }
+
+    /// The whole request is on its way, in the kernel, when it is given up: the server's window is closed.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_write_that_was_given_up_is_not_delivered_later() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let config = ElasticsearchConfig::new(address).deadline(Duration::from_secs(2));
+        let client = ElasticsearchClient::new(config).unwrap();
+        let call = client.call("put");
+        const BODY: usize = 200_000;
+        let request = Request {
+            method: Method::PUT,
+            path: "/i/_doc/a".to_owned(),
+            content_type: JSON,
+            body: vec![b'x'; BODY].into(),
+            reads: false,
+        };
+        let (sent, accepted) = tokio::join!(client.send(call, &request), listener.accept());
+        let error = sent.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Timeout, true), "{error:?}");
+        let mut late = Vec::new();
+        let _ = accepted.unwrap().0.read_to_end(&mut late).await;
+        assert!(late.len() < BODY, "all {} bytes came", late.len());
     }
 
     #[test]

@@ -211,6 +211,11 @@ impl ElasticsearchConfig {
         self
     }
 
+    /// How long the operating system goes on delivering what a server does not take: half of what the request has.
+    pub(super) fn undelivered_timeout(&self) -> Duration {
+        self.request_timeout.min(self.deadline) / 2
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits { key_bytes: MAX_ID_BYTES, value_bytes: self.max_value_bytes }
     }
