@@ -53,6 +53,8 @@ on_each_server! {
     tenants::two_tenants_never_share_an_index,
     tenants::names_that_no_index_can_have_are_refused,
     faults::a_read_only_index_is_told,
+    faults::no_setting_is_too_large,
+    faults::an_index_that_fits_no_store_is_told,
     faults::busy_keys_are_tried_again_alone,
     faults::a_wrong_password_is_told_and_not_shown,
     faults::a_cut_in_a_request_is_retryable,

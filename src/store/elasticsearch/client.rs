@@ -71,9 +71,10 @@ impl ElasticsearchClient {
     /// A client of these servers. No I/O.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): an address that is none, or `https` without the feature
+    /// [`Config`](ErrorKind::Config): a time limit of zero; an address that is none, or `https` without the feature
     /// `elasticsearch-tls`; credentials that no header can hold; certificates to trust that are none.
     pub fn new(config: ElasticsearchConfig) -> Result<Self> {
+        config.check()?;
         let has_tls = config.http.is_some() || cfg!(feature = "elasticsearch-tls");
         let nodes = config.nodes.iter().map(|node| Node::new(node, has_tls));
         let nodes = nodes.collect::<Result<Vec<Node>>>()?;

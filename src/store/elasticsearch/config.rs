@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::limits::Limits;
 use crate::store::url::without_login;
 
@@ -211,9 +212,29 @@ impl ElasticsearchConfig {
         self
     }
 
+    /// # Errors
+    /// A time limit that leaves no time.
+    pub(super) fn check(&self) -> Result<()> {
+        let times = [
+            ("deadline", self.deadline),
+            ("request_timeout", self.request_timeout),
+            ("connect_timeout", self.connect_timeout),
+        ];
+        match times.iter().find(|(_, time)| time.is_zero()) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!("`{name}` is zero, which leaves no time for an answer");
+                Err(Error::new(ErrorKind::Config, message))
+            }
+        }
+    }
+
     /// How long the operating system goes on delivering what a server does not take: half of what the request has.
     pub(super) fn undelivered_timeout(&self) -> Duration {
-        self.request_timeout.min(self.deadline) / 2
+        // A socket's option has milliseconds, from 1 to 49 days of them.
+        const DAY: Duration = Duration::from_secs(86_400);
+        let request = self.request_timeout.min(self.deadline);
+        (request / 2).clamp(Duration::from_millis(1), DAY)
     }
 
     pub(super) fn limits(&self) -> Limits {
