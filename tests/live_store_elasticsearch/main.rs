@@ -49,6 +49,7 @@ on_each_server! {
     documents::flush_refreshes_this_index_only,
     documents::a_value_over_the_servers_limit_is_refused,
     documents::urls_connect,
+    documents::a_value_that_is_kept_does_not_keep_the_answer_that_it_came_in,
     tenants::values_are_filed_under_the_tenant,
     tenants::two_tenants_never_share_an_index,
     tenants::names_that_no_index_can_have_are_refused,

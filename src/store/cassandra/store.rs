@@ -153,7 +153,7 @@ impl CassandraStore {
         let row = rows.maybe_first_row::<(Option<Bytes>, Option<i64>)>().map_err(unreadable)?;
         let Some((Some(value), written)) = row else { return Ok(None) };
         self.shared.saw(written.unwrap_or_default())?;
-        Ok(Some(value))
+        Ok(Some(released(value)))
     }
 
     async fn write(&self, key: &str, value: Option<&Bytes>, stamp: i64) -> Result<()> {
@@ -299,6 +299,14 @@ async fn write_some(
         written.map_err(|error| store.at(error, operation, key))?;
     }
     Ok(())
+}
+
+/// The value without the frame that it came in, which has about a hundred bytes more: names of columns, the write
+/// time. To keep them with a small value would multiply what a cache of many takes; to a large one they add little,
+/// and copying it costs more.
+fn released(value: Bytes) -> Bytes {
+    const LARGE: usize = 2048;
+    if value.len() < LARGE { Bytes::copy_from_slice(&value) } else { value }
 }
 
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
