@@ -40,7 +40,9 @@ use crate::store::limits::{Limits, shortened};
 /// # Which write wins
 /// Cassandra keeps the write with the later timestamp, whichever came first. All statements of one call
 /// carry one timestamp, later than those of every earlier call of this store and its clones, so the
-/// last call wins, even if a statement of an earlier one arrives late. Between processes:
+/// last call wins, even if a statement of an earlier one arrives late: a write that was given up after a
+/// time-out, or whose future was dropped, may be made at any later time and loses to every write that was
+/// made since. Between processes:
 /// timestamps follow the servers' clocks, not this machine's, and are later than those of all values
 /// that were read before. So after a partition has moved, the new owner's writes win
 /// over the old owner's, however their machines' clocks are set, if

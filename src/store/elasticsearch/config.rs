@@ -137,6 +137,10 @@ impl ElasticsearchConfig {
 
     /// How long one request may take, until the server is taken for hung: a read goes to another server
     /// then, a write is an error. 10 s by default.
+    ///
+    /// A server that takes nothing of what it is sent for half of that time is given up sooner (on Linux): so a write
+    /// that was given up is not delivered later. For the same reason connecting takes at most half of the time, and
+    /// no write begins with less than half of it left before the [`deadline`](ElasticsearchConfig::deadline).
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.request_timeout = time;
@@ -159,7 +163,9 @@ impl ElasticsearchConfig {
     }
 
     /// How large one request is at most, in bytes; a single larger value has a request of its own. 5 MiB
-    /// by default; the servers take 100 MB (`http.max_content_length`) unless configured otherwise.
+    /// by default; the servers take 100 MB (`http.max_content_length`) unless configured otherwise, a proxy before them
+    /// often 1 MB (in nginx, `client_max_body_size`). What they refuse (413) is divided, which costs a round trip each
+    /// time: the log warns of it.
     #[must_use]
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.max_request_bytes = bytes.max(1);
@@ -203,7 +209,9 @@ impl ElasticsearchConfig {
     }
 
     /// Uses this HTTP client: with certificates of your own, a proxy, a pool of another size. Time limits
-    /// for requests are set by this configuration; those for connecting, and whom to trust, by the client.
+    /// for requests are set by this configuration; those for connecting, and whom to trust, by the client. Set its
+    /// `tcp_user_timeout` to at most half of the [`request_timeout`](ElasticsearchConfig::request_timeout): it is 30 s by
+    /// default, for which the operating system goes on delivering a write that was given up.
     ///
     /// The type is the crate reqwest's on purpose: whoever needs this has that crate already.
     #[must_use]

@@ -29,9 +29,13 @@ use crate::store::chunks::last_of_each_key;
 ///   [`Refresh`](super::Refresh) says.
 /// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
 ///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
-///   up to ten in `failed`. After a *time-out* of a write, or when its connection broke on the way (a proxy that
-///   restarts, say), the server may still make it later, over a newer write of the same key:
-///   Elasticsearch has no fence against that.
+///   up to ten in `failed`. A request that a server, or a proxy before it, refuses for its size (413) is divided as long
+///   as it has several keys, and those of later calls are made smaller; with one key the error names it.
+/// - **Writes that were given up.** After a *time-out* of a write, or when its connection broke on the way (a proxy that
+///   restarts, say), the server may still make it later, over a newer write of the same key: what the server, or a
+///   proxy, has taken in cannot be taken back, and Elasticsearch has no fence against it. What nobody has taken in is not
+///   delivered any more when the time-out is reported: on Linux, the operating system gives up after half of the
+///   [request's time](ElasticsearchConfig::request_timeout). After a future that was dropped it goes on for as long.
 #[doc(alias("Elasticsearch", "NewElasticsearch"))]
 #[derive(Debug, Clone)]
 pub struct ElasticsearchStore {

@@ -4,6 +4,10 @@
 //! told, for each part, which server to send it to. What a server does not have any more is found by its
 //! answer, and then sent by itself, in the way that the driver follows redirections: a map of the slots that is
 //! out of date makes calls slower, never wrong.
+//!
+//! The driver sends a command again by itself when a connection breaks or a slot has moved, as long as its caller waits.
+//! All of that happens on the connection's own [thread](super::thread), and ends with it: a write that was given up is
+//! not sent again.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -65,7 +65,7 @@ impl RedisOptions {
     }
 
     /// Keys vanish when this time has passed since they were last written; whole milliseconds, at least
-    /// one. By default they stay. Costs a command for each key where one `MSET` writes many.
+    /// one and at most 100 million years. By default they stay. Costs a command for each key where one `MSET` writes many.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -362,8 +362,9 @@ impl RedisConfig {
 }
 
 /// Requests are written whole: nothing is won by waiting for more to send.
-/// Lingering for no time: what the server has not taken when a connection is given up is thrown away. Otherwise
-/// the operating system goes on delivering it, for minutes, and a write that was reported as failed is made
+///
+/// Lingering for no time: a connection that is given up is reset, and what the server has not taken is thrown away.
+/// Otherwise the operating system goes on delivering it, for minutes, and a write that was reported as failed is made
 /// over later ones of its keys when the network comes back.
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true).set_linger_time(Duration::ZERO)
