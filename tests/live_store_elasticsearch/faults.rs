@@ -233,6 +233,29 @@ pub(crate) async fn a_cut_in_a_request_is_retryable(server: &Server) {
     assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
 }
 
+/// A proxy that keeps what it was sent, and drops it when the connection is reset.
+pub(crate) async fn a_write_that_was_given_up_is_not_made_later(server: &Server) {
+    let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
+    let direct = server.store(server.config()).await;
+    let index = new_index("late");
+    let client = ElasticsearchClient::new(behind(&proxy)).unwrap();
+    let patient = ElasticsearchStore::from_client(client, index.clone()).unwrap();
+    patient.put("a", "{\"x\":1}").await.unwrap();
+    let client = ElasticsearchClient::new(behind(&proxy).request_timeout(SHORT)).unwrap();
+    let hurried = ElasticsearchStore::from_client(client, index).unwrap();
+    // It has a connection.
+    hurried.get("a").await.unwrap();
+    proxy.set(Fault::Hold);
+    check(&hurried.put("a", "{\"x\":2}").await.unwrap_err(), ErrorKind::Timeout, true);
+    // By a new connection, which is not held.
+    hurried.put("a", "{\"x\":3}").await.unwrap();
+    proxy.set(Fault::None);
+    for _ in 0..100 {
+        direct.put("b", "{}").await.unwrap();
+        assert_eq!(hurried.get("a").await.unwrap(), Some("{\"x\":3}".into()));
+    }
+}
+
 pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
     let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
     let store = server.store(behind(&proxy)).await;

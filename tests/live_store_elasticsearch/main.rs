@@ -59,6 +59,7 @@ on_each_server! {
     faults::busy_keys_are_tried_again_alone,
     faults::a_wrong_password_is_told_and_not_shown,
     faults::a_cut_in_a_request_is_retryable,
+    faults::a_write_that_was_given_up_is_not_made_later,
     faults::a_hung_server_ends_within_the_deadline,
     faults::a_slow_server_is_waited_for,
     faults::another_server_steps_in,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::config::ElasticsearchConfig;
 use super::error::{self, Fault};
+use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::time::{Waits, deadline};
 use crate::store::url::without_login;
@@ -26,6 +27,8 @@ pub struct ElasticsearchClient {
 }
 
 struct Inner {
+    transport: Transport,
+    /// For requests of the user's own.
     http: reqwest::Client,
     authorization: Option<HeaderValue>,
     nodes: Vec<Node>,
@@ -95,8 +98,9 @@ impl ElasticsearchClient {
             Some(client) => client,
             None => http_client(&config)?,
         };
+        let transport = Transport::new(&config)?;
         let (next, request_bytes) = (AtomicUsize::new(0), config.max_request_bytes.into());
-        let inner = Inner { http, authorization, nodes, next, request_bytes, config };
+        let inner = Inner { transport, http, authorization, nodes, next, request_bytes, config };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -120,7 +124,8 @@ impl ElasticsearchClient {
         }
     }
 
-    /// The HTTP client underneath, for requests of your own. It adds no credentials by itself.
+    /// An HTTP client for requests of your own, which trusts whom the store trusts: the one that the
+    /// [configuration](ElasticsearchConfig::http_client) has, if it has one. It adds no credentials by itself.
     pub fn http_client(&self) -> &reqwest::Client {
         &self.inner.http
     }
@@ -201,28 +206,14 @@ impl ElasticsearchClient {
     }
 
     async fn attempt(&self, call: Call, node: &Node, request: &Request) -> Result<Bytes, Attempt> {
-        // A write that was given up sooner would still be delivered.
-        let least =
-            if request.reads { Duration::ZERO } else { self.config().undelivered_timeout() };
-        let Some(remaining) = call.remaining().filter(|remaining| *remaining >= least) else {
+        let Some(remaining) = call.remaining() else {
             let error = Error::new(ErrorKind::Timeout, "the call's deadline is over").retryable();
             return Err(Attempt::TooLate(error));
         };
-        let url = format!("{}{}", node.address, request.path);
-        let mut builder = self
-            .inner
-            .http
-            .request(request.method.clone(), url)
-            .timeout(remaining.min(self.inner.config.request_timeout))
-            .header(CONTENT_TYPE, request.content_type)
-            .body(request.body.clone());
-        if let Some(authorization) = &self.inner.authorization {
-            builder = builder.header(AUTHORIZATION, authorization.clone());
-        }
-        let no_answer = |error| Attempt::of_driver(error);
-        let response = builder.send().await.map_err(no_answer)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(no_answer)?;
+        let http = self.http_request(node, request).map_err(Attempt::NoAnswer)?;
+        let time = remaining.min(self.inner.config.request_timeout);
+        let answer = self.inner.transport.send(http, time).await;
+        let (status, body) = answer.map_err(Attempt::NoAnswer)?;
         node.set_up();
         if status.is_success() {
             return Ok(body);
@@ -230,6 +221,19 @@ impl ElasticsearchClient {
         let mut fault = Fault::of_answer(status.as_u16(), &body);
         fault.error = fault.error.with("status", status.as_u16());
         Err(Attempt::Refused(fault))
+    }
+
+    fn http_request(&self, node: &Node, request: &Request) -> Result<hyper::Request<Bytes>> {
+        let mut builder = hyper::Request::builder()
+            .method(request.method.clone())
+            .uri(format!("{}{}", node.address, request.path))
+            .header(CONTENT_TYPE, request.content_type);
+        if let Some(authorization) = &self.inner.authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
+        builder.body(request.body.clone()).map_err(|error| {
+            Error::new(ErrorKind::Config, "the request cannot be made").with_source(error)
+        })
     }
 }
 
@@ -240,16 +244,11 @@ impl fmt::Debug for ElasticsearchClient {
 }
 
 fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
-    let undelivered = config.undelivered_timeout();
     // Redirects would take the credentials elsewhere; a proxy is for what is far away.
     let builder = reqwest::Client::builder()
-        .connect_timeout(config.connect_timeout.min(undelivered))
+        .connect_timeout(config.connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
-    // The kernel goes on delivering what was sent on a connection that is closed. Connecting takes at most half of
-    // the time, and what is sent then is delivered within the other half or never: not over a later write.
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let builder = builder.tcp_user_timeout(undelivered);
     #[cfg(feature = "elasticsearch-tls")]
     if let Some(pem) = &config.tls_authority {
         let unusable = || Error::new(ErrorKind::Config, "`tls_authority` is no certificate (PEM)");
@@ -275,12 +274,6 @@ enum Attempt {
     NoAnswer(Error),
     /// The call's time was over before it.
     TooLate(Error),
-}
-
-impl Attempt {
-    fn of_driver(error: reqwest::Error) -> Self {
-        Self::NoAnswer(error::of_driver(error))
-    }
 }
 
 impl Inner {
@@ -398,31 +391,46 @@ mod tests {
     }
 
     /// The whole request is on its way, in the kernel, when it is given up: the server's window is closed.
-    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_write_that_was_given_up_is_not_delivered_later() {
+        const BODY: usize = 200_000;
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let config = ElasticsearchConfig::new(address).deadline(Duration::from_secs(2));
+        let config = ElasticsearchConfig::new(address).deadline(Duration::from_millis(300));
         let client = ElasticsearchClient::new(config).unwrap();
-        let call = client.call("put");
-        const BODY: usize = 200_000;
-        let request = Request {
+        let put = || Request {
             method: Method::PUT,
             path: "/i/_doc/a".to_owned(),
             content_type: JSON,
             body: vec![b'x'; BODY].into(),
             reads: false,
         };
-        let (sent, accepted) = tokio::join!(client.send(call, &request), listener.accept());
-        let error = sent.unwrap_err();
-        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Timeout, true), "{error:?}");
-        let mut late = Vec::new();
-        let _ = accepted.unwrap().0.read_to_end(&mut late).await;
-        assert!(late.len() < BODY, "all {} bytes came", late.len());
+        for is_dropped in [false, true] {
+            let (call, request) = (client.call("put"), put());
+            let (mut accepted, _) = if is_dropped {
+                tokio::select! {
+                    _ = client.send(call, &request) => panic!("nobody answers"),
+                    accepted = async {
+                        let accepted = listener.accept().await.unwrap();
+                        accepted.0.readable().await.unwrap();
+                        accepted
+                    } => accepted,
+                }
+            } else {
+                let (sent, accepted) = tokio::join!(client.send(call, &request), listener.accept());
+                let error = sent.unwrap_err();
+                let (kind, retryable) = (error.kind(), error.is_retryable());
+                assert_eq!((kind, retryable), (ErrorKind::Timeout, true), "{error:?}");
+                accepted.unwrap()
+            };
+            let mut late = Vec::new();
+            let end = accepted.read_to_end(&mut late).await.map_err(|error| error.kind());
+            assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{} bytes came", late.len());
+            assert!(late.len() < BODY, "all {} bytes came", late.len());
+        }
     }
 
     #[test]

@@ -137,10 +137,6 @@ impl ElasticsearchConfig {
 
     /// How long one request may take, until the server is taken for hung: a read goes to another server
     /// then, a write is an error. 10 s by default.
-    ///
-    /// A server that takes nothing of what it is sent for half of that time is given up sooner (on Linux): so a write
-    /// that was given up is not delivered later. For the same reason connecting takes at most half of the time, and
-    /// no write begins with less than half of it left before the [`deadline`](ElasticsearchConfig::deadline).
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.request_timeout = time;
@@ -209,9 +205,11 @@ impl ElasticsearchConfig {
     }
 
     /// Uses this HTTP client: with certificates of your own, a proxy, a pool of another size. Time limits
-    /// for requests are set by this configuration; those for connecting, and whom to trust, by the client. Set its
-    /// `tcp_user_timeout` to at most half of the [`request_timeout`](ElasticsearchConfig::request_timeout): it is 30 s by
-    /// default, for which the operating system goes on delivering a write that was given up.
+    /// for requests are set by this configuration; those for connecting, and whom to trust, by the client.
+    ///
+    /// Its connections are closed, but not reset, when a request is given up: for as long as its `tcp_user_timeout`, 30 s
+    /// by default, the operating system goes on delivering a write that had no answer, perhaps over a newer one. Set it
+    /// to less than the [`request_timeout`](ElasticsearchConfig::request_timeout).
     ///
     /// The type is the crate reqwest's on purpose: whoever needs this has that crate already.
     #[must_use]
@@ -235,14 +233,6 @@ impl ElasticsearchConfig {
                 Err(Error::new(ErrorKind::Config, message))
             }
         }
-    }
-
-    /// How long the operating system goes on delivering what a server does not take: half of what the request has.
-    pub(super) fn undelivered_timeout(&self) -> Duration {
-        // A socket's option has milliseconds, from 1 to 49 days of them.
-        const DAY: Duration = Duration::from_secs(86_400);
-        let request = self.request_timeout.min(self.deadline);
-        (request / 2).clamp(Duration::from_millis(1), DAY)
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -230,19 +230,43 @@ fn shown(reason: &str) -> String {
     }
 }
 
-/// What the driver's error means: the request did not get through, or its answer did not.
+/// What an error of the client that the user gave means.
 pub(super) fn of_driver(error: reqwest::Error) -> Error {
     // The address is said besides, without what must not be shown.
     let error = error.without_url();
+    if error.is_builder() {
+        return Error::new(ErrorKind::Config, "the request cannot be made").with_source(error);
+    }
     let text = chain(&error);
+    no_answer(error.is_timeout(), error.is_connect(), &text)
+}
+
+/// What an error of a connection means, which may be one in the making.
+pub(super) fn of_connection(error: impl std::error::Error + 'static, is_connecting: bool) -> Error {
+    let text = chain(&error);
+    let mut is_late = false;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        is_late |= io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+        cause = error.source();
+    }
+    no_answer(is_late, is_connecting, &text)
+}
+
+/// There was no answer in this time.
+pub(super) fn late(time: std::time::Duration) -> Error {
+    no_answer(true, false, &format!("it had {time:?}"))
+}
+
+/// The request did not get through, or its answer did not.
+fn no_answer(is_late: bool, is_connecting: bool, text: &str) -> Error {
     let (kind, retryable, message) = if text.contains("certificate") {
         (ErrorKind::Unauthorized, false, "the server's certificate is not trusted")
-    } else if error.is_timeout() {
+    } else if is_late {
         (ErrorKind::Timeout, true, "no answer in time")
-    } else if error.is_connect() {
+    } else if is_connecting {
         (ErrorKind::Unavailable, true, "cannot connect")
-    } else if error.is_builder() {
-        (ErrorKind::Config, false, "the request cannot be made")
     } else {
         (ErrorKind::Unavailable, true, "the connection broke")
     };

@@ -31,6 +31,9 @@ mod index;
 mod multi;
 mod request;
 mod store;
+#[cfg(feature = "elasticsearch-tls")]
+mod tls;
+mod transport;
 mod url;
 
 pub use client::ElasticsearchClient;
