@@ -1,24 +1,21 @@
 //! [`ElasticsearchClient`]: sends a request to one of the servers, and to another where that is right.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Url};
 use tokio::time::{Instant, sleep};
 
 use super::config::ElasticsearchConfig;
 use super::error::{self, Fault};
+use super::node::Node;
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::time::{Waits, deadline};
-use crate::store::url::without_login;
-
-/// How long a server that could not be reached is left out.
-const DOWN: Duration = Duration::from_secs(10);
 
 /// The servers of a cluster, shared by the stores that are made from it. Clones share connections.
 #[derive(Clone)]
@@ -36,12 +33,6 @@ struct Inner {
     /// How large a request may be: as configured, and less when a server or a proxy refused one that large.
     request_bytes: AtomicUsize,
     config: ElasticsearchConfig,
-}
-
-struct Node {
-    /// Without a `/` at the end.
-    address: String,
-    down_until: Mutex<Option<Instant>>,
 }
 
 /// One call of the store's user, which may become many requests.
@@ -286,43 +277,6 @@ impl Inner {
     }
 }
 
-impl Node {
-    fn new(address: &str, has_tls: bool) -> Result<Self> {
-        let fault = |message: &str| {
-            Error::new(ErrorKind::Config, message).with("server", without_login(address))
-        };
-        let url = Url::parse(address).map_err(|_| fault("not the address of a server"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(fault("a server's address holds no credentials: use `basic_auth`"));
-        }
-        match url.scheme() {
-            "http" => {}
-            "https" if has_tls => {}
-            "https" => return Err(fault("`https` needs the feature `elasticsearch-tls`")),
-            _ => return Err(fault("a server's address begins with http:// or https://")),
-        }
-        if url.host_str().is_none() || url.query().is_some() || url.fragment().is_some() {
-            return Err(fault("not the address of a server"));
-        }
-        let address = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { address, down_until: Mutex::new(None) })
-    }
-
-    fn is_up(&self) -> bool {
-        let until = *self.down_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_none_or(|until| until <= Instant::now())
-    }
-
-    fn set_down(&self) {
-        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now() + DOWN);
-    }
-
-    fn set_up(&self) {
-        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
 impl Call {
     /// `None` when the deadline is over.
     fn remaining(self) -> Option<Duration> {
@@ -434,14 +388,6 @@ mod tests {
     }
 
     #[test]
-    fn https_names_its_feature() {
-        let Err(error) = Node::new("https://a", false) else { panic!("it does without") };
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains("elasticsearch-tls"));
-        assert!(Node::new("https://a", true).is_ok());
-    }
-
-    #[test]
     #[cfg(feature = "elasticsearch-tls")]
     fn what_is_no_certificate_is_refused() {
         for pem in
@@ -462,7 +408,7 @@ mod tests {
         );
         client.inner.nodes[1].set_down();
         assert_eq!([turn(), turn(), turn()], ["http://c/es", "http://c/es", "http://a"]);
-        tokio::time::advance(DOWN).await;
+        tokio::time::advance(super::super::node::DOWN).await;
         assert_eq!(turn(), "http://b");
         client.inner.nodes.iter().for_each(Node::set_down);
         assert_eq!(turn(), "http://c/es");

@@ -29,6 +29,7 @@ mod documents;
 mod error;
 mod index;
 mod multi;
+mod node;
 mod request;
 mod store;
 #[cfg(feature = "elasticsearch-tls")]

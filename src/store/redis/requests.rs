@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes};
 use redis::{Cmd, FromRedisValue, RedisWrite as _, Value};
 
-use super::connection::{Commands, Request, Server};
+use super::client::{Commands, Request};
+use super::connection::Server;
 use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
