@@ -25,7 +25,8 @@ impl Waits {
     /// The first wait and the longest one, of which neither is shorter than a millisecond: without waits, a call that
     /// fails at once would be made again and again, with all of a processor's time.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        let limited = |wait: Duration| wait.clamp(Duration::from_millis(1), YEARS);
+        // Longer than any deadline, shortened by a half as well.
+        let limited = |wait: Duration| wait.clamp(Duration::from_millis(1), 3 * YEARS);
         Self { next: limited(first), longest: limited(longest) }
     }
 

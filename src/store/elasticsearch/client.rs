@@ -369,7 +369,8 @@ mod tests {
                     _ = client.send(call, &request) => panic!("nobody answers"),
                     accepted = async {
                         let accepted = listener.accept().await.unwrap();
-                        accepted.0.readable().await.unwrap();
+                        // The request is on its way.
+                        assert_eq!(accepted.0.peek(&mut [0]).await.unwrap(), 1);
                         accepted
                     } => accepted,
                 }
