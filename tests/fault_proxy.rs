@@ -94,3 +94,40 @@ async fn cuts_in_the_middle_of_an_answer() {
     assert_eq!(ask(&mut stream, 900).await, None);
     assert_eq!(ask(&mut connect(&proxy).await, 1).await, None, "refused from then on");
 }
+
+#[tokio::test]
+async fn holds_what_is_under_way_and_passes_it_on_later() {
+    let proxy = FaultProxy::start(echo().await).await.unwrap();
+    let mut stream = connect(&proxy).await;
+    ask(&mut stream, 1).await.unwrap();
+    proxy.set(Fault::Hold);
+    stream.write_all(&[7; 5]).await.unwrap();
+    let mut answer = [0; 5];
+    timeout(Duration::from_millis(100), stream.read_exact(&mut answer)).await.unwrap_err();
+    ask(&mut connect(&proxy).await, 1).await.unwrap();
+    proxy.set(Fault::None);
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, [7; 5]);
+}
+
+#[tokio::test]
+async fn a_reset_overtakes_what_is_held() {
+    let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = FaultProxy::start(server.local_addr().unwrap().to_string()).await.unwrap();
+    for resets in [false, true] {
+        let mut stream = connect(&proxy).await;
+        let (mut served, _) = server.accept().await.unwrap();
+        stream.write_all(b"1").await.unwrap();
+        served.read_u8().await.unwrap();
+        proxy.set(Fault::Hold);
+        stream.write_all(b"2").await.unwrap();
+        if resets {
+            stream.set_zero_linger().unwrap();
+        }
+        drop(stream);
+        proxy.set(Fault::None);
+        let mut rest = Vec::new();
+        served.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, if resets { &b""[..] } else { b"2" });
+    }
+}

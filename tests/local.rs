@@ -167,7 +167,7 @@ async fn a_call_ends_when_its_time_is_over() {
     let patient = LocalStore::open(&directory.config()).await.unwrap();
     patient.put("a", "1").await.unwrap();
     drop(patient);
-    let config = directory.config().timeout(Duration::ZERO);
+    let config = directory.config().timeout(Duration::from_nanos(1));
     let error = LocalStore::open(&config).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Timeout, true));
     assert_eq!(error.get("operation"), Some("open"));

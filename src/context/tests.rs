@@ -32,7 +32,7 @@ impl Producer for Acknowledging {
             return Handover::QueueFull;
         }
         if self.failing.contains(&call) {
-            delivery.fail("out", "refused");
+            delivery.fail(DeliveryFailure::new("out", "refused"));
         }
         let left = delivery.len() - delivery.next();
         delivery.handed_over(delivery.len());

@@ -13,7 +13,9 @@ use crate::error::Result;
 /// A store in the memory of the process, for tests and for state that may be lost.
 ///
 /// Clones share the same data, so one can be moved into each processor and one be kept to look
-/// inside. Beyond the [rules](Store#rules), each call sees or makes all of its changes at once.
+/// inside. Beyond the [rules](Store#rules), each call sees or makes all of its changes at once. A value is copied when
+/// it is written, so that a small part of a large message does not keep the message in memory, and shared when it is
+/// read.
 ///
 /// State and partitions move apart: when a partition goes to another process, what is in this map
 /// stays here. In a consumer group of more than one member use it for nothing that must be right.
@@ -90,10 +92,11 @@ impl Store for MapStore {
         )?;
         let mut map = self.write();
         for (key, value) in changes {
+            let value = value.as_ref().map(|value| Bytes::copy_from_slice(value));
             match (value, map.get_mut(*key)) {
-                (Some(value), Some(slot)) => *slot = value.clone(),
+                (Some(value), Some(slot)) => *slot = value,
                 (Some(value), None) => {
-                    map.insert((*key).to_owned(), value.clone());
+                    map.insert((*key).to_owned(), value);
                 }
                 (None, _) => {
                     map.remove(*key);
@@ -120,6 +123,18 @@ impl fmt::Debug for MapStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_small_part_of_a_message_does_not_keep_the_message() {
+        let message = Bytes::from(vec![7; 1 << 20]);
+        let store = MapStore::new();
+        // New, and in place of another.
+        for part in [message.slice(..5), message.slice(5..10)] {
+            store.put("a", part).await.unwrap();
+        }
+        assert!(message.is_unique());
+        assert_eq!(store.get("a").await.unwrap(), Some(message.slice(..5)));
+    }
 
     #[tokio::test]
     async fn a_snapshot_stays_as_it_was() {

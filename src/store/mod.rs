@@ -85,8 +85,26 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 /// 12. A call may be as large as memory allows: 100,000 keys work. Where a backend takes less in one
 ///     request, the store makes several, a few at a time.
 /// 13. `get`, `put` and `delete` mean what the two calls mean for one key; `flush` changes no value.
+/// 14. A write that was given up (it failed by a time-out or a broken connection, or its future was dropped) may still
+///     be on its way. The backend's documentation says whether it can take effect after a later write of the same key;
+///     the table below compares them.
 ///
-/// `testkit::conformance` checks these rules, for a store of your own as well (feature `testkit`).
+/// `testkit::conformance` checks rules 1 to 13, for a store of your own as well (feature `testkit`).
+///
+/// # Writes that were given up
+/// A processor's call times out, is made again, and the next batch writes a newer value of the same key. Then the
+/// network delivers the first attempt. What each backend promises:
+///
+/// | store | a write that was given up |
+/// | --- | --- |
+/// | [`MapStore`] | is made at once, or not at all |
+/// | `LocalStore` | is made before any later write, or not at all: later ones wait for it, in any store of the database |
+/// | `RedisStore`, one server or a cluster | is made before any later write of this store, or not at all: its connection is reset, for all calls that use it, before another is made. Excepted is what a proxy took in and passes on after the reset |
+/// | `CassandraStore` | may be made later, and loses: the write with the later timestamp stays |
+/// | `ElasticsearchStore` | **may be made later, over a newer one**, if the server had taken it in. Otherwise never: its connection is reset. Excepted, too, is what a proxy took in and passes on after the reset |
+///
+/// "Later" covers this process. When a partition moves to another process, the same holds for what the first one wrote
+/// until its call returned or was dropped.
 ///
 /// # A store of your own
 /// ```

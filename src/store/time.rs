@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Longer than any process runs, and short enough to be added to a clock's time.
+const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
+
 /// When so much time is over. More than a clock can tell is no deadline.
 pub(crate) fn deadline(time: Duration) -> Instant {
-    const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
     Instant::now() + time.min(YEARS)
 }
 
@@ -20,8 +22,12 @@ pub(crate) struct Waits {
 }
 
 impl Waits {
+    /// The first wait and the longest one, of which neither is shorter than a millisecond: without waits, a call that
+    /// fails at once would be made again and again, with all of a processor's time.
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
-        Self { next: first, longest }
+        // Longer than any deadline, shortened by a half as well.
+        let limited = |wait: Duration| wait.clamp(Duration::from_millis(1), 3 * YEARS);
+        Self { next: limited(first), longest: limited(longest) }
     }
 
     /// How long to wait, if that ends before the deadline.
@@ -53,5 +59,22 @@ mod tests {
         }
         tokio::time::advance(Duration::from_millis(30)).await;
         assert_eq!(waits.next(deadline), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_wait_is_too_long_or_too_short() {
+        for (first, longest) in [
+            (Duration::MAX, Duration::MAX),
+            (Duration::ZERO, Duration::MAX),
+            (Duration::MAX, Duration::ZERO),
+            (Duration::ZERO, Duration::ZERO),
+        ] {
+            let mut waits = Waits::new(first, longest);
+            let deadline = deadline(Duration::MAX);
+            for _ in 0..200 {
+                let wait = waits.next(deadline);
+                assert!(wait.is_none_or(|wait| wait >= Duration::from_micros(500)), "{wait:?}");
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,6 +30,10 @@ pub enum Fault {
     /// Connections stay open and nothing comes through: what is sent is lost. A server that hangs, or a
     /// firewall that has forgotten the connection.
     HalfOpen,
+    /// What is under way on connections that are open now is kept, and passed on when something else is set. New
+    /// connections work. A connection that its client resets meanwhile is closed, and what it sent is lost: a reset
+    /// overtakes it, as on a network that delivers late.
+    Hold,
     /// Connections are closed, and new ones are as soon as they are made.
     Refuse,
     /// When so many more bytes of answers have passed, over all connections, every connection is
@@ -66,6 +71,8 @@ pub struct FaultProxy {
 struct State {
     target: String,
     fault: watch::Sender<Fault>,
+    /// How many connections there were when the fault was set.
+    connections_then: AtomicUsize,
     /// Counts the cuts; a connection ends when it changes.
     cuts: watch::Sender<usize>,
     answered: AtomicUsize,
@@ -87,6 +94,7 @@ impl FaultProxy {
         let state = Arc::new(State {
             target: target.into(),
             fault: watch::Sender::new(Fault::None),
+            connections_then: AtomicUsize::new(0),
             cuts: watch::Sender::new(0),
             answered: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
@@ -103,6 +111,7 @@ impl FaultProxy {
     /// What happens from now on, to connections that are open as well.
     pub fn set(&self, fault: Fault) {
         self.state.answered.store(0, Ordering::SeqCst);
+        self.state.connections_then.store(self.connections(), Ordering::SeqCst);
         self.state.fault.send_replace(fault);
         if fault == Fault::Refuse {
             self.cut();
@@ -146,6 +155,15 @@ impl State {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
+    /// Waits while this connection is held.
+    async fn released(&self, connection: usize) {
+        let is_released = |fault: &Fault| {
+            *fault != Fault::Hold || connection >= self.connections_then.load(Ordering::SeqCst)
+        };
+        // The sender is here, so there is no error.
+        let _ = self.fault.subscribe().wait_for(is_released).await;
+    }
+
     /// Counts bytes of an answer. Says whether they may be passed on.
     fn count(&self, bytes: usize) -> bool {
         let answered = self.answered.fetch_add(bytes, Ordering::SeqCst) + bytes;
@@ -158,54 +176,67 @@ impl State {
 
 async fn accept(listener: TcpListener, state: Arc<State>) {
     while let Ok((client, _)) = listener.accept().await {
-        state.connections.fetch_add(1, Ordering::SeqCst);
+        let number = state.connections.fetch_add(1, Ordering::SeqCst);
         if state.fault() != Fault::Refuse {
-            tokio::spawn(serve(client, Arc::clone(&state)));
+            tokio::spawn(serve(client, number, Arc::clone(&state)));
         }
     }
 }
 
 /// One connection, until one side ends it or it is cut.
-async fn serve(client: TcpStream, state: Arc<State>) {
+async fn serve(client: TcpStream, number: usize, state: Arc<State>) {
     let mut cuts = state.cuts.subscribe();
     let Ok(server) = TcpStream::connect(&state.target).await else { return };
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
+    let asks = Pump { state: &state, number, is_answer: false };
+    let answers = Pump { is_answer: true, ..asks };
     tokio::select! {
         _cut = cuts.changed() => {}
-        () = pump(client_reads, server_writes, &state, false) => {}
-        () = pump(server_reads, client_writes, &state, true) => {}
+        () = asks.run(client_reads, server_writes) => {}
+        () = answers.run(server_reads, client_writes) => {}
     }
 }
 
-async fn pump(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
-    state: &State,
+/// One direction of a connection.
+#[derive(Clone, Copy)]
+struct Pump<'a> {
+    state: &'a State,
+    number: usize,
     is_answer: bool,
-) {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
-        // As it is when the data is there: reading may have taken long.
-        let (piece, pause) = match state.fault() {
-            Fault::HalfOpen => continue,
-            Fault::Delay(time) => (read, time),
-            // A tenth of a second's worth at a time.
-            Fault::Throttle(rate) => ((rate / 10).max(1), Duration::from_millis(100)),
-            _ => (read, Duration::ZERO),
-        };
-        if is_answer && !state.count(read) {
-            state.fault.send_replace(Fault::Refuse);
-            state.cut();
-            return;
-        }
-        for piece in buffer[..read].chunks(piece) {
-            if !pause.is_zero() {
-                sleep(pause).await;
-            }
-            if to.write_all(piece).await.is_err() {
+}
+
+impl Pump<'_> {
+    async fn run(self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
+        let state = self.state;
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            let Ok(read @ 1..) = from.read(&mut buffer).await else { return };
+            state.released(self.number).await;
+            // A reset while it was held.
+            if from.as_ref().take_error().is_ok_and(|error| error.is_some()) {
                 return;
+            }
+            // As it is when the data is there: reading may have taken long.
+            let (piece, pause) = match state.fault() {
+                Fault::HalfOpen => continue,
+                Fault::Delay(time) => (read, time),
+                // A tenth of a second's worth at a time.
+                Fault::Throttle(rate) => ((rate / 10).max(1), Duration::from_millis(100)),
+                _ => (read, Duration::ZERO),
+            };
+            if self.is_answer && !state.count(read) {
+                state.fault.send_replace(Fault::Refuse);
+                state.cut();
+                return;
+            }
+            for piece in buffer[..read].chunks(piece) {
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
+                if to.write_all(piece).await.is_err() {
+                    return;
+                }
             }
         }
     }

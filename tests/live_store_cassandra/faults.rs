@@ -81,6 +81,56 @@ async fn cut_and_silent_connections_end_and_are_made_again() {
     assert_eq!(store.get(keys[0]).await.unwrap(), Some("1".into()));
 }
 
+/// The driver keeps a connection on which a write timed out, and the network delivers it in the end.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Cassandra; run with cargo xtask test"]
+async fn a_write_that_was_given_up_and_comes_late_loses() {
+    let _up = SERVER.read().await;
+    let direct = store("conformance").await;
+    let proxy = FaultProxy::start(address()).await.unwrap();
+    let behind = config_at(proxy.address().to_string(), "conformance");
+    let held = CassandraStore::connect(behind.request_timeout(Duration::from_secs(2))).await;
+    let held = held.unwrap();
+    let [overwritten, deleted, alone] = ["overwritten", "deleted", "alone"].map(unique);
+    until_ok("before", async || held.put(&alone, "1").await).await;
+    proxy.set(Fault::Hold);
+    for key in [&overwritten, &deleted, &alone] {
+        let error = held.put(key, "2").await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Timeout, true), "{error:?}");
+    }
+    // From another process: the next owner of the partition.
+    direct.put(&overwritten, "3").await.unwrap();
+    direct.delete(&deleted).await.unwrap();
+    proxy.set(Fault::None);
+    // That they come late is seen by the one that nobody has overwritten; it was sent last.
+    let began = Instant::now();
+    while direct.get(&alone).await.unwrap() != Some("2".into()) {
+        assert!(began.elapsed() < Duration::from_secs(60), "the write was never delivered");
+    }
+    assert_eq!(direct.get(&overwritten).await.unwrap(), Some("3".into()));
+    assert_eq!(direct.get(&deleted).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Cassandra; run with cargo xtask test"]
+async fn no_setting_is_too_large() {
+    let _up = SERVER.read().await;
+    let (time, size) = (Duration::MAX, usize::MAX);
+    let config = config("conformance").await.request_timeout(time).connect_timeout(time);
+    let config = config.concurrency(size).max_value_bytes(size);
+    let store = CassandraStore::connect(config.clone()).await.unwrap();
+    let key = unique("large");
+    store.put(&key, "1").await.unwrap();
+    assert_eq!(store.get(&key).await.unwrap(), Some("1".into()));
+    // The longest that is taken without asking the server, whose dates may end sooner.
+    let config = config.ttl(Duration::from_secs(20 * 365 * 24 * 60 * 60));
+    let store = CassandraStore::connect(config).await.unwrap();
+    if let Err(error) = store.put(&key, "2").await {
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{error:?}");
+        assert!(error.to_string().contains("`ttl`"), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Cassandra; run with cargo xtask test"]
 async fn many_tenants_have_the_same_deadline() {

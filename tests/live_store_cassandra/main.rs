@@ -338,3 +338,17 @@ async fn the_last_of_two_calls_wins_however_soon_it_comes() {
         assert_eq!(found, [Some(value), None], "turn {turn}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Cassandra; run with cargo xtask test"]
+async fn a_small_value_that_is_kept_does_not_keep_the_frame_that_it_came_in() {
+    let _up = SERVER.read().await;
+    let (store, key) = (store("conformance").await, unique("kept"));
+    for (size, more) in [(5, 0), (100_000, 1000)] {
+        store.put(&key, vec![7; size]).await.unwrap();
+        let kept = store.get(&key).await.unwrap().unwrap();
+        // Nobody else has it now, so what it takes can be seen.
+        let takes = kept.try_into_mut().unwrap().capacity();
+        assert!((size..=size + more).contains(&takes), "{takes} bytes for a value of {size}");
+    }
+}

@@ -13,11 +13,12 @@ use kasper::store::{Retry, Store};
 use kasper::testkit::{Fault, FaultProxy};
 use kasper::{Bytes, Error, ErrorKind, Result};
 use reqwest::Method;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::attempts::Attempts;
-use crate::server::{Server, config, new_index};
+use crate::server::{Server, config, new_index, new_name};
 
 const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(60);
@@ -32,7 +33,7 @@ fn check(error: &Error, kind: ErrorKind, retryable: bool) {
 }
 
 pub(crate) async fn a_read_only_index_is_told(server: &Server) {
-    let index = crate::server::new_name("blocked");
+    let index = new_name("blocked");
     let store = ElasticsearchStore::connect(server.config(), index.as_str()).await.unwrap();
     store.put("a", "{\"x\":1}").await.unwrap();
     let set = async |name: &str, value: &str| {
@@ -54,6 +55,47 @@ pub(crate) async fn a_read_only_index_is_told(server: &Server) {
         set(block, "null").await;
     }
     store.put("a", "{}").await.unwrap();
+}
+
+pub(crate) async fn no_setting_is_too_large(server: &Server) {
+    let (time, size) = (Duration::MAX, usize::MAX);
+    let config = server.config().deadline(time).request_timeout(time).connect_timeout(time);
+    let config = config.max_request_items(size).max_request_bytes(size).max_value_bytes(size);
+    let store = server.store(config.concurrency(size)).await;
+    store.put("a", "{\"x\":1}").await.unwrap();
+    assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+}
+
+/// An alias of two indexes can be written and not read; a closed index neither. The errors say what to do.
+pub(crate) async fn an_index_that_fits_no_store_is_told(server: &Server) {
+    let [one, other, alias] = ["one", "other", "alias"].map(new_name);
+    for index in [&one, &other] {
+        server.ask(Method::PUT, &format!("/{index}"), "{}").await;
+    }
+    let add = |index: &str, writes: bool| json!({"add": {"index": index, "alias": alias, "is_write_index": writes}});
+    let actions = json!({"actions": [add(&one, true), add(&other, false)]});
+    server.ask(Method::POST, "/_aliases", &actions.to_string()).await;
+    let store = ElasticsearchStore::connect(server.config(), &*alias).await.unwrap();
+    store.put("a", "{}").await.unwrap();
+    let error = store.get("a").await.unwrap_err();
+    check(&error, ErrorKind::Config, false);
+    assert!(error.to_string().contains("needs one index"), "{error}");
+
+    server.ask(Method::POST, &format!("/{one}/_close"), "").await;
+    let store = ElasticsearchStore::connect(server.config(), &*one).await.unwrap();
+    for error in [store.put("a", "{}").await.unwrap_err(), store.get("a").await.unwrap_err()] {
+        check(&error, ErrorKind::Backend, false);
+        assert_eq!(error.get("index"), Some(&*one), "{error}");
+        assert!(error.to_string().contains("_open"), "{error}");
+    }
+
+    // Its name has an `index.mapping.total_fields.limit` of 1,000 fields.
+    let store = ElasticsearchStore::connect(server.config(), new_index("fields")).await.unwrap();
+    let fields: Vec<String> = (0..1100).map(|field| format!("\"f{field}\":1")).collect();
+    let error = store.put("many", format!("{{{}}}", fields.join(","))).await.unwrap_err();
+    check(&error, ErrorKind::InvalidInput, false);
+    assert_eq!(error.get("key"), Some("many"), "{error}");
+    assert!(error.to_string().contains("create_index_if_missing"), "{error}");
 }
 
 /// A server that answers each request with the next of these: status and body. Counts the requests and
@@ -189,6 +231,29 @@ pub(crate) async fn a_cut_in_a_request_is_retryable(server: &Server) {
     tokio::task::yield_now().await;
     let _ = store.get("a").await;
     assert_eq!(store.get("a").await.unwrap(), Some("{\"x\":1}".into()));
+}
+
+/// A proxy that keeps what it was sent, and drops it when the connection is reset.
+pub(crate) async fn a_write_that_was_given_up_is_not_made_later(server: &Server) {
+    let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
+    let direct = server.store(server.config()).await;
+    let index = new_index("late");
+    let client = ElasticsearchClient::new(behind(&proxy)).unwrap();
+    let patient = ElasticsearchStore::from_client(client, index.clone()).unwrap();
+    patient.put("a", "{\"x\":1}").await.unwrap();
+    let client = ElasticsearchClient::new(behind(&proxy).request_timeout(SHORT)).unwrap();
+    let hurried = ElasticsearchStore::from_client(client, index).unwrap();
+    // It has a connection.
+    hurried.get("a").await.unwrap();
+    proxy.set(Fault::Hold);
+    check(&hurried.put("a", "{\"x\":2}").await.unwrap_err(), ErrorKind::Timeout, true);
+    // By a new connection, which is not held.
+    hurried.put("a", "{\"x\":3}").await.unwrap();
+    proxy.set(Fault::None);
+    for _ in 0..100 {
+        direct.put("b", "{}").await.unwrap();
+        assert_eq!(hurried.get("a").await.unwrap(), Some("{\"x\":3}".into()));
+    }
 }
 
 pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {

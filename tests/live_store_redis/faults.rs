@@ -77,6 +77,38 @@ async fn a_replica_takes_no_writes_until_it_is_the_primary() {
 
 #[tokio::test]
 #[ignore = "needs redis-server; run with cargo xtask test"]
+async fn a_value_over_the_servers_limit_is_named() {
+    let server = OwnServer::start(&["--proto-max-bulk-len", "1mb"]).await;
+    let store = connect(&server.config()).await;
+    let changes = [
+        ("small", Some(Bytes::from("1"))),
+        ("large", Some(Bytes::from(vec![0; 2 << 20]))),
+        ("other", Some("1".into())),
+    ];
+    let error = store.write_many(&changes).await.unwrap_err();
+    assert_error(&error, ErrorKind::InvalidInput, false);
+    assert_eq!(error.get("key"), Some("large"));
+    assert!(error.to_string().contains("proto-max-bulk-len"), "{error}");
+    store.put("small", "1").await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run with cargo xtask test"]
+async fn no_time_is_too_long() {
+    let server = OwnServer::start(&[]).await;
+    let most = Duration::MAX;
+    let forever = RedisOptions::new("p").timeout(most).connect_timeout(most);
+    // The longest that is taken.
+    let with_ttl = forever.clone().ttl(Duration::from_secs(100_000_000 * 365 * 86_400));
+    for options in [forever, with_ttl] {
+        let store = connect(&RedisConfig::new(server.address(), options)).await;
+        store.put("a", "1").await.unwrap();
+        assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs redis-server; run with cargo xtask test"]
 async fn too_few_replicas_take_no_writes() {
     let server = OwnServer::start(&["--min-replicas-to-write", "1"]).await;
     let store = connect(&server.config()).await;

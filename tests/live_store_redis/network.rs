@@ -140,6 +140,56 @@ async fn a_half_open_connection_ends_by_the_deadline_and_is_given_up() {
     }
 }
 
+/// A call that began later has time left on the connection of one whose time is over.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_write_that_was_given_up_is_not_made_later_though_others_use_its_connection() {
+    let (proxy, store) = behind_a_proxy("late").await;
+    proxy.set(Fault::Hold);
+    let writes = async {
+        assert_retryable(&store.put("a", "2").await.unwrap_err(), ErrorKind::Timeout);
+        store.put("a", "3").await.unwrap();
+        proxy.set(Fault::None);
+    };
+    let other = async {
+        tokio::time::sleep(TIMEOUT / 2).await;
+        let began = Instant::now();
+        assert_eq!(store.get("b").await.unwrap(), None);
+        began.elapsed()
+    };
+    let ((), waited) = tokio::join!(writes, other);
+    assert_eq!(store.get("a").await.unwrap(), Some("3".into()));
+    assert_eq!(proxy.connections(), 2);
+    // Half of its time until the other gave up, and no longer.
+    assert!(waited < TIMEOUT, "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_write_that_was_dropped_is_not_made_later() {
+    let (proxy, store) = behind_a_proxy("dropped-write").await;
+    proxy.set(Fault::Hold);
+    // As a `Retry` does whose deadline is shorter than the time-out.
+    tokio::time::timeout(TIMEOUT / 5, store.put("a", "2")).await.unwrap_err();
+    store.put("a", "3").await.unwrap();
+    proxy.set(Fault::None);
+    assert_eq!(store.get("a").await.unwrap(), Some("3".into()));
+    assert_eq!(proxy.connections(), 2);
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_hung_connection_is_found_by_calls_that_are_dropped_before_their_time() {
+    let (proxy, store) = behind_a_proxy("impatient").await;
+    proxy.set(Fault::Hold);
+    let began = Instant::now();
+    let patience = TIMEOUT / 5;
+    while tokio::time::timeout(patience, store.get("a")).await.is_err() {
+        assert!(began.elapsed() < 4 * TIMEOUT, "the connection is not given up");
+    }
+    assert_eq!(proxy.connections(), 2);
+}
+
 #[tokio::test]
 #[ignore = "needs a Redis server; run with cargo xtask test"]
 async fn many_tenants_have_the_same_deadline() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kasper::Bytes;
 use kasper::ErrorKind;
 use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
 use kasper::store::{
@@ -163,4 +164,16 @@ async fn what_would_make_keys_collide_is_refused() {
     assert_eq!((error.kind(), error.get("tenant")), (ErrorKind::InvalidInput, Some("a/b")));
     let error = store.fetch(&[TenantKey::new("a/b", "c")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+#[ignore = "needs a Redis server; run with cargo xtask test"]
+async fn a_value_that_is_kept_does_not_keep_the_answer_that_it_came_in() {
+    let config = RedisConfig::new(address(), prefix("kept"));
+    let store = RedisStore::connect(&config).await.unwrap();
+    let changes = [("large", Some(Bytes::from(vec![7; 4 << 20]))), ("small", Some("12345".into()))];
+    store.write_many(&changes).await.unwrap();
+    let kept = store.get_many(&["large", "small", "large"]).await.unwrap().swap_remove(1).unwrap();
+    // Nobody else has it now, so what it takes can be seen.
+    assert_eq!(kept.try_into_mut().unwrap().capacity(), 5);
 }

@@ -20,6 +20,9 @@ const HICCUP: Verdict = (ErrorKind::Backend, true);
 /// There is no code for a missing keyspace or table; these are the words of Cassandra and of Scylla.
 const NOT_THERE: &[&str] = &["does not exist", "doesn't exist", "unconfigured table"];
 
+/// Servers whose dates end in 2038 say so of a time to live that goes beyond.
+const TTL_TOO_LONG: &str = "exceeds maximum supported expiration date";
+
 pub(super) fn of_connecting(error: NewSessionError) -> Error {
     let verdict = match &error {
         NewSessionError::FailedToResolveAnyHostname(_) => AWAY,
@@ -65,7 +68,11 @@ fn make(
     let text = error.to_string();
     // The server's own words, without the driver's around them.
     let words = text.rsplit_once("Error message: ").map(|(_, words)| words);
-    let message = words.filter(|words| !words.is_empty()).unwrap_or(&text);
+    let words = words.filter(|words| !words.is_empty()).unwrap_or(&text);
+    let message = match words.contains(TTL_TOO_LONG) {
+        true => format!("`ttl` is too long for this server: {words}"),
+        false => words.to_owned(),
+    };
     let made = Error::new(kind, message).with_source(error);
     if retryable { made.retryable() } else { made }
 }
@@ -82,6 +89,7 @@ fn database(error: &DbError, reason: &str) -> Verdict {
         DbError::Invalid if NOT_THERE.iter().any(|words| reason.contains(words)) => {
             (ErrorKind::NotFound, false)
         }
+        DbError::Invalid if reason.contains(TTL_TOO_LONG) => (ErrorKind::Config, false),
         DbError::Invalid => (ErrorKind::InvalidInput, false),
         DbError::ConfigError => (ErrorKind::Config, false),
         // Some replica failed, or this node; others may do better.
@@ -196,6 +204,15 @@ mod tests {
         let error = of_execution(ExecutionError::LastAttemptError(error));
         assert!(error.to_string().starts_with(&format!("{}: {reason}", error.kind())), "{error}");
         (error.kind(), error.is_retryable())
+    }
+
+    #[test]
+    fn a_ttl_that_ends_after_the_servers_dates_names_the_setting() {
+        let reason = "Request on table a.b with ttl of 630720000 seconds exceeds maximum supported expiration date";
+        let error = RequestAttemptError::DbError(DbError::Invalid, reason.to_owned());
+        let error = of_execution(ExecutionError::LastAttemptError(error));
+        assert_eq!((error.kind(), error.is_retryable()), CONFIG, "{error}");
+        assert!(error.to_string().contains("`ttl`"), "{error}");
     }
 
     #[test]

@@ -40,7 +40,9 @@ use crate::store::limits::{Limits, shortened};
 /// # Which write wins
 /// Cassandra keeps the write with the later timestamp, whichever came first. All statements of one call
 /// carry one timestamp, later than those of every earlier call of this store and its clones, so the
-/// last call wins, even if a statement of an earlier one arrives late. Between processes:
+/// last call wins, even if a statement of an earlier one arrives late: a write that was given up after a
+/// time-out, or whose future was dropped, may be made at any later time and loses to every write that was
+/// made since. Between processes:
 /// timestamps follow the servers' clocks, not this machine's, and are later than those of all values
 /// that were read before. So after a partition has moved, the new owner's writes win
 /// over the old owner's, however their machines' clocks are set, if
@@ -153,7 +155,7 @@ impl CassandraStore {
         let row = rows.maybe_first_row::<(Option<Bytes>, Option<i64>)>().map_err(unreadable)?;
         let Some((Some(value), written)) = row else { return Ok(None) };
         self.shared.saw(written.unwrap_or_default())?;
-        Ok(Some(value))
+        Ok(Some(released(value)))
     }
 
     async fn write(&self, key: &str, value: Option<&Bytes>, stamp: i64) -> Result<()> {
@@ -299,6 +301,14 @@ async fn write_some(
         written.map_err(|error| store.at(error, operation, key))?;
     }
     Ok(())
+}
+
+/// The value without the frame that it came in, which has about a hundred bytes more: names of columns, the write
+/// time. To keep them with a small value would multiply what a cache of many takes; to a large one they add little,
+/// and copying it costs more.
+fn released(value: Bytes) -> Bytes {
+    const LARGE: usize = 2048;
+    if value.len() < LARGE { Bytes::copy_from_slice(&value) } else { value }
 }
 
 fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -1,23 +1,21 @@
 //! [`ElasticsearchClient`]: sends a request to one of the servers, and to another where that is right.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Method, Url};
 use tokio::time::{Instant, sleep};
 
 use super::config::ElasticsearchConfig;
 use super::error::{self, Fault};
+use super::node::Node;
+use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::time::{Waits, deadline};
-use crate::store::url::without_login;
-
-/// How long a server that could not be reached is left out.
-const DOWN: Duration = Duration::from_secs(10);
 
 /// The servers of a cluster, shared by the stores that are made from it. Clones share connections.
 #[derive(Clone)]
@@ -26,17 +24,15 @@ pub struct ElasticsearchClient {
 }
 
 struct Inner {
+    transport: Transport,
+    /// For requests of the user's own.
     http: reqwest::Client,
     authorization: Option<HeaderValue>,
     nodes: Vec<Node>,
     next: AtomicUsize,
+    /// How large a request may be: as configured, and less when a server or a proxy refused one that large.
+    request_bytes: AtomicUsize,
     config: ElasticsearchConfig,
-}
-
-struct Node {
-    /// Without a `/` at the end.
-    address: String,
-    down_until: Mutex<Option<Instant>>,
 }
 
 /// One call of the store's user, which may become many requests.
@@ -69,9 +65,10 @@ impl ElasticsearchClient {
     /// A client of these servers. No I/O.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): an address that is none, or `https` without the feature
+    /// [`Config`](ErrorKind::Config): a time limit of zero; an address that is none, or `https` without the feature
     /// `elasticsearch-tls`; credentials that no header can hold; certificates to trust that are none.
     pub fn new(config: ElasticsearchConfig) -> Result<Self> {
+        config.check()?;
         let has_tls = config.http.is_some() || cfg!(feature = "elasticsearch-tls");
         let nodes = config.nodes.iter().map(|node| Node::new(node, has_tls));
         let nodes = nodes.collect::<Result<Vec<Node>>>()?;
@@ -92,7 +89,9 @@ impl ElasticsearchClient {
             Some(client) => client,
             None => http_client(&config)?,
         };
-        let inner = Inner { http, authorization, nodes, next: AtomicUsize::new(0), config };
+        let transport = Transport::new(&config)?;
+        let (next, request_bytes) = (AtomicUsize::new(0), config.max_request_bytes.into());
+        let inner = Inner { transport, http, authorization, nodes, next, request_bytes, config };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -116,13 +115,35 @@ impl ElasticsearchClient {
         }
     }
 
-    /// The HTTP client underneath, for requests of your own. It adds no credentials by itself.
+    /// An HTTP client for requests of your own, which trusts whom the store trusts: the one that the
+    /// [configuration](ElasticsearchConfig::http_client) has, if it has one. It adds no credentials by itself.
     pub fn http_client(&self) -> &reqwest::Client {
         &self.inner.http
     }
 
     pub(super) fn config(&self) -> &ElasticsearchConfig {
         &self.inner.config
+    }
+
+    /// How large a request may be, in bytes.
+    pub(super) fn request_bytes(&self) -> usize {
+        self.inner.request_bytes.load(Ordering::Relaxed)
+    }
+
+    /// A request with several keys was refused for its size: those of later calls are smaller.
+    pub(super) fn make_requests_smaller_than(&self, refused: usize) {
+        let bytes = (refused / 2).max(1);
+        let before = self.inner.request_bytes.fetch_min(bytes, Ordering::Relaxed);
+        if bytes < before {
+            tracing::warn!(
+                target: "kasper",
+                refused,
+                bytes,
+                max_request_bytes = self.config().max_request_bytes,
+                "the server, or a proxy before it, refuses requests of this size (413): requests are made smaller; \
+                 set `max_request_bytes` to what it takes"
+            );
+        }
     }
 
     pub(super) fn call(&self, operation: &'static str) -> Call {
@@ -180,21 +201,10 @@ impl ElasticsearchClient {
             let error = Error::new(ErrorKind::Timeout, "the call's deadline is over").retryable();
             return Err(Attempt::TooLate(error));
         };
-        let url = format!("{}{}", node.address, request.path);
-        let mut builder = self
-            .inner
-            .http
-            .request(request.method.clone(), url)
-            .timeout(remaining.min(self.inner.config.request_timeout))
-            .header(CONTENT_TYPE, request.content_type)
-            .body(request.body.clone());
-        if let Some(authorization) = &self.inner.authorization {
-            builder = builder.header(AUTHORIZATION, authorization.clone());
-        }
-        let no_answer = |error| Attempt::of_driver(error);
-        let response = builder.send().await.map_err(no_answer)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(no_answer)?;
+        let http = self.http_request(node, request).map_err(Attempt::NoAnswer)?;
+        let time = remaining.min(self.inner.config.request_timeout);
+        let answer = self.inner.transport.send(http, time).await;
+        let (status, body) = answer.map_err(Attempt::NoAnswer)?;
         node.set_up();
         if status.is_success() {
             return Ok(body);
@@ -202,6 +212,19 @@ impl ElasticsearchClient {
         let mut fault = Fault::of_answer(status.as_u16(), &body);
         fault.error = fault.error.with("status", status.as_u16());
         Err(Attempt::Refused(fault))
+    }
+
+    fn http_request(&self, node: &Node, request: &Request) -> Result<hyper::Request<Bytes>> {
+        let mut builder = hyper::Request::builder()
+            .method(request.method.clone())
+            .uri(format!("{}{}", node.address, request.path))
+            .header(CONTENT_TYPE, request.content_type);
+        if let Some(authorization) = &self.inner.authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
+        builder.body(request.body.clone()).map_err(|error| {
+            Error::new(ErrorKind::Config, "the request cannot be made").with_source(error)
+        })
     }
 }
 
@@ -217,9 +240,6 @@ fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
         .connect_timeout(config.connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy();
-    // Else the kernel would go on for longer than we wait to deliver a write that was given up.
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let builder = builder.tcp_user_timeout(config.request_timeout);
     #[cfg(feature = "elasticsearch-tls")]
     if let Some(pem) = &config.tls_authority {
         let unusable = || Error::new(ErrorKind::Config, "`tls_authority` is no certificate (PEM)");
@@ -247,12 +267,6 @@ enum Attempt {
     TooLate(Error),
 }
 
-impl Attempt {
-    fn of_driver(error: reqwest::Error) -> Self {
-        Self::NoAnswer(error::of_driver(error))
-    }
-}
-
 impl Inner {
     /// The next server in turn that is not down; if all are, the next one.
     fn pick(&self) -> &Node {
@@ -260,43 +274,6 @@ impl Inner {
         let count = self.nodes.len();
         let up = (0..count).map(|step| &self.nodes[(begin.wrapping_add(step)) % count]);
         up.into_iter().find(|node| node.is_up()).unwrap_or(&self.nodes[begin % count])
-    }
-}
-
-impl Node {
-    fn new(address: &str, has_tls: bool) -> Result<Self> {
-        let fault = |message: &str| {
-            Error::new(ErrorKind::Config, message).with("server", without_login(address))
-        };
-        let url = Url::parse(address).map_err(|_| fault("not the address of a server"))?;
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(fault("a server's address holds no credentials: use `basic_auth`"));
-        }
-        match url.scheme() {
-            "http" => {}
-            "https" if has_tls => {}
-            "https" => return Err(fault("`https` needs the feature `elasticsearch-tls`")),
-            _ => return Err(fault("a server's address begins with http:// or https://")),
-        }
-        if url.host_str().is_none() || url.query().is_some() || url.fragment().is_some() {
-            return Err(fault("not the address of a server"));
-        }
-        let address = url.as_str().trim_end_matches('/').to_owned();
-        Ok(Self { address, down_until: Mutex::new(None) })
-    }
-
-    fn is_up(&self) -> bool {
-        let until = *self.down_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_none_or(|until| until <= Instant::now())
-    }
-
-    fn set_down(&self) {
-        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now() + DOWN);
-    }
-
-    fn set_up(&self) {
-        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -330,6 +307,9 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpSocket;
+
     use super::*;
 
     fn config_error(config: ElasticsearchConfig) -> Error {
@@ -364,12 +344,48 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
 
-    #[test]
-    fn https_names_its_feature() {
-        let Err(error) = Node::new("https://a", false) else { panic!("it does without") };
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains("elasticsearch-tls"));
-        assert!(Node::new("https://a", true).is_ok());
+    /// The whole request is on its way, in the kernel, when it is given up: the server's window is closed.
+    #[tokio::test]
+    async fn a_write_that_was_given_up_is_not_delivered_later() {
+        const BODY: usize = 200_000;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let config = ElasticsearchConfig::new(address).deadline(Duration::from_millis(300));
+        let client = ElasticsearchClient::new(config).unwrap();
+        let put = || Request {
+            method: Method::PUT,
+            path: "/i/_doc/a".to_owned(),
+            content_type: JSON,
+            body: vec![b'x'; BODY].into(),
+            reads: false,
+        };
+        for is_dropped in [false, true] {
+            let (call, request) = (client.call("put"), put());
+            let (mut accepted, _) = if is_dropped {
+                tokio::select! {
+                    _ = client.send(call, &request) => panic!("nobody answers"),
+                    accepted = async {
+                        let accepted = listener.accept().await.unwrap();
+                        // The request is on its way.
+                        assert_eq!(accepted.0.peek(&mut [0]).await.unwrap(), 1);
+                        accepted
+                    } => accepted,
+                }
+            } else {
+                let (sent, accepted) = tokio::join!(client.send(call, &request), listener.accept());
+                let error = sent.unwrap_err();
+                let (kind, retryable) = (error.kind(), error.is_retryable());
+                assert_eq!((kind, retryable), (ErrorKind::Timeout, true), "{error:?}");
+                accepted.unwrap()
+            };
+            let mut late = Vec::new();
+            let end = accepted.read_to_end(&mut late).await.map_err(|error| error.kind());
+            assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{} bytes came", late.len());
+            assert!(late.len() < BODY, "all {} bytes came", late.len());
+        }
     }
 
     #[test]
@@ -393,7 +409,7 @@ mod tests {
         );
         client.inner.nodes[1].set_down();
         assert_eq!([turn(), turn(), turn()], ["http://c/es", "http://c/es", "http://a"]);
-        tokio::time::advance(DOWN).await;
+        tokio::time::advance(super::super::node::DOWN).await;
         assert_eq!(turn(), "http://b");
         client.inner.nodes.iter().for_each(Node::set_down);
         assert_eq!(turn(), "http://c/es");

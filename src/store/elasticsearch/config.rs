@@ -6,6 +6,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::limits::Limits;
 use crate::store::url::without_login;
 
@@ -158,7 +159,9 @@ impl ElasticsearchConfig {
     }
 
     /// How large one request is at most, in bytes; a single larger value has a request of its own. 5 MiB
-    /// by default; the servers take 100 MB (`http.max_content_length`) unless configured otherwise.
+    /// by default; the servers take 100 MB (`http.max_content_length`) unless configured otherwise, a proxy before them
+    /// often 1 MB (in nginx, `client_max_body_size`). What they refuse (413) is divided, which costs a round trip each
+    /// time: the log warns of it.
     #[must_use]
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
         self.max_request_bytes = bytes.max(1);
@@ -204,11 +207,32 @@ impl ElasticsearchConfig {
     /// Uses this HTTP client: with certificates of your own, a proxy, a pool of another size. Time limits
     /// for requests are set by this configuration; those for connecting, and whom to trust, by the client.
     ///
+    /// Its connections are closed, but not reset, when a request is given up: for as long as its `tcp_user_timeout`, 30 s
+    /// by default, the operating system goes on delivering a write that had no answer, perhaps over a newer one. Set it
+    /// to less than the [`request_timeout`](ElasticsearchConfig::request_timeout).
+    ///
     /// The type is the crate reqwest's on purpose: whoever needs this has that crate already.
     #[must_use]
     pub fn http_client(mut self, client: reqwest::Client) -> Self {
         self.http = Some(client);
         self
+    }
+
+    /// # Errors
+    /// A time limit that leaves no time.
+    pub(super) fn check(&self) -> Result<()> {
+        let times = [
+            ("deadline", self.deadline),
+            ("request_timeout", self.request_timeout),
+            ("connect_timeout", self.connect_timeout),
+        ];
+        match times.iter().find(|(_, time)| time.is_zero()) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!("`{name}` is zero, which leaves no time for an answer");
+                Err(Error::new(ErrorKind::Config, message))
+            }
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::client::{Answer, Call, ElasticsearchClient};
 use super::config::Encoding;
-use super::error::Fault;
+use super::error::{self, Fault};
 use super::request::{self, Change, Place};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
@@ -23,8 +23,7 @@ impl ElasticsearchClient {
     ) -> Result<Vec<Option<Bytes>>> {
         let call = self.call(operation);
         let config = self.config();
-        let chunks =
-            chunks(places, config.max_request_items, config.max_request_bytes, Place::size);
+        let chunks = chunks(places, config.max_request_items, self.request_bytes(), Place::size);
         let mut reads = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             reads.push(self.read_chunk(call, chunk));
@@ -40,9 +39,21 @@ impl ElasticsearchClient {
         let mut refusal = None;
         loop {
             let asked: Vec<Place<'_>> = left.iter().map(|index| places[*index]).collect();
-            let Answer { body, server } = match self.send(call, &request::mget(&asked)).await {
+            let request = request::mget(&asked);
+            let Answer { body, server } = match self.send(call, &request).await {
                 Err(error) if call.is_cut_short(&error) => return Err(refusal.unwrap_or(error)),
-                sent => sent?,
+                Err(error) if error::is_too_large(&error) => {
+                    let [one, other] = self.halves(&asked, request.body.len());
+                    if other.is_empty() {
+                        return Err(self.too_large(error, asked[0], request.body.len()));
+                    }
+                    let mut read = Box::pin(self.read_chunk(call, one)).await?;
+                    read.extend(Box::pin(self.read_chunk(call, other)).await?);
+                    left.into_iter().zip(read).for_each(|(index, value)| values[index] = value);
+                    return Ok(values);
+                }
+                Err(error) => return Err(asked[0].name_index(error)),
+                Ok(answer) => answer,
             };
             let found = request::found(&body, &asked, self.config().encoding)
                 .map_err(|error| error.with("operation", call.operation).with("server", server))?;
@@ -86,7 +97,7 @@ impl ElasticsearchClient {
             changes.iter().copied().partition(|change| change.fits_a_line(encoding));
         let size = |change: &Change<'_>| change.size(encoding);
         let mut writes = Vec::new();
-        for chunk in chunks(&lines, config.max_request_items, config.max_request_bytes, size) {
+        for chunk in chunks(&lines, config.max_request_items, self.request_bytes(), size) {
             writes.push(self.write_chunk(call, chunk, true));
         }
         for other in others.chunks(1) {
@@ -100,17 +111,32 @@ impl ElasticsearchClient {
         let (encoding, refresh) = (self.config().encoding, self.config().refresh);
         if let (false, [Change { place, value: Some(value) }]) = (bulk, changes) {
             let sent = self.send(call, &request::put(*place, value, refresh)).await;
-            return sent.map(drop).map_err(|error| place.name(error));
+            return match sent {
+                Ok(answer) if request::is_dropped(&answer.body) => {
+                    Err(report(call, vec![(*place, Fault::dropped())], 1)
+                        .with("server", answer.server))
+                }
+                Ok(_) => Ok(()),
+                Err(error) => Err(self.of_one(error, *place, value.len())),
+            };
         }
         let mut left = changes.to_vec();
         let mut waits = Call::waits();
         loop {
-            let Answer { body, server } =
-                match self.send(call, &request::bulk(&left, encoding, refresh)).await {
-                    // A request with one key can be at fault for that key alone.
-                    Err(error) if left.len() == 1 => return Err(left[0].place.name(error)),
-                    sent => sent?,
-                };
+            let request = request::bulk(&left, encoding, refresh);
+            let Answer { body, server } = match self.send(call, &request).await {
+                // A request with one key can be at fault for that key alone.
+                Err(error) if left.len() == 1 => {
+                    return Err(self.of_one(error, left[0].place, request.body.len()));
+                }
+                Err(error) if error::is_too_large(&error) => {
+                    let [one, other] = self.halves(&left, request.body.len());
+                    Box::pin(self.write_chunk(call, one, true)).await?;
+                    return Box::pin(self.write_chunk(call, other, true)).await;
+                }
+                Err(error) => return Err(left[0].place.name_index(error)),
+                Ok(answer) => answer,
+            };
             let failed = request::failed(&body, &left)
                 .map_err(|error| error.with("operation", call.operation).with("server", server))?;
             if failed.is_empty() {
@@ -123,6 +149,41 @@ impl ElasticsearchClient {
             }
             left = failed.into_iter().map(|(change, _)| change).collect();
         }
+    }
+
+    /// The halves of a request with these items, which was refused for its size; the second is empty where there is
+    /// one item only.
+    fn halves<'a, T>(&self, items: &'a [T], request_bytes: usize) -> [&'a [T]; 2] {
+        if items.len() > 1 {
+            self.make_requests_smaller_than(request_bytes);
+        }
+        let (one, other) = items.split_at(items.len().div_ceil(2));
+        [one, other]
+    }
+
+    /// The error of a request for this key alone.
+    fn of_one(&self, error: Error, place: Place<'_>, request_bytes: usize) -> Error {
+        match error::is_too_large(&error) {
+            true => self.too_large(error, place, request_bytes),
+            false => place.name(error),
+        }
+    }
+
+    /// A request that was refused for its size, and cannot be divided.
+    fn too_large(&self, refusal: Error, place: Place<'_>, request_bytes: usize) -> Error {
+        let message = format!(
+            "the server, or a proxy before it, refuses a request with one key, of {request_bytes} bytes, as too large \
+             (413): keep the value smaller, or raise their limit (`http.max_content_length`; in nginx \
+             `client_max_body_size`)"
+        );
+        let mut error = Error::new(ErrorKind::InvalidInput, message);
+        for name in ["operation", "server", "status"] {
+            if let Some(value) = refusal.get(name) {
+                error = error.with(name, value);
+            }
+        }
+        let error = place.name(error).with("request_bytes", request_bytes);
+        error.with("max_request_bytes", self.config().max_request_bytes).with_source(refusal)
     }
 }
 
@@ -203,7 +264,123 @@ fn report(call: Call, faults: Vec<(Place<'_>, Fault)>, total: usize) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::super::{ElasticsearchConfig, ElasticsearchStore};
     use super::*;
+    use crate::store::Store;
+
+    /// A server that takes requests of at most so many bytes, as a proxy does before real ones. Returns its address,
+    /// and for each request its bytes and how many keys it had.
+    async fn limited(limit: usize) -> (String, Arc<Mutex<Vec<(usize, usize)>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            while let Ok((connection, _)) = listener.accept().await {
+                let mut connection = BufReader::new(connection);
+                let (mut head, mut length) = (String::new(), 0);
+                while !head.ends_with("\r\n\r\n")
+                    && connection.read_line(&mut head).await.unwrap() > 0
+                {}
+                for line in head.lines() {
+                    if let Some(value) = line.strip_prefix("content-length: ") {
+                        length = value.parse().unwrap();
+                    }
+                }
+                let mut body = vec![0; length];
+                connection.read_exact(&mut body).await.unwrap();
+                let keys = String::from_utf8(body).unwrap().matches("\"_index\"").count();
+                seen.lock().unwrap().push((length, keys));
+                let each = |one: &str| vec![one; keys].join(",");
+                let (status, answer) = match head.split(' ').nth(1).unwrap() {
+                    _ if length > limit => {
+                        (413, "<html>413 Request Entity Too Large</html>".to_owned())
+                    }
+                    "/_mget" => {
+                        (200, format!("{{\"docs\":[{}]}}", each("{\"found\":true,\"_source\":{}}")))
+                    }
+                    _ => (
+                        200,
+                        format!(
+                            "{{\"errors\":false,\"items\":[{}]}}",
+                            each("{\"index\":{\"status\":201}}")
+                        ),
+                    ),
+                };
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close",
+                    answer.len()
+                );
+                let _ = connection.write_all(format!("{head}\r\n\r\n{answer}").as_bytes()).await;
+            }
+        });
+        (address, requests)
+    }
+
+    fn store(address: &str) -> ElasticsearchStore {
+        let client = ElasticsearchClient::new(ElasticsearchConfig::new(address)).unwrap();
+        ElasticsearchStore::from_client(client, "i").unwrap()
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_refused_for_their_size_are_divided() {
+        const LIMIT: usize = 40_000;
+        let (address, requests) = limited(LIMIT).await;
+        let store = store(&address);
+        let keys: Vec<String> = (0..101).map(|index| index.to_string()).collect();
+        let value = format!("{{\"a\":\"{}\"}}", "x".repeat(3000));
+        let changes: Vec<_> =
+            keys.iter().map(|key| (&**key, Some(Bytes::from(value.clone())))).collect();
+        for refused in [true, false] {
+            store.write_many(&changes).await.unwrap();
+            let requests = std::mem::take(&mut *requests.lock().unwrap());
+            let (large, taken): (Vec<_>, Vec<_>) =
+                requests.into_iter().partition(|(bytes, _)| *bytes > LIMIT);
+            assert_eq!(taken.iter().map(|(_, keys)| keys).sum::<usize>(), keys.len());
+            // What was learned holds for the next call.
+            assert_eq!(!large.is_empty(), refused, "{large:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_that_are_refused_for_their_size_are_divided() {
+        let (address, _) = limited(1000).await;
+        let store = store(&address);
+        let keys: Vec<String> = (0..101).map(|index| index.to_string()).collect();
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        assert_eq!(store.get_many(&keys).await.unwrap(), vec![Some(Bytes::from("{}")); keys.len()]);
+    }
+
+    #[tokio::test]
+    async fn a_single_key_that_is_refused_for_its_size_is_named() {
+        let (address, requests) = limited(40).await;
+        let store = store(&address);
+        // A value with a line break has a request of another kind.
+        for value in ["{\"a\": 1}", &format!("{{{}\n}}", " ".repeat(40))] {
+            let changes = [("large", Some(Bytes::from(value.to_owned())))];
+            let error = store.write_many(&changes).await.unwrap_err();
+            assert_eq!(
+                (error.kind(), error.is_retryable()),
+                (ErrorKind::InvalidInput, false),
+                "{error}"
+            );
+            let bytes = requests.lock().unwrap().pop().unwrap().0.to_string();
+            let expected =
+                [("key", "large"), ("request_bytes", &bytes), ("max_request_bytes", "5242880")];
+            for (name, expected) in expected {
+                assert_eq!(error.get(name), Some(expected), "{error}");
+            }
+            assert!(error.to_string().contains("client_max_body_size"), "{error}");
+        }
+        let error = store.get("a long key").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert_eq!(error.get("key"), Some("a long key"), "{error}");
+    }
 
     #[test]
     fn parts_keep_to_items_and_bytes() {

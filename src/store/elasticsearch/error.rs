@@ -22,6 +22,15 @@ struct Row {
     /// What its `reason` has in it; empty: anything.
     reason: &'static str,
     verdict: Verdict,
+    /// What to do, where the server does not tell; may be empty.
+    advice: &'static str,
+}
+
+impl Row {
+    const fn advice(mut self, advice: &'static str) -> Self {
+        self.advice = advice;
+        self
+    }
 }
 
 const fn row(
@@ -36,7 +45,7 @@ const fn row(
         Retry::Caller => (true, false),
         Retry::Store => (true, true),
     };
-    Row { status, type_name, reason, verdict: Verdict { kind, retryable, again } }
+    Row { status, type_name, reason, verdict: Verdict { kind, retryable, again }, advice: "" }
 }
 
 /// Who tries again.
@@ -47,9 +56,17 @@ enum Retry {
     Store,
 }
 
+const ONE_INDEX: &str =
+    "a store reads by key, which needs one index, or an alias of one: give it the index";
+
+const OTHER_TYPE: &str = "the index's mapping, which may come from a value that was written before, does not fit the \
+                          value; an index made with `create_index_if_missing` takes any JSON object";
+
 /// The first row that fits counts.
 const TABLE: &[Row] = {
-    use ErrorKind::{Backend, InvalidInput, NoSpace, NotFound, Timeout, Unauthorized, Unavailable};
+    use ErrorKind::{
+        Backend, Config, InvalidInput, NoSpace, NotFound, Timeout, Unauthorized, Unavailable,
+    };
     use Retry::{Caller, Never, Store};
     &[
         // The disk is full; the block goes by itself when there is room.
@@ -87,22 +104,41 @@ const TABLE: &[Row] = {
         row(0, "connect_transport_exception", "", Unavailable, Store),
         row(0, "receive_timeout_transport_exception", "", Timeout, Caller),
         row(0, "cluster_block_exception", "SERVICE_UNAVAILABLE", Unavailable, Store),
-        row(0, "index_closed_exception", "", Backend, Never),
+        row(0, "index_closed_exception", "", Backend, Never)
+            .advice("open the index, with `POST /INDEX/_open`"),
+        // What the index is, and not what is written.
+        row(0, "illegal_argument_exception", "more than one ind", Config, Never).advice(ONE_INDEX),
+        row(0, "illegal_argument_exception", "no write index is defined", Config, Never)
+            .advice(ONE_INDEX),
+        row(0, "illegal_argument_exception", "allowed in data streams", Config, Never)
+            .advice("the documents of a data stream are not changed: give the store an index"),
+        row(0, "", "no ingest nodes", Config, Never).advice(
+            "the index has a pipeline (`index.default_pipeline`) that no server of the cluster can run",
+        ),
+        row(0, "illegal_argument_exception", "Limit of total fields", InvalidInput, Never).advice(
+            "the value has names of fields for which the index has no room: raise its \
+             `index.mapping.total_fields.limit`, or make the index with `create_index_if_missing`, which indexes no fields",
+        ),
+        row(400, "strict_dynamic_mapping_exception", "", InvalidInput, Never)
+            .advice("the index's mapping (`dynamic: strict`) has to have this field"),
+        row(400, "mapper_parsing_exception", "", InvalidInput, Never).advice(OTHER_TYPE),
+        // Since Elasticsearch 8.
+        row(400, "document_parsing_exception", "", InvalidInput, Never).advice(OTHER_TYPE),
         row(400, "", "", InvalidInput, Never),
         row(409, "", "", Backend, Caller),
         row(0, "", "", Backend, Never),
     ]
 };
 
-/// What the server's error means. A status of 0 is none.
-pub(super) fn verdict(status: u16, type_name: &str, reason: &str) -> Verdict {
+/// What the server's error means, and what to do. A status of 0 is none.
+fn meaning(status: u16, type_name: &str, reason: &str) -> (Verdict, &'static str) {
     let fits = |row: &&Row| {
         (row.status == 0 || row.status == status)
             && (row.type_name.is_empty() || row.type_name == type_name)
             && reason.contains(row.reason)
     };
     let other = Verdict { kind: ErrorKind::Backend, retryable: false, again: false };
-    TABLE.iter().find(fits).map_or(other, |row| row.verdict)
+    TABLE.iter().find(fits).map_or((other, ""), |row| (row.verdict, row.advice))
 }
 
 /// An error, and whether the store itself tries again.
@@ -129,7 +165,7 @@ impl Fault {
             text.push_str(reason);
             cause = inner.get("caused_by");
         }
-        let verdict = verdict(status, type_name, &text);
+        let (verdict, advice) = meaning(status, type_name, &text);
         let mut message = "the server answered".to_owned();
         for part in [status.to_string(), type_name.to_owned()] {
             if !part.is_empty() && part != "0" {
@@ -139,7 +175,18 @@ impl Fault {
         if !text.is_empty() {
             message = format!("{message}: {}", shown(&text));
         }
+        if !advice.is_empty() {
+            message = format!("{message} ({advice})");
+        }
         Self { error: error_of(verdict, message), verdict }
+    }
+
+    /// Of a document that the server took and did not store.
+    pub(super) fn dropped() -> Self {
+        let message = "a pipeline of the index (`index.default_pipeline`, `final_pipeline`) dropped the document: it is \
+                       not stored";
+        let verdict = Verdict { kind: ErrorKind::Config, retryable: false, again: false };
+        Self { error: error_of(verdict, message.to_owned()), verdict }
     }
 
     /// Of an answer whose status is an error.
@@ -151,6 +198,11 @@ impl Fault {
             }
         }
     }
+}
+
+/// Whether a server, or a proxy before it, refused a request for its size.
+pub(super) fn is_too_large(error: &Error) -> bool {
+    error.get("status") == Some("413")
 }
 
 fn error_of(verdict: Verdict, message: String) -> Error {
@@ -178,19 +230,43 @@ fn shown(reason: &str) -> String {
     }
 }
 
-/// What the driver's error means: the request did not get through, or its answer did not.
+/// What an error of the client that the user gave means.
 pub(super) fn of_driver(error: reqwest::Error) -> Error {
     // The address is said besides, without what must not be shown.
     let error = error.without_url();
+    if error.is_builder() {
+        return Error::new(ErrorKind::Config, "the request cannot be made").with_source(error);
+    }
     let text = chain(&error);
+    no_answer(error.is_timeout(), error.is_connect(), &text)
+}
+
+/// What an error of a connection means, which may be one in the making.
+pub(super) fn of_connection(error: impl std::error::Error + 'static, is_connecting: bool) -> Error {
+    let text = chain(&error);
+    let mut is_late = false;
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<std::io::Error>();
+        is_late |= io.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+        cause = error.source();
+    }
+    no_answer(is_late, is_connecting, &text)
+}
+
+/// There was no answer in this time.
+pub(super) fn late(time: std::time::Duration) -> Error {
+    no_answer(true, false, &format!("it had {time:?}"))
+}
+
+/// The request did not get through, or its answer did not.
+fn no_answer(is_late: bool, is_connecting: bool, text: &str) -> Error {
     let (kind, retryable, message) = if text.contains("certificate") {
         (ErrorKind::Unauthorized, false, "the server's certificate is not trusted")
-    } else if error.is_timeout() {
+    } else if is_late {
         (ErrorKind::Timeout, true, "no answer in time")
-    } else if error.is_connect() {
+    } else if is_connecting {
         (ErrorKind::Unavailable, true, "cannot connect")
-    } else if error.is_builder() {
-        (ErrorKind::Config, false, "the request cannot be made")
     } else {
         (ErrorKind::Unavailable, true, "the connection broke")
     };
@@ -264,6 +340,48 @@ mod tests {
             (500, "connect_transport_exception", "", Unavailable, true, true),
             (500, "receive_timeout_transport_exception", "", Timeout, true, false),
             (400, "index_closed_exception", "closed", Backend, false, false),
+            (
+                0,
+                "illegal_argument_exception",
+                "alias [a] has more than one index",
+                Config,
+                false,
+                false,
+            ),
+            (
+                400,
+                "illegal_argument_exception",
+                "alias [a] has more than one indices",
+                Config,
+                false,
+                false,
+            ),
+            (
+                400,
+                "illegal_argument_exception",
+                "no write index is defined for",
+                Config,
+                false,
+                false,
+            ),
+            (
+                400,
+                "illegal_argument_exception",
+                "are allowed in data streams",
+                Config,
+                false,
+                false,
+            ),
+            (500, "illegal_state_exception", "There are no ingest nodes", Config, false, false),
+            (
+                400,
+                "illegal_argument_exception",
+                "Limit of total fields [1]",
+                InvalidInput,
+                false,
+                false,
+            ),
+            (400, "document_parsing_exception", "failed to parse", InvalidInput, false, false),
             (400, "mapper_parsing_exception", "failed to parse", InvalidInput, false, false),
             (400, "strict_dynamic_mapping_exception", "", InvalidInput, false, false),
             (409, "version_conflict_engine_exception", "", Backend, true, false),
@@ -303,7 +421,10 @@ mod tests {
         let text = Fault::of_server(400, &error).error.to_string();
         assert_eq!(
             text,
-            "invalid input: the server answered 400 mapper_parsing_exception: failed to parse: Duplicate field 'a'"
+            format!(
+                "invalid input: the server answered 400 mapper_parsing_exception: failed to parse: Duplicate field 'a' \
+                 ({OTHER_TYPE})"
+            )
         );
         // Cut off in the middle.
         assert_eq!(shown("x at [Source: secret"), "x");

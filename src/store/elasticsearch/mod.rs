@@ -29,8 +29,12 @@ mod documents;
 mod error;
 mod index;
 mod multi;
+mod node;
 mod request;
 mod store;
+#[cfg(feature = "elasticsearch-tls")]
+mod tls;
+mod transport;
 mod url;
 
 pub use client::ElasticsearchClient;

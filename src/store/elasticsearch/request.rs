@@ -53,6 +53,14 @@ impl Place<'_> {
         body.push(b'}');
     }
 
+    /// Says in an error about more than one key where they are, if they are all in one index.
+    pub(super) fn name_index(&self, error: Error) -> Error {
+        match self.tenant {
+            Some(_) => error,
+            None => error.with("index", &self.index.name),
+        }
+    }
+
     /// Says in an error which key of whom it is.
     pub(super) fn name(&self, error: Error) -> Error {
         let error = error.with("key", crate::store::limits::shortened(self.id));
@@ -244,21 +252,31 @@ pub(super) fn failed<'a>(body: &[u8], changes: &[Change<'a>]) -> Result<Vec<(Cha
     struct Item {
         status: u16,
         error: Option<Value>,
+        result: Option<String>,
     }
     let outcome: Outcome = serde_json::from_slice(body).map_err(strange)?;
     check_count(outcome.items.len(), changes.len())?;
-    if !outcome.errors {
+    if !outcome.errors && !is_dropped(body) {
         return Ok(Vec::new());
     }
     let answer: Answer = serde_json::from_slice(body).map_err(strange)?;
     let items = answer.items.into_iter().flat_map(BTreeMap::into_values);
     let failed = changes.iter().zip(items).filter_map(|(change, item)| {
-        let error = item.error?;
+        let Some(error) = item.error else {
+            let is_dropped = item.result.as_deref() == Some("noop");
+            return is_dropped.then(|| (*change, Fault::dropped()));
+        };
         // Nothing is there to be deleted, not even the index.
         let is_gone = change.value.is_none() && type_of(&error) == NO_INDEX;
         (!is_gone).then(|| (*change, Fault::of_server(item.status, &error)))
     });
     Ok(failed.collect())
+}
+
+/// Whether the answer to a write says of a document that it is not stored: a pipeline dropped it, which is no error to
+/// the server. No text within the answer can look so: its quotes have backslashes.
+pub(super) fn is_dropped(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok_and(|body| body.contains("\"result\":\"noop\""))
 }
 
 fn check_count(answered: usize, asked: usize) -> Result<()> {
@@ -373,6 +391,18 @@ mod tests {
         found(&"<html>".into(), &[], Encoding::Json).unwrap_err();
         let changes = [Change { place: place(&index, "a"), value: None }];
         failed(b"{\"errors\":false,\"items\":[]}", &changes).unwrap_err();
+    }
+
+    #[test]
+    fn a_document_that_a_pipeline_drops_is_an_error() {
+        let (index, value) = (ElasticsearchIndex::new("i"), Bytes::from("{}"));
+        let changes = ["a", "b"].map(|id| Change { place: place(&index, id), value: Some(&value) });
+        let body = r#"{"took":1,"errors":false,"items":[{"index":{"_id":"a","result":"created","status":201}},
+            {"index":{"_id":"b","_version":-3,"result":"noop","status":200}}]}"#;
+        let failed = failed(body.as_bytes(), &changes).unwrap();
+        let [(change, fault)] = &failed[..] else { panic!("{failed:?}") };
+        assert_eq!((change.place.id, fault.error.kind()), ("b", ErrorKind::Config));
+        assert!(fault.error.to_string().contains("default_pipeline"), "{}", fault.error);
     }
 
     #[test]

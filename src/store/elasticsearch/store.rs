@@ -29,9 +29,13 @@ use crate::store::chunks::last_of_each_key;
 ///   [`Refresh`](super::Refresh) says.
 /// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
 ///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
-///   up to ten in `failed`. After a *time-out* of a write, or when its connection broke on the way (a proxy that
-///   restarts, say), the server may still make it later, over a newer write of the same key:
-///   Elasticsearch has no fence against that.
+///   up to ten in `failed`. A request that a server, or a proxy before it, refuses for its size (413) is divided as long
+///   as it has several keys, and those of later calls are made smaller; with one key the error names it.
+/// - **Writes that were given up.** After a *time-out* of a write, or when its future was dropped, its connection is reset
+///   and what was not delivered never is. But what the server has taken in it may make later, over a newer write of the
+///   same key: Elasticsearch has no fence against that. So may a proxy that passes a write on although its client reset
+///   the connection, and both when the connection broke on the way. With an
+///   [HTTP client of your own](ElasticsearchConfig::http_client), connections are not reset.
 #[doc(alias("Elasticsearch", "NewElasticsearch"))]
 #[derive(Debug, Clone)]
 pub struct ElasticsearchStore {

@@ -119,6 +119,18 @@ impl LocalConfig {
         Ok(config)
     }
 
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): a time that is none.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.timeout.is_zero() {
+            false => Ok(()),
+            true => {
+                let message = "`timeout` is zero, which leaves no time for an answer";
+                Err(Error::new(ErrorKind::Config, message))
+            }
+        }
+    }
+
     /// Whether a database that is open with this configuration is what `other` asks for. The prefix is a
     /// store's and not the database's.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {

@@ -107,10 +107,11 @@ impl LocalDatabase {
     /// The future may be dropped; a database that is being opened is closed again.
     pub async fn open(config: &LocalConfig) -> Result<Self> {
         let (owned, timeout) = (config.clone(), config.timeout);
-        let opened = on_thread(timeout, None, move || open(&owned)).await;
         let named = |error: Error| {
             error.with("operation", "open").with("directory", config.directory().display())
         };
+        config.check().map_err(named)?;
+        let opened = on_thread(timeout, None, move || open(&owned)).await;
         opened.map(|inner| Self { inner }).map_err(named)
     }
 

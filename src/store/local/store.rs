@@ -33,7 +33,8 @@ use crate::store::Store;
 ///
 /// # Cancel safety
 /// Of a dropped write, all or nothing is written, maybe after the drop; later writes of this process
-/// wait for it, and are not overtaken.
+/// wait for it, and are not overtaken. The same holds for a write that was given up after its
+/// [`timeout`](LocalConfig::timeout): one that had not begun is never made.
 ///
 /// # Disk errors
 /// After a write or a sync that failed (the disk is full, say) the database takes no more writes until it

@@ -4,7 +4,12 @@
 //! told, for each part, which server to send it to. What a server does not have any more is found by its
 //! answer, and then sent by itself, in the way that the driver follows redirections: a map of the slots that is
 //! out of date makes calls slower, never wrong.
+//!
+//! The driver sends a command again by itself when a connection breaks or a slot has moved, as long as its caller waits.
+//! All of that happens on the connection's own [thread](super::thread), and ends with it: a write that was given up is
+//! not sent again.
 
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crc::{CRC_16_XMODEM, Crc, Table};
@@ -14,7 +19,7 @@ use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, Sl
 use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::connection::{Commands, Failed};
+use super::client::{Commands, Failed};
 use crate::store::chunks::in_order;
 
 /// Requests to the driver under way at a time, of all calls together. A part counts once, however many commands it
@@ -113,10 +118,14 @@ impl Cluster {
         let mut running = Vec::new();
         for index in indexes {
             running.push(async move {
-                self.run_one(&commands.make(index)).await.map_err(|error| (error, Some(index)))
+                let answer = self.run_one(&commands.make(index)).await;
+                Ok::<_, Infallible>(answer.map_err(|error| (error, Some(index))))
             });
         }
-        in_order(CONCURRENCY, running).await
+        // All to their end, and then the first error: one that was dropped would be under way still, on a connection
+        // that nobody gives up.
+        let Ok(answers) = in_order(CONCURRENCY, running).await;
+        answers.into_iter().collect()
     }
 
     /// `None` if no server tells; commands then go one by one, and the driver says what is wrong.

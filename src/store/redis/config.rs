@@ -15,6 +15,9 @@ use crate::store::url::{is_url, without_login};
 
 const DEFAULT_PORT: u16 = 6379;
 
+/// Redis adds the time since 1970 to it, in 63 bits.
+const MAX_TTL_MILLIS: u128 = 100_000_000 * 365 * 86_400_000;
+
 /// How a store in Redis behaves. A `&str` becomes one that is a prefix, and has the defaults.
 ///
 /// ```
@@ -62,7 +65,7 @@ impl RedisOptions {
     }
 
     /// Keys vanish when this time has passed since they were last written; whole milliseconds, at least
-    /// one. By default they stay. Costs a command for each key where one `MSET` writes many.
+    /// one and at most 100 million years. By default they stay. Costs a command for each key where one `MSET` writes many.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -100,11 +103,17 @@ impl RedisOptions {
         if prefix.contains('/') {
             faults.push(format!("the prefix `{prefix}` has a `/`, which would make keys collide"));
         }
-        if self.timeout.is_zero() || self.connect_timeout.is_zero() {
-            faults.push("a time-out of zero leaves no time for an answer".to_owned());
+        for (name, time) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)] {
+            if time.is_zero() {
+                faults.push(format!("`{name}` is zero, which leaves no time for an answer"));
+            }
         }
-        if self.ttl.is_some_and(|ttl| ttl.as_millis() == 0) {
-            faults.push("a time to live is at least a millisecond".to_owned());
+        match self.ttl.map(|ttl| ttl.as_millis()) {
+            Some(0) => faults.push("`ttl` has to be a millisecond at least".to_owned()),
+            Some(ttl) if ttl > MAX_TTL_MILLIS => {
+                faults.push("`ttl` can be 100 million years at most".to_owned());
+            }
+            _ => {}
         }
         faults
     }
@@ -353,8 +362,9 @@ impl RedisConfig {
 }
 
 /// Requests are written whole: nothing is won by waiting for more to send.
-/// Lingering for no time: what the server has not taken when a connection is given up is thrown away. Otherwise
-/// the operating system goes on delivering it, for minutes, and a write that was reported as failed is made
+///
+/// Lingering for no time: a connection that is given up is reset, and what the server has not taken is thrown away.
+/// Otherwise the operating system goes on delivering it, for minutes, and a write that was reported as failed is made
 /// over later ones of its keys when the network comes back.
 fn tcp_settings() -> TcpSettings {
     TcpSettings::default().set_nodelay(true).set_linger_time(Duration::ZERO)
@@ -427,7 +437,7 @@ mod tests {
         let options = RedisOptions::new("a/b").timeout(Duration::ZERO).ttl(Duration::ZERO);
         let config = RedisConfig::new("host:x", options).user("ann").password("secret");
         let text = fault(&config);
-        for part in ["`a/b` has a `/`", "time-out of zero", "time to live", "`host:x` is not"] {
+        for part in ["`a/b` has a `/`", "`timeout` is zero", "`ttl` has to be", "`host:x` is not"] {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("secret"));

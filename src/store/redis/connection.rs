@@ -1,151 +1,51 @@
 //! The connection to a server or a cluster: one, shared by all calls, made anew when it breaks.
 //!
+//! Giving a connection up ends it for all calls at once, and resets its sockets before the next one is made
+//! (`thread`): a write that had no answer must not be delivered over a later one.
+//!
 //! The driver's own connection manager is not used: it keeps a connection that does not answer, and in
 //! an outage makes callers wait for its attempts, whatever their deadline.
 
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::cluster::ClusterClient;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisError, Value};
+use redis::{ConnectionAddr, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::cluster::Cluster;
+use super::client::{Connection, Failed, Request};
 use super::error::{self, Place};
-use super::{RedisConfig, RedisOptions};
+use super::thread::{Ended, Thread};
+use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::time::deadline;
 
-/// The driver's client, from which connections are made.
-#[derive(Clone)]
-#[non_exhaustive]
-#[allow(clippy::large_enum_variant, reason = "there is one for each store")]
-pub enum RedisClient {
-    /// Of one server.
-    Standalone(Client),
-    /// Of a Redis Cluster.
-    Cluster(ClusterClient),
-}
-
-impl From<Client> for RedisClient {
-    fn from(client: Client) -> Self {
-        Self::Standalone(client)
-    }
-}
-
-impl From<ClusterClient> for RedisClient {
-    fn from(client: ClusterClient) -> Self {
-        Self::Cluster(client)
-    }
-}
-
-impl fmt::Debug for RedisClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self {
-            Self::Standalone(_) => "RedisClient::Standalone",
-            Self::Cluster(_) => "RedisClient::Cluster",
-        };
-        f.debug_struct(kind).finish_non_exhaustive()
-    }
-}
-
-impl RedisClient {
-    async fn connect(&self, connect_timeout: Duration) -> Result<Connection, RedisError> {
-        match self {
-            Self::Standalone(client) => {
-                let config = AsyncConnectionConfig::new()
-                    .set_connection_timeout(Some(connect_timeout))
-                    // `Server` has a deadline of its own, and knows which connection to give up.
-                    .set_response_timeout(None);
-                let connected = client.get_multiplexed_async_connection_with_config(&config);
-                connected.await.map(Connection::Standalone)
-            }
-            Self::Cluster(client) => {
-                let connected = client.get_async_connection().await;
-                connected.map(|connection| Connection::Cluster(Cluster::new(connection)))
-            }
-        }
-    }
-}
-
-#[derive(Clone)]
-enum Connection {
-    Standalone(MultiplexedConnection),
-    Cluster(Cluster),
-}
-
-/// What is sent in one go.
-pub(super) enum Request<'a> {
-    One(Cmd),
-    /// The answer is an array, with an entry for each.
-    Many(Commands<'a>),
-}
-
-/// So many commands, made when they are sent: the driver wants to own them, and they may be sent twice.
-pub(super) struct Commands<'a> {
-    count: usize,
-    make: Box<dyn Fn(usize) -> Cmd + Send + Sync + 'a>,
-}
-
-impl<'a> Commands<'a> {
-    pub(super) fn new(count: usize, make: impl Fn(usize) -> Cmd + Send + Sync + 'a) -> Self {
-        Self { count, make: Box::new(make) }
-    }
-
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    pub(super) fn make(&self, index: usize) -> Cmd {
-        (self.make)(index)
-    }
-
-    fn pipeline(&self) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(self.count);
-        (0..self.count).for_each(|index| {
-            pipeline.add_command(self.make(index));
-        });
-        pipeline
-    }
-}
-
-/// What the driver said, and which command of a pipeline is at fault.
-pub(super) type Failed = (RedisError, Option<usize>);
-
-impl Connection {
-    async fn run(&mut self, request: &Request<'_>) -> Result<Value, Failed> {
-        match (self, request) {
-            (Self::Standalone(connection), Request::One(command)) => {
-                command.query_async(connection).await.map_err(|error| (error, None))
-            }
-            (Self::Cluster(cluster), Request::One(command)) => {
-                cluster.run_one(command).await.map_err(|error| (error, None))
-            }
-            (Self::Standalone(connection), Request::Many(commands)) => {
-                commands.pipeline().query_async(connection).await.map_err(first_of_pipeline)
-            }
-            (Self::Cluster(cluster), Request::Many(commands)) => {
-                cluster.run(commands).await.map(Value::Array)
-            }
-        }
-    }
-}
-
-fn first_of_pipeline(error: RedisError) -> Failed {
-    let of_command = error.clone().into_server_errors();
-    match of_command.as_deref() {
-        Some([(index, first), ..]) => (RedisError::from(first.clone()), Some(*index)),
-        _ => (error, None),
-    }
-}
-
-/// A connection, and how many were made before it.
+/// A connection, the thread that its tasks run on, and how many were made before it.
 #[derive(Clone)]
 struct Numbered {
     connection: Connection,
+    thread: Arc<Thread>,
+    /// Since when calls were dropped that had no answer, and no other call had one.
+    silent_since: Arc<Mutex<Option<Instant>>>,
     number: u64,
+}
+
+/// The last connection that was made.
+#[derive(Default)]
+struct Made {
+    number: u64,
+    /// When all of it is gone.
+    ended: Option<Ended>,
+}
+
+/// A request that is under way. Dropped without [`end`](InUse::end), it may give the connection up.
+struct InUse<'a> {
+    server: &'a Server,
+    silent_since: Arc<Mutex<Option<Instant>>>,
+    number: u64,
+    writes: bool,
+    since: Instant,
+    is_over: bool,
 }
 
 /// A server or a cluster, with the connection to it.
@@ -156,7 +56,7 @@ pub(super) struct Server {
     connect_timeout: Duration,
     current: Mutex<Option<Numbered>>,
     /// Held by who connects, so that the others wait for that connection instead of making their own.
-    connecting: tokio::sync::Mutex<u64>,
+    connecting: tokio::sync::Mutex<Made>,
 }
 
 impl Server {
@@ -164,7 +64,7 @@ impl Server {
     pub(super) async fn connect(config: &RedisConfig) -> Result<Self> {
         let server = Self::new(config.client()?, config.place(), config.options());
         // Some refusals only come with the first command.
-        match server.send("connect", &Request::One(redis::cmd("PING"))).await {
+        match server.read("connect", &Request::One(redis::cmd("PING"))).await {
             Ok(_) => Ok(server),
             Err((error, _)) => Err(error),
         }
@@ -190,7 +90,7 @@ impl Server {
             timeout: options.answer_timeout(),
             connect_timeout: options.connection_timeout(),
             current: Mutex::new(None),
-            connecting: tokio::sync::Mutex::new(0),
+            connecting: tokio::sync::Mutex::default(),
         }
     }
 
@@ -198,24 +98,44 @@ impl Server {
         &self.client
     }
 
-    /// Sends a request and waits for the answer, connecting before if need be, all of it until the
-    /// deadline. The error comes with the index of the command that is at fault, if one of a pipeline is.
-    pub(super) async fn send(
+    /// Reads, as [`send`](Server::send) says.
+    pub(super) async fn read(
         &self,
         operation: &'static str,
         request: &Request<'_>,
     ) -> Result<Value, (Error, Option<usize>)> {
+        self.send(operation, request, false).await
+    }
+
+    /// Writes, as [`send`](Server::send) says.
+    pub(super) async fn write(
+        &self,
+        operation: &'static str,
+        request: &Request<'_>,
+    ) -> Result<Value, (Error, Option<usize>)> {
+        self.send(operation, request, true).await
+    }
+
+    /// Sends a request and waits for the answer, connecting before if need be, all of it until the
+    /// deadline. The error comes with the index of the command that is at fault, if one of a pipeline is.
+    async fn send(
+        &self,
+        operation: &'static str,
+        request: &Request<'_>,
+        writes: bool,
+    ) -> Result<Value, (Error, Option<usize>)> {
         let deadline = deadline(self.timeout);
         let old = self.current().as_ref().map(|current| current.number);
-        let (failed, used) = match self.attempt(request, deadline).await {
+        let (failed, used) = match self.attempt(request, writes, deadline).await {
             Ok(value) => return Ok(value),
             Err(attempt) => attempt,
         };
-        // The connection broke, perhaps long before this call. Each request may be made twice.
+        // The connection broke, perhaps long before this call, or another call gave it up. Each request may be made
+        // twice.
         let may_be_stale = used.is_some() && used == old;
         let failed = match failed {
             Some((error, _)) if may_be_stale && error.is_connection_dropped() => {
-                match self.attempt(request, deadline).await {
+                match self.attempt(request, writes, deadline).await {
                     Ok(value) => return Ok(value),
                     Err((failed, _)) => failed,
                 }
@@ -228,25 +148,33 @@ impl Server {
         })
     }
 
-    /// The error says what the driver said, or `None` for "too late", and which connection was used.
+    /// The error says what the driver said, or `None` for "too late", and which connection was used. If that was
+    /// given up, its sockets are closed when this returns.
     async fn attempt(
         &self,
         request: &Request<'_>,
+        writes: bool,
         deadline: Instant,
     ) -> Result<Value, (Option<Failed>, Option<u64>)> {
         let connected = timeout_at(deadline, self.connection()).await;
-        let Numbered { mut connection, number } = match connected {
+        let Numbered { mut connection, thread, silent_since, number } = match connected {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return Err((Some((error, None)), None)),
             Err(_) => return Err((None, None)),
         };
-        let failed = match timeout_at(deadline, connection.run(request)).await {
+        let since = Instant::now();
+        let in_use = InUse { server: self, silent_since, number, writes, since, is_over: false };
+        let outcome = timeout_at(deadline, connection.run(request)).await;
+        in_use.end();
+        let failed = match outcome {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(failed)) => Some(failed),
             Err(_) => None,
         };
         if failed.as_ref().is_none_or(|(error, _)| error::ends_connection(error)) {
             self.give_up(number);
+            // Whoever hears of the error may write elsewhere, from another process.
+            thread.ended().wait().await;
         }
         Err((failed, Some(number)))
     }
@@ -259,18 +187,26 @@ impl Server {
         if let Some(current) = &*self.current() {
             return Ok(current.clone());
         }
-        let connection = self.client.connect(self.connect_timeout).await?;
-        *made += 1;
-        let numbered = Numbered { connection, number: *made };
+        // A write on the new connection would be done before what the network still has of the old one.
+        if let Some(ended) = &mut made.ended {
+            ended.wait().await;
+        }
+        let thread = Thread::start().await?;
+        made.ended = Some(thread.ended());
+        let connection = self.client.connect(&thread, self.connect_timeout).await?;
+        made.number += 1;
+        let (thread, silent_since) = (Arc::new(thread), Arc::default());
+        let numbered = Numbered { connection, thread, silent_since, number: made.number };
         *self.current() = Some(numbered.clone());
         Ok(numbered)
     }
 
-    /// Makes the next call connect, unless that has happened already.
+    /// Ends this connection for all calls that use it, and makes the next call connect, unless that has happened
+    /// already.
     fn give_up(&self, number: u64) {
-        let mut current = self.current();
-        if current.as_ref().is_some_and(|current| current.number == number) {
-            *current = None;
+        let given_up = self.current().take_if(|current| current.number == number);
+        if let Some(given_up) = given_up {
+            given_up.thread.end();
         }
     }
 
@@ -296,6 +232,37 @@ impl Server {
     }
 }
 
+impl InUse<'_> {
+    /// The call has its outcome.
+    fn end(mut self) {
+        self.is_over = true;
+        *self.silent_since() = None;
+    }
+
+    fn silent_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that is dropped leaves its request under way.
+///
+/// - A *write* that nobody waits for may be overtaken: after the call that was dropped comes another, perhaps from
+///   another process, while the network still has this one.
+/// - A connection that does not answer is found by waiting. If all calls are dropped sooner, by a
+///   [`Retry`](crate::store::Retry) with a deadline not longer than the time-out, say, none would ever wait long
+///   enough, and all would use that connection. So it is given up when nothing was answered for half of the time.
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        let silent_since = *self.silent_since().get_or_insert(self.since);
+        if self.writes || silent_since.elapsed() >= self.server.timeout / 2 {
+            self.server.give_up(self.number);
+        }
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("place", &self.place).finish_non_exhaustive()
@@ -315,33 +282,105 @@ mod tests {
     use std::io::ErrorKind as Io;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
-    /// Whoever has not read a request by then is not to make it: a later one may have overtaken it.
-    #[tokio::test]
-    async fn a_connection_that_is_given_up_is_reset_with_what_it_has_not_delivered() {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+
+    /// A server that takes a connection and no request, and a client of it.
+    async fn silent() -> (TcpListener, Server) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let options = RedisOptions::new("p").timeout(Duration::from_millis(300));
+        let options = RedisOptions::new("p").timeout(TIMEOUT);
         let client = RedisConfig::new(address, options.clone()).client().unwrap();
-        let server = Server::from_client(client, &options).unwrap();
-        let put = Request::One(redis::cmd("SET").arg("p/a").arg("1").take());
-        let silent = async {
-            let (mut connection, _) = listener.accept().await.unwrap();
-            // The driver says who it is, and wants two answers.
-            let read = connection.read(&mut [0; 1000]).await.unwrap();
-            assert!(read > 0);
-            connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
-            connection
-        };
-        let (sent, mut connection) = tokio::join!(server.send("put", &put), silent);
-        let (error, _) = sent.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+        (listener, Server::from_client(client, &options).unwrap())
+    }
+
+    async fn accept(listener: &TcpListener) -> TcpStream {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        // The driver says who it is, and wants two answers.
+        let read = connection.read(&mut [0; 1000]).await.unwrap();
+        assert!(read > 0);
+        connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+        connection
+    }
+
+    fn put() -> Request<'static> {
+        Request::One(redis::cmd("SET").arg("p/a").arg("1").take())
+    }
+
+    async fn assert_reset(connection: &mut TcpStream) {
         let mut read = Vec::new();
         let end = connection.read_to_end(&mut read).await.map_err(|error| error.kind());
         assert_eq!(end, Err(Io::ConnectionReset), "after {:?}", String::from_utf8_lossy(&read));
+    }
+
+    /// What has not read a request by then must not make it: a later one may have overtaken it. Another call has
+    /// begun later, and has time left.
+    #[tokio::test]
+    async fn a_connection_that_is_given_up_is_reset_for_all_with_what_it_has_not_delivered() {
+        let (listener, server) = silent().await;
+        let accepts = async {
+            let mut first = accept(&listener).await;
+            // What is sent on it stays where it is. The second call goes on by another connection.
+            let mut second = accept(&listener).await;
+            assert_reset(&mut first).await;
+            let _ = second.read(&mut [0; 1000]).await.unwrap();
+            second.write_all(b"+OK\r\n").await.unwrap();
+        };
+        let put = put();
+        let other = async {
+            // Once the first call has connected.
+            while server.current().is_none() {
+                tokio::task::yield_now().await;
+            }
+            tokio::time::sleep(TIMEOUT / 2).await;
+            let began = Instant::now();
+            server.read("get", &Request::One(redis::cmd("GET").arg("p/b").take())).await.unwrap();
+            began.elapsed()
+        };
+        let (sent, took, ()) = tokio::join!(server.write("put", &put), other, accepts);
+        let (error, _) = sent.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{error:?}");
+        assert!(took < TIMEOUT, "{took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_dropped_is_reset() {
+        let (listener, server) = silent().await;
+        let put = put();
+        let mut connection = tokio::select! {
+            _ = server.write("put", &put) => panic!("nobody answers"),
+            connection = async {
+                let connection = accept(&listener).await;
+                while server.current().is_none() {
+                    tokio::task::yield_now().await;
+                }
+                // One more turn, in which the write is sent.
+                connection.readable().await.unwrap();
+                connection
+            } => connection,
+        };
+        assert_reset(&mut connection).await;
+    }
+
+    /// No call waits for as long as the time-out, and so none finds out by itself.
+    #[tokio::test]
+    async fn a_connection_that_is_silent_for_many_short_calls_is_given_up() {
+        let (listener, server) = silent().await;
+        let ping = Request::One(redis::cmd("PING"));
+        let calls = async {
+            let began = Instant::now();
+            while began.elapsed() < TIMEOUT {
+                let _ = tokio::time::timeout(TIMEOUT / 10, server.read("get", &ping)).await;
+            }
+        };
+        let accepts = async {
+            let mut first = accept(&listener).await;
+            assert_reset(&mut first).await;
+        };
+        tokio::join!(calls, accepts);
     }
 
     #[tokio::test]

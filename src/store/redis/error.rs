@@ -129,7 +129,10 @@ fn of_text(text: &str) -> Meaning {
     } else if has("DB index is out of range") || has("SELECT is not allowed in cluster mode") {
         never(ErrorKind::Config, "the server has no such database")
     } else if has("invalid bulk length") || has("invalid multibulk length") {
-        never(ErrorKind::InvalidInput, "a value is longer than the server takes")
+        never(
+            ErrorKind::InvalidInput,
+            "a key or value is longer than the server takes (`proto-max-bulk-len`)",
+        )
     } else if has("Password") || has("without any password configured") {
         never(ErrorKind::Unauthorized, "the server refuses the user or the password")
     } else {

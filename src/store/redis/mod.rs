@@ -4,6 +4,7 @@
 //! shared connection, made anew when it breaks), in a cluster by `cluster` (a pipeline to each server); what
 //! fails becomes an error of the library in `error`.
 
+mod client;
 mod cluster;
 mod config;
 mod connection;
@@ -11,9 +12,10 @@ mod error;
 mod multi;
 mod requests;
 mod store;
+mod thread;
 mod url;
 
+pub use client::RedisClient;
 pub use config::{RedisConfig, RedisOptions};
-pub use connection::RedisClient;
 pub use multi::MultiRedisStore;
 pub use store::RedisStore;

@@ -11,9 +11,10 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes};
 use redis::{Cmd, FromRedisValue, RedisWrite as _, Value};
 
-use super::connection::{Commands, Request, Server};
+use super::client::{Commands, Request};
+use super::connection::Server;
 use super::{RedisClient, RedisConfig, RedisOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
 use crate::store::limits::{Limits, shortened};
 
@@ -129,7 +130,7 @@ impl Requests {
             true => each(keys.len(), |index| self.command("GET", [(keys[index], None)])),
             false => Request::One(self.command("MGET", keys.iter().map(|key| (*key, None)))),
         };
-        let sent = self.server.send(operation, &request).await;
+        let sent = self.server.read(operation, &request).await;
         let value =
             sent.map_err(|(error, index)| named(error, index.and_then(|index| keys.get(index))))?;
         let values = match value {
@@ -149,9 +150,13 @@ impl Requests {
             (false, true) => each(changes.len(), |index| self.command("DEL", [changes[index]])),
             (false, false) => Request::One(self.command("DEL", changes.iter().copied())),
         };
-        let sent = self.server.send(operation, &request).await;
+        let sent = self.server.write(operation, &request).await;
         sent.map(|_| ()).map_err(|(error, index)| {
-            let index = index.or((changes.len() == 1).then_some(0));
+            let index = index.or_else(|| match error.kind() {
+                // The server does not tell which it was, only that it was too long.
+                ErrorKind::InvalidInput => longest(changes),
+                _ => (changes.len() == 1).then_some(0),
+            });
             named(error, index.and_then(|index| changes.get(index)).map(|(key, _)| key))
         })
     }
@@ -204,6 +209,15 @@ impl Requests {
 
 fn each<'a>(count: usize, make: impl Fn(usize) -> Cmd + Send + Sync + 'a) -> Request<'a> {
     Request::Many(Commands::new(count, make))
+}
+
+/// The index of the change with the longest key or value.
+fn longest(changes: &[Change<'_>]) -> Option<usize> {
+    let length = |index: &usize| {
+        let (key, value) = changes[*index];
+        key.key.len().max(value.map_or(0, Bytes::len))
+    };
+    (0..changes.len()).max_by_key(length)
 }
 
 /// The error with the key that is at fault, if one is.

@@ -44,9 +44,22 @@ use crate::store::chunks::last_of_each_key;
 /// broke, or did not answer in time, is given up, and the next call makes a new one. One that broke
 /// since the call before, as by a restart of the server, is replaced within the call.
 ///
-/// What a connection that is given up has not delivered is thrown away, and not made later. What the
-/// server has taken in it may make later: one that hangs does so when it goes on, before it answers
-/// anything newer; a proxy in between that holds requests back may bring an old write over a new one.
+/// # Writes that were given up
+/// A write that had no answer in time, or whose future was dropped, ends the connection: all calls that use it fail
+/// at once, or go on by a new one as if it had broken, and the sockets are closed with a reset before that is made, and
+/// before the error of the write is returned. So what was not delivered never is, and no later write of this store is
+/// overtaken. The same holds in a cluster, for the connections to all of its servers. A read that was dropped leaves
+/// the connection as it is, unless nothing was answered for half of the time-out.
+///
+/// Not covered:
+/// - A server that hangs with the write taken in makes it when it goes on, before it answers anything newer.
+/// - A proxy that has taken the write in, and passes it on although its client reset the connection, may bring it
+///   over a newer one.
+/// - A [client of your own](RedisStore::from_client) without a linger time of zero, or, in a cluster, with a time-out
+///   of its own that is shorter than the [options'](RedisOptions::timeout): the driver then sends a command again while
+///   the first attempt is under way, and may make it later.
+///
+/// Each store has a thread for its connection, called `kasper-redis`, which clones share.
 ///
 /// ```no_run
 /// use kasper::store::{RedisConfig, RedisStore, Store};
@@ -80,7 +93,7 @@ impl RedisStore {
     /// The client says how to connect, so see to `TCP_NODELAY`
     /// ([`TcpSettings`](redis::io::tcp::TcpSettings)): without it small requests may wait for 40 ms. And to a
     /// linger time of zero: without it a write that had no answer in time may be delivered later.
-    /// A cluster client's own time-outs hold besides the options'.
+    /// A cluster client's own time-outs hold besides the options'; they should be longer.
     ///
     /// ```
     /// use kasper::store::{RedisOptions, RedisStore};

@@ -48,12 +48,17 @@ pub(super) fn parse(url: &str) -> Result<RedisConfig> {
 fn with_settings(mut config: RedisConfig, parts: &Parts<'_>) -> Result<RedisConfig> {
     let mut options: RedisOptions = config.options().clone();
     for (name, value) in parts.settings() {
-        let number: u32 = value
-            .parse()
-            .map_err(|_| wrong(format!("`{value}` is not a number, as `{name}` has to be")))?;
-        let time = Duration::from_millis(number.into());
+        let number: u64 = value.parse().map_err(|_| {
+            wrong(format!("`{name}` has to be a number from 0 to {}, and not `{value}`", u64::MAX))
+        })?;
+        let time = Duration::from_millis(number);
         match name {
-            "db" => config = config.database(number),
+            "db" => {
+                let database = u32::try_from(number);
+                let too_large =
+                    |_| wrong(format!("`db` can be {} at most, and not {number}", u32::MAX));
+                config = config.database(database.map_err(too_large)?);
+            }
             "timeout_ms" => options = options.timeout(time),
             "connect_timeout_ms" => options = options.connect_timeout(time),
             "ttl_ms" => options = options.ttl(time),
@@ -102,6 +107,8 @@ mod tests {
         ] {
             assert!(config.contains(part), "{part} in {config}");
         }
+        // 60 days.
+        assert!(debug("redis://h/p?ttl_ms=5184000000").contains("ttl: Some(5184000s)"));
         let config = debug("rediss+cluster://:p@a,b:7001/p");
         for part in ["servers: \"a,b:7001\"", "is_cluster: true", "user: None", "has_tls: true"] {
             assert!(config.contains(part), "{part} in {config}");
@@ -115,7 +122,11 @@ mod tests {
             ("http://h/p", "`http` is none"),
             ("redis://:sesame@h", "prefix is missing"),
             ("redis://:sesame@h/3", "`?db=3`"),
-            ("redis://:sesame@h/p?db=x", "`x` is not a number"),
+            ("redis://:sesame@h/p?db=x", "`db` has to be a number"),
+            ("redis://:sesame@h/p?db=4294967296", "`db` can be 4294967295 at most"),
+            ("redis://:sesame@h/p?ttl_ms=18446744073709551616", "`ttl_ms` has to be a number"),
+            ("redis://:sesame@h/p?ttl_ms=18446744073709551615", "`ttl` can be"),
+            ("redis://:sesame@h/p?timeout_ms=0", "`timeout` is zero"),
             ("redis://:sesame@h/p?database=3", "no option `database`"),
             ("redis://:%FF@h/p", "the password is not UTF-8"),
             ("redis://:open/sesame@h/p", "an `@` behind"),

@@ -109,6 +109,14 @@ mod tests {
     }
 
     #[test]
+    fn a_small_part_of_an_answer_does_not_keep_the_answer() {
+        let answer = value(1 << 20);
+        let mut cache = Cache::new(1000);
+        cache.insert("a", Some(&answer.slice(..5)));
+        assert!(answer.is_unique());
+    }
+
+    #[test]
     fn what_is_in_use_stays_and_the_rest_goes() {
         let mut cache = Cache::new(20 * (ENTRY_BYTES + 10));
         cache.insert("used", Some(&value(1)));

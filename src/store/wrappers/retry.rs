@@ -77,7 +77,7 @@ impl<S> Retry<S> {
     }
 
     /// The wait before the second attempt, which doubles with each further one, and the longest wait. Each
-    /// is shortened by up to a half at random. Default: 50 ms and 2 s.
+    /// is shortened by up to a half at random. Less than a millisecond counts as one. Default: 50 ms and 2 s.
     #[must_use]
     pub fn waits(mut self, first: Duration, longest: Duration) -> Self {
         self.policy.first_wait = first;
@@ -126,7 +126,8 @@ impl<'a> Attempts<'a> {
     }
 
     fn timeout(&self) -> Error {
-        let message = format!("the store did not answer in {:?}", self.policy.deadline);
+        let message =
+            format!("the store did not answer within the `deadline` of {:?}", self.policy.deadline);
         Error::new(ErrorKind::Timeout, message).retryable().with("operation", self.operation.name())
     }
 

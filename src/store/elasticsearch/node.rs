@@ -1,0 +1,69 @@
+//! A server of the cluster: its address, and whether it can be reached.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::Url;
+use tokio::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::url::without_login;
+
+/// How long a server that could not be reached is left out.
+pub(super) const DOWN: Duration = Duration::from_secs(10);
+
+pub(super) struct Node {
+    /// Without a `/` at the end.
+    pub(super) address: String,
+    down_until: Mutex<Option<Instant>>,
+}
+
+impl Node {
+    pub(super) fn new(address: &str, has_tls: bool) -> Result<Self> {
+        let fault = |message: &str| {
+            Error::new(ErrorKind::Config, message).with("server", without_login(address))
+        };
+        let url = Url::parse(address).map_err(|_| fault("not the address of a server"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(fault("a server's address holds no credentials: use `basic_auth`"));
+        }
+        match url.scheme() {
+            "http" => {}
+            "https" if has_tls => {}
+            "https" => return Err(fault("`https` needs the feature `elasticsearch-tls`")),
+            _ => return Err(fault("a server's address begins with http:// or https://")),
+        }
+        if url.host_str().is_none() || url.query().is_some() || url.fragment().is_some() {
+            return Err(fault("not the address of a server"));
+        }
+        let address = url.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { address, down_until: Mutex::new(None) })
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        let until = *self.down_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_none_or(|until| until <= Instant::now())
+    }
+
+    pub(super) fn set_down(&self) {
+        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Instant::now() + DOWN);
+    }
+
+    pub(super) fn set_up(&self) {
+        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn https_names_its_feature() {
+        let Err(error) = Node::new("https://a", false) else { panic!("it does without") };
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("elasticsearch-tls"));
+        assert!(Node::new("https://a", true).is_ok());
+    }
+}

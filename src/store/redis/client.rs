@@ -1,0 +1,147 @@
+//! [`RedisClient`] and the driver's connections: what is sent by them.
+
+use std::time::Duration;
+use std::{fmt, io};
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClient;
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, Value};
+
+use super::cluster::Cluster;
+use super::thread::Thread;
+
+/// The driver's client, from which connections are made.
+#[derive(Clone)]
+#[non_exhaustive]
+#[allow(clippy::large_enum_variant, reason = "there is one for each store")]
+pub enum RedisClient {
+    /// Of one server.
+    Standalone(Client),
+    /// Of a Redis Cluster.
+    Cluster(ClusterClient),
+}
+
+impl From<Client> for RedisClient {
+    fn from(client: Client) -> Self {
+        Self::Standalone(client)
+    }
+}
+
+impl From<ClusterClient> for RedisClient {
+    fn from(client: ClusterClient) -> Self {
+        Self::Cluster(client)
+    }
+}
+
+impl fmt::Debug for RedisClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Standalone(_) => "RedisClient::Standalone",
+            Self::Cluster(_) => "RedisClient::Cluster",
+        };
+        f.debug_struct(kind).finish_non_exhaustive()
+    }
+}
+
+impl RedisClient {
+    /// Connects, in this thread: the driver spawns its tasks where it connects.
+    pub(super) async fn connect(
+        &self,
+        thread: &Thread,
+        connect_timeout: Duration,
+    ) -> Result<Connection, RedisError> {
+        let client = self.clone();
+        let connected = thread.run(async move { client.connect_here(connect_timeout).await });
+        // Nobody ends it before it is connected.
+        connected.await.unwrap_or_else(|| Err(io::Error::from(io::ErrorKind::BrokenPipe).into()))
+    }
+
+    async fn connect_here(&self, connect_timeout: Duration) -> Result<Connection, RedisError> {
+        match self {
+            Self::Standalone(client) => {
+                let config = AsyncConnectionConfig::new()
+                    .set_connection_timeout(Some(connect_timeout))
+                    // `Server` has a deadline of its own, and knows which connection to give up.
+                    .set_response_timeout(None);
+                let connected = client.get_multiplexed_async_connection_with_config(&config);
+                connected.await.map(Connection::Standalone)
+            }
+            Self::Cluster(client) => {
+                let connected = client.get_async_connection().await;
+                connected.map(|connection| Connection::Cluster(Cluster::new(connection)))
+            }
+        }
+    }
+}
+
+/// The driver's connection. Clones share it.
+#[derive(Clone)]
+pub(super) enum Connection {
+    Standalone(MultiplexedConnection),
+    Cluster(Cluster),
+}
+
+/// What is sent in one go.
+pub(super) enum Request<'a> {
+    One(Cmd),
+    /// The answer is an array, with an entry for each.
+    Many(Commands<'a>),
+}
+
+/// So many commands, made when they are sent: the driver wants to own them, and they may be sent twice.
+pub(super) struct Commands<'a> {
+    count: usize,
+    make: Box<dyn Fn(usize) -> Cmd + Send + Sync + 'a>,
+}
+
+impl<'a> Commands<'a> {
+    pub(super) fn new(count: usize, make: impl Fn(usize) -> Cmd + Send + Sync + 'a) -> Self {
+        Self { count, make: Box::new(make) }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn make(&self, index: usize) -> Cmd {
+        (self.make)(index)
+    }
+
+    fn pipeline(&self) -> Pipeline {
+        let mut pipeline = Pipeline::with_capacity(self.count);
+        (0..self.count).for_each(|index| {
+            pipeline.add_command(self.make(index));
+        });
+        pipeline
+    }
+}
+
+/// What the driver said, and which command of a pipeline is at fault.
+pub(super) type Failed = (RedisError, Option<usize>);
+
+impl Connection {
+    pub(super) async fn run(&mut self, request: &Request<'_>) -> Result<Value, Failed> {
+        match (self, request) {
+            (Self::Standalone(connection), Request::One(command)) => {
+                command.query_async(connection).await.map_err(|error| (error, None))
+            }
+            (Self::Cluster(cluster), Request::One(command)) => {
+                cluster.run_one(command).await.map_err(|error| (error, None))
+            }
+            (Self::Standalone(connection), Request::Many(commands)) => {
+                commands.pipeline().query_async(connection).await.map_err(first_of_pipeline)
+            }
+            (Self::Cluster(cluster), Request::Many(commands)) => {
+                cluster.run(commands).await.map(Value::Array)
+            }
+        }
+    }
+}
+
+fn first_of_pipeline(error: RedisError) -> Failed {
+    let of_command = error.clone().into_server_errors();
+    match of_command.as_deref() {
+        Some([(index, first), ..]) => (RedisError::from(first.clone()), Some(*index)),
+        _ => (error, None),
+    }
+}
