@@ -11,6 +11,7 @@ use crate::broker::tests::record;
 use crate::metrics::Metrics;
 use crate::metrics::book::Book;
 use crate::metrics::processor::ProcessorMetrics;
+use crate::pipeline::undelivered::DeliveryFailure;
 use crate::processor::BoxFuture;
 
 /// Acknowledges at once, but for the deliveries that are to fail.
