@@ -83,6 +83,8 @@ mod config;
 mod context;
 mod coordinator;
 mod error;
+#[cfg(feature = "kafka")]
+mod fetch_ahead;
 mod handle;
 pub mod logging;
 mod message;

@@ -11,6 +11,7 @@ use crate::broker::kafka::refusals;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 use crate::pipeline::start::StartFrom;
+use crate::fetch_ahead::FetchAhead;
 
 /// Which rebalance protocol the group uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -310,48 +311,6 @@ fn layered(defaults: Properties, builder: &Builder, not: &[&str]) -> Properties 
     all
 }
 
-/// How much is fetched ahead. librdkafka stops to fetch into a partition number's queue when either limit of the
-/// queue is reached, and a fetch that is on its way then still comes in.
-///
-/// librdkafka counts the values' bytes only. Keys, headers and its own 350 bytes for each message don't count, so
-/// tombstones would never reach that limit; hence the number of messages is limited as well.
-#[derive(Debug, PartialEq, Eq)]
-struct FetchAhead {
-    /// In the queue of a partition number: values.
-    value_bytes: usize,
-    /// In the queue of a partition number.
-    messages: usize,
-    /// In one fetch of a topic's partition, as sent over the network.
-    fetch_bytes: usize,
-}
-
-/// What a message in a queue is thought to take with everything. Larger ones reach the limit of bytes first,
-/// if it is the value that makes them large.
-const MESSAGE_BYTES: usize = 1 << 10;
-
-/// Small messages take far more memory than they take on the network: with a value of 20 bytes, or a key of 20
-/// bytes and no value, some 30 bytes become 390. All partitions' fetches together are a twelfth of the
-/// budget, so that they come to about the budget in memory, at most.
-const FETCH_SHARE: usize = 12;
-
-/// The most that librdkafka takes for a limit of a queue's bytes.
-const MOST_QUEUED: usize = 2_097_151 << 10;
-
-impl FetchAhead {
-    /// The shares of a process that gets `numbers` partition numbers of `topics` topics.
-    fn new(budget: usize, numbers: usize, topics: usize) -> Self {
-        let value_bytes = (budget / 8 * 7 / numbers.max(1)).clamp(16 << 10, MOST_QUEUED);
-        let fetch_bytes = budget / FETCH_SHARE / (numbers * topics).max(1);
-        Self {
-            value_bytes,
-            messages: value_bytes / MESSAGE_BYTES,
-            // 1 MiB is librdkafka's default. A batch of a producer that is larger is still fetched,
-            // one at a time.
-            fetch_bytes: fetch_bytes.clamp(8 << 10, 1 << 20),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,39 +377,6 @@ mod tests {
         assert!(get(&producer, "session.timeout.ms").is_empty());
         assert_eq!(get(&consumer, "client.id"), ["me"]);
         assert_eq!(get(&producer, "client.id"), ["me"]);
-    }
-
-    /// The memory that a stalled process takes for messages of so many bytes on the network, of which some
-    /// are the value's: in all queues, and with a fetch for all partitions on its way.
-    fn held(budget: usize, numbers: usize, topics: usize, wire: usize, value: usize) -> usize {
-        let FetchAhead { value_bytes, messages, fetch_bytes } =
-            FetchAhead::new(budget, numbers, topics);
-        let by_bytes = value_bytes.checked_div(value).unwrap_or(usize::MAX);
-        let queued = messages.min(by_bytes) * numbers;
-        let coming = fetch_bytes / wire * numbers * topics;
-        (queued + coming) * (wire + 360)
-    }
-
-    #[test]
-    fn what_is_fetched_ahead_is_within_twice_the_budget_for_any_shape_of_message() {
-        for budget in [8 << 20, 64 << 20, 256 << 20, 1 << 30] {
-            for (numbers, topics) in [(1, 1), (12, 1), (4, 3), (256, 1), (256, 2)] {
-                // A value or a key of 20 bytes; 1 KiB; ten headers of 40 and of 100 bytes.
-                for (wire, value) in [(30, 20), (30, 0), (1034, 1024), (430, 20), (1050, 20)] {
-                    let held = held(budget, numbers, topics, wire, value);
-                    let shape = (budget, numbers, topics, wire, value);
-                    assert!(held <= 2 * budget + (40 << 20), "{held} of {shape:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_fetched_ahead_is_never_nothing() {
-        let least = FetchAhead::new(64 << 10, 1000, 10);
-        assert_eq!(least, FetchAhead { value_bytes: 16 << 10, messages: 16, fetch_bytes: 8 << 10 });
-        let most = FetchAhead::new(usize::MAX, 1, 1);
-        assert_eq!(most.fetch_bytes, 1 << 20);
     }
 
     #[test]

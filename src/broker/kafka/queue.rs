@@ -286,3 +286,19 @@ impl Queue for KafkaQueue {
 pub(super) fn no_handle(what: &str) -> Error {
     Error::new(ErrorKind::Backend, format!("librdkafka could not create a {what}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_estimated_from_the_keys_and_headers_seen_lately() {
+        let beside = BesideValues::default();
+        assert_eq!(beside.memory(10, 1000), 1000 + 10 * ENTRY_BYTES, "nothing was seen");
+        beside.note(400);
+        assert_eq!(beside.memory(10, 1000), 1000 + 10 * (ENTRY_BYTES + 400));
+        (0..100).for_each(|_| beside.note(20));
+        let lately = beside.memory(10, 0) / 10 - ENTRY_BYTES;
+        assert!((18..=28).contains(&lately), "{lately}");
+    }
+}
