@@ -33,6 +33,9 @@ mod cluster {
     const PARTITIONS: i32 = 6;
     const BROKERS: usize = 3;
 
+    /// How long brokers may take to start again and to catch up, on a machine that is busy with other things.
+    const RECOVERY: Duration = Duration::from_mins(3);
+
     fn kill(broker: usize) {
         let script = std::env::var("KASPER_TEST_KAFKA_CLUSTER_KILL").expect(
             "this test needs a cluster of Kafka: run it with `cargo xtask test --only cluster`",
@@ -159,12 +162,12 @@ mod cluster {
         /// `open`: the most messages of a partition that could be without a recorded offset when
         /// partitions changed hands or brokers were killed, all such times together.
         async fn finish(mut self, sent: u32, open: u32, consumer: &BaseConsumer) {
-            eventually(Duration::from_secs(60), || self.is_past(sent - 1)).await;
+            eventually(RECOVERY, || self.is_past(sent - 1)).await;
             while !self.members.is_empty() {
                 self.leave().await;
             }
             // What asks from here on is a plain client, to which a broker that is away is an error.
-            eventually(Duration::from_secs(60), || is_whole(consumer, &self.output)).await;
+            eventually(RECOVERY, || is_whole(consumer, &self.output)).await;
             let group = group_of(&self.name);
             for partition in 0..PARTITIONS {
                 assert_eq!(committed(&group, &self.input, partition), Some(i64::from(sent)));
@@ -199,13 +202,13 @@ mod cluster {
 
     async fn all_whole(jobs: &[Job], consumer: &BaseConsumer) {
         for topic in jobs.iter().flat_map(|job| [&job.output, &job.input]) {
-            eventually(Duration::from_secs(60), || is_whole(consumer, topic)).await;
+            eventually(RECOVERY, || is_whole(consumer, topic)).await;
         }
     }
 
     async fn all_go_on(jobs: &[Job], number: u32) {
         let on = || jobs.iter().all(|job| job.is_past(number));
-        eventually(Duration::from_secs(90), on).await;
+        eventually(RECOVERY, on).await;
     }
 
     async fn jobs(input: &str) -> [Job; 2] {
@@ -257,7 +260,7 @@ mod cluster {
         let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
         created.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
         let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
-        eventually(Duration::from_secs(60), || {
+        eventually(RECOVERY, || {
             let metadata = consumer.fetch_metadata(Some(&input), Duration::from_secs(2));
             metadata.is_ok_and(|metadata| {
                 let partitions = metadata.topics()[0].partitions();
