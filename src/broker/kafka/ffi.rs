@@ -26,6 +26,7 @@ mod list;
 mod message;
 mod produce;
 mod queue;
+mod reports;
 
 pub(crate) use self::client::Client;
 #[cfg(test)]
