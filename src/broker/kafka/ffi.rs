@@ -27,6 +27,7 @@ mod message;
 mod offsets;
 mod produce;
 mod queue;
+mod reports;
 
 pub(crate) use self::client::Client;
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use rdkafka::bindings as rd;
 
-use super::produce::note_refusals;
+use super::reports::note_refusals;
 use super::{c_string, string};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
