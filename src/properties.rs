@@ -218,6 +218,12 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
     if builder.commit_interval < Duration::from_millis(1) {
         faults.push("`commit_interval` is below 1 ms".into());
     }
+    if builder.topic_check_interval < Duration::from_millis(1) {
+        faults.push("`topic_check_interval` is below 1 ms".into());
+    }
+    if builder.offset_refresh_interval < Duration::from_millis(1) {
+        faults.push("`offset_refresh_interval` is below 1 ms".into());
+    }
     if builder.delivery_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
         faults.push("`delivery_timeout` is below 1 ms; leave it out to wait without end".into());
     }

@@ -59,11 +59,12 @@ fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> 
     let counts: BTreeSet<usize> = metadata.iter().map(|topic| topic.partitions).collect();
     let other_assignor =
         builder.property("partition.assignment.strategy").filter(|assignor| *assignor != "range");
-    if let Some(assignor) = other_assignor.filter(|_| metadata.len() > 1) {
+    let may_be_joined = metadata.len() > 1 && !builder.allow_unaligned_topics;
+    if let Some(assignor) = other_assignor.filter(|_| may_be_joined) {
         warn!(
             assignor,
             "only the `range` assignor gives the same partition numbers of several topics to the \
-             same member: partition-wise joins are not promised"
+             same member: without `allow_unaligned_topics`, the processor stops where it gets a part"
         );
     }
     if counts.len() < 2 || builder.partitions.is_some() || builder.allow_unaligned_topics {

@@ -119,7 +119,8 @@ impl Coordinator {
     pub(super) fn apply_pauses(&self) {
         let control = self.board.control.borrow().clone();
         for (number, lane) in &self.lanes {
-            let (from, to) = match control.is_paused(*number) {
+            let is_paused = control.is_paused(*number) || self.topics.holds(*number);
+            let (from, to) = match is_paused {
                 true => (Command::Run, Command::Pause),
                 false => (Command::Pause, Command::Run),
             };
@@ -136,6 +137,7 @@ impl Coordinator {
     /// Begins every lane that has no task: new ones, and those whose last task ended because their
     /// topics changed or an offset was out of range.
     pub(super) async fn start_lanes(&mut self) -> Result<()> {
+        self.judge_topics();
         let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
         let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
         for number in numbers {
@@ -201,7 +203,7 @@ impl Coordinator {
     }
 
     fn start_lane(&mut self, number: i32) -> Result<()> {
-        let paused = self.board.control.borrow().is_paused(number);
+        let paused = self.board.control.borrow().is_paused(number) || self.topics.holds(number);
         let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
         let batcher = match lane.batcher.take() {
             Some(batcher) => batcher,

@@ -36,7 +36,7 @@ pub static FIELDS: &[Field] = &[
     field("offsets", "The offsets of a batch, first and last of each topic."),
     field("operation", "The store's operation."),
     field("partition", "A partition number; where `topic` is missing, of all input topics."),
-    field("partitions", "The partitions that came or went."),
+    field("partitions", "The partitions that came or went, or how many a topic has."),
     field("processor", "The name of the topic processor."),
     field("reason", "What the token provider said."),
     field("signal", "The signal that ends the process."),

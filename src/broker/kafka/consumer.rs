@@ -16,11 +16,12 @@ use super::control::{Control, Shared};
 use super::errors;
 use super::ffi::{Client, PartitionList, QueueHandle, Role};
 use super::log::Repetitions;
+use super::metadata;
 use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
 use super::statistics::Reading;
 use super::{KafkaOptions, create_client, no_thread};
-use crate::broker::{Consumer, Event, OffsetSpec, Queue, Sought};
+use crate::broker::{Consumer, Event, OffsetSpec, Queue, Sought, TopicState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -218,6 +219,11 @@ impl Consumer for KafkaConsumer {
     ) -> BoxFuture<'static, Result<Vec<Offset>>> {
         let client = Arc::clone(self.client());
         Box::pin(self.questions.ask(move || offsets::list(&client, &queries)))
+    }
+
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicState>>> {
+        let (client, topics) = (Arc::clone(self.client()), Arc::clone(&self.context.topics));
+        Box::pin(self.questions.ask(move || metadata::topic_states(&client, &topics)))
     }
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

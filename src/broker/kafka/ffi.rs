@@ -26,6 +26,7 @@ mod list;
 mod message;
 mod produce;
 mod queue;
+mod topics;
 
 pub(crate) use self::client::Client;
 pub(crate) use self::configuration::{CreateError, Role};

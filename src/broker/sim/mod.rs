@@ -108,6 +108,10 @@ pub(crate) struct World {
     held_commits: Vec<Commit>,
     /// Partitions of which nobody can say where they begin and end.
     pub(crate) leaderless: BTreeSet<TopicPartition>,
+    /// The topics that exist, and their ids.
+    topics: BTreeMap<Arc<str>, u64>,
+    /// Topics that the cluster does not say anything of.
+    pub(crate) untold: BTreeSet<Arc<str>>,
     logs: BTreeMap<TopicPartition, Log>,
     outgoing: Outgoing,
     clients: BTreeMap<u32, Client>,
@@ -129,6 +133,8 @@ impl World {
             commit_fates: VecDeque::new(),
             held_commits: Vec::new(),
             leaderless: BTreeSet::new(),
+            topics: BTreeMap::new(),
+            untold: BTreeSet::new(),
             logs: BTreeMap::new(),
             outgoing: Outgoing::default(),
             clients: BTreeMap::new(),

@@ -15,4 +15,5 @@ mod property;
 mod revocation;
 mod shutdown;
 mod storm;
+mod topics;
 mod watching;

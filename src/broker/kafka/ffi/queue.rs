@@ -50,6 +50,12 @@ impl QueueHandle {
         Self::wrap(client, unsafe { rd::rd_kafka_queue_get_main(client.raw()) })
     }
 
+    /// A queue for the answer to a question.
+    pub(crate) fn new(client: &Arc<Client>) -> Option<Self> {
+        // SAFETY: as in `consumer`.
+        Self::wrap(client, unsafe { rd::rd_kafka_queue_new(client.raw()) })
+    }
+
     /// The queue that the messages of a partition are fetched into.
     pub(crate) fn of_partition(client: &Arc<Client>, topic: &str, partition: i32) -> Option<Self> {
         let topic = c_string(topic);
@@ -111,8 +117,7 @@ unsafe extern "C" fn wake_reader(_: *mut rd::rd_kafka_t, notify: *mut c_void) {
 
 impl ArrivalQueue {
     pub(crate) fn new(client: &Arc<Client>) -> Option<Self> {
-        // SAFETY: the client is valid; the handle is ours.
-        let handle = QueueHandle::wrap(client, unsafe { rd::rd_kafka_queue_new(client.raw()) })?;
+        let handle = QueueHandle::new(client)?;
         let arrived = Arc::new(Notify::new());
         let opaque = Arc::as_ptr(&arrived).cast_mut().cast();
         // SAFETY: `arrived` lives as long as the callback, see `drop`.
