@@ -10,7 +10,7 @@ use common::{Collect, Sender, committed, create, eventually, group_of, topic, un
 use kasper::{Builder, Error, ErrorKind, Handle, Report, TopicChange, TopicProcessor};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -174,29 +174,30 @@ async fn members_with_different_topics(how: How) {
     old.close().await;
 }
 
+/// All at the same time: the raw clients block their threads.
 async fn in_a_group(how: How) {
-    tokio::join!(
-        a_deleted_topic(how),
-        a_recreated_topic(how),
-        one_topic_that_grows(how),
-        all_topics_that_grow(how),
-        members_with_different_topics(how),
-    );
+    let mut all = JoinSet::new();
+    all.spawn(a_deleted_topic(how));
+    all.spawn(a_recreated_topic(how));
+    all.spawn(one_topic_that_grows(how));
+    all.spawn(all_topics_that_grow(how));
+    all.spawn(members_with_different_topics(how));
+    all.join_all().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn topics_that_change_under_a_classic_group() {
     in_a_group(classic).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn topics_that_change_under_a_kip_848_group() {
     in_a_group(Builder::consumer_protocol).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn topics_that_change_under_static_partitions() {
     let grown = async {
@@ -211,5 +212,9 @@ async fn topics_that_change_under_static_partitions() {
         running.has_processed(40).await;
         running.close().await;
     };
-    tokio::join!(a_deleted_topic(statics), a_recreated_topic(statics), grown);
+    let mut all = JoinSet::new();
+    all.spawn(a_deleted_topic(statics));
+    all.spawn(a_recreated_topic(statics));
+    all.spawn(grown);
+    all.join_all().await;
 }

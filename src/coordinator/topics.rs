@@ -36,6 +36,7 @@ pub(super) struct Topics {
     before: BTreeMap<usize, Topic>,
     /// As they were when they were last heard of; not there while one is missing.
     now: BTreeMap<usize, Topic>,
+    missing: BTreeSet<usize>,
     seen: BTreeMap<Key, Seen>,
     /// Partition numbers of which nothing new is to be processed.
     held: BTreeSet<i32>,
@@ -76,8 +77,12 @@ impl Topics {
         for (index, state) in answer.iter().enumerate() {
             match state {
                 TopicState::Unknown => {}
-                TopicState::Missing => drop(self.now.remove(&index)),
+                TopicState::Missing => {
+                    self.now.remove(&index);
+                    self.missing.insert(index);
+                }
                 TopicState::Exists { id, partitions } => {
+                    self.missing.remove(&index);
                     let topic = Topic { id: id.clone(), partitions: *partitions };
                     let before = self.before.entry(index).or_insert_with(|| topic.clone());
                     if !settings.is_static && before.id == *id && before.partitions < *partitions {
@@ -112,12 +117,10 @@ impl Topics {
     }
 
     fn find(&self, settings: &Settings, owned: &Owned) -> BTreeMap<Key, String> {
-        let mut found = BTreeMap::new();
-        for (index, before) in &self.before {
-            let Some(now) = self.now.get(index) else {
-                found.insert((*index, TopicChange::Deleted), DELETED.to_owned());
-                continue;
-            };
+        let deleted = |index: &usize| ((*index, TopicChange::Deleted), DELETED.to_owned());
+        let mut found: BTreeMap<Key, String> = self.missing.iter().map(deleted).collect();
+        for (index, now) in &self.now {
+            let Some(before) = self.before.get(index) else { continue };
             if is_another(before, now) {
                 found.insert((*index, TopicChange::Recreated), recreated(before, now));
             } else if before.partitions < now.partitions {

@@ -19,6 +19,7 @@ pub static FIELDS: &[Field] = &[
     field("address", "Where the admin server listens."),
     field("assignor", "The configured `partition.assignment.strategy`."),
     field("attempt", "Calls of a store made so far, the first included."),
+    field("change", "What is other than it should be with an input topic."),
     field("client", "Which client of librdkafka it was: `consumer` or `producer`."),
     field("code", "Kafka's or librdkafka's name of an error."),
     field("command", "What the admin server was told to do."),
@@ -46,4 +47,5 @@ pub static FIELDS: &[Field] = &[
     field("topics", "The input topics, or those of them that are missing."),
     field("wait", "How long it waits before the next attempt."),
     field("waited", "How long it has waited so far."),
+    field("was", "How many partitions a topic had before."),
 ];

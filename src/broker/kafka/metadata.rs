@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 const OTHERS: Duration = Duration::from_secs(1);
 
 /// How long the brokers have to say how the topics are.
-const STATES: Duration = Duration::from_secs(10);
+const STATES: Duration = Duration::from_secs(5);
 
 /// A topic and its number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]

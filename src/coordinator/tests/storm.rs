@@ -144,6 +144,7 @@ impl Storm {
             (74..79, Some(member)) => member.handle.close(),
             (79..88, Some(member)) => self.pause(&member.handle.clone()),
             (88..94, Some(member)) => member.handle.resume(),
+            (94..97, _) if !self.case.is_static => self.grow(),
             _ => {}
         }
     }
@@ -161,6 +162,18 @@ impl Storm {
                 let gap = world.rng.within(1..=3);
                 world.append_gap(&partition, i64::try_from(gap).unwrap());
             }
+        }
+    }
+
+    /// A topic gets one more partition, and the group gives it to somebody.
+    fn grow(&self) {
+        let world = &mut *self.cluster.world();
+        let topic = world.rng.pick(&self.case.topics).0;
+        let count = world.partitions().iter().filter(|p| *p.topic == *topic).count();
+        if count < 6 {
+            world.grow_topic(topic, i32::try_from(count).unwrap() + 1);
+            world.count("partition added");
+            world.rebalance();
         }
     }
 

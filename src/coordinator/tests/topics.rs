@@ -51,6 +51,17 @@ async fn a_deleted_topic_stops_the_processor() {
     }
 }
 
+/// Between `build`, which looks at the topics, and the first answer.
+#[tokio::test(start_paused = true)]
+async fn a_topic_that_is_deleted_at_once_stops_the_processor() {
+    let sim = Sim::new(Mode::Eager, &["a", "b"], 1);
+    let member = joining(&sim, &["a", "b"]).start();
+    sim.world().delete_topic("b");
+    let (error, seconds) = ends(member).await;
+    assert_eq!((error.kind(), error.get("topic")), (ErrorKind::UnknownTopic, Some("b")));
+    assert!((29..=31).contains(&seconds), "{seconds}");
+}
+
 /// A broker that has not heard of a topic yet says that there is none.
 #[tokio::test(start_paused = true)]
 async fn a_topic_that_is_missing_for_a_moment_stops_nothing() {
