@@ -18,6 +18,8 @@ pub(super) struct Case {
     /// Names and numbers of partitions.
     pub(super) topics: Vec<(&'static str, i32)>,
     pub(super) members: usize,
+    /// Partition numbers are to be whole, and always become so again.
+    pub(super) joins: bool,
     /// One member with static partitions.
     pub(super) is_static: bool,
     /// In the end a member runs until it has caught up.
@@ -75,6 +77,8 @@ impl Case {
         if rng.chance(20) {
             case.favour_partial_revocations(rng);
         }
+        let is_aligned = case.topics.iter().all(|(_, partitions)| *partitions == case.topics[0].1);
+        case.joins = is_aligned && case.topics.len() > 1 && case.spread == Spread::Range;
         case
     }
 
@@ -106,6 +110,7 @@ impl Case {
         Self {
             topics,
             is_static,
+            joins: false,
             catches_up: rng.chance(30),
             mode: rng.pick(&[Mode::Eager, Mode::Incremental]),
             spread: if rng.chance(40) { Spread::Range } else { Spread::Scattered },
@@ -162,7 +167,10 @@ impl Case {
                 _ => Making::Good,
             }
         };
-        let member = MemberSetup::new(cluster, topics).set(|s| self.limits.set(s));
+        let member = MemberSetup::new(cluster, topics).set(|s| {
+            self.limits.set(s);
+            s.needs_alignment = self.joins && !self.is_static;
+        });
         let member = member.plan(plan).make(make);
         let partitions = cluster.world().partitions();
         if self.is_static { member.statics(partitions) } else { member }

@@ -11,7 +11,7 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 3000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 22] = [
+const HAPPENINGS: [&str; 23] = [
     "assigned",
     "assigned without a start",
     "caught up",
@@ -24,6 +24,7 @@ const HAPPENINGS: [&str; 22] = [
     "delivery failed",
     "last commit failed",
     "lost",
+    "partition added",
     "pause",
     "process did not return",
     "process failed",

@@ -144,7 +144,7 @@ impl Storm {
             (74..79, Some(member)) => member.handle.close(),
             (79..88, Some(member)) => self.pause(&member.handle.clone()),
             (88..94, Some(member)) => member.handle.resume(),
-            (94..97, _) if !self.case.is_static => self.grow(),
+            (94..97, _) if !self.case.is_static && !self.case.joins => self.grow(),
             _ => {}
         }
     }
