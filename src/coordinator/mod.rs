@@ -156,7 +156,8 @@ impl Coordinator {
     /// and leaves. Dropping the future is a crash.
     pub(crate) async fn run(self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
         let span = info_span!("processor", processor = %self.settings.name);
-        self.consume(until, stop).instrument(span).await
+        // On the heap: it is too large to be moved around in the caller's futures.
+        Box::pin(self.consume(until, stop).instrument(span)).await
     }
 
     async fn consume(mut self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
