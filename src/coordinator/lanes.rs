@@ -137,7 +137,7 @@ impl Coordinator {
     /// Begins every lane that has no task: new ones, and those whose last task ended because their
     /// topics changed or an offset was out of range.
     pub(super) async fn start_lanes(&mut self) -> Result<()> {
-        self.judge_topics();
+        self.judge_alignment();
         let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
         let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
         for number in numbers {

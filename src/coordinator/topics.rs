@@ -285,7 +285,7 @@ impl Coordinator {
             }
         };
         self.topics.note(&answer, &self.settings);
-        self.judge_topics();
+        self.judge();
         let confirmed = self.topics.confirm(&answer, &self.settings);
         self.note(confirmed);
     }
@@ -302,8 +302,14 @@ impl Coordinator {
         }
     }
 
-    /// After an answer, and when partitions have come or gone.
-    pub(super) fn judge_topics(&mut self) {
+    /// When partitions have come or gone: whether numbers are whole, and what is to be paused.
+    pub(super) fn judge_alignment(&mut self) {
+        if self.settings.needs_alignment || !self.topics.seen.is_empty() {
+            self.judge();
+        }
+    }
+
+    fn judge(&mut self) {
         let mut owned = Owned::new();
         let running = self.lanes.iter().flat_map(|(number, lane)| {
             let status = lane.progress().status();

@@ -7,6 +7,7 @@ mod leaderless;
 mod lifetime;
 mod offsets;
 mod producing;
+mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,9 +1,9 @@
 //! How the cluster has topics: their ids, and their numbers of partitions.
 
 use std::ffi::{CString, c_char};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
@@ -31,9 +31,10 @@ impl Drop for Options {
 }
 
 impl Options {
-    fn new(client: &Client, timeout: Duration) -> Option<Self> {
+    /// Without a broker, librdkafka would take the controller, which not every cluster names.
+    fn new(client: &Client, broker: i32, timeout: Duration) -> Option<Self> {
         let mut text: [c_char; 256] = [0; 256];
-        // SAFETY: the client is valid; the options are ours. An error about the time-out leaves the
+        // SAFETY: the client is valid; the options are ours. An error about one of them leaves its
         // default, and nothing follows from it.
         unsafe {
             let operation = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
@@ -45,6 +46,8 @@ impl Options {
                 text.as_mut_ptr(),
                 text.len(),
             );
+            let (text, size) = (text.as_mut_ptr(), text.len());
+            rd::rd_kafka_AdminOptions_set_broker(options.0.as_ptr(), broker, text, size);
             Some(options)
         }
     }
@@ -84,8 +87,11 @@ impl Client {
             (code, code.text())
         };
         let none = || failed(Known::RD_KAFKA_RESP_ERR__FAIL);
+        let end = Instant::now() + timeout;
+        let broker = self.answering_broker(timeout).map_err(|code| (code, code.text()))?;
+        let timeout = end.saturating_duration_since(Instant::now());
         let answers = QueueHandle::new(self).ok_or_else(none)?;
-        let options = Options::new(self, timeout).ok_or_else(none)?;
+        let options = Options::new(self, broker, timeout).ok_or_else(none)?;
         let names = Names::new(topics).ok_or_else(none)?;
         // SAFETY: all are valid; names and options are copied.
         unsafe {
@@ -111,6 +117,27 @@ impl Client {
             let mut count = 0;
             let entries = rd::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
             Ok((0..count).map(|index| described(*entries.add(index))).collect())
+        }
+    }
+}
+
+impl Client {
+    /// A broker that answers. Blocks.
+    fn answering_broker(&self, timeout: Duration) -> Result<i32, Code> {
+        let mut metadata = ptr::null();
+        // SAFETY: the client is valid, and null stands for no topic in particular; on success `metadata` is
+        // ours and freed after it was read, within the count it gives.
+        unsafe {
+            let (topic, timeout) = (ptr::null_mut(), milliseconds(timeout));
+            let code = raw::metadata(self.raw(), 0, topic, &raw mut metadata, timeout);
+            Code::check(code)?;
+            // One that was asked by its address only has the number -1.
+            let mut broker = (*metadata).orig_broker_id;
+            if broker < 0 && (*metadata).broker_cnt > 0 {
+                broker = (*(*metadata).brokers).id;
+            }
+            rd::rd_kafka_metadata_destroy(metadata);
+            Ok(broker)
         }
     }
 }
