@@ -108,7 +108,7 @@ impl Builder {
             max_in_flight_bytes: 2 << 20,
             max_buffered_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
-            offset_refresh_interval: Duration::from_hours(1),
+            offset_refresh_interval: Duration::from_secs(30),
             drain_deadline: None,
             commit_timeout: None,
             delivery_timeout: None,
@@ -254,15 +254,16 @@ impl Builder {
         self
     }
 
-    /// How often offsets that have not changed are committed again. Default: 1 hour. They are also
+    /// How often offsets that have not changed are committed again. Default: 30 s. They are also
     /// committed at a clean shutdown.
     ///
     /// Brokers delete a committed offset some time (`offsets.retention.minutes`, 7 days by default) after its last
     /// commit, unless the group has members: those of [static partitions](Builder::partitions), and
     /// with the [consumer protocol](Builder::consumer_protocol) those of a group whose processes are all
     /// gone. A partition without messages would lose its offset while the processor runs, and begin at
-    /// [`start_from`](Builder::start_from) after a restart. Choose a shorter interval where the brokers keep offsets
-    /// for a few hours only; each costs one request.
+    /// [`start_from`](Builder::start_from) after a restart. The default is short enough for every retention that a
+    /// broker can have. A longer interval saves the group's coordinator a request, and a record for each idle
+    /// partition; keep it far below the retention.
     pub fn offset_refresh_interval(mut self, interval: Duration) -> Self {
         self.offset_refresh_interval = interval;
         self

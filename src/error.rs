@@ -21,7 +21,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The configuration is wrong; the message lists every fault found.
+    /// The configuration is wrong; the message lists every fault found. Or input topics, or what the group has given
+    /// this member of them, do not fit together.
     Config,
     /// A topic does not exist on the cluster, or no longer.
     UnknownTopic,

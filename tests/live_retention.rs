@@ -36,7 +36,7 @@ mod cluster {
         fn builder(&self) -> Builder {
             let builder = TopicProcessor::builder(&self.name, [&self.topic]);
             let builder = builder.brokers(common::brokers());
-            (self.how)(builder).offset_refresh_interval(Duration::from_secs(20))
+            (self.how)(builder)
         }
 
         /// Partition 0 gets a message a second, partition 1 none.
