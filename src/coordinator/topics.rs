@@ -128,23 +128,25 @@ impl Topics {
             }
         }
         if settings.needs_alignment {
-            let counts = self.now.iter().map(|(index, topic)| (topic.partitions, *index));
-            let counts: BTreeSet<(i32, usize)> = counts.collect();
-            if let (Some(least), Some(most)) = (counts.first(), counts.last())
-                && least.0 < most.0
-            {
-                let counts: Vec<_> = self.now.iter().collect();
-                let counts = counts.iter().map(|(index, topic)| {
-                    format!("{}: {}", settings.topics[**index], topic.partitions)
+            if let Some(index) = self.shortest() {
+                let counts = self.now.iter().map(|(index, topic)| {
+                    format!("{}: {}", settings.topics[*index], topic.partitions)
                 });
-                let counts: Vec<_> = counts.collect();
-                found.insert((least.1, TopicChange::Unaligned), unaligned(&counts));
+                let message = unaligned(&counts.collect::<Vec<_>>());
+                found.insert((index, TopicChange::Unaligned), message);
             }
             for (index, numbers) in self.incomplete(owned) {
                 found.insert((index, TopicChange::Incomplete), incomplete(&numbers));
             }
         }
         found
+    }
+
+    /// The topic with the fewest partitions, if another one has more.
+    fn shortest(&self) -> Option<usize> {
+        let (index, shortest) = self.now.iter().min_by_key(|(_, topic)| topic.partitions)?;
+        let is_shorter = self.now.values().any(|topic| topic.partitions > shortest.partitions);
+        is_shorter.then_some(*index)
     }
 
     /// The partition numbers that each topic has, and that are ours of other topics only.
