@@ -132,6 +132,33 @@ async fn a_recreated_topic_stops_the_processor_and_the_next_one_has_all_of_it() 
     }
 }
 
+/// Closed, or asked to give the partition back, when it is noticed and not yet certain.
+#[tokio::test(start_paused = true)]
+async fn offsets_of_a_recreated_topic_are_not_committed() {
+    for is_closed in [false, true] {
+        let sim = Sim::new(Mode::Incremental, &["a"], 1);
+        sim.world().monitor.offsets_jump = true;
+        sim.produce(&at("a", 0), 50);
+        let member = joining(&sim, &["a"]).set(|s| s.commit_interval = 3600 * SECOND).start();
+        sim.settled().await;
+        sleep(SECOND).await;
+        sim.world().recreate_topic("a", 1);
+        sim.produce(&at("a", 0), 100);
+        sleep(10 * SECOND).await;
+        assert_eq!(changes(&member), [("a".to_owned(), TopicChange::Recreated)]);
+        match is_closed {
+            true => drop(member.close().await.unwrap()),
+            false => {
+                sim.give(&[]);
+                sleep(SECOND).await;
+                assert!(member.handle.status().partitions.is_empty());
+                drop(member.close().await);
+            }
+        }
+        assert_eq!(sim.committed(&at("a", 0)), None);
+    }
+}
+
 /// One answer may be that of a broker that lags behind.
 #[tokio::test(start_paused = true)]
 async fn a_single_answer_with_another_id_stops_nothing() {
