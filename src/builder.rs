@@ -69,6 +69,7 @@ pub struct Builder {
     pub(crate) max_in_flight_bytes: usize,
     pub(crate) max_buffered_bytes: usize,
     pub(crate) commit_interval: Duration,
+    pub(crate) offset_refresh_interval: Duration,
     pub(crate) drain_deadline: Option<Duration>,
     pub(crate) commit_timeout: Option<Duration>,
     pub(crate) delivery_timeout: Option<Duration>,
@@ -83,6 +84,7 @@ pub struct Builder {
     pub(crate) metrics: Metrics,
     pub(crate) metrics_interval: Duration,
     pub(crate) lag_interval: Duration,
+    pub(crate) topic_check_interval: Duration,
     #[cfg(feature = "admin")]
     pub(crate) admin: Option<crate::admin::OfBuilder>,
 }
@@ -93,6 +95,7 @@ impl Builder {
             metrics: Metrics::global(name.as_str()),
             metrics_interval: Duration::from_secs(1),
             lag_interval: Duration::from_secs(10),
+            topic_check_interval: Duration::from_secs(10),
             name,
             topics,
             brokers: String::new(),
@@ -108,6 +111,7 @@ impl Builder {
             max_in_flight_bytes: 2 << 20,
             max_buffered_bytes: 64 << 20,
             commit_interval: Duration::from_secs(1),
+            offset_refresh_interval: Duration::from_secs(30),
             drain_deadline: None,
             commit_timeout: None,
             delivery_timeout: None,
@@ -184,10 +188,14 @@ impl Builder {
         self
     }
 
-    /// Allows input topics with differing partition counts in a group. Default: an error at `build`.
+    /// Allows input topics with differing partition counts in a group, and members that have a partition number of
+    /// some of the topics only. Default: an error, at `build` or
+    /// [while it runs](Builder::topic_check_interval).
     ///
-    /// The `range` assignor divides each topic by its own count, so partition *p* of two such topics
-    /// can be given to different members: with this, partition-wise joins are not promised.
+    /// The `range` assignor divides each topic by its own count, and among the members that subscribe to it. So
+    /// partition *p* of two topics can be given to different members where their counts differ, where members have
+    /// different lists of topics (a rolling deploy that adds a topic), or with another assignor. With this,
+    /// partition-wise joins are not promised.
     pub fn allow_unaligned_topics(mut self) -> Self {
         self.allow_unaligned_topics = true;
         self
@@ -266,6 +274,21 @@ impl Builder {
         self
     }
 
+    /// How often offsets that have not changed are committed again. Default: 30 s. They are also
+    /// committed at a clean shutdown.
+    ///
+    /// Brokers delete a committed offset some time (`offsets.retention.minutes`, 7 days by default) after its last
+    /// commit, unless the group has members: those of [static partitions](Builder::partitions), and
+    /// with the [consumer protocol](Builder::consumer_protocol) those of a group whose processes are all
+    /// gone. A partition without messages would lose its offset while the processor runs, and begin at
+    /// [`start_from`](Builder::start_from) after a restart. The default is short enough for every retention that a
+    /// broker can have. A longer interval saves the group's coordinator a request, and a record for each idle
+    /// partition; keep it far below the retention.
+    pub fn offset_refresh_interval(mut self, interval: Duration) -> Self {
+        self.offset_refresh_interval = interval;
+        self
+    }
+
     /// How long batches in flight may take to finish when their partition is revoked or the processor
     /// shuts down. Default: 30 s or half of `max.poll.interval.ms`, whichever is less. What is not
     /// finished then is dropped, and comes again at the next owner.
@@ -336,7 +359,8 @@ impl Builder {
     }
 
     /// Called when partitions come or go. It runs on the task that answers the group: be quick, and
-    /// don't block.
+    /// don't block. If it panics, the processor stops in order, with an error of kind
+    /// [`Panic`](ErrorKind::Panic).
     pub fn on_rebalance(mut self, hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static) -> Self {
         self.on_rebalance = Some(Arc::new(hook));
         self
@@ -365,6 +389,24 @@ impl Builder {
     /// leaders.
     pub fn lag_interval(mut self, interval: Duration) -> Self {
         self.lag_interval = interval;
+        self
+    }
+
+    /// How often brokers are asked whether the input topics are still there, the same, and with the same number of
+    /// partitions. Default: 10 s, at one small request. What they say is in
+    /// [`Status::topics`](crate::Status::topics), in the log, and in a metric.
+    ///
+    /// The processor stops with an error that says what to do
+    /// - of kind [`UnknownTopic`](ErrorKind::UnknownTopic), when a topic does not exist for three of these
+    ///   intervals;
+    /// - of kind [`OffsetOutOfRange`](ErrorKind::OffsetOutOfRange), when a topic was deleted and created again,
+    ///   which two answers in a row must say;
+    /// - of kind [`Config`](ErrorKind::Config), when, for three of these intervals, input topics of a group have
+    ///   differing numbers of partitions, or this process has a partition number of some of the topics only.
+    ///   Meanwhile it processes nothing of what is affected. See
+    ///   [`allow_unaligned_topics`](Builder::allow_unaligned_topics).
+    pub fn topic_check_interval(mut self, interval: Duration) -> Self {
+        self.topic_check_interval = interval;
         self
     }
 
@@ -442,6 +484,7 @@ impl Builder {
                 max_bytes: self.max_in_flight_bytes,
             },
             commit_interval: addable(self.commit_interval),
+            offset_refresh_interval: addable(self.offset_refresh_interval),
             drain_deadline: addable(plan.drain_deadline),
             commit_timeout: addable(plan.commit_timeout),
             stall_timeout: addable(self.stall_timeout),
@@ -451,6 +494,10 @@ impl Builder {
             metrics: self.metrics.clone(),
             metrics_interval: addable(self.metrics_interval),
             lag_interval: addable(self.lag_interval),
+            topic_check_interval: addable(self.topic_check_interval),
+            needs_alignment: assignment.is_none()
+                && !self.allow_unaligned_topics
+                && self.topics.len() > 1,
         };
         let connected = kafka::connect(KafkaOptions {
             consumer_properties,

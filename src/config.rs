@@ -1,13 +1,16 @@
 //! The settings of a topic processor, once they are checked.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error::Result;
 use crate::handle::RebalanceEvent;
 use crate::metrics::Metrics;
 use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
+use crate::pipeline::partition_processor::panic_error;
 use crate::pipeline::start::{OutOfRange, StartFrom};
 
 /// As good as for ever. A longer wait, added to the time of day, would be beyond what clocks can tell.
@@ -30,6 +33,7 @@ pub(crate) struct Settings {
     pub(crate) batch: BatchLimits,
     pub(crate) in_flight: FlightLimits,
     pub(crate) commit_interval: Duration,
+    pub(crate) offset_refresh_interval: Duration,
     pub(crate) drain_deadline: Duration,
     pub(crate) commit_timeout: Duration,
     pub(crate) stall_timeout: Duration,
@@ -39,6 +43,9 @@ pub(crate) struct Settings {
     pub(crate) metrics: Metrics,
     pub(crate) metrics_interval: Duration,
     pub(crate) lag_interval: Duration,
+    pub(crate) topic_check_interval: Duration,
+    /// A partition number of several topics must be processed as a whole: they are joined.
+    pub(crate) needs_alignment: bool,
 }
 
 impl Settings {
@@ -47,10 +54,14 @@ impl Settings {
         self.topics.iter().position(|name| **name == *topic).map(|index| index as u16)
     }
 
-    pub(crate) fn rebalanced(&self, event: &RebalanceEvent) {
-        if let Some(hook) = &self.on_rebalance {
-            hook(event);
-        }
+    /// Calls the user's hook.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub(crate) fn rebalanced(&self, event: &RebalanceEvent) -> Result<()> {
+        let Some(hook) = &self.on_rebalance else { return Ok(()) };
+        catch_unwind(AssertUnwindSafe(|| hook(event)))
+            .map_err(|panic| panic_error("the `on_rebalance` hook panicked", &*panic))
     }
 }
 

@@ -22,9 +22,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The configuration is wrong; the message lists every fault found.
+    /// The configuration is wrong; the message lists every fault found. Or input topics, or what the group has given
+    /// this member of them, do not fit together.
     Config,
-    /// A topic does not exist on the cluster.
+    /// A topic does not exist on the cluster, or no longer.
     UnknownTopic,
     /// A partition number that no input topic has.
     UnknownPartition,
@@ -39,7 +40,8 @@ pub enum ErrorKind {
     OffsetOutOfRange,
     /// The user's [`Processor`](crate::Processor) or its factory returned an error.
     Process,
-    /// The user's [`Processor`](crate::Processor) or its factory panicked.
+    /// The user's [`Processor`](crate::Processor), its factory, or the
+    /// [`on_rebalance`](crate::Builder::on_rebalance) hook panicked.
     Panic,
     /// An outgoing message could not be delivered.
     Delivery,

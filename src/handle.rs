@@ -98,6 +98,7 @@ impl Handle {
             paused: self.board.control.borrow().paused,
             failure: self.board.failure(),
             partitions: self.board.status(),
+            topics: self.board.topic_warnings(),
             messages: totals.messages,
             batches: totals.batches,
             bytes: totals.bytes,
@@ -127,6 +128,8 @@ pub struct Status {
     pub failure: Option<String>,
     /// The assigned partitions, by topic and number.
     pub partitions: Vec<PartitionStatus>,
+    /// Input topics that are no longer as they were when `run` began, or not as they have to be.
+    pub topics: Vec<TopicWarning>,
     /// Messages in finished batches since `run` began.
     pub messages: u64,
     /// Finished batches since `run` began.
@@ -149,6 +152,59 @@ pub enum PartitionState {
     Draining,
     /// It failed; the topic processor is stopping.
     Failed,
+}
+
+/// What is wrong with an input topic, or was changed while the processor runs. The cluster is asked
+/// [at intervals](crate::Builder::topic_check_interval).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct TopicWarning {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// What it is about.
+    pub change: TopicChange,
+    /// What was seen, and what to do.
+    pub message: String,
+    /// The time since it was first seen.
+    pub since: Duration,
+}
+
+/// How an input topic can be other than it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum TopicChange {
+    /// The cluster no longer has the topic.
+    Deleted,
+    /// The topic was deleted and created again, so that its offsets begin anew. Its partition numbers are
+    /// paused, and its offsets are not committed. When the processor stops with that, the next start begins at
+    /// offset 0 of the new topic.
+    Recreated,
+    /// In a group: the input topics have differing numbers of partitions. All partitions are paused.
+    Unaligned,
+    /// In a group: this process has a partition number of some input topics, and not of this one, which has the
+    /// number, too. The number is paused.
+    Incomplete,
+    /// Partitions were added to the topic that no process gets by itself, because
+    /// [`partitions`](crate::Builder::partitions) names those to process.
+    PartitionsAdded,
+}
+
+impl TopicChange {
+    /// The name in logs, metrics and `/status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deleted => "deleted",
+            Self::Recreated => "recreated",
+            Self::Unaligned => "unaligned",
+            Self::Incomplete => "incomplete",
+            Self::PartitionsAdded => "partitions added",
+        }
+    }
+
+    /// Whether the processor stops with an error if it lasts.
+    pub fn stops(self) -> bool {
+        self != Self::PartitionsAdded
+    }
 }
 
 /// Where a topic processor is in its life.

@@ -114,6 +114,7 @@ pub use context::Context;
 pub use error::{BoxError, Error, ErrorKind, Result};
 pub use handle::{
     Handle, PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status,
+    TopicChange, TopicWarning,
 };
 pub use message::{
     Header, Message, Offset, OutgoingBytes, OutgoingMessage, OwnedMessage, TopicPartition,

@@ -10,8 +10,8 @@ use self::names::{CONSUMER_ONLY, PRODUCER_ONLY, canonical};
 use crate::broker::kafka::refusals;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
-use crate::pipeline::start::StartFrom;
 use crate::fetch_ahead::FetchAhead;
+use crate::pipeline::start::StartFrom;
 
 /// Which rebalance protocol the group uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +164,12 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
         if value.is_some_and(|value| value < Duration::from_millis(1)) {
             faults.push(format!("`{name}` is below 1 ms"));
         }
+    }
+    if builder.topic_check_interval < Duration::from_millis(1) {
+        faults.push("`topic_check_interval` is below 1 ms".into());
+    }
+    if builder.offset_refresh_interval < Duration::from_millis(1) {
+        faults.push("`offset_refresh_interval` is below 1 ms".into());
     }
     if builder.delivery_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
         faults.push("`delivery_timeout` is below 1 ms; leave it out to wait without end".into());

@@ -107,7 +107,10 @@ impl TopicProcessor {
     /// - [`Delivery`](crate::ErrorKind::Delivery): an outgoing message could not be delivered.
     ///   Context: its `topic`, and the `batch` that it was made from, which is not recorded.
     /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see
-    ///   [`out_of_range`](Builder::out_of_range).
+    ///   [`out_of_range`](Builder::out_of_range). Also where an input topic was deleted and created again.
+    /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
+    ///   [`Config`](crate::ErrorKind::Config): input topics, or the group's members, no longer fit together. See
+    ///   [`topic_check_interval`](Builder::topic_check_interval).
     /// - [`Commit`](crate::ErrorKind::Commit): everything went well but the last commit.
     ///
     /// Brokers that go away are no error: the clients try again until they return.

@@ -65,11 +65,12 @@ fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> 
         .property("partition.assignment.strategy")
         .map(|assignor| assignor.trim_matches([' ', ',']));
     let other_assignor = other_assignor.filter(|assignor| *assignor != "range");
-    if let Some(assignor) = other_assignor.filter(|_| metadata.len() > 1) {
+    let may_be_joined = metadata.len() > 1 && !builder.allow_unaligned_topics;
+    if let Some(assignor) = other_assignor.filter(|_| may_be_joined) {
         warn!(
             assignor,
             "only the `range` assignor gives the same partition numbers of several topics to the \
-             same member: a join may miss messages of the other topic"
+             same member: without `allow_unaligned_topics`, the processor stops where it gets a part"
         );
     }
     if counts.len() < 2 || builder.partitions.is_some() || builder.allow_unaligned_topics {

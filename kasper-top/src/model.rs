@@ -133,6 +133,7 @@ pub(crate) mod tests {
             rate: Some(50.0),
             messages: 123_456,
             partitions,
+            topics: Vec::new(),
         };
         Status { processors: vec![processor] }
     }

@@ -22,6 +22,17 @@ pub(crate) struct Processor {
     pub(crate) rate: Option<f64>,
     pub(crate) messages: u64,
     pub(crate) partitions: Vec<Partition>,
+    /// Of a release that has them.
+    #[serde(default)]
+    pub(crate) topics: Vec<Topic>,
+}
+
+/// An input topic that is not as it should be.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Topic {
+    pub(crate) topic: String,
+    pub(crate) change: String,
+    pub(crate) message: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::model::{History, Model, Process};
-use crate::status::{Partition, Processor};
+use crate::status::{Partition, Processor, Topic};
 
 /// What is wanted of it.
 #[derive(Debug, Default, Clone)]
@@ -129,6 +129,11 @@ fn of_processor(
     lines.push(Line::from(spans));
     if let Some(failure) = &processor.failure {
         lines.push(Line::styled(format!("  FAILED: {}", one_line(failure)), BAD));
+    }
+    for Topic { topic, change, message } in &processor.topics {
+        let text =
+            format!("  TOPIC {} {}: {}", one_line(topic), one_line(change), one_line(message));
+        lines.push(Line::styled(text, BAD));
     }
     // One answer makes no history.
     if let Some(history) = history.filter(|history| history.rates.len() > 1) {

@@ -38,6 +38,9 @@ pub(super) fn unready(status: &Status) -> Option<String> {
             return Some(format!("{} {what}", partition.partition));
         }
     }
+    if let Some(warning) = status.topics.iter().find(|warning| warning.change.stops()) {
+        return Some(format!("topic {}: {}", warning.topic, warning.message));
+    }
     match status.state {
         ProcessorState::Starting => Some("does not run yet".to_owned()),
         ProcessorState::Running if !status.settled => Some("waits for its partitions".to_owned()),

@@ -9,7 +9,7 @@
 //! | `/status` | the same as JSON, see below |
 //! | `/events` | the same as server-sent events, once a second: `history` (of `rate` and `lag`, once), then `status` |
 //! | `/health/live` | 200 while the process answers |
-//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), none of them [stalled](crate::PartitionStatus::stalled) and nothing failed; else 503 with a line for each reason |
+//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), none of them [stalled](crate::PartitionStatus::stalled), no input topic [changed](crate::TopicChange::stops) so that the processor will stop, and nothing failed; else 503 with a line for each reason |
 //! | `/metrics` | the text of [`Admin::metrics`]; 404 without |
 //! | `/processors/{id}/…` | with [`Admin::control`] only: `POST` to `pause`, `resume`, `close`, `partitions/{number}/pause` and `…/resume`, with `Authorization: Bearer {token}` |
 //!
@@ -34,6 +34,10 @@
 //! | `….lag` | the sum of its partitions' |
 //! | `….rate` | messages finished per second, over the last five; null in the first second |
 //! | `….messages`, `….batches`, `….bytes` | finished since it began to run |
+//! | `….topics` | input topics that are not as they should be; usually none |
+//! | `….topics.topic`, `….topics.message` | which one, and what was seen and what to do |
+//! | `….topics.change` | `deleted`, `recreated`, `unaligned`, `incomplete`, `partitions added`: see [`TopicChange`](crate::TopicChange) |
+//! | `….topics.since_ms` | since it was first seen |
 //! | `….partitions` | by topic and number |
 //! | `….partitions.topic`, `….partitions.partition` | |
 //! | `….partitions.state` | `starting`, `running`, `paused`, `draining`, `failed` |

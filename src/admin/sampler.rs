@@ -205,6 +205,7 @@ mod tests {
             settled: true,
             paused: false,
             failure: None,
+            topics: Vec::new(),
             partitions: vec![partition],
             messages,
             batches: 0,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::health::unready;
 use super::sampler::{Rates, Shared, Watched};
-use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
+use crate::handle::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 use crate::message::Offset;
 
 /// Changes when a field goes or gets another meaning.
@@ -37,7 +37,17 @@ struct One {
     messages: u64,
     batches: u64,
     bytes: u64,
+    topics: Vec<Topic>,
     partitions: Vec<Partition>,
+}
+
+/// An input topic that is not as it should be.
+#[derive(Serialize)]
+struct Topic {
+    topic: String,
+    change: &'static str,
+    message: String,
+    since_ms: u128,
 }
 
 #[derive(Serialize)]
@@ -97,7 +107,17 @@ fn one(id: usize, watched: &Watched) -> One {
         batches: status.batches,
         bytes: status.bytes,
         failure: status.failure,
+        topics: status.topics.into_iter().map(topic).collect(),
         partitions: status.partitions.into_iter().map(|p| partition(p, &rates)).collect(),
+    }
+}
+
+fn topic(warning: TopicWarning) -> Topic {
+    Topic {
+        topic: warning.topic.to_string(),
+        change: warning.change.as_str(),
+        message: warning.message,
+        since_ms: warning.since.as_millis(),
     }
 }
 

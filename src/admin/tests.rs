@@ -16,7 +16,7 @@ use super::sampler::MAX_LISTENERS;
 use super::server::{HEAD_TIMEOUT, WRITE_TIMEOUT, serve_connection};
 use super::{Admin, AdminServer};
 use crate::error::{Error, ErrorKind};
-use crate::handle::{Handle, PartitionState, ProcessorState};
+use crate::handle::{Handle, PartitionState, ProcessorState, TopicChange, TopicWarning};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::pipeline::topic_progress::TopicProgress;
@@ -106,10 +106,33 @@ async fn status_says_what_the_handles_say() {
     assert_eq!(second["failure"], "process failed: it broke: of old age");
 }
 
+fn warn_of_topic(board: &Board, change: TopicChange) {
+    let (topic, since) = (Arc::from("in"), Duration::ZERO);
+    let warning = TopicWarning { topic, change, message: "it is gone".into(), since };
+    board.set_topic_warnings(vec![(warning, Instant::now())]);
+}
+
+#[tokio::test]
+async fn a_topic_that_changed_is_told_of_and_not_ready() {
+    let (board, _lane, handle) = running("orders");
+    let server = serve(Admin::new().processor(handle)).await;
+    warn_of_topic(&board, TopicChange::PartitionsAdded);
+    assert_eq!(get(&server, "/health/ready").await.0, StatusCode::OK, "it goes on");
+    warn_of_topic(&board, TopicChange::Recreated);
+    let (code, reason) = get(&server, "/health/ready").await;
+    assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reason, "orders: topic in: it is gone\n");
+    let status: Value = serde_json::from_str(&get(&server, "/status").await.1).unwrap();
+    let topic = &status["processors"][0]["topics"][0];
+    assert_eq!((&topic["topic"], &topic["change"]), (&"in".into(), &"recreated".into()));
+    assert_eq!(topic["message"], "it is gone");
+}
+
 /// Every field of `/status` is in the documentation, and the other way round.
 #[tokio::test]
 async fn the_fields_of_status_are_documented() {
-    let (_board, _lane, handle) = running("p");
+    let (board, _lane, handle) = running("p");
+    warn_of_topic(&board, TopicChange::Deleted);
     let server = serve(Admin::new().processor(handle)).await;
     let status: Value = serde_json::from_str(&get(&server, "/status").await.1).unwrap();
     let mut fields: Vec<String> = status.as_object().unwrap().keys().cloned().collect();
@@ -117,6 +140,8 @@ async fn the_fields_of_status_are_documented() {
     fields.extend(processor.as_object().unwrap().keys().map(|field| format!("….{field}")));
     let partition = processor["partitions"][0].as_object().unwrap();
     fields.extend(partition.keys().map(|field| format!("….partitions.{field}")));
+    let topic = processor["topics"][0].as_object().unwrap();
+    fields.extend(topic.keys().map(|field| format!("….topics.{field}")));
     fields.sort();
     let table = include_str!("mod.rs").lines().filter_map(|line| line.strip_prefix("//! | `"));
     let first_cells = table.map(|line| line.split(" | ").next().unwrap());

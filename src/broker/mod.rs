@@ -80,6 +80,19 @@ pub(crate) enum OffsetSpec {
     Timestamp(i64),
 }
 
+/// An input topic as the cluster has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TopicState {
+    Exists {
+        /// Differs where a topic was deleted and created again. `None`: the broker is older than topic ids.
+        id: Option<String>,
+        partitions: i32,
+    },
+    Missing,
+    /// The cluster does not say.
+    Unknown,
+}
+
 /// What became of a [`seek`](Consumer::seek).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sought {
@@ -142,6 +155,9 @@ pub(crate) trait Consumer: Send + Sync + 'static {
         queries: Vec<(TopicPartition, OffsetSpec)>,
         patience: Duration,
     ) -> BoxFuture<'static, Vec<Result<Offset>>>;
+
+    /// How the cluster has the input topics now, in their order.
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicState>>>;
 
     /// Records next offsets. The commit is under way when the call returns, whether or not the
     /// future is polled; the future is done when the broker has answered or the client gave up. Fails while an

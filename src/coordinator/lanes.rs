@@ -136,7 +136,8 @@ impl Coordinator {
     pub(super) fn apply_pauses(&self) {
         let control = self.board.control.borrow().clone();
         for (number, lane) in &self.lanes {
-            let (from, to) = match control.is_paused(*number) {
+            let is_paused = control.is_paused(*number) || self.topics.holds(*number);
+            let (from, to) = match is_paused {
                 true => (Command::Run, Command::Pause),
                 false => (Command::Pause, Command::Run),
             };
@@ -156,6 +157,7 @@ impl Coordinator {
         if self.failure.is_some() {
             return Ok(());
         }
+        self.judge_alignment();
         let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
         let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
         let (back, mut ready): (Vec<i32>, Vec<i32>) =
@@ -223,7 +225,7 @@ impl Coordinator {
     }
 
     fn start_lane(&mut self, number: i32) -> Result<()> {
-        let paused = self.board.control.borrow().is_paused(number);
+        let paused = self.board.control.borrow().is_paused(number) || self.topics.holds(number);
         let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
         let batcher = match lane.batcher.take() {
             Some(batcher) => batcher,

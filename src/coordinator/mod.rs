@@ -9,7 +9,8 @@
 //! recorded, then the partition given back) or *lost* (stopped at once, nothing recorded).
 //!
 //! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group,
-//! [`starting`] finds where partitions begin, [`out_of_range`] where to go on when an offset is gone.
+//! [`starting`] finds where partitions begin, [`out_of_range`] where to go on when an offset is gone, [`topics`]
+//! notices when input topics change.
 
 mod events;
 mod lag;
@@ -19,6 +20,7 @@ mod rebalance;
 mod starting;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -38,11 +40,13 @@ use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lag::Ends;
 use crate::coordinator::lanes::{LOST_DEADLINE, Lane};
 use crate::coordinator::starting::{Late, Starting, found};
+use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
+use crate::metrics::topics::TopicGauges;
 use crate::pipeline::command::Command;
 use crate::pipeline::committer::{Committer, is_rebalance};
 use crate::pipeline::partition_processor::LaneEnd;
@@ -77,6 +81,9 @@ pub(crate) struct Coordinator {
     next_epoch: u64,
     /// Ends of logs, while they are asked for.
     ends: Option<BoxFuture<'static, Ends>>,
+    topics: Topics,
+    /// How the cluster has the input topics, while that is asked for.
+    topic_states: Option<BoxFuture<'static, topics::Answer>>,
     /// The starting offsets of an assignment, while they are looked up all at once.
     starting: Option<Starting>,
     /// Partitions that are ours and start later.
@@ -94,6 +101,7 @@ pub(crate) struct Coordinator {
     /// Off until it runs.
     metrics: Arc<ProcessorMetrics>,
     gauges: PartitionGauges,
+    topic_gauges: TopicGauges,
 }
 
 impl Drop for Coordinator {
@@ -117,11 +125,15 @@ impl Coordinator {
     ) -> Self {
         let recorder = consumer.clone();
         let metrics = ProcessorMetrics::off();
+        let record = Box::new(move |offsets| recorder.commit(offsets));
+        let committer =
+            Committer::new(record, settings.offset_refresh_interval, settings.is_static);
         Self {
             gauges: PartitionGauges::new(&metrics.metrics),
+            topic_gauges: TopicGauges::new(&metrics.metrics),
             metrics,
             settings,
-            committer: Committer::new(Box::new(move |offsets| recorder.commit(offsets))),
+            committer,
             consumer,
             producer,
             events: Events::new(events),
@@ -134,6 +146,8 @@ impl Coordinator {
             ends: None,
             late: Late::default(),
             commits_doubted: Doubt::default(),
+            topics: Topics::default(),
+            topic_states: None,
             failure: None,
             client_failed: false,
             given_back: BTreeMap::new(),
@@ -146,7 +160,8 @@ impl Coordinator {
     /// and leaves. Dropping the future is a crash.
     pub(crate) async fn run(self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
         let span = info_span!("processor", processor = %self.settings.name);
-        self.consume(until, stop).instrument(span).await
+        // On the heap: it is too large to be moved around in the caller's futures.
+        Box::pin(self.consume(until, stop).instrument(span)).await
     }
 
     async fn consume(mut self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
@@ -163,6 +178,8 @@ impl Coordinator {
         gauge_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lag_ticks = interval(self.settings.lag_interval);
         lag_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut topic_ticks = interval(self.settings.topic_check_interval);
+        topic_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let changed = self.board.changed.clone();
         loop {
             let caught_up = until == Until::CaughtUp && self.board.reached_targets();
@@ -181,6 +198,8 @@ impl Coordinator {
                 _ = gauge_ticks.tick() => self.gauges.set(&self.board.status()),
                 _ = lag_ticks.tick() => self.ask_for_ends(),
                 ends = found(&mut self.ends) => self.note_ends(ends),
+                _ = topic_ticks.tick() => self.ask_for_topics(),
+                answer = found(&mut self.topic_states) => self.note_topics(answer),
                 found = found(&mut self.starting) => self.starts_found(found).await,
                 round = found(&mut self.late.round) => self.late_starts_found(round).await,
                 next = self.events.next(answering) => self.handle_next(next).await,
@@ -194,6 +213,7 @@ impl Coordinator {
     fn begin_metrics(&mut self) {
         self.metrics = ProcessorMetrics::new(&self.settings.metrics);
         self.gauges = PartitionGauges::new(&self.settings.metrics);
+        self.topic_gauges = TopicGauges::new(&self.settings.metrics);
         self.committer.measure(self.metrics.commits());
     }
 
@@ -262,7 +282,7 @@ impl Coordinator {
     fn tick(&mut self) {
         self.collect_finished();
         if !self.consumer.assignment_lost() {
-            self.committer.commit(|_| true);
+            self.committer.commit(|partition| self.topics.may_commit(partition));
         }
         for lane in self.lanes.values() {
             lane.progress().watch(self.settings.stall_timeout);
@@ -384,11 +404,23 @@ impl Coordinator {
         if !self.committer.owns_any() {
             return Ok(());
         }
-        let recording = self.committer.commit_now(|_| true);
+        self.set_back_recreated();
+        let only_refreshes = !self.committer.has_unrecorded();
+        // The time that the offsets are kept for should begin now. Not after a failure, which may be
+        // that the offset is not in the log because the topic was recreated: committed again, it would
+        // have the next start skip what is before it.
+        if self.failure.is_none() {
+            self.committer.refresh_all();
+        }
+        let recording = self.committer.commit_now(|partition| self.topics.may_commit(partition));
         match timeout(self.settings.commit_timeout, recording).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
             Ok(Err(error)) if error.kind() == ErrorKind::Unauthorized => {
                 Err(self.with_group(error))
+            }
+            Ok(Err(_)) | Err(_) if only_refreshes => {
+                warn!("offsets that have not changed could not be committed again at the end");
+                Ok(())
             }
             Ok(Err(error)) if is_rebalance(&error) => {
                 warn!(%error, "a rebalance came before the last offset commit: the last batches will be processed again");

@@ -54,7 +54,8 @@ impl Coordinator {
     fn rebalanced(&mut self, event: &RebalanceEvent) {
         self.metrics.rebalanced(event);
         self.gauges.set(&self.board.status());
-        self.settings.rebalanced(event);
+        let called = self.settings.rebalanced(event);
+        self.note(called);
     }
 
     /// Begins partitions that were assigned before it was known where they start.
@@ -224,7 +225,8 @@ impl Coordinator {
             return;
         }
         self.collect_finished();
-        let recording = self.committer.commit_now(|partition| revoked.contains(partition));
+        let recording =
+            self.committer.commit_now(|p| revoked.contains(p) && self.topics.may_commit(p));
         match timeout(self.settings.commit_timeout, recording).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {

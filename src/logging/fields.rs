@@ -19,6 +19,7 @@ pub static FIELDS: &[Field] = &[
     field("address", "Where the admin server listens."),
     field("assignor", "The configured `partition.assignment.strategy`."),
     field("attempt", "Calls of a store made so far, the first included."),
+    field("change", "What is other than it should be with an input topic."),
     field("client", "Which client of librdkafka it was: `consumer` or `producer`."),
     field("code", "Kafka's or librdkafka's name of an error."),
     field("command", "What the admin server was told to do."),
@@ -36,7 +37,7 @@ pub static FIELDS: &[Field] = &[
     field("offsets", "The offsets of a batch, first and last of each topic."),
     field("operation", "The store's operation."),
     field("partition", "A partition number; where `topic` is missing, of all input topics."),
-    field("partitions", "The partitions that came or went."),
+    field("partitions", "The partitions that came or went, or how many a topic has."),
     field("processor", "The name of the topic processor."),
     field("reason", "What the token provider said."),
     field("signal", "The signal that ends the process."),
@@ -46,4 +47,5 @@ pub static FIELDS: &[Field] = &[
     field("topics", "The input topics, or those of them that are missing."),
     field("wait", "How long it waits before the next attempt."),
     field("waited", "How long it has waited so far."),
+    field("was", "How many partitions a topic had before."),
 ];

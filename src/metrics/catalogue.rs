@@ -120,6 +120,8 @@ catalogue! {
         "1 while there is lag and no batch has finished for longer than `stall_timeout`."
     PROGRESS_AGE = "kasper_progress_age_seconds", Gauge, Seconds, ["partition"];
         "The time since a batch was last finished, or since the assignment; grows without messages, too."
+    TOPIC_CHANGE = "kasper_topic_change", Gauge, Count, ["topic", "change"];
+        "1 while an input topic is deleted, recreated, unaligned, incomplete, or has partitions added that no process has."
     STORE_CALLS = "kasper_store_calls_total", Counter, Count, ["store", "operation"];
         "Calls of a store."
     STORE_KEYS = "kasper_store_keys_total", Counter, Count, ["store", "operation"];

@@ -59,6 +59,7 @@ pub(crate) mod processor;
 mod prometheus;
 mod recorder;
 pub(crate) mod store;
+pub(crate) mod topics;
 
 #[cfg(feature = "prometheus")]
 #[cfg_attr(docsrs, doc(cfg(feature = "prometheus")))]

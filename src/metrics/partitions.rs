@@ -23,10 +23,10 @@ pub(crate) struct PartitionGauges {
 }
 
 /// Zero when it is dropped.
-struct ZeroedGauge(Gauge);
+pub(super) struct ZeroedGauge(pub(super) Gauge);
 
 impl ZeroedGauge {
-    fn set(&self, value: f64) {
+    pub(super) fn set(&self, value: f64) {
         self.0.set(value);
     }
 }

@@ -11,6 +11,10 @@
 //!   commit off while the group's coordinator is away; a newer one could overtake it, and the older
 //!   one then rewind what is recorded.
 //! - Offsets of a partition never go back within an epoch.
+//!
+//! Offsets that do not change are committed again at intervals. Kafka deletes a committed offset
+//! `offsets.retention.minutes` after its own commit where the group has no members (static partitions,
+//! or a group of the newer protocol whose members are gone), however much the other partitions move.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,6 +40,18 @@ struct Owned {
     finished: Offset,
     /// Recorded, as far as we know.
     committed: Option<Offset>,
+    /// The broker deletes the recorded offset some time after this. `None`: that may be soon.
+    recorded_at: Option<Instant>,
+}
+
+impl Owned {
+    fn has_advanced(&self) -> bool {
+        self.committed.is_none_or(|committed| committed < self.finished)
+    }
+
+    fn is_old(&self, refresh_interval: Duration) -> bool {
+        self.recorded_at.is_none_or(|at| at.elapsed() >= refresh_interval)
+    }
 }
 
 struct Outstanding {
@@ -50,15 +66,25 @@ pub(crate) type Record =
 
 pub(crate) struct Committer {
     record: Box<Record>,
+    /// How old a recorded offset gets before it is recorded again, changed or not.
+    refresh_interval: Duration,
+    /// The group has no members: recorded offsets of partitions that begin have any age.
+    is_static: bool,
     owned: BTreeMap<TopicPartition, Owned>,
     outstanding: Option<Outstanding>,
     metrics: CommitMetrics,
 }
 
 impl Committer {
-    pub(crate) fn new(record: Box<Record>) -> Self {
-        let metrics = CommitMetrics::off();
-        Self { record, owned: BTreeMap::new(), outstanding: None, metrics }
+    pub(crate) fn new(record: Box<Record>, refresh_interval: Duration, is_static: bool) -> Self {
+        Self {
+            record,
+            refresh_interval,
+            is_static,
+            owned: BTreeMap::new(),
+            outstanding: None,
+            metrics: CommitMetrics::off(),
+        }
     }
 
     /// Counts commits here from now on.
@@ -75,7 +101,9 @@ impl Committer {
         start: Offset,
         committed: Option<Offset>,
     ) {
-        self.owned.insert(partition, Owned { epoch, finished: start, committed });
+        // While a group has members, none of its offsets is deleted.
+        let recorded_at = (!self.is_static).then(Instant::now);
+        self.owned.insert(partition, Owned { epoch, finished: start, committed, recorded_at });
     }
 
     /// The epoch of a partition ends: nothing more is recorded for it.
@@ -102,12 +130,28 @@ impl Committer {
         }
     }
 
+    pub(crate) fn owned(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.owned.keys()
+    }
+
     pub(crate) fn owns_any(&self) -> bool {
         !self.owned.is_empty()
     }
 
-    /// Begins to record what has advanced, for partitions that `wanted` names. Does nothing while a
-    /// commit is outstanding.
+    /// Has the next commit record all offsets, also those that have not changed.
+    pub(crate) fn refresh_all(&mut self) {
+        for owned in self.owned.values_mut() {
+            owned.recorded_at = None;
+        }
+    }
+
+    /// Whether something is finished that is not recorded.
+    pub(crate) fn has_unrecorded(&self) -> bool {
+        self.owned.values().any(Owned::has_advanced)
+    }
+
+    /// Begins to record what has advanced, and what was recorded long ago, for partitions that `wanted`
+    /// names. Does nothing while a commit is outstanding.
     pub(crate) fn commit(&mut self, wanted: impl Fn(&TopicPartition) -> bool) {
         #[cfg(test)]
         let may_overlap = mutation::is(Mutation::CommitBesideAnother);
@@ -116,10 +160,10 @@ impl Committer {
         if self.outstanding.is_some() && !may_overlap {
             return;
         }
-        let advanced = self.owned.iter().filter(|(partition, owned)| {
-            owned.committed.is_none_or(|committed| committed < owned.finished) && wanted(partition)
+        let due = self.owned.iter().filter(|(partition, owned)| {
+            (owned.has_advanced() || owned.is_old(self.refresh_interval)) && wanted(partition)
         });
-        let offsets: Vec<_> = advanced
+        let offsets: Vec<_> = due
             .map(|(partition, owned)| (partition.clone(), owned.epoch, owned.finished))
             .collect();
         if offsets.is_empty() {
@@ -143,6 +187,8 @@ impl Committer {
                 let owned = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch);
                 if let Some(owned) = owned {
                     owned.committed = Some(next);
+                    // Not when the answer came: the broker counts from before that.
+                    owned.recorded_at = Some(done.begun);
                 }
             }
         }
@@ -221,12 +267,34 @@ mod tests {
         Offset::new(offset)
     }
 
-    fn committer() -> (Committer, Arc<Commits>) {
+    const HOUR: Duration = Duration::from_hours(1);
+
+    fn committer_of(is_static: bool) -> (Committer, Arc<Commits>) {
         let commits = Arc::new(Commits::default());
         let recorder = commits.clone();
-        let mut committer = Committer::new(Box::new(move |offsets| recorder.record(offsets)));
+        let record = Box::new(move |offsets| recorder.record(offsets));
+        let mut committer = Committer::new(record, HOUR, is_static);
         committer.begin(partition(), 1, offset(5), Some(offset(5)));
         (committer, commits)
+    }
+
+    fn committer() -> (Committer, Arc<Commits>) {
+        committer_of(false)
+    }
+
+    impl Commits {
+        /// The only commit that was made since this was asked, answered well.
+        async fn succeeds(&self, committer: &mut Committer) -> Vec<(TopicPartition, Offset)> {
+            let (offsets, answer) = self.0.lock().unwrap().pop().unwrap();
+            assert!(self.is_empty());
+            answer.send(Ok(())).unwrap();
+            committer.settle().await.unwrap();
+            offsets
+        }
+
+        fn is_empty(&self) -> bool {
+            self.0.lock().unwrap().is_empty()
+        }
     }
 
     #[tokio::test]
@@ -273,5 +341,59 @@ mod tests {
         committer.commit(|_| true);
         let (offsets, _) = commits.0.lock().unwrap().pop().unwrap();
         assert_eq!(offsets, [(TopicPartition::new("b", 0), offset(100))]);
+    }
+
+    /// The group has no members: the broker counts from each offset's own commit.
+    #[tokio::test(start_paused = true)]
+    async fn an_unchanged_offset_of_a_static_partition_is_recorded_again_in_time() {
+        let (mut committer, commits) = committer_of(true);
+        committer.commit(|_| true);
+        let unchanged = [(partition(), offset(5))];
+        assert_eq!(commits.succeeds(&mut committer).await, unchanged, "its age is not known");
+        tokio::time::advance(HOUR - Duration::from_secs(1)).await;
+        committer.commit(|_| true);
+        assert!(commits.is_empty(), "it is young");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        committer.commit(|_| true);
+        assert_eq!(commits.succeeds(&mut committer).await, unchanged);
+        committer.commit(|_| true);
+        assert!(commits.is_empty());
+    }
+
+    /// A group of the newer protocol counts as soon as its last member is gone, also by a crash.
+    #[tokio::test(start_paused = true)]
+    async fn an_unchanged_offset_of_a_member_is_recorded_again_in_time() {
+        let (mut committer, commits) = committer();
+        committer.begin(TopicPartition::new("b", 0), 2, offset(100), Some(offset(100)));
+        tokio::time::advance(HOUR / 2).await;
+        committer.finished(&partition(), 1, offset(7));
+        committer.commit(|_| true);
+        assert_eq!(commits.succeeds(&mut committer).await, [(partition(), offset(7))]);
+        tokio::time::advance(HOUR / 2).await;
+        committer.commit(|_| true);
+        let idle = [(TopicPartition::new("b", 0), offset(100))];
+        assert_eq!(commits.succeeds(&mut committer).await, idle, "only the one that is old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_refresh_is_made_again() {
+        let (mut committer, commits) = committer_of(true);
+        committer.commit(|_| true);
+        let (_, answer) = commits.0.lock().unwrap().pop().unwrap();
+        answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator"))).unwrap();
+        assert!(committer.settle().await.is_err());
+        committer.commit(|_| true);
+        assert_eq!(commits.succeeds(&mut committer).await, [(partition(), offset(5))]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everything_is_recorded_again_where_that_is_wanted() {
+        let (mut committer, commits) = committer();
+        committer.commit(|_| true);
+        assert!(commits.is_empty());
+        assert!(!committer.has_unrecorded());
+        committer.refresh_all();
+        committer.commit(|_| true);
+        assert_eq!(commits.succeeds(&mut committer).await, [(partition(), offset(5))]);
     }
 }

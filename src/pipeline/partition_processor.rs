@@ -270,7 +270,8 @@ fn process_error(message: &str, source: BoxError) -> Error {
     Error::new(ErrorKind::Process, message).with_source(source)
 }
 
-fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
+/// An error for what a panic carries.
+pub(crate) fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("(the panic carries no text)");

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use crate::broker::{FetchPosition, QueueLength};
 use crate::error::Error;
-use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
+use crate::handle::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::topic_progress::TopicProgress;
 
@@ -231,6 +231,7 @@ pub(crate) struct Board {
     /// The group is stable as far as we are told, or the partitions are static.
     pub(crate) settled: AtomicBool,
     failure: OnceLock<String>,
+    topics: Mutex<Vec<(TopicWarning, Instant)>>,
 }
 
 /// What handles ask for, and lanes.
@@ -264,6 +265,7 @@ impl Board {
             phase: AtomicU8::new(ProcessorState::Starting as u8),
             settled: AtomicBool::new(false),
             failure: OnceLock::new(),
+            topics: Mutex::default(),
         })
     }
 
@@ -284,6 +286,20 @@ impl Board {
 
     pub(crate) fn failure(&self) -> Option<String> {
         self.failure.get().cloned()
+    }
+
+    /// What is to be said of the input topics, each with the time when it was first seen.
+    pub(crate) fn set_topic_warnings(&self, warnings: Vec<(TopicWarning, Instant)>) {
+        *self.topics.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+    }
+
+    pub(crate) fn topic_warnings(&self) -> Vec<TopicWarning> {
+        let warnings = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = |(warning, first): &(TopicWarning, Instant)| TopicWarning {
+            since: first.elapsed(),
+            ..warning.clone()
+        };
+        warnings.iter().map(now).collect()
     }
 
     pub(crate) fn is_settled(&self) -> bool {

@@ -67,6 +67,8 @@ pub(crate) enum Name {
     Kafka,
     /// Three brokers, each of which comes back by itself when it is killed
     KafkaCluster,
+    /// One broker that keeps a group's offsets for a minute
+    KafkaForgetful,
     /// One Redis server, with an unencrypted port and one with TLS
     Redis,
     /// Three Redis servers that divide the keys among them
@@ -88,6 +90,7 @@ impl Name {
         match self {
             Self::Kafka => &kafka::Kafka,
             Self::KafkaCluster => &kafka::cluster::Cluster,
+            Self::KafkaForgetful => &kafka::forgetful::Forgetful,
             Self::Redis => &redis::Redis,
             Self::RedisCluster => &redis::cluster::Cluster,
             Self::Cassandra => &cassandra::Cassandra,

@@ -20,7 +20,7 @@ use crate::tools;
 ///      unit and integration tests. Tests that need a server, or Chromium, are ignored in a plain `cargo test`.
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
-///   3. cluster: three brokers, of which one is killed
+///   3. cluster: three brokers, of which one is killed; and one that soon deletes a group's offsets
 ///   4. stores: each backend built by itself, without librdkafka, on its own servers
 ///   5. takeover: a deployment of Go Kasper is taken over, with a broker and a Redis
 ///   6. `cargo test -p kasper --features testkit,local,json,prometheus,logging,admin --doc`: the examples in the documentation
@@ -101,6 +101,9 @@ const SECURITY: &[&str] =
 const CLUSTER: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit", "--test", "live_cluster"];
 
+const RETENTION: &[&str] =
+    &["test", "-p", "kasper", "--features", "testkit", "--test", "live_retention"];
+
 const TAKEOVER: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit,redis", "--test", "live_takeover"];
 
@@ -179,6 +182,13 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
         // What all tests ask for the brokers.
         let brokers = session.value("KASPER_TEST_KAFKA_CLUSTER");
         command.envs(brokers.map(|all| ("KASPER_TEST_KAFKA", all)));
+        steps.run(name, session.tell(&mut command))
+    })?;
+    let name = "tests with a short retention of offsets";
+    with_servers(args, steps, Part::Cluster, &[Name::KafkaForgetful], name, |session, steps| {
+        let mut command = tests(args, RETENTION, &["--include-ignored"]);
+        let broker = session.value("KASPER_TEST_KAFKA_FORGETFUL");
+        command.envs(broker.map(|address| ("KASPER_TEST_KAFKA", address)));
         steps.run(name, session.tell(&mut command))
     })
 }

@@ -120,10 +120,13 @@ fn what_a_terminal_would_obey_is_shown_as_text() {
     let mut model = model(1);
     let mut evil = status("evil\u{1b}[2J", vec![partition(0, 1)]);
     evil.processors[0].failure = Some("first\nsecond\u{7}".into());
+    let (topic, change) = ("orders\u{7}".into(), "deleted".into());
+    evil.processors[0].topics = vec![Topic { topic, change, message: "it is\ngone".into() }];
     model.note(Answer { process: 0, result: Ok(evil) });
     let text: String = lines(&model, &View::default()).iter().map(ToString::to_string).collect();
     assert!(!text.contains(char::is_control), "{text:?}");
     assert!(text.contains("FAILED: first\\nsecond\\u{7}"), "{text}");
+    assert!(text.contains("TOPIC orders\\u{7} deleted: it is\\ngone"), "{text}");
 }
 
 #[test]

@@ -18,11 +18,12 @@ use super::errors;
 use super::ffi::{Client, Known, PartitionList, QueueHandle, Role};
 use super::growth::Growth;
 use super::log::Repetitions;
+use super::metadata;
 use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
 use super::statistics::Reading;
 use super::{KafkaOptions, create_client, no_thread};
-use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought};
+use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought, TopicState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -262,6 +263,11 @@ impl Consumer for KafkaConsumer {
                 (0..count).map(|_| Err(same())).collect()
             })
         })
+    }
+
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicState>>> {
+        let (client, topics) = (Arc::clone(self.client()), Arc::clone(&self.context.topics));
+        Box::pin(self.questions_about_logs.ask(move || metadata::topic_states(&client, &topics)))
     }
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

@@ -28,6 +28,7 @@ mod offsets;
 mod produce;
 mod queue;
 mod reports;
+mod topics;
 
 pub(crate) use self::client::Client;
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! What exists on the cluster: a client for the one question that is asked before everything else.
+//! What exists on the cluster: a client for the one question that is asked before everything else, and
+//! what the consumer's client asks about its topics while it runs.
 //!
-//! Place in the data path: before it, at `build`.
+//! Place in the data path: before it, at `build`, and beside it.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::Span;
+use tracing::{Span, debug};
 
 use super::control::POLL;
 use super::errors;
@@ -18,10 +19,14 @@ use super::offsets::blocking;
 use super::queue::no_handle;
 use super::token::{self, TokenProvider};
 use super::{create_client, no_thread};
+use crate::broker::TopicState;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long the other brokers have to answer when one has refused this client.
 const OTHERS: Duration = Duration::from_secs(1);
+
+/// How long the brokers have to say how the topics are.
+const STATES: Duration = Duration::from_secs(5);
 
 /// A topic and its number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,6 +119,33 @@ impl MetadataClient {
         })
         .await
     }
+}
+
+/// How the cluster has these topics now. Blocks.
+///
+/// # Errors
+/// No broker answers in time.
+pub(super) fn topic_states(client: &Arc<Client>, topics: &[Arc<str>]) -> Result<Vec<TopicState>> {
+    let described = client.describe_topics(topics, STATES);
+    let described = described
+        .map_err(|(code, text)| errors::error(code, text).with("operation", "describe_topics"))?;
+    let state = |topic: &Arc<str>| {
+        let found = described.iter().find(|described| *described.topic == **topic);
+        match found.map(|described| &described.state) {
+            Some(Ok((id, partitions))) => {
+                TopicState::Exists { id: id.clone(), partitions: *partitions }
+            }
+            Some(Err(code)) if errors::kind(*code) == ErrorKind::UnknownTopic => {
+                TopicState::Missing
+            }
+            Some(Err(code)) => {
+                debug!(%topic, code = code.name(), "the cluster does not say how the topic is");
+                TopicState::Unknown
+            }
+            None => TopicState::Unknown,
+        }
+    };
+    Ok(topics.iter().map(state).collect())
 }
 
 impl Trouble {

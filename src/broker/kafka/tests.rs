@@ -8,6 +8,7 @@ mod leaderless;
 mod lifetime;
 mod offsets;
 mod producing;
+mod topics;
 mod unanswered;
 
 use std::sync::Arc;

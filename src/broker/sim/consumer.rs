@@ -9,7 +9,9 @@ use super::client::{Client, Life, Next};
 use super::fetch::QueueState;
 use super::{Cluster, World};
 use crate::batch::{Keepalive, Record};
-use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, QueueLength, RebalanceId, Sought};
+use crate::broker::{
+    Answer, Consumer, Event, OffsetSpec, Queue, QueueLength, RebalanceId, Sought, TopicState,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::processor::BoxFuture;
@@ -208,6 +210,22 @@ impl Consumer for SimConsumer {
                 }
             }
         })
+    }
+
+    fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicState>>> {
+        let (sender, receiver) = oneshot::channel();
+        let (id, mut world) = (self.id, self.cluster.world());
+        // Asked all the time: without chance where none is needed, scenarios are as without it.
+        let delay = Duration::from_millis(*world.weather.latency.end()) * 2;
+        world.after(delay, move |world| {
+            let lookup_failed = world.weather.faults.lookup_failed;
+            let failed = lookup_failed > 0 && world.rng.chance(lookup_failed);
+            let topics = world.client(id).topics.clone();
+            let states = topics.iter().map(|topic| world.topic_state(topic)).collect();
+            // Whoever is gone does not want to know.
+            let _ = sender.send(if failed { Err(no_leader()) } else { Ok(states) });
+        });
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader())) })
     }
 
     fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {

@@ -61,6 +61,14 @@ impl Fetching {
     }
 }
 
+impl Fetching {
+    /// What was fetched is outdated; fetching goes on at the same position.
+    pub(super) fn restart(&mut self, version: u64) {
+        self.version = version;
+        self.busy = false;
+    }
+}
+
 /// The queue of a partition number.
 #[derive(Debug, Default)]
 pub(super) struct QueueState {
@@ -113,6 +121,7 @@ impl World {
     /// Sees to it that a partition is fetched if there is something.
     pub(super) fn arm(&mut self, id: u32, partition: &TopicPartition) {
         let delay = self.rng.millis(self.weather.fetch.clone());
+        let exists = self.exists(partition);
         let end = self.log(partition).end;
         let start = self.log(partition).start;
         let limit = self.weather.queue_limit;
@@ -122,7 +131,7 @@ impl World {
         let in_log = (start..end).contains(&fetching.position);
         let wanted = fetching.position != end && (!in_log || queued < limit);
         let is_read = !fetching.failed && !fetching.dead && !fetching.unstarted && !fetching.purged;
-        if fetching.busy || !is_read || !wanted {
+        if fetching.busy || !is_read || !wanted || !exists {
             return;
         }
         fetching.busy = true;

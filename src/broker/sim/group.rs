@@ -180,6 +180,12 @@ impl World {
         self.at(at, move |world| world.hear(client, membership, tell));
     }
 
+    /// Members that want this topic.
+    fn subscribers(&self, topic: &str) -> Vec<u32> {
+        let wants = |client: &&u32| self.clients[client].topics.iter().any(|t| **t == *topic);
+        self.group.members.keys().filter(wants).copied().collect()
+    }
+
     /// Who gets what, from now on.
     pub(super) fn spread(&mut self) -> BTreeMap<TopicPartition, u32> {
         let members: Vec<u32> = self.group.members.keys().copied().collect();
@@ -191,14 +197,19 @@ impl World {
                 pins.map(|(partition, client)| (partition.clone(), *client)).collect()
             }
             (Spread::Scattered, _) => {
-                partitions.into_iter().map(|p| (p, self.rng.pick(&members))).collect()
+                let spread = partitions.into_iter().filter_map(|partition| {
+                    let members = self.subscribers(&partition.topic);
+                    (!members.is_empty()).then(|| (partition, self.rng.pick(&members)))
+                });
+                spread.collect()
             }
             (Spread::Range, _) => {
                 let count = |topic: &str| partitions.iter().filter(|p| &*p.topic == topic).count();
-                let ranged = partitions.iter().map(|partition| {
+                let ranged = partitions.iter().filter_map(|partition| {
+                    let members = self.subscribers(&partition.topic);
                     let number = usize::try_from(partition.partition).unwrap();
                     let index = number * members.len() / count(&partition.topic);
-                    (partition.clone(), members[index])
+                    Some((partition.clone(), *members.get(index)?))
                 });
                 ranged.collect()
             }

@@ -2,6 +2,7 @@
 //! records leave none.
 
 use super::World;
+use crate::broker::TopicState;
 use crate::message::{Offset, OwnedMessage, TopicPartition};
 
 #[derive(Debug, Default)]
@@ -43,6 +44,8 @@ impl Log {
 
 impl World {
     pub(crate) fn create_topic(&mut self, topic: &str, partitions: i32) {
+        let id = self.fresh();
+        self.topics.insert(topic.into(), id);
         (0..partitions).for_each(|partition| self.create_topic_partition(topic, partition));
     }
 
@@ -50,8 +53,60 @@ impl World {
         self.logs.insert(TopicPartition::new(topic, partition), Log::default());
     }
 
+    /// Gives the topic so many partitions.
+    pub(crate) fn grow_topic(&mut self, topic: &str, partitions: i32) {
+        for partition in 0..partitions {
+            self.logs.entry(TopicPartition::new(topic, partition)).or_default();
+        }
+    }
+
+    /// Brokers say that there is no such topic; its id.
+    pub(crate) fn forget_topic(&mut self, topic: &str) -> u64 {
+        self.topics.remove(topic).unwrap()
+    }
+
+    pub(crate) fn remember_topic(&mut self, topic: &str, id: u64) {
+        self.topics.insert(topic.into(), id);
+        self.partitions().iter().for_each(|partition| self.arm_readers(partition));
+    }
+
+    /// As with Kafka, what the group has committed for it goes, too.
+    pub(crate) fn delete_topic(&mut self, topic: &str) {
+        self.topics.remove(topic);
+        self.group.committed.retain(|partition, _| *partition.topic != *topic);
+        for client in self.clients.values_mut() {
+            let reading = client.assigned.iter_mut().filter(|(p, _)| *p.topic == *topic);
+            reading.for_each(|(_, fetching)| fetching.restart(self.counter));
+            self.counter += 1;
+        }
+    }
+
+    /// Another topic with the name of one that was deleted. Who reads it goes on at his old offset.
+    pub(crate) fn recreate_topic(&mut self, topic: &str, partitions: i32) {
+        self.delete_topic(topic);
+        self.create_topic(topic, partitions);
+        self.monitor.forget(topic);
+    }
+
+    pub(super) fn exists(&self, partition: &TopicPartition) -> bool {
+        self.topics.contains_key(&partition.topic) && self.logs.contains_key(partition)
+    }
+
+    pub(super) fn topic_state(&self, topic: &str) -> TopicState {
+        if self.untold.contains(topic) {
+            return TopicState::Unknown;
+        }
+        let Some(id) = self.topics.get(topic) else { return TopicState::Missing };
+        let partitions = self.logs.keys().filter(|partition| *partition.topic == *topic).count();
+        TopicState::Exists {
+            id: Some(id.to_string()),
+            partitions: i32::try_from(partitions).unwrap(),
+        }
+    }
+
+    /// Those that exist.
     pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
-        self.logs.keys().cloned().collect()
+        self.logs.keys().filter(|partition| self.exists(partition)).cloned().collect()
     }
 
     pub(super) fn log(&self, partition: &TopicPartition) -> &Log {
@@ -100,7 +155,8 @@ impl World {
 
     /// Messages that nobody has processed and delivered yet.
     pub(crate) fn unfinished(&self) -> Vec<(TopicPartition, i64)> {
-        let all = self.logs.iter().flat_map(|(partition, log)| {
+        let all = self.logs.iter().filter(|(partition, _)| self.exists(partition));
+        let all = all.flat_map(|(partition, log)| {
             log.offsets(log.start, log.end).map(move |offset| (partition, offset))
         });
         let unfinished =
@@ -110,7 +166,8 @@ impl World {
 
     /// Partitions of which not everything is recorded.
     pub(crate) fn unrecorded(&self) -> Vec<TopicPartition> {
-        let left = self.logs.iter().filter(|(partition, log)| {
+        let left = self.logs.iter().filter(|(partition, _)| self.exists(partition));
+        let left = left.filter(|(partition, log)| {
             let committed = self.committed(partition).map_or(log.start, Offset::get);
             log.at(committed).is_some()
         });

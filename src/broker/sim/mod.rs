@@ -113,6 +113,10 @@ pub(crate) struct World {
     begun_with: BTreeMap<TopicPartition, usize>,
     /// Partitions of which brokers say this when they are asked for offsets.
     pub(crate) refused: BTreeMap<TopicPartition, ErrorKind>,
+    /// The topics that exist, and their ids.
+    topics: BTreeMap<Arc<str>, u64>,
+    /// Topics that the cluster does not say anything of.
+    pub(crate) untold: BTreeSet<Arc<str>>,
     logs: BTreeMap<TopicPartition, Log>,
     outgoing: Outgoing,
     clients: BTreeMap<u32, Client>,
@@ -136,6 +140,8 @@ impl World {
             leaderless: BTreeSet::new(),
             begun_with: BTreeMap::new(),
             refused: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            untold: BTreeSet::new(),
             logs: BTreeMap::new(),
             outgoing: Outgoing::default(),
             clients: BTreeMap::new(),

@@ -102,6 +102,11 @@ impl Monitor {
         self.done.get(partition).is_some_and(|done| done.contains(&offset))
     }
 
+    /// The topic is another one now.
+    pub(super) fn forget(&mut self, topic: &str) {
+        self.done.retain(|partition, _| *partition.topic != *topic);
+    }
+
     /// Calls of `process` since the beginning.
     pub(crate) fn calls(&self) -> usize {
         self.calls.len()

@@ -19,6 +19,8 @@ pub(super) struct Case {
     /// Names and numbers of partitions.
     pub(super) topics: Vec<(&'static str, i32)>,
     pub(super) members: usize,
+    /// Partition numbers are to be whole, and always become so again.
+    pub(super) joins: bool,
     /// One member with static partitions.
     pub(super) is_static: bool,
     /// In the end a member runs until it has caught up.
@@ -86,6 +88,8 @@ impl Case {
         } else if rng.chance(15) {
             case.start_from = rng.pick(&[StartFrom::Latest, StartFrom::Timestamp(5000)]);
         }
+        let is_aligned = case.topics.iter().all(|(_, partitions)| *partitions == case.topics[0].1);
+        case.joins = is_aligned && case.topics.len() > 1 && case.spread == Spread::Range;
         case
     }
 
@@ -117,6 +121,7 @@ impl Case {
         Self {
             topics,
             is_static,
+            joins: false,
             catches_up: rng.chance(30),
             cuts_logs: false,
             start_from: StartFrom::Earliest,
@@ -176,7 +181,10 @@ impl Case {
                 _ => Making::Good,
             }
         };
-        let member = MemberSetup::new(cluster, topics).set(|s| self.limits.set(s));
+        let member = MemberSetup::new(cluster, topics).set(|s| {
+            self.limits.set(s);
+            s.needs_alignment = self.joins && !self.is_static;
+        });
         let quiet = quiet.load(Ordering::SeqCst);
         let member = member.set(|s| {
             s.start_from = self.start_from;

@@ -1,11 +1,13 @@
 //! The user's code fails, or what it sent is not delivered.
 
+use std::sync::Arc;
+
 use tokio::time::{Instant, sleep};
 
 use super::harness::{Making, Plan, Planned, Sim, Step, at, gate, millis, waits_at_then};
 use crate::broker::Event;
 use crate::broker::sim::{Mode, REFUSED, UNDELIVERABLE};
-use crate::handle::ProcessorState;
+use crate::handle::{ProcessorState, RebalanceEvent};
 use crate::{Batch, Error, ErrorKind};
 
 /// Does this in the call with this number, counted from 1, and sends to `out` in the others.
@@ -239,4 +241,71 @@ async fn a_full_producer_queue() {
     let member = sim.member().set(|s| s.batch.max_messages = 20).plan(plan).start();
     sim.all_recorded().await;
     member.close().await.unwrap();
+}
+
+/// What was finished is recorded, the group is left, and the error says what it was.
+async fn run_into_a_hook_that_panics(panics: fn(&RebalanceEvent) -> bool, mode: Mode) {
+    let sim = Sim::new(mode, &["a"], 2);
+    sim.produce(&at("a", 0), 10);
+    let hook = move |event: &RebalanceEvent| {
+        if panics(event) {
+            // Without the noise of the panic hook.
+            std::panic::resume_unwind(Box::new("a planned panic"));
+        }
+    };
+    let member = sim.member().set(|s| s.on_rebalance = Some(Arc::new(hook))).start();
+    let handle = member.handle.clone();
+    sleep(millis(500)).await;
+    sim.give(&[(at("a", 0), member.id)]);
+    let error = member.error().await;
+    assert_eq!(error.kind(), ErrorKind::Panic);
+    assert!(error.to_string().contains("`on_rebalance` hook panicked: a planned panic"), "{error}");
+    assert!(handle.status().failure.is_some());
+    assert!(sim.world().members().is_empty(), "the group is left");
+    let next = sim.member().start();
+    sim.world().group.spread = crate::broker::sim::Spread::Range;
+    sim.world().rebalance();
+    sim.all_recorded().await;
+    next.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_hook_at_an_assignment() {
+    for mode in [Mode::Eager, Mode::Incremental] {
+        run_into_a_hook_that_panics(|event| matches!(event, RebalanceEvent::Assigned(_)), mode)
+            .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_of_the_hook_at_a_revocation() {
+    for mode in [Mode::Eager, Mode::Incremental] {
+        run_into_a_hook_that_panics(|event| matches!(event, RebalanceEvent::Revoked(_)), mode)
+            .await;
+    }
+}
+
+/// The partition that was there before has finished messages that are not recorded.
+#[tokio::test(start_paused = true)]
+async fn what_was_finished_when_the_hook_panicked_is_recorded() {
+    let sim = Sim::new(Mode::Incremental, &["a"], 2);
+    let hook = |event: &RebalanceEvent| {
+        if matches!(event, RebalanceEvent::Assigned(partitions) if partitions.contains(&at("a", 1)))
+        {
+            std::panic::resume_unwind(Box::new("a planned panic"));
+        }
+    };
+    let member = sim.member().set(|s| {
+        s.commit_interval = std::time::Duration::from_secs(3600);
+        s.on_rebalance = Some(Arc::new(hook));
+    });
+    let member = member.start();
+    sim.give(&[(at("a", 0), member.id)]);
+    sim.settled().await;
+    sim.produce(&at("a", 0), 10);
+    sleep(millis(500)).await;
+    assert_ne!(sim.committed(&at("a", 0)), Some(10));
+    sim.give(&[(at("a", 0), member.id), (at("a", 1), member.id)]);
+    assert_eq!(member.error().await.kind(), ErrorKind::Panic);
+    assert_eq!(sim.committed(&at("a", 0)), Some(10));
 }

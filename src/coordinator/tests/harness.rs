@@ -247,6 +247,7 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         batch: BatchLimits { max_messages: 100, max_bytes: 1 << 20, max_wait },
         in_flight: FlightLimits { max_batches: 16, max_bytes: 1 << 20 },
         commit_interval: Duration::from_millis(100),
+        offset_refresh_interval: Duration::from_hours(1),
         drain_deadline: Duration::from_secs(2),
         commit_timeout: Duration::from_secs(3),
         stall_timeout: Duration::from_secs(10),
@@ -256,6 +257,8 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         metrics: Metrics::new("test", NoopRecorder),
         metrics_interval: Duration::from_secs(1),
         lag_interval: Duration::from_secs(1),
+        topic_check_interval: Duration::from_secs(10),
+        needs_alignment: false,
     }
 }
 

@@ -172,3 +172,20 @@ async fn help_and_unit_are_the_catalogues() {
     assert_eq!(book.help("kasper_lag_messages"), (Some(Unit::Count), lag.help.to_owned()));
     assert_eq!(book.help("kasper_process_seconds").0, Some(Unit::Seconds));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_topic_is_one_while_it_is_so() {
+    let (sim, book) = (Sim::new(Mode::Eager, &["a"], 1), Book::default());
+    let member = reporting_to(&book, sim.member()).start();
+    sim.settled().await;
+    let series = "kasper_topic_change{topic=a,change=deleted}";
+    let id = sim.world().forget_topic("a");
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(book.gauge(series), 1.0);
+    sim.world().remember_topic("a", id);
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(book.gauge(series), 0.0);
+    sim.world().delete_topic("a");
+    assert_eq!(member.error().await.kind(), ErrorKind::UnknownTopic);
+    assert_eq!(book.gauge(series), 0.0, "it is no longer kept up to date");
+}

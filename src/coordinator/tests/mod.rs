@@ -17,5 +17,6 @@ mod revocation;
 mod shutdown;
 mod starting;
 mod storm;
+mod topics;
 mod unanswered;
 mod watching;

@@ -11,7 +11,7 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 10_000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 29] = [
+const HAPPENINGS: [&str; 30] = [
     "assigned",
     "assigned without an answer before",
     "assigned without a start",
@@ -29,6 +29,7 @@ const HAPPENINGS: [&str; 29] = [
     "lookup refused",
     "lost",
     "out of range",
+    "partition added",
     "pause",
     "process did not return",
     "process failed",

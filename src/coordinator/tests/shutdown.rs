@@ -316,3 +316,48 @@ async fn a_crash_while_a_commit_is_outstanding() {
     sim.until("a commit is under way", |world| world.held_commits() == 1).await;
     crash(sim, member).await;
 }
+
+/// The brokers keep the offset for some time after its last commit, and that should begin now.
+#[tokio::test(start_paused = true)]
+async fn closing_commits_offsets_again_that_have_not_changed() {
+    for statics in [false, true] {
+        let (sim, member) = one_member(|member| match statics {
+            true => member.statics(vec![at("a", 0)]),
+            false => member,
+        })
+        .await;
+        sleep(Duration::from_secs(1800)).await;
+        let commits = sim.world().counts["commit applied"];
+        member.close().await.unwrap();
+        assert_eq!(sim.world().counts["commit applied"], commits + 1);
+        assert_eq!(sim.committed(&at("a", 0)), Some(10));
+    }
+}
+
+/// Nothing is lost by it.
+#[tokio::test(start_paused = true)]
+async fn closing_without_a_coordinator_ends_well_where_all_is_recorded() {
+    let (sim, member) = one_member(|member| member).await;
+    sleep(Duration::from_secs(1)).await;
+    sim.world().commit_fates.push_back(CommitFate::Refused("COORDINATOR_NOT_AVAILABLE"));
+    member.close().await.unwrap();
+    assert_eq!(sim.committed(&at("a", 0)), Some(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn offsets_of_idle_partitions_are_committed_again_while_it_runs() {
+    for statics in [false, true] {
+        let (sim, member) = one_member(|member| match statics {
+            true => member.statics(vec![at("a", 0)]),
+            false => member,
+        })
+        .await;
+        sleep(Duration::from_secs(1)).await;
+        let commits = sim.world().counts["commit applied"];
+        sleep(Duration::from_secs(3590)).await;
+        assert_eq!(sim.world().counts["commit applied"], commits);
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(sim.world().counts["commit applied"], commits + 1);
+        member.close().await.unwrap();
+    }
+}

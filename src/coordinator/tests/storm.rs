@@ -148,7 +148,8 @@ impl Storm {
             (74..79, Some(member)) => member.handle.close(),
             (79..88, Some(member)) => self.pause(&member.handle.clone()),
             (88..94, Some(member)) => member.handle.resume(),
-            (94..100, _) if self.case.cuts_logs => self.cut_log(),
+            (97..100, _) if self.case.cuts_logs => self.cut_log(),
+            (94..97, _) if !self.case.is_static && !self.case.joins => self.grow(),
             _ => {}
         }
     }
@@ -183,6 +184,18 @@ impl Storm {
     fn rejoin_unanswered(&self) {
         for member in self.slots.iter().filter_map(|slot| slot.member.as_ref()) {
             self.cluster.world().rejoin_unanswered(member.id);
+        }
+    }
+
+    /// A topic gets one more partition, and the group gives it to somebody.
+    fn grow(&self) {
+        let world = &mut *self.cluster.world();
+        let topic = world.rng.pick(&self.case.topics).0;
+        let count = world.partitions().iter().filter(|p| *p.topic == *topic).count();
+        if count < 6 {
+            world.grow_topic(topic, i32::try_from(count).unwrap() + 1);
+            world.count("partition added");
+            world.rebalance();
         }
     }
 

@@ -26,6 +26,7 @@ use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::partition_processor::{LaneEnd, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
+use crate::processor::BoxFuture;
 
 pub(super) struct Lane {
     future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,
@@ -172,8 +173,9 @@ impl ProcessorTester {
 
 pub(super) fn recording_to(log: &Arc<TestLog>) -> Committer {
     let log = log.clone();
-    Committer::new(Box::new(move |offsets| {
+    let record = Box::new(move |offsets: Vec<_>| {
         log.record(&offsets);
-        Box::pin(std::future::ready(Ok(())))
-    }))
+        Box::pin(std::future::ready(Ok(()))) as BoxFuture<'static, _>
+    });
+    Committer::new(record, Duration::MAX, false)
 }

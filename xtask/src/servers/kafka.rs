@@ -1,6 +1,7 @@
 //! Apache Kafka: one node in KRaft mode, broker and controller in one process.
 
 pub(super) mod cluster;
+pub(super) mod forgetful;
 mod probe;
 mod security;
 
