@@ -26,7 +26,7 @@ const ALL: usize = usize::MAX;
 /// What messages look like.
 struct Shape {
     name: &'static str,
-    /// More than a job may hold that has a budget of 64 MiB.
+    /// More than a job fetches with a budget of 64 MiB, and than it may hold with one of 8 MiB.
     messages: u32,
     key: Option<[u8; 20]>,
     value: Option<Vec<u8>>,
@@ -36,10 +36,10 @@ struct Shape {
 fn shapes() -> [Shape; 4] {
     let shape = |name, messages| Shape { name, messages, key: None, value: None, headers: 0 };
     [
-        Shape { value: Some(vec![7; 20]), ..shape("values of 20 bytes", 800_000) },
-        Shape { key: Some([7; 20]), ..shape("tombstones", 800_000) },
-        Shape { value: Some(vec![7; 1024]), ..shape("values of 1 KiB", 180_000) },
-        Shape { value: Some(vec![7; 20]), headers: 10, ..shape("ten headers", 480_000) },
+        Shape { value: Some(vec![7; 20]), ..shape("values of 20 bytes", 400_000) },
+        Shape { key: Some([7; 20]), ..shape("tombstones", 400_000) },
+        Shape { value: Some(vec![7; 1024]), ..shape("values of 1 KiB", 110_000) },
+        Shape { value: Some(vec![7; 20]), headers: 10, ..shape("ten headers", 250_000) },
     ]
 }
 
@@ -133,7 +133,7 @@ impl Drop for Stalled {
     }
 }
 
-/// Librdkafka's own bound counts values only. Of tombstones it held a million for each partition.
+/// librdkafka's own bound counts values only. Of tombstones it held a million for each partition.
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_stalled_job_stays_within_its_memory_and_its_metric_says_what_it_holds() {
