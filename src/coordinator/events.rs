@@ -8,8 +8,6 @@ use std::collections::VecDeque;
 use tokio::sync::mpsc;
 
 use crate::broker::Event;
-#[cfg(test)]
-use crate::broker::sim::mutation::{self, Mutation};
 
 pub(super) struct Events {
     receiver: mpsc::UnboundedReceiver<Event>,
@@ -54,10 +52,6 @@ impl Events {
     /// Waits until an event has come after which what is ours now is ours no longer: a new assignment of everything,
     /// a loss, or the client's end. Leaves it where it is. Cancel-safe.
     pub(super) async fn superseded(&mut self) {
-        #[cfg(test)]
-        if mutation::is(Mutation::DrainWhatWasReplaced) {
-            return std::future::pending().await;
-        }
         while !self.waiting.iter().any(supersedes) {
             match self.receiver.recv().await {
                 Some(event) => self.waiting.push_back(event),

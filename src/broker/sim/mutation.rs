@@ -17,14 +17,10 @@ pub(crate) enum Mutation {
     CommitBesideAnother,
     /// Offsets of partitions that were given back are still recorded.
     CommitWithoutOwnership,
-    /// A partition whose queue is empty is taken for consumed up to the position reported last.
+    /// A partition whose queue is empty is taken for consumed up to the position reported last, over rebalances.
     BelieveEmptyQueue,
-    /// A position counts as soon as a rebalance is answered.
-    BelieveOldPositions,
     /// An assignment that replaces everything is added to what was there.
     KeepReplaced,
-    /// A drain goes on though the group has gone on.
-    DrainWhatWasReplaced,
 }
 
 thread_local! {

@@ -79,8 +79,10 @@ fn up_to(rng: &mut Rng, most: u64) -> RangeInclusive<u64> {
 impl Case {
     pub(super) fn draw(rng: &mut Rng) -> Self {
         let mut case = Self::draw_any(rng);
-        if rng.chance(20) {
-            case.favour_partial_revocations(rng);
+        match rng.within(0..=9) {
+            0..2 => case.favour_partial_revocations(rng),
+            2 => case.favour_backlogs(rng),
+            _ => {}
         }
         if rng.chance(15) {
             case.cuts_logs = true;
@@ -104,6 +106,22 @@ impl Case {
         self.gusts = 10..=300;
         self.limits.drain_deadline = rng.millis(20..=200);
         self.habits.oversleeps = rng.within(5..=40);
+        self.habits.fails = 0;
+        self.habits.panics = 0;
+    }
+
+    /// Everything is fetched long before it is processed, and partitions move meanwhile.
+    fn favour_backlogs(&mut self, rng: &mut Rng) {
+        self.mode = Mode::Incremental;
+        self.is_static = false;
+        self.members = rng.size(2..=3);
+        self.messages = 20..=40;
+        self.gusts = 10..=200;
+        self.weather.queue_limit = 1000;
+        self.weather.report = 1..=rng.within(1..=50);
+        self.weather.fetch = 1..=rng.within(1..=400);
+        self.limits.batch_messages = rng.size(1..=3);
+        self.habits.sleeps = 100;
         self.habits.fails = 0;
         self.habits.panics = 0;
     }

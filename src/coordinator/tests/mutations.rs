@@ -4,8 +4,8 @@
 use super::storm;
 use crate::broker::sim::mutation::{self, Mutation};
 
-/// Of a hundred seeds, 3 see the rarest of these faults and 67 the most frequent.
-const SEEDS: u64 = 300;
+/// Of a thousand seeds, 7 see the rarest of these faults and 670 the most frequent.
+const SEEDS: u64 = 1000;
 
 #[track_caller]
 fn assert_seen(mutation: Mutation, expected: &str) {
@@ -48,16 +48,6 @@ fn a_dropped_queue_taken_for_an_empty_one_is_seen() {
 }
 
 #[test]
-fn positions_of_before_a_rebalance_are_seen() {
-    assert_seen(Mutation::BelieveOldPositions, "");
-}
-
-#[test]
 fn what_was_replaced_and_is_kept_is_seen() {
     assert_seen(Mutation::KeepReplaced, "");
-}
-
-#[test]
-fn a_drain_of_what_was_replaced_is_seen() {
-    assert_seen(Mutation::DrainWhatWasReplaced, "");
 }

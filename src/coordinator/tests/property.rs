@@ -86,11 +86,11 @@ fn seeded_schedules_keep_every_promise() {
 
 /// Runs so many seeds, a part on each processor. What happened, and how often.
 fn run_all(seeds: u64) -> BTreeMap<&'static str, usize> {
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get() as u64);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     std::thread::scope(|scope| {
-        let part = |first| move || run_some((first..seeds).step_by(threads as usize));
-        let parts: Vec<_> = (0..threads).map(|first| scope.spawn(part(first))).collect();
+        let part = |first| move || run_some((first..seeds).step_by(threads));
+        let parts: Vec<_> = (0_u64..).take(threads).map(|first| scope.spawn(part(first))).collect();
         for part in parts {
             let happened = part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             for (what, times) in happened {

@@ -58,8 +58,9 @@ async fn run(
     number(&broker, &topic, 0, 0, 5).await;
     number(&broker, &topic, 1, 0, 5).await;
     let builder = TopicProcessor::builder("errors", [&*topic]).brokers(&broker.address);
-    let processor = set(builder).build(|_| Ignores).await.unwrap();
+    // Before the clients are made: they look for the group's coordinator at once.
     broker.cluster().request_errors(request, &vec![code; times]);
+    let processor = set(builder).build(|_| Ignores).await.unwrap();
     let run = processor.run_until_caught_up();
     timeout(PATIENCE, run).await.unwrap_or_else(|_| panic!("{request:?} {code:?}: no end"))
 }
