@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::World;
 use super::fetch::{Fetching, QueueState};
 use super::group::Mode;
-use crate::broker::{Answer, Event, FetchPosition, RebalanceId};
+use crate::broker::{Event, FetchPosition, RebalanceId};
 use crate::message::{Offset, TopicPartition};
 
 /// What the group says to a member.
@@ -38,12 +38,12 @@ pub(super) enum Tell {
 /// What the application has yet to answer.
 #[derive(Debug)]
 pub(super) struct Pending {
-    id: RebalanceId,
-    what: Asked,
+    pub(super) id: RebalanceId,
+    pub(super) what: Asked,
 }
 
 #[derive(Debug)]
-enum Asked {
+pub(super) enum Asked {
     Assigned(BTreeMap<TopicPartition, u64>),
     Revoked(Vec<TopicPartition>, Instant),
 }
@@ -78,17 +78,17 @@ pub(super) struct Client {
     pub(super) lost: bool,
     pub(super) pending: Option<Pending>,
     /// The last rebalance that was reported.
-    reported: RebalanceId,
+    pub(super) reported: RebalanceId,
     /// It has joined again without waiting for an answer: what it asked then need not be answered (eager).
-    unanswered: BTreeMap<RebalanceId, Asked>,
+    pub(super) unanswered: BTreeMap<RebalanceId, Asked>,
     /// Commits under way, and what waits for their end.
     pub(super) commits: usize,
     pub(super) next: Option<Next>,
     /// Asks to be a member, or to stay one, and has not heard what it gets.
-    joining: bool,
+    pub(super) joining: bool,
     /// Everything was given back, and nothing has come yet (eager). A member that had nothing is not
     /// asked to give anything back, and so its application knows of no rebalance.
-    waiting: bool,
+    pub(super) waiting: bool,
     inbox: VecDeque<Tell>,
     told_until: Instant,
     pub(super) assigned: BTreeMap<TopicPartition, Fetching>,
@@ -144,7 +144,7 @@ impl Client {
         self.told_until
     }
 
-    fn send(&self, event: Event) {
+    pub(super) fn send(&self, event: Event) {
         // Nobody hears what is said to one that is gone.
         let _ = self.events.send(event);
     }
@@ -178,7 +178,7 @@ impl World {
         self.send_join(id);
     }
 
-    fn send_join(&mut self, id: u32) {
+    pub(super) fn send_join(&mut self, id: u32) {
         let client = self.client(id);
         client.joining = true;
         let membership = client.membership;
@@ -246,158 +246,6 @@ impl World {
         }
     }
 
-    fn ask_assigned(&mut self, id: u32, grants: BTreeMap<TopicPartition, u64>) {
-        let partitions: Vec<_> = grants.keys().cloned().collect();
-        self.tell_story(|| format!("client {id}: assigned {}", names(&partitions)));
-        self.count("assigned");
-        let replaces = self.begin_rebalance(id);
-        let client = self.client(id);
-        if !client.unanswered.is_empty() {
-            self.count("assigned without an answer before");
-        }
-        let client = self.client(id);
-        let event = client.reported;
-        client.pending = Some(Pending { id: event, what: Asked::Assigned(grants) });
-        client.send(Event::Assigned { id: event, partitions, replaces });
-    }
-
-    /// The next question to the application gets its number. Where only parts of an assignment change, the client
-    /// drops what it has fetched of all partitions until the answer. Says whether everything changes at once.
-    fn begin_rebalance(&mut self, id: u32) -> bool {
-        let is_group = self.client(id).statics.is_none();
-        let is_eager = is_group && self.group.mode == Mode::Eager;
-        if is_group && !is_eager {
-            self.purge(id);
-        }
-        self.client(id).reported += 1;
-        is_eager
-    }
-
-    /// A member of an eager group learns of new topics or partitions and joins again, whatever it has asked its
-    /// application.
-    pub(crate) fn rejoin_unanswered(&mut self, id: u32) {
-        let is_eager = self.group.mode == Mode::Eager;
-        let client = self.client(id);
-        let may = is_eager && client.is_active() && client.statics.is_none() && client.commits == 0;
-        if !may || client.lost || client.next.is_some() {
-            return;
-        }
-        let Some(pending) = client.pending.take() else { return };
-        client.unanswered.insert(pending.id, pending.what);
-        self.tell_story(|| format!("client {id}: joins again without an answer"));
-        self.count("rejoined without an answer");
-        self.send_join(id);
-    }
-
-    fn ask_revoked(&mut self, id: u32, partitions: Vec<TopicPartition>, lost: bool) {
-        let word = if lost { "lost" } else { "revoked" };
-        self.tell_story(|| format!("client {id}: {word} {}", names(&partitions)));
-        self.count(word);
-        self.begin_rebalance(id);
-        let client = self.client(id);
-        let (event, asked) = (client.reported, Asked::Revoked(partitions.clone(), Instant::now()));
-        client.pending = Some(Pending { id: event, what: asked });
-        client.send(Event::Revoked { id: event, partitions, lost });
-    }
-
-    /// The application's answer to an assignment.
-    pub(super) fn answer_assigned(
-        &mut self,
-        id: u32,
-        event: RebalanceId,
-        starts: &[(TopicPartition, Option<Offset>)],
-    ) -> Answer {
-        let client = self.client(id);
-        if !client.is_active() {
-            return Answer::Taken;
-        }
-        let is_superseded = client.pending.as_ref().is_some_and(|pending| pending.id > event);
-        let asked = match client.unanswered.remove(&event) {
-            Some(_) if is_superseded => return Answer::Superseded,
-            // It joins again, and meanwhile takes the answer.
-            Some(asked) => Some(asked),
-            None => client.pending.take_if(|pending| pending.id == event).map(|p| p.what),
-        };
-        let Some(Asked::Assigned(grants)) = asked else {
-            self.violation(|| format!("client {id} answers an assignment that was not asked"));
-            return Answer::Taken;
-        };
-        // What comes after an assignment of everything replaces what was never answered.
-        client.unanswered.retain(|earlier, _| *earlier > event);
-        if client.statics.is_none() && self.group.mode == Mode::Eager {
-            let before: Vec<_> = self.client(id).assigned.keys().cloned().collect();
-            self.forget(id, &before);
-        }
-        let client = self.client(id);
-        // What was lost meanwhile is not read; the revocation follows.
-        let dead = client.lost;
-        let given: Vec<_> = starts.iter().map(|(partition, _)| partition).collect();
-        if !given.iter().copied().eq(grants.keys()) {
-            self.violation(|| format!("client {id} assigns {given:?} where it got {grants:?}"));
-        }
-        let client = self.client(id);
-        client.joining = false;
-        client.waiting = false;
-        for (partition, offset) in starts {
-            let grant = grants[partition];
-            let version = self.fresh();
-            let fetching = Fetching::new(grant, version, offset.map(Offset::get), dead);
-            self.tell_story(|| format!("client {id}: reads {partition} from {offset:?}"));
-            if offset.is_none() {
-                self.count("assigned without a start");
-            }
-            if let Some(offset) = offset {
-                self.begins(id, partition, grant, offset.get());
-            }
-            let client = self.client(id);
-            client.assigned.insert(partition.clone(), fetching);
-            client.queues.entry(partition.partition).or_default();
-            self.arm(id, partition);
-        }
-        self.end_purge(id);
-        self.step(id);
-        Answer::Taken
-    }
-
-    /// The application's answer to a revocation.
-    pub(super) fn answer_revoked(
-        &mut self,
-        id: u32,
-        event: RebalanceId,
-        partitions: &[TopicPartition],
-    ) {
-        let client = self.client(id);
-        if !client.is_active() {
-            return;
-        }
-        if client.unanswered.remove(&event).is_some() {
-            // It ends the assignment all the same.
-            self.forget(id, partitions);
-            return;
-        }
-        match client.pending.take().map(|pending| pending.what) {
-            Some(Asked::Revoked(asked, at)) if asked == partitions => self.check_answer(id, at),
-            pending => {
-                let what = format!("client {id} gives back {partitions:?}, asked was {pending:?}");
-                return self.violation(|| what);
-            }
-        }
-        self.tell_story(|| format!("client {id}: gives back {}", names(partitions)));
-        let released = self.forget(id, partitions);
-        self.end_purge(id);
-        let mode = self.group.mode;
-        let client = self.client(id);
-        client.waiting = mode == Mode::Eager && !partitions.is_empty();
-        if client.lost {
-            return self.step(id);
-        }
-        let next = match mode {
-            Mode::Eager => Next::Join,
-            Mode::Incremental => Next::Release(released),
-        };
-        self.proceed(id, next);
-    }
-
     pub(super) fn proceed(&mut self, id: u32, next: Next) {
         self.client(id).next = Some(next);
         self.proceed_if_recorded(id);
@@ -424,15 +272,8 @@ impl World {
         self.step(id);
     }
 
-    fn check_answer(&mut self, id: u32, asked: Instant) {
-        let took = asked.elapsed();
-        if self.monitor.answer_limit.is_some_and(|limit| took > limit) {
-            self.violation(|| format!("client {id} took {took:?} to answer a revocation"));
-        }
-    }
-
     /// From now on nothing of these partitions arrives. Their messages stay in the queues, outdated.
-    fn forget(&mut self, id: u32, partitions: &[TopicPartition]) -> Vec<(TopicPartition, u64)> {
+    pub(super) fn forget(&mut self, id: u32, partitions: &[TopicPartition]) -> Vec<(TopicPartition, u64)> {
         let mut grants = Vec::new();
         for partition in partitions {
             let client = self.client(id);
@@ -545,7 +386,7 @@ impl World {
     }
 }
 
-fn names(partitions: &[TopicPartition]) -> String {
+pub(super) fn names(partitions: &[TopicPartition]) -> String {
     let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
     names.join(" ")
 }

@@ -18,6 +18,7 @@
 //! Everything is decided in [`World`], one action after the other, by the [`agenda`](World::after).
 //! The [`monitor`] watches the promises that the library makes.
 
+mod asking;
 mod client;
 mod commit;
 mod consumer;
