@@ -35,7 +35,7 @@ impl Events {
     /// meanwhile, unless the client has gone on without the answer.
     pub(super) async fn next(&mut self, answering: bool) -> Next {
         loop {
-            if answering && self.waiting.iter().any(supersedes) {
+            if answering && self.waiting.iter().any(needs_no_answer_before) {
                 return Next::Superseded;
             }
             let next = self.waiting.iter().position(|event| !answering || !is_rebalance(event));
@@ -74,11 +74,13 @@ fn is_rebalance(event: &Event) -> bool {
     matches!(event, Event::Assigned { .. } | Event::Revoked { .. })
 }
 
+/// What is ours now is ours no longer.
 fn supersedes(event: &Event) -> bool {
-    match event {
-        Event::Assigned { replaces, .. } => *replaces,
-        Event::Revoked { lost, .. } => *lost,
-        Event::Fatal(_) => true,
-        Event::Positions { .. } | Event::Settled { .. } | Event::Warning(_) => false,
-    }
+    needs_no_answer_before(event) || matches!(event, Event::Revoked { lost: true, .. })
+}
+
+/// The client no longer waits for the answers to what came before. (It does where partitions were lost: their
+/// revocation comes after the answer.)
+fn needs_no_answer_before(event: &Event) -> bool {
+    matches!(event, Event::Assigned { replaces: true, .. } | Event::Fatal(_))
 }
