@@ -273,7 +273,11 @@ impl World {
     }
 
     /// From now on nothing of these partitions arrives. Their messages stay in the queues, outdated.
-    pub(super) fn forget(&mut self, id: u32, partitions: &[TopicPartition]) -> Vec<(TopicPartition, u64)> {
+    pub(super) fn forget(
+        &mut self,
+        id: u32,
+        partitions: &[TopicPartition],
+    ) -> Vec<(TopicPartition, u64)> {
         let mut grants = Vec::new();
         for partition in partitions {
             let client = self.client(id);
