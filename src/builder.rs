@@ -426,7 +426,8 @@ impl fmt::Debug for Builder {
         f.debug_struct("Builder")
             .field("name", &self.name)
             .field("topics", &self.topics)
-            .field("brokers", &self.brokers)
+            // `build` refuses what may have a password in it.
+            .field("brokers", if self.brokers.contains('@') { &"(hidden)" } else { &self.brokers })
             .field("properties", &properties)
             .field("partitions", &self.partitions)
             .finish_non_exhaustive()

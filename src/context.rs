@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::batch::Batch;
 use crate::broker::{Handover, Producer};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::message::{Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
@@ -108,7 +108,7 @@ impl Context {
     /// [drain deadline](crate::Builder::drain_deadline), nothing is produced: the future stays pending until
     /// it is dropped, together with the call of `process`.
     pub async fn flush(&mut self) -> Result<(), Error> {
-        self.hand_over().await;
+        self.hand_over().await?;
         while let Some(delivery) = self.deliveries.front() {
             delivery.finished().await;
             let Some(delivery) = self.deliveries.pop_front() else { break };
@@ -184,23 +184,24 @@ impl Context {
     /// Hands everything sent so far to the producer, in order; waits while its queue is full.
     /// Cancel-safe: what was not handed over stays next in line.
     ///
-    /// Never done once the lane must give up. `process` may have blocked its thread until after the
-    /// partition was given to another member, and then flush: what it sends would follow what the new
-    /// owner sends for the same messages.
-    pub(crate) async fn hand_over(&mut self) {
+    /// # Errors
+    /// The lane must give up. `process` may have blocked its thread until after the partition was given to another
+    /// member, and then flush: what it sends would follow what the new owner sends for the same messages. (An error, and
+    /// not a wait for the lane to drop this future: `process` may block its thread on that, and then nobody would.)
+    pub(crate) async fn hand_over(&mut self) -> Result<(), Error> {
         if !self.outbox.is_empty() {
             self.deliveries.push_back(self.outbox.take(self.spent.take()));
         }
         while let Some(delivery) = self.deliveries.get(self.handed_over) {
             if command::is_over(&self.commands) {
-                // The lane sees the command at this await, and drops this future.
-                std::future::pending::<()>().await;
+                return Err(given_away(self.partition));
             }
             match self.producer.produce(delivery) {
                 Handover::Complete => self.handed_over += 1,
                 Handover::QueueFull => self.producer.room().await,
             }
         }
+        Ok(())
     }
 
     /// Lets go of what was begun to be sent for a batch that was given up.
@@ -225,6 +226,11 @@ impl Context {
         }
         deliveries
     }
+}
+
+fn given_away(partition: i32) -> Error {
+    let message = "the partition was given up before these messages were sent: nothing is sent for it any more";
+    Error::new(ErrorKind::Delivery, message).with("partition", partition)
 }
 
 impl Drop for Context {

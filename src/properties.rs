@@ -60,6 +60,7 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
     check_properties(builder, &mut faults);
     check_protocol(builder, &mut faults);
+    check_queue(builder, &mut faults);
     let max_poll_interval = max_poll_interval(builder, &mut faults);
     let default_deadline = Duration::from_secs(30).min(max_poll_interval / 2);
     let drain_deadline = builder.drain_deadline.unwrap_or(default_deadline);
@@ -179,6 +180,24 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
             "`delivery_timeout` is above 2,147,483,647 ms (24.8 days); leave it out to wait without end"
                 .into(),
         );
+    }
+}
+
+/// A message that the producer's queue has no room for, also where it is empty, would be waited for without end.
+fn check_queue(builder: &Builder, faults: &mut Vec<String>) {
+    // librdkafka's defaults. What is not a number is a fault of its own.
+    let number = |name, default| match builder.property(name) {
+        Some(value) => value.parse::<u64>().unwrap_or(default),
+        None => default,
+    };
+    let queue = number("queue.buffering.max.kbytes", 1_048_576).saturating_mul(1024);
+    let message = number("message.max.bytes", 1_000_000);
+    if queue < message {
+        faults.push(format!(
+            "property `queue.buffering.max.kbytes` is {} KiB, which is less than one message may have \
+             (`message.max.bytes`, {message}): such a message would be waited for without end",
+            queue / 1024
+        ));
     }
 }
 
@@ -349,6 +368,14 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
+    }
+
+    #[test]
+    fn the_producers_queue_has_room_for_the_largest_message() {
+        let text = faults(&builder().kafka("queue.buffering.max.kbytes", "512"));
+        assert!(text.contains("queue.buffering.max.kbytes") && text.contains("1000000"), "{text}");
+        let fits = builder().kafka("queue.buffering.max.kbytes", "512");
+        assert!(check(&fits.kafka("message.max.bytes", "500000")).is_ok());
     }
 
     #[test]

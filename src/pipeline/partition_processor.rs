@@ -209,6 +209,10 @@ impl PartitionProcessor {
             guarded(&mut self.commands, &mut self.in_flight, call).await?
         };
         metrics.processed(begun);
+        // A process that never yielded gets here however late it is. What it returns concerns nobody any more.
+        if is_over(&self.commands) {
+            return Err(Interrupt::Abandoned);
+        }
         let failure = match returned {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(process_error("process returned an error", error)),
@@ -217,11 +221,10 @@ impl PartitionProcessor {
         if let Some(error) = failure {
             return Err(locate(error, &batch).into());
         }
-        // A process that never yielded gets here however late it is.
-        if is_over(&self.commands) {
+        let handed_over = self.context.hand_over();
+        if guarded(&mut self.commands, &mut self.in_flight, handed_over).await?.is_err() {
             return Err(Interrupt::Abandoned);
         }
-        guarded(&mut self.commands, &mut self.in_flight, self.context.hand_over()).await?;
         self.in_flight.push(InFlight::new(&batch, self.context.end()));
         // A delivery keeps it if much of it was forwarded.
         if let Some(batch) = Arc::into_inner(batch) {

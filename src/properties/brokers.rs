@@ -13,6 +13,14 @@
 /// # Errors
 /// One text per faulty entry, which names it.
 pub(super) fn parse(list: &str, security_protocol: Option<&str>) -> Result<String, Vec<String>> {
+    if list.contains('@') {
+        // Nothing is quoted: what stands before the `@` may be a password, with any character in it.
+        return Err(vec![
+            "`brokers` contains an `@`: it takes no user and no password; use the properties `sasl.username` and \
+             `sasl.password`"
+                .into(),
+        ]);
+    }
     let entries = list.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     let entries: Vec<&str> = entries.collect();
     if entries.is_empty() {
@@ -20,15 +28,10 @@ pub(super) fn parse(list: &str, security_protocol: Option<&str>) -> Result<Strin
     }
     let faults = entries.iter().filter_map(|entry| {
         let fault = check(entry, security_protocol).err()?;
-        Some(format!("`brokers`: in the entry `{}`, {fault}", without_user(entry)))
+        Some(format!("`brokers`: in the entry `{entry}`, {fault}"))
     });
     let faults: Vec<String> = faults.collect();
     if faults.is_empty() { Ok(entries.join(",")) } else { Err(faults) }
-}
-
-/// The part before an `@` may be a password.
-fn without_user(entry: &str) -> String {
-    entry.rsplit_once('@').map_or(entry.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
 
 fn check(entry: &str, security_protocol: Option<&str>) -> Result<(), String> {
@@ -148,7 +151,15 @@ mod tests {
         let text = fault("host:0,good:1,other:x");
         assert!(text.contains("`host:0`") && text.contains("`other:x`"), "{text}");
         assert!(fault(" , ,").contains("`brokers` is not set"));
-        assert!(!fault("user:hunter2@host:9092").contains("hunter2"));
+        for secret in [
+            "user:hunter2@host:9092",
+            "user:hunter2@host",
+            "SASL_SSL://user:hunter2/x@host",
+            "user:hunter2,x@h",
+        ] {
+            let text = fault(secret);
+            assert!(!text.contains("hunter2") && text.contains("sasl.password"), "{text}");
+        }
     }
 
     #[test]
