@@ -251,7 +251,8 @@ impl Coordinator {
                 warn!(%error, "the Kafka consumer reports an error and keeps trying");
             }
             Event::Fatal(error) => {
-                self.client_failed = true;
+                // A right that is taken away gives nobody our place.
+                self.client_failed = error.kind() != ErrorKind::Unauthorized;
                 self.note(Err(error));
             }
         }
@@ -307,7 +308,8 @@ impl Coordinator {
             return self.note(Err(refused));
         }
         // A missing right may be granted in time; all other errors end by themselves, or a rebalance ends them.
-        if error.kind() == ErrorKind::Unauthorized && !self.commits_doubted.asks_again(&error) {
+        let asks_again = self.commits_doubted.asks_again(&error);
+        if error.kind() == ErrorKind::Unauthorized && !asks_again {
             return self.note(Err(error));
         }
         warn!(%error, "the offset commit failed and will be tried again");

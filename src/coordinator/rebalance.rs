@@ -227,7 +227,15 @@ impl Coordinator {
         self.collect_finished();
         let recording =
             self.committer.commit_now(|p| revoked.contains(p) && self.topics.may_commit(p));
-        match timeout(self.settings.commit_timeout, recording).await {
+        let recorded = tokio::select! {
+            biased;
+            () = self.events.superseded() => {
+                warn!("the group went on before the offset commit at a revocation: the last batches may be processed again");
+                return;
+            }
+            recorded = timeout(self.settings.commit_timeout, recording) => recorded,
+        };
+        match recorded {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 warn!(%error, "the offset commit at a revocation failed: the last batches will be processed again");

@@ -68,9 +68,21 @@ impl Topics {
         !self.recreated.contains(&partition.topic)
     }
 
-    /// Recreated topics, once that is certain. From now on they may be committed.
-    pub(super) fn take_recreated(&mut self) -> Vec<Arc<str>> {
-        if self.is_certain { std::mem::take(&mut self.recreated) } else { Vec::new() }
+    /// Recreated topics, once that is certain: their ids are others. From now on they may be committed.
+    pub(super) fn take_recreated(&mut self, settings: &Settings) -> Vec<Arc<str>> {
+        let has_another_id = |name: &Arc<str>| {
+            let index = settings.topics.iter().position(|topic| topic == name);
+            let topic = |topics: &BTreeMap<usize, Topic>| topics.get(&index?)?.id.clone();
+            topic(&self.before)
+                .is_some_and(|before| topic(&self.now).is_some_and(|now| now != before))
+        };
+        if !self.is_certain {
+            return Vec::new();
+        }
+        let certain: Vec<_> =
+            self.recreated.iter().filter(|name| has_another_id(name)).cloned().collect();
+        self.recreated.retain(|name| !certain.contains(name));
+        certain
     }
 
     fn note(&mut self, answer: &[TopicState], settings: &Settings) {
@@ -85,6 +97,11 @@ impl Topics {
                     self.missing.remove(&index);
                     let topic = Topic { id: id.clone(), partitions: *partitions };
                     let before = self.before.entry(index).or_insert_with(|| topic.clone());
+                    let is_same = before.id.is_some() && before.id == *id;
+                    if is_same && *partitions < before.partitions {
+                        // Said by a broker that has not heard of the added ones.
+                        continue;
+                    }
                     if !settings.is_static && before.id == *id && before.partitions < *partitions {
                         let topic = &settings.topics[index];
                         let was = before.partitions;
@@ -182,6 +199,7 @@ impl Topics {
 
     /// Counts an answer that all this was seen in, and returns what has now been seen for long enough.
     fn confirm(&mut self, answer: &[TopicState], settings: &Settings) -> Result<()> {
+        let mut first = Ok(());
         for ((index, change), seen) in &mut self.seen {
             if answer.get(*index).is_none_or(|state| *state == TopicState::Unknown) {
                 continue;
@@ -189,12 +207,12 @@ impl Topics {
             seen.answers += 1;
             let Some((kind, answers)) = failure(*change) else { continue };
             if seen.answers >= answers {
-                self.is_certain = *change == TopicChange::Recreated;
+                self.is_certain |= *change == TopicChange::Recreated;
                 let error = Error::new(kind, seen.message.clone());
-                return Err(error.with("topic", &settings.topics[*index]));
+                first = first.and(Err(error.with("topic", &settings.topics[*index])));
             }
         }
-        Ok(())
+        first
     }
 
     fn warnings(&self, settings: &Settings) -> Vec<(TopicWarning, Instant)> {
@@ -223,10 +241,12 @@ fn failure(change: TopicChange) -> Option<(ErrorKind, u32)> {
     }
 }
 
-/// Partitions are never taken away from a topic.
+/// The id says so. Without one, of an old broker: partitions are never taken away from a topic.
 fn is_another(before: &Topic, now: &Topic) -> bool {
-    let other_id = before.id.is_some() && now.id.is_some() && before.id != now.id;
-    other_id || now.partitions < before.partitions
+    match (&before.id, &now.id) {
+        (Some(before), Some(now)) => before != now,
+        _ => now.partitions < before.partitions,
+    }
 }
 
 const DELETED: &str = "the topic no longer exists on the cluster: create it again, or take it out of the processor's \
@@ -295,7 +315,7 @@ impl Coordinator {
     /// Before the last commit. Messages of a recreated topic may have been taken from the old one's offset on until that
     /// was noticed, and that offset was committed: the next start would skip what is before it.
     pub(super) fn set_back_recreated(&mut self) {
-        let recreated = self.topics.take_recreated();
+        let recreated = self.topics.take_recreated(&self.settings);
         let owned: Vec<TopicPartition> = self.committer.owned().cloned().collect();
         for partition in owned.into_iter().filter(|p| recreated.contains(&p.topic)) {
             warn!(%partition, "what the group has committed is set back to offset 0 of the new topic");

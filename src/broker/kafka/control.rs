@@ -330,6 +330,8 @@ impl Control {
         let now = Instant::now();
         if code.is(Known::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
             self.denial.refused(errors::error(code, event.error_text()), now);
+        } else if errors::error(code, "").is_retryable() {
+            self.denial.disturbed(now);
         }
         if self.repetitions.is_new(code, now) {
             self.send(Event::Warning(errors::warning(code, event.error_text())));

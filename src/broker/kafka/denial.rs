@@ -33,6 +33,14 @@ impl Denial {
         }
     }
 
+    /// Something else went wrong, such as a broker that is away. The client may have no coordinator because of that: it
+    /// counts anew from here.
+    pub(super) fn disturbed(&mut self, now: Instant) {
+        if let Some(refused) = &mut self.0 {
+            (refused.since, refused.last) = (now, now);
+        }
+    }
+
     /// The group has let the client in.
     pub(super) fn let_in(&mut self) {
         self.0 = None;
@@ -87,6 +95,19 @@ mod tests {
             assert!(denial.look("query-coord", at(begun, tenths)).is_none(), "{tenths}");
         }
         assert!(denial.look("wait-coord", at(begun, 100)).is_some());
+    }
+
+    /// One refusal, and then the coordinator is away.
+    #[test]
+    fn an_outage_after_a_refusal_is_not_believed_to_refuse() {
+        let (mut denial, begun) = (Denial::default(), Instant::now());
+        denial.refused(denied(), begun);
+        for tenths in (0..300).step_by(5) {
+            if tenths % 50 == 0 {
+                denial.disturbed(at(begun, tenths));
+            }
+            assert!(denial.look("query-coord", at(begun, tenths)).is_none(), "{tenths}");
+        }
     }
 
     /// A join that is answered late, because others still drain, is not refused.

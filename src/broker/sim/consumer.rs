@@ -52,7 +52,7 @@ impl SimConsumer {
             let refused = world.rng.chance(world.weather.faults.lookup_refused);
             let result = match (failed, refused) {
                 (true, _) => Err(no_leader()),
-                (false, true) => Err(no_right()),
+                (false, true) => Err(final_error()),
                 (false, false) => answer(world),
             };
             world.after_latency(|_| {
@@ -101,8 +101,9 @@ fn no_leader() -> Error {
     Error::new(ErrorKind::Unavailable, "no leader").retryable()
 }
 
-fn no_right() -> Error {
-    Error::new(ErrorKind::Unauthorized, "no right to ask")
+/// An error that nobody doubts.
+fn final_error() -> Error {
+    Error::new(ErrorKind::Backend, "the question is refused")
 }
 
 fn replaced() -> Error {

@@ -98,10 +98,9 @@ impl World {
         }
         let Some(id) = self.topics.get(topic) else { return TopicState::Missing };
         let partitions = self.logs.keys().filter(|partition| *partition.topic == *topic).count();
-        TopicState::Exists {
-            id: Some(id.to_string()),
-            partitions: i32::try_from(partitions).unwrap(),
-        }
+        let partitions = i32::try_from(partitions).unwrap();
+        let partitions = self.told_partitions.get(topic).copied().unwrap_or(partitions);
+        TopicState::Exists { id: Some(id.to_string()), partitions }
     }
 
     /// Those that exist.

@@ -116,6 +116,8 @@ pub(crate) struct World {
     pub(crate) refused: BTreeMap<TopicPartition, ErrorKind>,
     /// The topics that exist, and their ids.
     topics: BTreeMap<Arc<str>, u64>,
+    /// Topics of which a broker tells this number of partitions, whatever there are.
+    pub(crate) told_partitions: BTreeMap<Arc<str>, i32>,
     /// Topics that the cluster does not say anything of.
     pub(crate) untold: BTreeSet<Arc<str>>,
     logs: BTreeMap<TopicPartition, Log>,
@@ -142,6 +144,7 @@ impl World {
             begun_with: BTreeMap::new(),
             refused: BTreeMap::new(),
             topics: BTreeMap::new(),
+            told_partitions: BTreeMap::new(),
             untold: BTreeSet::new(),
             logs: BTreeMap::new(),
             outgoing: Outgoing::default(),

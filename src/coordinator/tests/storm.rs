@@ -392,7 +392,7 @@ fn judge(cluster: &Cluster, result: &Result<Report>) {
                 ErrorKind::Panic => world.count("process panicked"),
                 ErrorKind::Delivery => world.count("delivery failed"),
                 ErrorKind::Commit => world.count("last commit failed"),
-                ErrorKind::Unauthorized => world.count("lookup refused"),
+                ErrorKind::Backend => world.count("lookup refused"),
                 ErrorKind::OffsetOutOfRange if world.monitor.offsets_jump => {
                     world.count("out of range");
                 }

@@ -94,6 +94,26 @@ async fn a_topic_that_the_cluster_says_nothing_of_stops_nothing() {
     assert_eq!(error.kind(), ErrorKind::UnknownTopic);
 }
 
+/// The same topic with fewer partitions than before: the broker has not heard of those that were added.
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_has_not_heard_of_added_partitions_makes_no_topic_another() {
+    let sim = Sim::new(Mode::Eager, &["a"], 2);
+    let member = joining(&sim, &["a"]).start();
+    sim.settled().await;
+    sim.produce(&at("a", 0), 5);
+    sleep(15 * SECOND).await;
+    sim.world().grow_topic("a", 4);
+    sim.world().rebalance();
+    sleep(15 * SECOND).await;
+    sim.world().told_partitions.insert("a".into(), 2);
+    sleep(60 * SECOND).await;
+    assert!(changes(&member).is_empty());
+    sim.produce(&at("a", 3), 5);
+    sim.all_recorded().await;
+    member.close().await.unwrap();
+    assert_eq!(sim.committed(&at("a", 0)), Some(5));
+}
+
 /// Its offsets begin anew: to go on at the old one skips messages, and to commit that has the next start skip them.
 #[tokio::test(start_paused = true)]
 async fn a_recreated_topic_stops_the_processor_and_the_next_one_has_all_of_it() {
