@@ -6,14 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::{Instrument as _, info_span};
+
 use crate::broker::kafka::{OauthToken, TokenProvider};
 use crate::config::RebalanceHook;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::metrics::{Metrics, Recorder};
 use crate::pipeline::start::{OutOfRange, StartFrom};
+use crate::processor::ProcessorFactory;
 use crate::properties::GroupProtocol;
-#[cfg(doc)]
 use crate::topic_processor::TopicProcessor;
 
 /// How the key of an outgoing message chooses its partition.
@@ -416,6 +418,25 @@ impl Builder {
     ) -> Self {
         self.token_provider = Some(Arc::new(provider));
         self
+    }
+
+    /// Checks the configuration, connects, and looks at the input topics.
+    ///
+    /// # Errors
+    /// - [`Config`](ErrorKind::Config): the message lists every fault found;
+    /// - [`Unavailable`](ErrorKind::Unavailable): no broker answered within the
+    ///   [connect time-out](Builder::connect_timeout);
+    /// - [`Unauthorized`](ErrorKind::Unauthorized): a broker refused the password or the token, there
+    ///   is no token, or the broker's certificate is not trusted, and no other broker answered in the
+    ///   second after that;
+    /// - [`UnknownTopic`](ErrorKind::UnknownTopic), [`UnknownPartition`](ErrorKind::UnknownPartition):
+    ///   the cluster doesn't have what is to be processed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up; the clients are closed in the background.
+    pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+        let span = info_span!("processor", processor = %self.name);
+        self.connect(factory).instrument(span).await
     }
 }
 

@@ -190,6 +190,9 @@ pub enum TopicChange {
 }
 
 impl TopicChange {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Deleted, Self::Recreated, Self::Unaligned, Self::Incomplete, Self::PartitionsAdded];
+
     /// The name in logs, metrics and `/status`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,14 +1,10 @@
-//! [`Builder::build`]: checks everything, connects.
+//! The inside of [`Builder::build`]: checks everything, connects.
 
 use std::sync::Arc;
-
-use tracing::{Instrument as _, info_span};
 
 use super::Builder;
 use crate::broker::kafka::{self, KafkaOptions};
 use crate::config::{Settings, addable};
-#[cfg(doc)]
-use crate::error::ErrorKind;
 use crate::error::Result;
 use crate::pipeline::batcher::BatchLimits;
 use crate::pipeline::in_flight::FlightLimits;
@@ -18,26 +14,7 @@ use crate::topic_processor::{Connected, TopicProcessor};
 use crate::topics;
 
 impl Builder {
-    /// Checks the configuration, connects, and looks at the input topics.
-    ///
-    /// # Errors
-    /// - [`Config`](ErrorKind::Config): the message lists every fault found;
-    /// - [`Unavailable`](ErrorKind::Unavailable): no broker answered within the
-    ///   [connect time-out](Builder::connect_timeout);
-    /// - [`Unauthorized`](ErrorKind::Unauthorized): a broker refused the password or the token, there
-    ///   is no token, or the broker's certificate is not trusted, and no other broker answered in the
-    ///   second after that;
-    /// - [`UnknownTopic`](ErrorKind::UnknownTopic), [`UnknownPartition`](ErrorKind::UnknownPartition):
-    ///   the cluster doesn't have what is to be processed.
-    ///
-    /// # Cancel safety
-    /// Dropping the future gives up; the clients are closed in the background.
-    pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
-        let span = info_span!("processor", processor = %self.name);
-        self.connect(factory).instrument(span).await
-    }
-
-    async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+    pub(super) async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let plan = properties::check(&self)?;
         #[cfg(feature = "admin")]
         let admin = crate::admin::OfBuilder::listen(self.admin.clone()).await?;

@@ -214,6 +214,7 @@ impl Coordinator {
         self.metrics = ProcessorMetrics::new(&self.settings.metrics);
         self.gauges = PartitionGauges::new(&self.settings.metrics);
         self.topic_gauges = TopicGauges::new(&self.settings.metrics);
+        self.topic_gauges.register(&self.settings.topics);
         self.committer.measure(self.metrics.commits());
     }
 

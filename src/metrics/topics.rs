@@ -22,6 +22,16 @@ impl TopicGauges {
         Self { metrics: metrics.clone(), shown: HashMap::new() }
     }
 
+    /// Registers the gauges of these topics, which are 0.
+    pub(crate) fn register(&self, topics: &[Arc<str>]) {
+        for topic in topics {
+            for change in TopicChange::ALL {
+                let labels = [&**topic, change.as_str()];
+                self.metrics.gauge_of(&catalogue::TOPIC_CHANGE, &labels).set(0.0);
+            }
+        }
+    }
+
     /// These are 1 from now on, and all others 0.
     pub(crate) fn set(&mut self, changes: &[(Arc<str>, TopicChange)]) {
         self.shown.retain(|shown, _| changes.contains(shown));
