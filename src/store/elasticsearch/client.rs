@@ -152,7 +152,7 @@ impl ElasticsearchClient {
 
     /// Sends a request until there is an answer, or an error that none of the servers may do better at.
     ///
-    /// A server that can't be reached is one to try the next instead of. So is one whose connection
+    /// A server that can't be reached, also because connecting took too long, is one to try the next instead of. So is one whose connection
     /// broke: it is gone, and what it had begun is finished, or not, in that moment. But a *write* that
     /// gets no answer in time is an error: the server may be hung and make the change later, over the
     /// next one of the same key. Whoever makes the call again does so knowing.
@@ -307,7 +307,7 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpSocket;
 
     use super::*;
@@ -355,15 +355,9 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let config = ElasticsearchConfig::new(address).deadline(Duration::from_millis(300));
         let client = ElasticsearchClient::new(config).unwrap();
-        let put = || Request {
-            method: Method::PUT,
-            path: "/i/_doc/a".to_owned(),
-            content_type: JSON,
-            body: vec![b'x'; BODY].into(),
-            reads: false,
-        };
+        let large_put = || Request { body: vec![b'x'; BODY].into(), ..put() };
         for is_dropped in [false, true] {
-            let (call, request) = (client.call("put"), put());
+            let (call, request) = (client.call("put"), large_put());
             let (mut accepted, _) = if is_dropped {
                 tokio::select! {
                     _ = client.send(call, &request) => panic!("nobody answers"),
@@ -385,6 +379,55 @@ mod tests {
             let end = accepted.read_to_end(&mut late).await.map_err(|error| error.kind());
             assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{} bytes came", late.len());
             assert!(late.len() < BODY, "all {} bytes came", late.len());
+        }
+    }
+
+    fn put() -> Request {
+        Request {
+            method: Method::PUT,
+            path: "/i/_doc/a".to_owned(),
+            content_type: JSON,
+            body: "1".into(),
+            reads: false,
+        }
+    }
+
+    /// Nothing of the write was sent to the first server: it drops the packets that ask for a connection.
+    #[tokio::test]
+    async fn a_write_goes_to_another_server_if_one_does_not_take_connections() {
+        let limit = Duration::from_millis(200);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut backlog = Vec::new();
+        while let Ok(connected) =
+            tokio::time::timeout(limit, tokio::net::TcpStream::connect(address)).await
+        {
+            backlog.push(connected.unwrap());
+        }
+        for is_given in [false, true] {
+            let second = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let config = ElasticsearchConfig::new(format!("http://{address}"))
+                .node(format!("http://{}", second.local_addr().unwrap()))
+                .connect_timeout(limit);
+            let config = match is_given {
+                true => config.clone().http_client(http_client(&config).unwrap()),
+                false => config,
+            };
+            let client = ElasticsearchClient::new(config).unwrap();
+            let answers = async {
+                let (mut connection, _) = second.accept().await.unwrap();
+                assert!(connection.read(&mut [0; 1000]).await.unwrap() > 0);
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                connection.write_all(answer).await.unwrap();
+                connection
+            };
+            let request = put();
+            let (sent, _connection) =
+                tokio::join!(client.send(client.call("put"), &request), answers);
+            assert_eq!(sent.unwrap().server, client.inner.nodes[1].address);
+            assert!(!client.inner.nodes[0].is_up());
         }
     }
 

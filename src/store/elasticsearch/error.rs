@@ -263,10 +263,11 @@ pub(super) fn late(time: std::time::Duration) -> Error {
 fn no_answer(is_late: bool, is_connecting: bool, text: &str) -> Error {
     let (kind, retryable, message) = if text.contains("certificate") {
         (ErrorKind::Unauthorized, false, "the server's certificate is not trusted")
+    } else if is_connecting {
+        // Late or refused: nothing was sent, so another server may be tried even for a write.
+        (ErrorKind::Unavailable, true, "cannot connect")
     } else if is_late {
         (ErrorKind::Timeout, true, "no answer in time")
-    } else if is_connecting {
-        (ErrorKind::Unavailable, true, "cannot connect")
     } else {
         (ErrorKind::Unavailable, true, "the connection broke")
     };
