@@ -7,6 +7,7 @@
 //! an outage makes callers wait for its attempts, whatever their deadline.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ struct InUse<'a> {
     number: u64,
     writes: bool,
     since: Instant,
+    /// The driver has it. Before, it waits for room, and nothing of it is sent.
+    is_sent: AtomicBool,
     is_over: bool,
 }
 
@@ -163,8 +166,10 @@ impl Server {
             Err(_) => return Err((None, None)),
         };
         let since = Instant::now();
-        let in_use = InUse { server: self, silent_since, number, writes, since, is_over: false };
-        let outcome = timeout_at(deadline, connection.run(request)).await;
+        let is_sent = AtomicBool::new(false);
+        let is_over = false;
+        let in_use = InUse { server: self, silent_since, number, writes, since, is_sent, is_over };
+        let outcome = timeout_at(deadline, connection.run(request, &in_use.is_sent)).await;
         in_use.end();
         let failed = match outcome {
             Ok(Ok(value)) => return Ok(value),
@@ -215,6 +220,11 @@ impl Server {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_connected(&self) -> bool {
+        self.current().is_some()
+    }
+
     fn late(&self, operation: &'static str) -> Error {
         let message = format!("no answer within {:?}", self.timeout);
         let error = Error::new(ErrorKind::Timeout, message).retryable();
@@ -253,7 +263,7 @@ impl InUse<'_> {
 ///   enough, and all would use that connection. So it is given up when nothing was answered for half of the time.
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        if self.is_over {
+        if self.is_over || !*self.is_sent.get_mut() {
             return;
         }
         let silent_since = *self.silent_since().get_or_insert(self.since);
