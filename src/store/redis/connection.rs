@@ -128,16 +128,14 @@ impl Server {
         writes: bool,
     ) -> Result<Value, (Error, Option<usize>)> {
         let deadline = deadline(self.timeout);
-        let old = self.current().as_ref().map(|current| current.number);
-        let (failed, used) = match self.attempt(request, writes, deadline).await {
+        let (failed, was_connected) = match self.attempt(request, writes, deadline).await {
             Ok(value) => return Ok(value),
             Err(attempt) => attempt,
         };
-        // The connection broke, perhaps long before this call, or another call gave it up. Each request may be made
-        // twice.
-        let may_be_stale = used.is_some() && used == old;
+        // The connection broke, perhaps long before this call, or another call gave it up. That one may have made the
+        // connection after this call began. Each request may be made twice.
         let failed = match failed {
-            Some((error, _)) if may_be_stale && error.is_connection_dropped() => {
+            Some((error, _)) if was_connected && error.is_connection_dropped() => {
                 match self.attempt(request, writes, deadline).await {
                     Ok(value) => return Ok(value),
                     Err((failed, _)) => failed,
@@ -151,19 +149,19 @@ impl Server {
         })
     }
 
-    /// The error says what the driver said, or `None` for "too late", and which connection was used. If that was
+    /// The error says what the driver said, or `None` for "too late", and whether there was a connection. If that was
     /// given up, its sockets are closed when this returns.
     async fn attempt(
         &self,
         request: &Request<'_>,
         writes: bool,
         deadline: Instant,
-    ) -> Result<Value, (Option<Failed>, Option<u64>)> {
+    ) -> Result<Value, (Option<Failed>, bool)> {
         let connected = timeout_at(deadline, self.connection()).await;
         let Numbered { mut connection, thread, silent_since, number } = match connected {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err((Some((error, None)), None)),
-            Err(_) => return Err((None, None)),
+            Ok(Err(error)) => return Err((Some((error, None)), false)),
+            Err(_) => return Err((None, false)),
         };
         let since = Instant::now();
         let is_sent = AtomicBool::new(false);
@@ -181,7 +179,7 @@ impl Server {
             // Whoever hears of the error may write elsewhere, from another process.
             thread.ended().wait().await;
         }
-        Err((failed, Some(number)))
+        Err((failed, true))
     }
 
     async fn connection(&self) -> Result<Numbered, RedisError> {
@@ -373,6 +371,44 @@ mod tests {
             } => connection,
         };
         assert_reset(&mut connection).await;
+    }
+
+    /// The call itself has made the connection, and has read of none before.
+    #[tokio::test]
+    async fn a_request_is_made_again_when_a_new_connection_breaks() {
+        let (listener, server) = silent().await;
+        let put = put();
+        let accepts = async {
+            let mut first = accept(&listener).await;
+            assert!(first.read(&mut [0; 1000]).await.unwrap() > 0);
+            drop(first);
+            let mut second = accept(&listener).await;
+            assert!(second.read(&mut [0; 1000]).await.unwrap() > 0);
+            second.write_all(b"+OK\r\n").await.unwrap();
+            second
+        };
+        let (sent, _second) = tokio::join!(server.write("put", &put), accepts);
+        sent.unwrap();
+    }
+
+    /// It waits for room: nothing of it can be delivered.
+    #[tokio::test]
+    async fn a_write_that_is_dropped_before_it_is_sent_gives_up_no_connection() {
+        let (listener, server) = silent().await;
+        let (connected, _connection) = tokio::join!(server.connection(), accept(&listener));
+        let Numbered { silent_since, number, .. } = connected.unwrap();
+        for (is_sent, is_kept) in [(false, true), (true, false)] {
+            drop(InUse {
+                server: &server,
+                silent_since: Arc::clone(&silent_since),
+                number,
+                writes: true,
+                since: Instant::now(),
+                is_sent: is_sent.into(),
+                is_over: false,
+            });
+            assert_eq!(server.is_connected(), is_kept);
+        }
     }
 
     /// No call waits for as long as the time-out, and so none finds out by itself.
