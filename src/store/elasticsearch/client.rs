@@ -32,6 +32,8 @@ struct Inner {
     next: AtomicUsize,
     /// How large a request may be: as configured, and less when a server or a proxy refused one that large.
     request_bytes: AtomicUsize,
+    /// How many requests about that large were accepted since it became less.
+    accepted: AtomicUsize,
     config: ElasticsearchConfig,
 }
 
@@ -91,8 +93,19 @@ impl ElasticsearchClient {
         };
         let transport = Transport::new(&config)?;
         let (next, request_bytes) = (AtomicUsize::new(0), config.max_request_bytes.into());
-        let inner = Inner { transport, http, authorization, nodes, next, request_bytes, config };
-        Ok(Self { inner: Arc::new(inner) })
+        let accepted = AtomicUsize::new(0);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                transport,
+                http,
+                authorization,
+                nodes,
+                next,
+                request_bytes,
+                accepted,
+                config,
+            }),
+        })
     }
 
     /// Asks one of the servers who it is: whether it can be reached, and takes the credentials.
@@ -130,9 +143,14 @@ impl ElasticsearchClient {
         self.inner.request_bytes.load(Ordering::Relaxed)
     }
 
-    /// A request with several keys was refused for its size: those of later calls are smaller.
+    /// A request with several keys was refused for its size: those of later calls are smaller, down to a floor. One
+    /// odd refusal of a small request must not make all later ones tiny.
     pub(super) fn make_requests_smaller_than(&self, refused: usize) {
-        let bytes = (refused / 2).max(1);
+        const FLOOR: usize = 64 << 10;
+        let most = self.config().max_request_bytes;
+        let floor = Some(FLOOR.max(most / 64)).filter(|floor| *floor < most).unwrap_or(most / 64);
+        let bytes = (refused / 2).max(floor).max(1);
+        self.inner.accepted.store(0, Ordering::Relaxed);
         let before = self.inner.request_bytes.fetch_min(bytes, Ordering::Relaxed);
         if bytes < before {
             tracing::warn!(
@@ -142,6 +160,26 @@ impl ElasticsearchClient {
                 max_request_bytes = self.config().max_request_bytes,
                 "the server, or a proxy before it, refuses requests of this size (413): requests are made smaller; \
                  set `max_request_bytes` to what it takes"
+            );
+        }
+    }
+
+    /// A request of this size was accepted. After many that were about as large as is allowed now, larger ones are
+    /// tried again: the refusal may have been an error, or the limit may have been raised.
+    fn accept(&self, accepted: usize) {
+        let (bytes, most) = (self.request_bytes(), self.config().max_request_bytes);
+        if bytes >= most || accepted < bytes / 2 {
+            return;
+        }
+        if self.inner.accepted.fetch_add(1, Ordering::Relaxed) + 1 >= ACCEPTED_BEFORE_LARGER {
+            self.inner.accepted.store(0, Ordering::Relaxed);
+            let larger = bytes.saturating_mul(2).min(most);
+            // If another call has changed it, that holds.
+            let _ = self.inner.request_bytes.compare_exchange(
+                bytes,
+                larger,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
             );
         }
     }
@@ -207,6 +245,7 @@ impl ElasticsearchClient {
         let (status, body) = answer.map_err(Attempt::NoAnswer)?;
         node.set_up();
         if status.is_success() {
+            self.accept(request.body.len());
             return Ok(body);
         }
         let mut fault = Fault::of_answer(status.as_u16(), &body);
@@ -253,6 +292,9 @@ fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
     }
     builder.build().map_err(error::of_driver)
 }
+
+/// Few enough that a limit that was raised is found, many enough that a request that is refused again costs little.
+pub(super) const ACCEPTED_BEFORE_LARGER: usize = 1000;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const LINES: &str = "application/x-ndjson";
@@ -379,6 +421,18 @@ mod tests {
             let end = accepted.read_to_end(&mut late).await.map_err(|error| error.kind());
             assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{} bytes came", late.len());
             assert!(late.len() < BODY, "all {} bytes came", late.len());
+        }
+    }
+
+    #[test]
+    fn a_refused_size_makes_requests_smaller_down_to_a_floor() {
+        for (most, floor) in [(5 << 20, 5 << 14), (1 << 20, 1 << 16), (1000, 15), (1, 1)] {
+            let config = ElasticsearchConfig::new("http://a").max_request_bytes(most);
+            let client = ElasticsearchClient::new(config).unwrap();
+            client.make_requests_smaller_than(most);
+            assert_eq!(client.request_bytes(), (most / 2).max(1));
+            client.make_requests_smaller_than(2);
+            assert_eq!(client.request_bytes(), floor);
         }
     }
 
