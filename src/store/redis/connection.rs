@@ -26,9 +26,18 @@ use crate::store::time::deadline;
 struct Numbered {
     connection: Connection,
     thread: Arc<Thread>,
-    /// Since when calls were dropped that had no answer, and no other call had one.
-    silent_since: Arc<Mutex<Option<Instant>>>,
+    silence: Arc<Mutex<Silence>>,
     number: u64,
+}
+
+/// How long requests of a connection have waited since one was answered. Time without requests does not count.
+#[derive(Default)]
+struct Silence {
+    under_way: usize,
+    /// Before the present wait.
+    waited: Duration,
+    /// When the present wait began: with the first request under way, or the last answer.
+    since: Option<Instant>,
 }
 
 /// The last connection that was made.
@@ -42,10 +51,9 @@ struct Made {
 /// A request that is under way. Dropped without [`end`](InUse::end), it may give the connection up.
 struct InUse<'a> {
     server: &'a Server,
-    silent_since: Arc<Mutex<Option<Instant>>>,
+    silence: Arc<Mutex<Silence>>,
     number: u64,
     writes: bool,
-    since: Instant,
     /// The driver has it. Before, it waits for room, and nothing of it is sent.
     is_sent: AtomicBool,
     is_over: bool,
@@ -158,15 +166,12 @@ impl Server {
         deadline: Instant,
     ) -> Result<Value, (Option<Failed>, bool)> {
         let connected = timeout_at(deadline, self.connection()).await;
-        let Numbered { mut connection, thread, silent_since, number } = match connected {
+        let Numbered { mut connection, thread, silence, number } = match connected {
             Ok(Ok(connected)) => connected,
             Ok(Err(error)) => return Err((Some((error, None)), false)),
             Err(_) => return Err((None, false)),
         };
-        let since = Instant::now();
-        let is_sent = AtomicBool::new(false);
-        let is_over = false;
-        let in_use = InUse { server: self, silent_since, number, writes, since, is_sent, is_over };
+        let in_use = InUse::begin(self, silence, number, writes);
         let outcome = timeout_at(deadline, connection.run(request, &in_use.is_sent)).await;
         in_use.end();
         let failed = match outcome {
@@ -198,8 +203,8 @@ impl Server {
         made.ended = Some(thread.ended());
         let connection = self.client.connect(&thread, self.connect_timeout).await?;
         made.number += 1;
-        let (thread, silent_since) = (Arc::new(thread), Arc::default());
-        let numbered = Numbered { connection, thread, silent_since, number: made.number };
+        let (thread, silence) = (Arc::new(thread), Arc::default());
+        let numbered = Numbered { connection, thread, silence, number: made.number };
         *self.current() = Some(numbered.clone());
         Ok(numbered)
     }
@@ -240,15 +245,35 @@ impl Server {
     }
 }
 
-impl InUse<'_> {
+impl<'a> InUse<'a> {
+    fn begin(server: &'a Server, silence: Arc<Mutex<Silence>>, number: u64, writes: bool) -> Self {
+        let is_sent = AtomicBool::new(false);
+        let in_use = Self { server, silence, number, writes, is_sent, is_over: false };
+        let mut silence = in_use.silence();
+        silence.under_way += 1;
+        silence.since.get_or_insert_with(Instant::now);
+        drop(silence);
+        in_use
+    }
+
     /// The call has its outcome.
     fn end(mut self) {
         self.is_over = true;
-        *self.silent_since() = None;
     }
 
-    fn silent_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long nothing was answered, when this request is under way no more.
+    fn leave(&self) -> Duration {
+        let now = Instant::now();
+        let mut silence = self.silence();
+        silence.under_way -= 1;
+        let present = silence.since.map_or(Duration::ZERO, |since| now - since);
+        silence.waited = if self.is_over { Duration::ZERO } else { silence.waited + present };
+        silence.since = (silence.under_way > 0).then_some(now);
+        silence.waited
     }
 }
 
@@ -261,11 +286,11 @@ impl InUse<'_> {
 ///   enough, and all would use that connection. So it is given up when nothing was answered for half of the time.
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
+        let silent = self.leave();
         if self.is_over || !*self.is_sent.get_mut() {
             return;
         }
-        let silent_since = *self.silent_since().get_or_insert(self.since);
-        if self.writes || silent_since.elapsed() >= self.server.timeout / 2 {
+        if self.writes || silent >= self.server.timeout / 2 {
             self.server.give_up(self.number);
         }
     }
@@ -288,6 +313,7 @@ fn address(address: &ConnectionAddr) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind as Io;
+    use std::sync::atomic::Ordering;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -396,18 +422,29 @@ mod tests {
     async fn a_write_that_is_dropped_before_it_is_sent_gives_up_no_connection() {
         let (listener, server) = silent().await;
         let (connected, _connection) = tokio::join!(server.connection(), accept(&listener));
-        let Numbered { silent_since, number, .. } = connected.unwrap();
+        let Numbered { silence, number, .. } = connected.unwrap();
         for (is_sent, is_kept) in [(false, true), (true, false)] {
-            drop(InUse {
-                server: &server,
-                silent_since: Arc::clone(&silent_since),
-                number,
-                writes: true,
-                since: Instant::now(),
-                is_sent: is_sent.into(),
-                is_over: false,
-            });
+            let in_use = InUse::begin(&server, Arc::clone(&silence), number, true);
+            in_use.is_sent.store(is_sent, Ordering::Relaxed);
+            drop(in_use);
             assert_eq!(server.is_connected(), is_kept);
+        }
+    }
+
+    /// Between two reads that were dropped nobody used the connection.
+    #[tokio::test]
+    async fn time_without_requests_is_no_silence() {
+        let (listener, server) = silent().await;
+        let (connected, _connection) = tokio::join!(server.connection(), accept(&listener));
+        let Numbered { silence, number, .. } = connected.unwrap();
+        tokio::time::pause();
+        for (waited, is_kept) in [(TIMEOUT / 4, true), (TIMEOUT / 4, false)] {
+            let in_use = InUse::begin(&server, Arc::clone(&silence), number, false);
+            in_use.is_sent.store(true, Ordering::Relaxed);
+            tokio::time::advance(waited).await;
+            drop(in_use);
+            assert_eq!(server.is_connected(), is_kept);
+            tokio::time::advance(10 * TIMEOUT).await;
         }
     }
 
