@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesOrdered, StreamExt};
 
-/// Runs the futures, so many at a time, and returns what they return, in order. The first error ends
-/// it; futures under way are dropped then.
+/// Runs the futures, so many at a time, and returns what they return, in order. After an error no new one begins.
+/// Those under way run to their end, and then the first error in order is returned: a write that was dropped would
+/// be under way still, and a store may have to give up a connection for it.
 pub(crate) async fn in_order<T, E, F>(
     concurrency: usize,
     futures: impl IntoIterator<Item = F, IntoIter: Send> + Send,
@@ -17,14 +19,22 @@ where
     T: Send,
     E: Send,
 {
-    let mut waiting = futures.into_iter();
-    let mut running: FuturesOrdered<F> = waiting.by_ref().take(concurrency.max(1)).collect();
+    let failed = &AtomicBool::new(false);
+    let watched = |future: F| async move {
+        let result = future.await;
+        failed.fetch_or(result.is_err(), Ordering::Relaxed);
+        result
+    };
+    let mut waiting = futures.into_iter().map(watched);
+    let mut running: FuturesOrdered<_> = waiting.by_ref().take(concurrency.max(1)).collect();
     let mut results = Vec::new();
     while let Some(result) = running.next().await {
-        results.push(result?);
-        running.extend(waiting.next());
+        results.push(result);
+        if !failed.load(Ordering::Relaxed) {
+            running.extend(waiting.next());
+        }
     }
-    Ok(results)
+    results.into_iter().collect()
 }
 
 /// The changes without those that a later change of the same key overtakes (rule 5 of
@@ -42,7 +52,7 @@ pub(crate) fn last_of_each_key<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use super::*;
     use crate::error::{Error, ErrorKind};
@@ -64,6 +74,29 @@ mod tests {
         }
         assert_eq!(in_order(3, futures).await.unwrap(), (0..20).collect::<Vec<_>>());
         assert_eq!(most.into_inner(), 3);
+    }
+
+    #[tokio::test]
+    async fn after_an_error_none_begins_and_those_under_way_end() {
+        let (begun, ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let one = async |number: usize| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            if number == 1 {
+                return Err(number);
+            }
+            // The first one ends after the error of the second.
+            for _ in 0..5 {
+                tokio::task::yield_now().await;
+            }
+            ended.fetch_add(1, Ordering::SeqCst);
+            if number == 2 { Err(number) } else { Ok(()) }
+        };
+        let mut futures = Vec::new();
+        for number in 0..10 {
+            futures.push(one(number));
+        }
+        assert_eq!(in_order(3, futures).await, Err(1));
+        assert_eq!((begun.into_inner(), ended.into_inner()), (3, 2));
     }
 
     #[tokio::test]

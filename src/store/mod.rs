@@ -101,7 +101,7 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 /// | `LocalStore` | is made before any later write, or not at all: later ones wait for it, in any store of the database |
 /// | `RedisStore`, one server or a cluster | is made before any later write of this store, or not at all: its connection is reset, for all calls that use it, before another is made. Excepted is what a proxy took in and passes on after the reset |
 /// | `CassandraStore` | may be made later, and loses: the write with the later timestamp stays |
-/// | `ElasticsearchStore` | **may be made later, over a newer one**, if the server had taken it in. Otherwise never: its connection is reset. Excepted, too, is what a proxy took in and passes on after the reset |
+/// | `ElasticsearchStore` | **may be made later, over a newer one**, if the server, or a proxy, had taken it in. Otherwise its connection is reset, which takes effect when the runtime next runs the connection's task; until then, and with TLS while the connection is shut down, it may still be delivered |
 ///
 /// "Later" covers this process. When a partition moves to another process, the same holds for what the first one wrote
 /// until its call returned or was dropped.

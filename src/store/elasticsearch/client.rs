@@ -32,6 +32,8 @@ struct Inner {
     next: AtomicUsize,
     /// How large a request may be: as configured, and less when a server or a proxy refused one that large.
     request_bytes: AtomicUsize,
+    /// How many requests about that large were accepted since it became less.
+    accepted: AtomicUsize,
     config: ElasticsearchConfig,
 }
 
@@ -91,8 +93,19 @@ impl ElasticsearchClient {
         };
         let transport = Transport::new(&config)?;
         let (next, request_bytes) = (AtomicUsize::new(0), config.max_request_bytes.into());
-        let inner = Inner { transport, http, authorization, nodes, next, request_bytes, config };
-        Ok(Self { inner: Arc::new(inner) })
+        let accepted = AtomicUsize::new(0);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                transport,
+                http,
+                authorization,
+                nodes,
+                next,
+                request_bytes,
+                accepted,
+                config,
+            }),
+        })
     }
 
     /// Asks one of the servers who it is: whether it can be reached, and takes the credentials.
@@ -130,9 +143,14 @@ impl ElasticsearchClient {
         self.inner.request_bytes.load(Ordering::Relaxed)
     }
 
-    /// A request with several keys was refused for its size: those of later calls are smaller.
+    /// A request with several keys was refused for its size: those of later calls are smaller, down to a floor. One
+    /// odd refusal of a small request must not make all later ones tiny.
     pub(super) fn make_requests_smaller_than(&self, refused: usize) {
-        let bytes = (refused / 2).max(1);
+        const FLOOR: usize = 64 << 10;
+        let most = self.config().max_request_bytes;
+        let floor = Some(FLOOR.max(most / 64)).filter(|floor| *floor < most).unwrap_or(most / 64);
+        let bytes = (refused / 2).max(floor).max(1);
+        self.inner.accepted.store(0, Ordering::Relaxed);
         let before = self.inner.request_bytes.fetch_min(bytes, Ordering::Relaxed);
         if bytes < before {
             tracing::warn!(
@@ -146,13 +164,33 @@ impl ElasticsearchClient {
         }
     }
 
+    /// A request of this size was accepted. After many that were about as large as is allowed now, larger ones are
+    /// tried again: the refusal may have been an error, or the limit may have been raised.
+    fn accept(&self, accepted: usize) {
+        let (bytes, most) = (self.request_bytes(), self.config().max_request_bytes);
+        if bytes >= most || accepted < bytes / 2 {
+            return;
+        }
+        if self.inner.accepted.fetch_add(1, Ordering::Relaxed) + 1 >= ACCEPTED_BEFORE_LARGER {
+            self.inner.accepted.store(0, Ordering::Relaxed);
+            let larger = bytes.saturating_mul(2).min(most);
+            // If another call has changed it, that holds.
+            let _ = self.inner.request_bytes.compare_exchange(
+                bytes,
+                larger,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            );
+        }
+    }
+
     pub(super) fn call(&self, operation: &'static str) -> Call {
         Call { operation, deadline: deadline(self.inner.config.deadline) }
     }
 
     /// Sends a request until there is an answer, or an error that none of the servers may do better at.
     ///
-    /// A server that can't be reached is one to try the next instead of. So is one whose connection
+    /// A server that can't be reached, also because connecting took too long, is one to try the next instead of. So is one whose connection
     /// broke: it is gone, and what it had begun is finished, or not, in that moment. But a *write* that
     /// gets no answer in time is an error: the server may be hung and make the change later, over the
     /// next one of the same key. Whoever makes the call again does so knowing.
@@ -207,6 +245,7 @@ impl ElasticsearchClient {
         let (status, body) = answer.map_err(Attempt::NoAnswer)?;
         node.set_up();
         if status.is_success() {
+            self.accept(request.body.len());
             return Ok(body);
         }
         let mut fault = Fault::of_answer(status.as_u16(), &body);
@@ -253,6 +292,9 @@ fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
     }
     builder.build().map_err(error::of_driver)
 }
+
+/// Few enough that a limit that was raised is found, many enough that a request that is refused again costs little.
+pub(super) const ACCEPTED_BEFORE_LARGER: usize = 1000;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const LINES: &str = "application/x-ndjson";
@@ -307,7 +349,7 @@ impl Call {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpSocket;
 
     use super::*;
@@ -355,15 +397,9 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let config = ElasticsearchConfig::new(address).deadline(Duration::from_millis(300));
         let client = ElasticsearchClient::new(config).unwrap();
-        let put = || Request {
-            method: Method::PUT,
-            path: "/i/_doc/a".to_owned(),
-            content_type: JSON,
-            body: vec![b'x'; BODY].into(),
-            reads: false,
-        };
+        let large_put = || Request { body: vec![b'x'; BODY].into(), ..put() };
         for is_dropped in [false, true] {
-            let (call, request) = (client.call("put"), put());
+            let (call, request) = (client.call("put"), large_put());
             let (mut accepted, _) = if is_dropped {
                 tokio::select! {
                     _ = client.send(call, &request) => panic!("nobody answers"),
@@ -385,6 +421,67 @@ mod tests {
             let end = accepted.read_to_end(&mut late).await.map_err(|error| error.kind());
             assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset), "{} bytes came", late.len());
             assert!(late.len() < BODY, "all {} bytes came", late.len());
+        }
+    }
+
+    #[test]
+    fn a_refused_size_makes_requests_smaller_down_to_a_floor() {
+        for (most, floor) in [(5 << 20, 5 << 14), (1 << 20, 1 << 16), (1000, 15), (1, 1)] {
+            let config = ElasticsearchConfig::new("http://a").max_request_bytes(most);
+            let client = ElasticsearchClient::new(config).unwrap();
+            client.make_requests_smaller_than(most);
+            assert_eq!(client.request_bytes(), (most / 2).max(1));
+            client.make_requests_smaller_than(2);
+            assert_eq!(client.request_bytes(), floor);
+        }
+    }
+
+    fn put() -> Request {
+        Request {
+            method: Method::PUT,
+            path: "/i/_doc/a".to_owned(),
+            content_type: JSON,
+            body: "1".into(),
+            reads: false,
+        }
+    }
+
+    /// Nothing of the write was sent to the first server: it drops the packets that ask for a connection.
+    #[tokio::test]
+    async fn a_write_goes_to_another_server_if_one_does_not_take_connections() {
+        let limit = Duration::from_millis(200);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut backlog = Vec::new();
+        while let Ok(connected) =
+            tokio::time::timeout(limit, tokio::net::TcpStream::connect(address)).await
+        {
+            backlog.push(connected.unwrap());
+        }
+        for is_given in [false, true] {
+            let second = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let config = ElasticsearchConfig::new(format!("http://{address}"))
+                .node(format!("http://{}", second.local_addr().unwrap()))
+                .connect_timeout(limit);
+            let config = match is_given {
+                true => config.clone().http_client(http_client(&config).unwrap()),
+                false => config,
+            };
+            let client = ElasticsearchClient::new(config).unwrap();
+            let answers = async {
+                let (mut connection, _) = second.accept().await.unwrap();
+                assert!(connection.read(&mut [0; 1000]).await.unwrap() > 0);
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                connection.write_all(answer).await.unwrap();
+                connection
+            };
+            let request = put();
+            let (sent, _connection) =
+                tokio::join!(client.send(client.call("put"), &request), answers);
+            assert_eq!(sent.unwrap().server, client.inner.nodes[1].address);
+            assert!(!client.inner.nodes[0].is_up());
         }
     }
 

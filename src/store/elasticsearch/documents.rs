@@ -269,6 +269,7 @@ mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
     use tokio::net::TcpListener;
 
+    use super::super::client::ACCEPTED_BEFORE_LARGER;
     use super::super::{ElasticsearchConfig, ElasticsearchStore};
     use super::*;
     use crate::store::Store;
@@ -329,7 +330,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_that_are_refused_for_their_size_are_divided() {
-        const LIMIT: usize = 40_000;
+        const LIMIT: usize = 100_000;
         let (address, requests) = limited(LIMIT).await;
         let store = store(&address);
         let keys: Vec<String> = (0..101).map(|index| index.to_string()).collect();
@@ -345,6 +346,24 @@ mod tests {
             // What was learned holds for the next call.
             assert_eq!(!large.is_empty(), refused, "{large:?}");
         }
+    }
+
+    /// The limit was raised, or something else was wrong with one request.
+    #[tokio::test]
+    async fn after_many_accepted_requests_larger_ones_are_tried_again() {
+        let (address, _) = limited(1 << 20).await;
+        let client = ElasticsearchClient::new(ElasticsearchConfig::new(address)).unwrap();
+        client.make_requests_smaller_than(0);
+        let small = client.request_bytes();
+        let store = ElasticsearchStore::from_client(client.clone(), "i").unwrap();
+        let value = format!("{{\"a\":\"{}\"}}", "x".repeat(small / 2));
+        for _ in 1..ACCEPTED_BEFORE_LARGER {
+            store.put("a", value.clone()).await.unwrap();
+            store.put("b", "{}").await.unwrap();
+        }
+        assert_eq!(client.request_bytes(), small);
+        store.put("a", value).await.unwrap();
+        assert_eq!(client.request_bytes(), 2 * small);
     }
 
     #[tokio::test]

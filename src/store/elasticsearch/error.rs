@@ -261,12 +261,16 @@ pub(super) fn late(time: std::time::Duration) -> Error {
 
 /// The request did not get through, or its answer did not.
 fn no_answer(is_late: bool, is_connecting: bool, text: &str) -> Error {
-    let (kind, retryable, message) = if text.contains("certificate") {
-        (ErrorKind::Unauthorized, false, "the server's certificate is not trusted")
+    // Of two sides that speak TLS, one refuses the other's certificate: "received fatal alert: CertificateRequired".
+    let lower = text.to_ascii_lowercase();
+    let is_refused = ["certificate", "fatal alert"].iter().any(|word| lower.contains(word));
+    let (kind, retryable, message) = if is_refused {
+        (ErrorKind::Unauthorized, false, "a certificate is not trusted, or one is missing")
+    } else if is_connecting {
+        // Late or refused: nothing was sent, so another server may be tried even for a write.
+        (ErrorKind::Unavailable, true, "cannot connect")
     } else if is_late {
         (ErrorKind::Timeout, true, "no answer in time")
-    } else if is_connecting {
-        (ErrorKind::Unavailable, true, "cannot connect")
     } else {
         (ErrorKind::Unavailable, true, "the connection broke")
     };
@@ -395,6 +399,23 @@ mod tests {
             assert_eq!(fault.verdict, expected, "{status} {type_name} {reason}");
             assert_eq!((fault.error.kind(), fault.error.is_retryable()), (kind, retryable));
         }
+    }
+
+    #[test]
+    fn a_refused_certificate_is_no_broken_connection() {
+        for text in [
+            "invalid peer certificate: UnknownIssuer",
+            "received fatal alert: CertificateRequired",
+            "received fatal alert: HandshakeFailure",
+        ] {
+            for is_connecting in [false, true] {
+                let error = of_connection(std::io::Error::other(text), is_connecting);
+                let seen = (error.kind(), error.is_retryable());
+                assert_eq!(seen, (ErrorKind::Unauthorized, false), "{error:?}");
+            }
+        }
+        let error = of_connection(std::io::Error::other("reset by peer"), false);
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unavailable, true));
     }
 
     #[test]

@@ -30,9 +30,10 @@ use crate::store::chunks::last_of_each_key;
 /// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
 ///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
 ///   up to ten in `failed`. A request that a server, or a proxy before it, refuses for its size (413) is divided as long
-///   as it has several keys, and those of later calls are made smaller; with one key the error names it.
+///   as it has several keys, and those of later calls are made smaller for some time; with one key the error names it.
 /// - **Writes that were given up.** After a *time-out* of a write, or when its future was dropped, its connection is reset
-///   and what was not delivered never is. But what the server has taken in it may make later, over a newer write of the
+///   when the runtime next runs the connection's task. Until then, and with TLS while the connection is shut down, what
+///   was not delivered may still be; after that it never is. But what the server has taken in it may make later, over a newer write of the
 ///   same key: Elasticsearch has no fence against that. So may a proxy that passes a write on although its client reset
 ///   the connection, and both when the connection broke on the way. With an
 ///   [HTTP client of your own](ElasticsearchConfig::http_client), connections are not reset.

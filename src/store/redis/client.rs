@@ -1,5 +1,6 @@
 //! [`RedisClient`] and the driver's connections: what is sent by them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -120,19 +121,27 @@ impl<'a> Commands<'a> {
 pub(super) type Failed = (RedisError, Option<usize>);
 
 impl Connection {
-    pub(super) async fn run(&mut self, request: &Request<'_>) -> Result<Value, Failed> {
+    /// Sets `is_sent` when the driver has the request, or a part of it: before, nothing of it is sent.
+    pub(super) async fn run(
+        &mut self,
+        request: &Request<'_>,
+        is_sent: &AtomicBool,
+    ) -> Result<Value, Failed> {
+        if let Self::Standalone(_) = self {
+            is_sent.store(true, Ordering::Relaxed);
+        }
         match (self, request) {
             (Self::Standalone(connection), Request::One(command)) => {
                 command.query_async(connection).await.map_err(|error| (error, None))
             }
             (Self::Cluster(cluster), Request::One(command)) => {
-                cluster.run_one(command).await.map_err(|error| (error, None))
+                cluster.run_one(command, is_sent).await.map_err(|error| (error, None))
             }
             (Self::Standalone(connection), Request::Many(commands)) => {
                 commands.pipeline().query_async(connection).await.map_err(first_of_pipeline)
             }
             (Self::Cluster(cluster), Request::Many(commands)) => {
-                cluster.run(commands).await.map(Value::Array)
+                cluster.run(commands, is_sent).await.map(Value::Array)
             }
         }
     }

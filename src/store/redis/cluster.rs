@@ -10,6 +10,7 @@
 //! not sent again.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crc::{CRC_16_XMODEM, Crc, Table};
@@ -66,21 +67,28 @@ impl Cluster {
         (self.connection.clone(), permit)
     }
 
-    pub(super) async fn run_one(&self, command: &Cmd) -> RedisResult<Value> {
+    /// Sets `is_sent` when the driver has the command, before which nothing is sent.
+    pub(super) async fn run_one(&self, command: &Cmd, is_sent: &AtomicBool) -> RedisResult<Value> {
         let (mut connection, _permit) = self.connection().await;
+        is_sent.store(true, Ordering::Relaxed);
         command.query_async(&mut connection).await
     }
 
-    /// The commands' answers, in their order.
-    pub(super) async fn run(&self, commands: &Commands<'_>) -> Result<Vec<Value>, Failed> {
+    /// The commands' answers, in their order. Sets `is_sent` when the driver has the first of them.
+    pub(super) async fn run(
+        &self,
+        commands: &Commands<'_>,
+        is_sent: &AtomicBool,
+    ) -> Result<Vec<Value>, Failed> {
         let owners = if commands.count() > 1 { self.owners().await } else { None };
         let Some(owners) = owners else {
-            return self.each(commands, 0..commands.count()).await;
+            return self.each(commands, 0..commands.count(), is_sent).await;
         };
         let parts = divided(commands, &owners).into_iter().map(async |part| {
             let route = SingleNodeRoutingInfo::SpecificNode(part.route);
             let count = part.indexes.len();
             let (mut connection, _permit) = self.connection().await;
+            is_sent.store(true, Ordering::Relaxed);
             let answers = connection.route_pipeline(part.pipeline, 0, count, route).await;
             (part.indexes, answers.unwrap_or_default())
         });
@@ -102,7 +110,7 @@ impl Cluster {
             return Ok(values);
         }
         self.forget_owners();
-        let answers = self.each(commands, again.iter().copied()).await?;
+        let answers = self.each(commands, again.iter().copied(), is_sent).await?;
         for (index, value) in again.into_iter().zip(answers) {
             values[index] = value;
         }
@@ -114,16 +122,16 @@ impl Cluster {
         &self,
         commands: &Commands<'_>,
         indexes: impl Iterator<Item = usize>,
+        is_sent: &AtomicBool,
     ) -> Result<Vec<Value>, Failed> {
         let mut running = Vec::new();
         for index in indexes {
             running.push(async move {
-                let answer = self.run_one(&commands.make(index)).await;
+                let answer = self.run_one(&commands.make(index), is_sent).await;
                 Ok::<_, Infallible>(answer.map_err(|error| (error, Some(index))))
             });
         }
-        // All to their end, and then the first error: one that was dropped would be under way still, on a connection
-        // that nobody gives up.
+        // An error is an answer here: the other commands are sent all the same.
         let Ok(answers) = in_order(CONCURRENCY, running).await;
         answers.into_iter().collect()
     }

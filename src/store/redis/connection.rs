@@ -7,6 +7,7 @@
 //! an outage makes callers wait for its attempts, whatever their deadline.
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,9 +26,18 @@ use crate::store::time::deadline;
 struct Numbered {
     connection: Connection,
     thread: Arc<Thread>,
-    /// Since when calls were dropped that had no answer, and no other call had one.
-    silent_since: Arc<Mutex<Option<Instant>>>,
+    silence: Arc<Mutex<Silence>>,
     number: u64,
+}
+
+/// How long requests of a connection have waited since one was answered. Time without requests does not count.
+#[derive(Default)]
+struct Silence {
+    under_way: usize,
+    /// Before the present wait.
+    waited: Duration,
+    /// When the present wait began: with the first request under way, or the last answer.
+    since: Option<Instant>,
 }
 
 /// The last connection that was made.
@@ -41,10 +51,11 @@ struct Made {
 /// A request that is under way. Dropped without [`end`](InUse::end), it may give the connection up.
 struct InUse<'a> {
     server: &'a Server,
-    silent_since: Arc<Mutex<Option<Instant>>>,
+    silence: Arc<Mutex<Silence>>,
     number: u64,
     writes: bool,
-    since: Instant,
+    /// The driver has it. Before, it waits for room, and nothing of it is sent.
+    is_sent: AtomicBool,
     is_over: bool,
 }
 
@@ -125,16 +136,14 @@ impl Server {
         writes: bool,
     ) -> Result<Value, (Error, Option<usize>)> {
         let deadline = deadline(self.timeout);
-        let old = self.current().as_ref().map(|current| current.number);
-        let (failed, used) = match self.attempt(request, writes, deadline).await {
+        let (failed, was_connected) = match self.attempt(request, writes, deadline).await {
             Ok(value) => return Ok(value),
             Err(attempt) => attempt,
         };
-        // The connection broke, perhaps long before this call, or another call gave it up. Each request may be made
-        // twice.
-        let may_be_stale = used.is_some() && used == old;
+        // The connection broke, perhaps long before this call, or another call gave it up. That one may have made the
+        // connection after this call began. Each request may be made twice.
         let failed = match failed {
-            Some((error, _)) if may_be_stale && error.is_connection_dropped() => {
+            Some((error, _)) if was_connected && error.is_connection_dropped() => {
                 match self.attempt(request, writes, deadline).await {
                     Ok(value) => return Ok(value),
                     Err((failed, _)) => failed,
@@ -148,23 +157,22 @@ impl Server {
         })
     }
 
-    /// The error says what the driver said, or `None` for "too late", and which connection was used. If that was
+    /// The error says what the driver said, or `None` for "too late", and whether there was a connection. If that was
     /// given up, its sockets are closed when this returns.
     async fn attempt(
         &self,
         request: &Request<'_>,
         writes: bool,
         deadline: Instant,
-    ) -> Result<Value, (Option<Failed>, Option<u64>)> {
+    ) -> Result<Value, (Option<Failed>, bool)> {
         let connected = timeout_at(deadline, self.connection()).await;
-        let Numbered { mut connection, thread, silent_since, number } = match connected {
+        let Numbered { mut connection, thread, silence, number } = match connected {
             Ok(Ok(connected)) => connected,
-            Ok(Err(error)) => return Err((Some((error, None)), None)),
-            Err(_) => return Err((None, None)),
+            Ok(Err(error)) => return Err((Some((error, None)), false)),
+            Err(_) => return Err((None, false)),
         };
-        let since = Instant::now();
-        let in_use = InUse { server: self, silent_since, number, writes, since, is_over: false };
-        let outcome = timeout_at(deadline, connection.run(request)).await;
+        let in_use = InUse::begin(self, silence, number, writes);
+        let outcome = timeout_at(deadline, connection.run(request, &in_use.is_sent)).await;
         in_use.end();
         let failed = match outcome {
             Ok(Ok(value)) => return Ok(value),
@@ -176,7 +184,7 @@ impl Server {
             // Whoever hears of the error may write elsewhere, from another process.
             thread.ended().wait().await;
         }
-        Err((failed, Some(number)))
+        Err((failed, true))
     }
 
     async fn connection(&self) -> Result<Numbered, RedisError> {
@@ -195,8 +203,8 @@ impl Server {
         made.ended = Some(thread.ended());
         let connection = self.client.connect(&thread, self.connect_timeout).await?;
         made.number += 1;
-        let (thread, silent_since) = (Arc::new(thread), Arc::default());
-        let numbered = Numbered { connection, thread, silent_since, number: made.number };
+        let (thread, silence) = (Arc::new(thread), Arc::default());
+        let numbered = Numbered { connection, thread, silence, number: made.number };
         *self.current() = Some(numbered.clone());
         Ok(numbered)
     }
@@ -213,6 +221,11 @@ impl Server {
     // Never held across an await. A panic cannot come in the middle of a change.
     fn current(&self) -> MutexGuard<'_, Option<Numbered>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_connected(&self) -> bool {
+        self.current().is_some()
     }
 
     fn late(&self, operation: &'static str) -> Error {
@@ -232,15 +245,35 @@ impl Server {
     }
 }
 
-impl InUse<'_> {
+impl<'a> InUse<'a> {
+    fn begin(server: &'a Server, silence: Arc<Mutex<Silence>>, number: u64, writes: bool) -> Self {
+        let is_sent = AtomicBool::new(false);
+        let in_use = Self { server, silence, number, writes, is_sent, is_over: false };
+        let mut silence = in_use.silence();
+        silence.under_way += 1;
+        silence.since.get_or_insert_with(Instant::now);
+        drop(silence);
+        in_use
+    }
+
     /// The call has its outcome.
     fn end(mut self) {
         self.is_over = true;
-        *self.silent_since() = None;
     }
 
-    fn silent_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long nothing was answered, when this request is under way no more.
+    fn leave(&self) -> Duration {
+        let now = Instant::now();
+        let mut silence = self.silence();
+        silence.under_way -= 1;
+        let present = silence.since.map_or(Duration::ZERO, |since| now - since);
+        silence.waited = if self.is_over { Duration::ZERO } else { silence.waited + present };
+        silence.since = (silence.under_way > 0).then_some(now);
+        silence.waited
     }
 }
 
@@ -253,11 +286,11 @@ impl InUse<'_> {
 ///   enough, and all would use that connection. So it is given up when nothing was answered for half of the time.
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        if self.is_over {
+        let silent = self.leave();
+        if self.is_over || !*self.is_sent.get_mut() {
             return;
         }
-        let silent_since = *self.silent_since().get_or_insert(self.since);
-        if self.writes || silent_since.elapsed() >= self.server.timeout / 2 {
+        if self.writes || silent >= self.server.timeout / 2 {
             self.server.give_up(self.number);
         }
     }
@@ -280,6 +313,7 @@ fn address(address: &ConnectionAddr) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::ErrorKind as Io;
+    use std::sync::atomic::Ordering;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
@@ -363,6 +397,55 @@ mod tests {
             } => connection,
         };
         assert_reset(&mut connection).await;
+    }
+
+    /// The call itself has made the connection, and has read of none before.
+    #[tokio::test]
+    async fn a_request_is_made_again_when_a_new_connection_breaks() {
+        let (listener, server) = silent().await;
+        let put = put();
+        let accepts = async {
+            let mut first = accept(&listener).await;
+            assert!(first.read(&mut [0; 1000]).await.unwrap() > 0);
+            drop(first);
+            let mut second = accept(&listener).await;
+            assert!(second.read(&mut [0; 1000]).await.unwrap() > 0);
+            second.write_all(b"+OK\r\n").await.unwrap();
+            second
+        };
+        let (sent, _second) = tokio::join!(server.write("put", &put), accepts);
+        sent.unwrap();
+    }
+
+    /// It waits for room: nothing of it can be delivered.
+    #[tokio::test]
+    async fn a_write_that_is_dropped_before_it_is_sent_gives_up_no_connection() {
+        let (listener, server) = silent().await;
+        let (connected, _connection) = tokio::join!(server.connection(), accept(&listener));
+        let Numbered { silence, number, .. } = connected.unwrap();
+        for (is_sent, is_kept) in [(false, true), (true, false)] {
+            let in_use = InUse::begin(&server, Arc::clone(&silence), number, true);
+            in_use.is_sent.store(is_sent, Ordering::Relaxed);
+            drop(in_use);
+            assert_eq!(server.is_connected(), is_kept);
+        }
+    }
+
+    /// Between two reads that were dropped nobody used the connection.
+    #[tokio::test]
+    async fn time_without_requests_is_no_silence() {
+        let (listener, server) = silent().await;
+        let (connected, _connection) = tokio::join!(server.connection(), accept(&listener));
+        let Numbered { silence, number, .. } = connected.unwrap();
+        tokio::time::pause();
+        for (waited, is_kept) in [(TIMEOUT / 4, true), (TIMEOUT / 4, false)] {
+            let in_use = InUse::begin(&server, Arc::clone(&silence), number, false);
+            in_use.is_sent.store(true, Ordering::Relaxed);
+            tokio::time::advance(waited).await;
+            drop(in_use);
+            assert_eq!(server.is_connected(), is_kept);
+            tokio::time::advance(10 * TIMEOUT).await;
+        }
     }
 
     /// No call waits for as long as the time-out, and so none finds out by itself.

@@ -249,7 +249,62 @@ fn by_size<'a, 'b>(mut changes: &'a [Change<'b>], most: usize) -> Vec<&'a [Chang
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
+
+    /// Reads into the text until it has so many of these.
+    async fn read(connection: &mut TcpStream, text: &mut String, name: &str, count: usize) {
+        while text.matches(name).count() < count {
+            let mut bytes = [0; 100_000];
+            let length = connection.read(&mut bytes).await.unwrap();
+            assert!(length > 0, "{text}");
+            text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
+        }
+    }
+
+    /// The server refuses the first chunk of a write while the second and another call's read are under way.
+    #[tokio::test]
+    async fn a_chunk_that_is_refused_gives_up_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let options = RedisOptions::new("p");
+        let client = RedisConfig::new(address, options.clone()).client().unwrap();
+        let requests = Requests::from_client(client, &options).unwrap();
+        let answers = async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut text = String::new();
+            read(&mut connection, &mut text, "CLIENT", 2).await;
+            connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+            read(&mut connection, &mut text, "MSET", 2).await;
+            connection.write_all(b"-OOM command not allowed\r\n").await.unwrap();
+            let get = "GET\r\n$3\r\np/z";
+            read(&mut connection, &mut text, get, 1).await;
+            connection.write_all(b"+OK\r\n$1\r\n1\r\n").await.unwrap();
+            read(&mut connection, &mut text, get, 2).await;
+            connection.write_all(b"$1\r\n2\r\n").await.unwrap();
+        };
+        let keys: Vec<String> = (0..2 * CHUNK_KEYS).map(|number| number.to_string()).collect();
+        let value = Bytes::from("1");
+        let full_key = |key| FullKey { tenant: None, key };
+        let changes: Vec<Change<'_>> =
+            keys.iter().map(|key| (full_key(key), Some(&value))).collect();
+        let reads = async {
+            let z = [full_key("z")];
+            // Connected by the write; the read comes behind it.
+            while !requests.server.is_connected() {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::yield_now().await;
+            let first = requests.read("get", &z).await.unwrap();
+            (first, requests.read("get", &z).await.unwrap())
+        };
+        let (written, read, ()) =
+            tokio::join!(requests.write("put_many", &changes), reads, answers);
+        assert_eq!(written.unwrap_err().kind(), ErrorKind::NoSpace);
+        assert_eq!(read, (vec![Some("1".into())], vec![Some("2".into())]));
+    }
 
     fn sizes(values: &[Bytes]) -> Vec<usize> {
         let key = FullKey { tenant: None, key: "k" };
