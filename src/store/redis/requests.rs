@@ -257,7 +257,7 @@ mod tests {
     /// Reads into the text until it has so many of these.
     async fn read(connection: &mut TcpStream, text: &mut String, name: &str, count: usize) {
         while text.matches(name).count() < count {
-            let mut bytes = [0; 100_000];
+            let mut bytes = vec![0; 100_000];
             let length = connection.read(&mut bytes).await.unwrap();
             assert!(length > 0, "{text}");
             text.push_str(std::str::from_utf8(&bytes[..length]).unwrap());
