@@ -14,6 +14,10 @@
 //! - A queue wakes its reader only when it was empty. Messages of a partition that is no longer
 //!   assigned stay in it, count, and are never handed out.
 //! - Reports of fetch positions come at any time, also while a revocation is being answered.
+//! - Where assignments change by parts, the client drops what it has fetched of all partitions until the answer, fetches
+//!   it again, and reports the old positions for up to a second.
+//! - A member of an eager group may join again though it waits for an answer; its next assignment replaces everything.
+//! - An error of a partition has no version: one that was queued before a seek is handed out after it.
 //!
 //! Everything is decided in [`World`], one action after the other, by the [`agenda`](World::after).
 //! The [`monitor`] watches the promises that the library makes.
