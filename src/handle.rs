@@ -120,7 +120,8 @@ pub struct Status {
     /// Where it is in its life.
     pub state: ProcessorState,
     /// Its partitions are assigned and have begun, or it is known that there are none for it; false while it
-    /// waits for the group, and while some are being looked up or given back.
+    /// waits for the group, and while some are being looked up or given back. With KIP-848 or a cooperative assignor it
+    /// comes true again up to half a second after the rebalance.
     pub settled: bool,
     /// [`Handle::pause`] holds all partitions. Single ones have it in their state.
     pub paused: bool,

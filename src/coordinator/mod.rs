@@ -97,6 +97,9 @@ pub(crate) struct Coordinator {
     /// Recorded next offsets of partitions that were ours and were given back, not lost.
     given_back: BTreeMap<TopicPartition, Offset>,
     empty_reports: u32,
+    /// Assignments change by parts. Then one may be followed by the next at once, and only a report of the group says
+    /// that it stands.
+    by_parts: bool,
     started: Instant,
     /// Off until it runs.
     metrics: Arc<ProcessorMetrics>,
@@ -152,6 +155,7 @@ impl Coordinator {
             client_failed: false,
             given_back: BTreeMap::new(),
             empty_reports: 0,
+            by_parts: false,
             started: Instant::now(),
         }
     }
@@ -234,6 +238,8 @@ impl Coordinator {
     async fn handle_event(&mut self, event: Event) {
         match event {
             Event::Assigned { id, partitions, replaces } => {
+                self.by_parts = !replaces;
+                self.committer.retry_in_rebalances(!replaces);
                 if replaces {
                     let lost = self.lose_everything().await;
                     self.note(lost);
@@ -359,6 +365,9 @@ impl Coordinator {
         // An assignment whose answer is being prepared is one, too.
         if assigned > 0 || !self.lanes.is_empty() || self.starting.is_some() {
             self.empty_reports = 0;
+            if self.by_parts && self.starting.is_none() {
+                self.settle();
+            }
             return;
         }
         self.empty_reports += 1;
@@ -366,6 +375,14 @@ impl Coordinator {
             self.board.settled.store(true, Ordering::SeqCst);
             self.board.changed.notify_one();
         }
+    }
+
+    /// The assignment stands. Without lanes nothing is left to consume, and yet we are not done: an eager rebalance
+    /// takes everything and then brings it back. Only reports that we get nothing are believed.
+    pub(super) fn settle(&self) {
+        let settled = !self.lanes.is_empty() && self.late.is_empty();
+        self.board.settled.store(settled, Ordering::SeqCst);
+        self.board.changed.notify_one();
     }
 
     /// Drains all lanes, records what finished, leaves the group.

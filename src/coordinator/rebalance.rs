@@ -82,11 +82,12 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Without lanes nothing is left to consume, and yet we are not done: an eager rebalance takes
-    /// everything and then brings it back. Only a report that we get nothing is believed.
     fn note_assignment(&self) {
-        let settled = !self.lanes.is_empty() && self.late.is_empty();
-        self.board.settled.store(settled, Ordering::SeqCst);
+        if self.by_parts {
+            self.board.settled.store(false, Ordering::SeqCst);
+        } else {
+            self.settle();
+        }
     }
 
     fn begin_epoch(&mut self, start: Start) -> Result<TopicProgress> {

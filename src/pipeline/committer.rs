@@ -34,6 +34,10 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long a last commit is made again although a right is missing.
 const LAST_DOUBT: Duration = Duration::from_secs(2);
 
+/// How long a last commit is made again in a rebalance that leaves the partitions with us: until each member has heard of
+/// it, with the brokers' default heartbeat interval of 3 s.
+const REBALANCE: Duration = Duration::from_secs(5);
+
 struct Owned {
     epoch: u64,
     /// Finished and to be recorded.
@@ -70,6 +74,8 @@ pub(crate) struct Committer {
     refresh_interval: Duration,
     /// The group has no members: recorded offsets of partitions that begin have any age.
     is_static: bool,
+    /// A rebalance leaves the partitions with us until we give them back.
+    retries_in_rebalances: bool,
     owned: BTreeMap<TopicPartition, Owned>,
     outstanding: Option<Outstanding>,
     metrics: CommitMetrics,
@@ -81,6 +87,7 @@ impl Committer {
             record,
             refresh_interval,
             is_static,
+            retries_in_rebalances: false,
             owned: BTreeMap::new(),
             outstanding: None,
             metrics: CommitMetrics::off(),
@@ -90,6 +97,12 @@ impl Committer {
     /// Counts commits here from now on.
     pub(crate) fn measure(&mut self, metrics: CommitMetrics) {
         self.metrics = metrics;
+    }
+
+    /// Whether a rebalance leaves the partitions with us until we give them back. Then a last commit that it refused is
+    /// made again, for some seconds.
+    pub(crate) fn retry_in_rebalances(&mut self, retry: bool) {
+        self.retries_in_rebalances = retry;
     }
 
     /// An epoch of a partition begins. Where nothing is committed yet, the start itself will be:
@@ -198,7 +211,8 @@ impl Committer {
 
     /// Records what has advanced for the partitions that `wanted` names and waits until it is. A commit
     /// that fails for a transient reason is made again, and for some seconds one that is refused because
-    /// a right is missing, which may be on its way; drop the future to give up.
+    /// a right is missing, which may be on its way, or [by a rebalance](Self::retry_in_rebalances); drop the future to
+    /// give up.
     /// Cancel-safe: a commit that is under way stays outstanding.
     ///
     /// # Errors
@@ -220,7 +234,13 @@ impl Committer {
                 return Ok(());
             }
             match self.settle().await {
-                Err(error) if is_rebalance(&error) => return Err(error),
+                Err(error) if is_rebalance(&error) => {
+                    let is_ours = self.retries_in_rebalances && is_member(&error);
+                    if !is_ours || begun.elapsed() >= REBALANCE {
+                        return Err(error);
+                    }
+                    sleep(RETRY).await;
+                }
                 Err(error) if error.is_retryable() || doubted(&error) => sleep(RETRY).await,
                 result => return result,
             }
@@ -233,6 +253,11 @@ pub(crate) fn is_rebalance(error: &Error) -> bool {
     const CODES: [&str; 4] =
         ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
     error.get("code").is_some_and(|code| CODES.contains(&code))
+}
+
+/// The group knows the member, and what it has.
+fn is_member(error: &Error) -> bool {
+    error.get("code") != Some("UNKNOWN_MEMBER_ID")
 }
 
 #[cfg(test)]
@@ -322,6 +347,50 @@ mod tests {
         committer.settle().await.unwrap();
         committer.commit(|_| true);
         assert!(commits.0.lock().unwrap().is_empty(), "nothing has advanced");
+    }
+
+    /// How often a last commit is made that is refused twice with this code, and what comes of it.
+    async fn last_commit(code: &'static str, retries: bool) -> (usize, Result<()>) {
+        let (mut committer, commits) = committer();
+        committer.retry_in_rebalances(retries);
+        committer.finished(&partition(), 1, offset(7));
+        let mut attempts = 0;
+        let recording = committer.commit_now(|_| true);
+        let refusing = async {
+            loop {
+                let commit = commits.0.lock().unwrap().pop();
+                if let Some((_, answer)) = commit {
+                    attempts += 1;
+                    let refused = Error::new(ErrorKind::Commit, "refused").with("code", code);
+                    let result = if attempts < 3 { Err(refused) } else { Ok(()) };
+                    let _ = answer.send(result);
+                }
+                sleep(RETRY / 10).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            result = recording => (attempts, result),
+            () = refusing => unreachable!(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_last_commit_is_made_again_where_a_rebalance_leaves_the_partitions() {
+        for code in ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "STALE_MEMBER_EPOCH"] {
+            let (attempts, result) = last_commit(code, true).await;
+            assert!(result.is_ok());
+            assert_eq!(attempts, 3, "{code}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_last_commit_is_not_made_again_where_the_partitions_may_be_anothers() {
+        for (code, retries) in [("ILLEGAL_GENERATION", false), ("UNKNOWN_MEMBER_ID", true)] {
+            let (attempts, result) = last_commit(code, retries).await;
+            assert_eq!(result.unwrap_err().get("code"), Some(code));
+            assert_eq!(attempts, 1, "{code}");
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ use super::log::Repetitions;
 use super::metadata;
 use super::offsets::{self, Questions};
 use super::queue::{KafkaQueue, no_handle};
-use super::statistics::Reading;
+use super::statistics::{Protocol, Reading};
 use super::{KafkaOptions, create_client, no_thread};
 use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought, TopicState};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,8 +65,10 @@ impl KafkaConsumer {
     /// A property is refused, or there are no more threads.
     pub(super) fn new(options: KafkaOptions) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         let mut properties = options.consumer_properties;
-        let consumer_protocol =
-            properties.iter().any(|(name, value)| name == "group.protocol" && value == "consumer");
+        let protocol = match &options.partitions {
+            Some(_) => Protocol::None,
+            None => Protocol::of(&properties),
+        };
         if !properties.iter().any(|(name, _)| name == STATISTICS.0) {
             properties.push((STATISTICS.0.into(), STATISTICS.1.into()));
         }
@@ -87,8 +89,7 @@ impl KafkaConsumer {
             events: sender.clone(),
             reading: Reading {
                 read_committed: options.isolation_read_committed,
-                static_partitions: options.partitions.is_some(),
-                consumer_protocol,
+                protocol,
                 created: client.created(),
             },
             token_provider: options.token_provider,

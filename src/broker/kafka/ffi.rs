@@ -75,6 +75,8 @@ mod raw {
             client: *mut rd::rd_kafka_t,
             list: *const rd::rd_kafka_topic_partition_list_t,
         ) -> c_int;
+        #[link_name = "rd_kafka_unsubscribe"]
+        pub(super) fn unsubscribe(client: *mut rd::rd_kafka_t) -> c_int;
         #[link_name = "rd_kafka_committed"]
         pub(super) fn committed(
             client: *mut rd::rd_kafka_t,

@@ -20,7 +20,7 @@ use crate::broker::{Event, FetchPosition, POSITIONS_SETTLE};
 use crate::message::{Offset, TopicPartition};
 
 /// Twice the brokers' default heartbeat interval: others had the time to give partitions up for us.
-const NEVER_GOT_ANY: Duration = Duration::from_secs(10);
+const MAY_GET_SOME: Duration = Duration::from_secs(10);
 
 /// The assigned partitions, and since when they are read from where they are read.
 #[derive(Default)]
@@ -110,13 +110,40 @@ impl Freshness {
     }
 }
 
+/// How partitions change hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// Nobody's: the partitions are static.
+    None,
+    /// At a rebalance everything is given back.
+    Eager,
+    /// Only what moves is given back.
+    Cooperative,
+    /// KIP-848.
+    Consumer,
+}
+
+impl Protocol {
+    pub(super) fn of(properties: &[(String, String)]) -> Self {
+        let is = |property: &str, value: &str| {
+            let mut values = properties.iter().filter(|(name, _)| name == property);
+            values.any(|(_, set)| set.split(',').any(|one| one.trim() == value))
+        };
+        if is("group.protocol", "consumer") {
+            Self::Consumer
+        } else if is("partition.assignment.strategy", "cooperative-sticky") {
+            Self::Cooperative
+        } else {
+            Self::Eager
+        }
+    }
+}
+
 /// How to read the statistics of this client.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     pub(super) read_committed: bool,
-    pub(super) static_partitions: bool,
-    /// KIP-848.
-    pub(super) consumer_protocol: bool,
+    pub(super) protocol: Protocol,
     /// Just before the client began to count its age.
     pub(super) created: Instant,
 }
@@ -156,7 +183,7 @@ impl Reading {
     ) -> Vec<FetchPosition> {
         let group = statistics.cgrp.as_ref();
         let is_steady = group.is_none_or(|group| group.join_state == "steady");
-        let is_steady = self.static_partitions || is_steady;
+        let is_steady = self.protocol == Protocol::None || is_steady;
         let mut positions = Vec::with_capacity(assigned.len());
         for (topic, partitions) in &assigned.partitions {
             let Some(seen) = statistics.topics.get(&**topic) else { continue };
@@ -181,17 +208,22 @@ impl Reading {
     /// The number of assigned partitions, if the assignment stands. A static consumer joins no
     /// group, so librdkafka counts nothing for it.
     fn settled(self, statistics: &Statistics, assigned: &Assigned) -> Option<usize> {
-        if self.static_partitions {
+        if self.protocol == Protocol::None {
             return (assigned.len() > 0).then_some(assigned.len());
         }
         let group = statistics.cgrp.as_ref()?;
+        let lasts = |age: i64| u128::try_from(age).is_ok_and(|age| age >= MAY_GET_SOME.as_millis());
         // With KIP-848 a member that never got a partition stays in its first state; so does one
         // that has not been heard by the group yet, but not for long.
-        let never_got_any = self.consumer_protocol
+        let never_got_any = self.protocol == Protocol::Consumer
             && group.state == "up"
             && group.join_state == "init"
-            && u128::try_from(group.stateage).is_ok_and(|age| age >= NEVER_GOT_ANY.as_millis());
-        let settled = group.join_state == "steady" || never_got_any;
+            && lasts(group.stateage);
+        // Others may be giving partitions up for this one.
+        let since = if group.rebalance_cnt == 0 { group.stateage } else { group.rebalance_age };
+        let may_get_some =
+            self.protocol != Protocol::Eager && group.assignment_size == 0 && !lasts(since);
+        let settled = (group.join_state == "steady" && !may_get_some) || never_got_any;
         settled.then(|| usize::try_from(group.assignment_size).ok()).flatten()
     }
 }

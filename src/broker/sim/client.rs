@@ -328,12 +328,12 @@ impl World {
         let positions: Vec<_> = positions.collect();
         let (taken, delay) = (Instant::now(), self.rng.millis(self.weather.report.clone()));
         self.after(delay, move |world| {
-            let client = world.client(id);
-            client.send(Event::Positions { taken, positions });
-            if let Some(assigned) = settled {
-                client.send(Event::Settled { assigned });
-            }
+            world.client(id).send(Event::Positions { taken, positions });
         });
+        // In order with the rebalances, which positions are not.
+        if let Some(assigned) = settled {
+            self.client(id).send(Event::Settled { assigned });
+        }
         self.after(REPORTS, move |world| world.report(id));
     }
 

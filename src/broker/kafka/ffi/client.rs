@@ -116,6 +116,13 @@ impl Client {
         Code::check(unsafe { raw::subscribe(self.raw(), topics.raw()) })
     }
 
+    /// Has the group left as soon as everything is given back. Blocks until librdkafka's main thread has heard it, so
+    /// not while the group ends or after it.
+    pub(crate) fn unsubscribe(&self) -> Result<(), Code> {
+        // SAFETY: the client is valid.
+        Code::check(unsafe { raw::unsubscribe(self.raw()) })
+    }
+
     /// Replaces the assignment.
     pub(crate) fn assign(&self, partitions: &PartitionList<'_>) -> Result<(), Code> {
         // SAFETY: as in `subscribe`.

@@ -201,6 +201,53 @@ async fn a_member_too_many_settles_with_nothing() {
     assert!(members[settled].1.is_empty());
 }
 
+/// Hands over all events until a member that has just come hears what it gets.
+async fn until_told(
+    members: &mut [(Member, BTreeSet<TopicPartition>)],
+    newcomer: usize,
+) -> Duration {
+    let started = Instant::now();
+    loop {
+        assert!(started.elapsed() < PATIENCE);
+        for (index, (member, own)) in members.iter_mut().enumerate() {
+            let wait = timeout(Duration::from_millis(20), member.events.recv());
+            let Some(event) = wait.await.ok().flatten() else { continue };
+            let is_told = matches!(event, Event::Assigned { .. });
+            answer(member, own, event).await;
+            if is_told && index == newcomer {
+                return started.elapsed();
+            }
+        }
+    }
+}
+
+/// One that had no partition, too: else the next rebalance, and with it each commit, waits for it until its session ends.
+#[tokio::test]
+async fn a_cooperative_member_without_partitions_leaves_its_group() {
+    let broker = Broker::any();
+    let topics = [broker.topic("a", 1).await];
+    let group = unique("group");
+    let properties = [("partition.assignment.strategy", "cooperative-sticky")];
+    let join = || {
+        let options =
+            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
+        let member = Member::new(&broker, &topics, options);
+        member.consumer.start().unwrap();
+        (member, BTreeSet::new())
+    };
+    let mut members = vec![join()];
+    balance(&mut members, &[1]).await;
+    members.push(join());
+    until_told(&mut members, 1).await;
+    let (idle, own) = members.pop().unwrap();
+    assert!(own.is_empty());
+    patiently("the close", idle.consumer.close()).await;
+    members.push(join());
+    let told = until_told(&mut members, 1).await;
+    // The session time-out is 6 s.
+    assert!(told < Duration::from_millis(5500), "{told:?}");
+}
+
 /// The group's coordinator is away, so that the client puts a commit off. It takes no further step in
 /// the group before the commit is done with, and so the commit never goes out with a later generation
 /// than it was made in. Without the commit it leaves at once.
