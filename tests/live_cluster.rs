@@ -23,6 +23,7 @@ mod cluster {
     use kasper::{Batch, Context, Handle, Report, TopicProcessor};
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::consumer::{BaseConsumer, Consumer};
+    use tokio::sync::{Mutex, MutexGuard};
     use tokio::task::JoinHandle;
 
     use super::common::{
@@ -35,6 +36,19 @@ mod cluster {
 
     /// How long brokers may take to start again and to catch up, on a machine that is busy with other things.
     const RECOVERY: Duration = Duration::from_mins(3);
+
+    /// The cluster for one test alone, with all its brokers: each test kills some.
+    async fn cluster() -> MutexGuard<'static, ()> {
+        static ALONE: Mutex<()> = Mutex::const_new(());
+        let alone = ALONE.lock().await;
+        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
+        eventually(RECOVERY, || {
+            let metadata = consumer.fetch_metadata(None, Duration::from_secs(2));
+            metadata.is_ok_and(|metadata| metadata.brokers().len() == BROKERS)
+        })
+        .await;
+        alone
+    }
 
     fn kill(broker: usize) {
         let script = std::env::var("KASPER_TEST_KAFKA_CLUSTER_KILL").expect(
@@ -211,6 +225,13 @@ mod cluster {
         eventually(RECOVERY, on).await;
     }
 
+    async fn finish(jobs: [Job; 2], feeder: Feeder, open: u32, consumer: &BaseConsumer) {
+        let sent = feeder.stop();
+        for job in jobs {
+            job.finish(sent, open, consumer).await;
+        }
+    }
+
     async fn jobs(input: &str) -> [Job; 2] {
         [Job::start("classic", input, false).await, Job::start("kip-848", input, true).await]
     }
@@ -219,6 +240,7 @@ mod cluster {
     #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
     async fn each_broker_is_killed_once_and_nothing_is_lost() {
         common::log();
+        let _alone = cluster().await;
         let input = topic("in", PARTITIONS).await;
         let jobs = jobs(&input).await;
         let feeder = Feeder::start(&input);
@@ -238,10 +260,7 @@ mod cluster {
             .await;
         }
         let open = open.total;
-        let sent = feeder.stop();
-        for job in jobs {
-            job.finish(sent, open, &consumer).await;
-        }
+        finish(jobs, feeder, open, &consumer).await;
     }
 
     /// Partition 0 is on the broker alone that is killed. The processors that start then, before and after
@@ -250,6 +269,7 @@ mod cluster {
     #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
     async fn processors_start_while_a_broker_is_away() {
         common::log();
+        let _alone = cluster().await;
         let input = unique("alone");
         let replicas: Vec<Vec<i32>> =
             (0..PARTITIONS).map(|p| vec![if p == 0 { 3 } else { 1 + p % 2 }]).collect();
@@ -296,6 +316,7 @@ mod cluster {
     #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
     async fn members_join_while_brokers_are_killed_and_nothing_is_lost() {
         common::log();
+        let _alone = cluster().await;
         let input = topic("in", PARTITIONS).await;
         let mut jobs = jobs(&input).await;
         let feeder = Feeder::start(&input);
@@ -325,9 +346,6 @@ mod cluster {
             .await;
         }
         let open = open.total;
-        let sent = feeder.stop();
-        for job in jobs {
-            job.finish(sent, open, &consumer).await;
-        }
+        finish(jobs, feeder, open, &consumer).await;
     }
 }

@@ -22,7 +22,7 @@ use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 
 /// Lost partitions may already have a new owner: whatever does not end at once is left to itself.
-pub(super) const LOST_DEADLINE: Duration = Duration::from_millis(250);
+const LOST_DEADLINE: Duration = Duration::from_millis(250);
 
 /// A lane ends by itself at its deadline. One that does not, so much later, blocks its thread.
 const GRACE: Duration = Duration::from_millis(250);
@@ -293,10 +293,23 @@ impl Coordinator {
         self.note(taken_over);
     }
 
+    /// Ends these lanes with what they have finished: their partitions are lost.
+    pub(super) async fn stop_lanes(&mut self, numbers: &[i32]) {
+        self.end_lanes(numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
+    }
+
+    /// Ends these lanes when what is in flight has finished, at the drain deadline at the latest.
+    pub(super) async fn drain_lanes(&mut self, numbers: &[i32]) {
+        let deadline = Instant::now() + self.settings.drain_deadline;
+        self.end_lanes(numbers, Command::Drain(Some(deadline)), deadline).await;
+    }
+
     /// Ends the tasks of these lanes and waits until they have ended, at most until shortly behind
-    /// the deadline. They are stopped when the client goes on without them. A task whose thread is blocked is left to itself then: whatever it still does,
-    /// nobody takes anything from it, and it is gone at its next await.
-    pub(super) async fn end_lanes(&mut self, numbers: &[i32], command: Command, deadline: Instant) {
+    /// the deadline. They are stopped when the client goes on without them.
+    ///
+    /// A task whose thread is blocked is left to itself then: whatever it still does, nobody takes anything from it,
+    /// and it is gone at its next await.
+    async fn end_lanes(&mut self, numbers: &[i32], command: Command, deadline: Instant) {
         let (mut command, mut deadline) = (command, deadline);
         self.command_lanes(numbers, command);
         while numbers.iter().any(|number| self.lanes.get(number).is_some_and(|l| l.task.is_some()))

@@ -38,7 +38,7 @@ use crate::broker::{Consumer, Event, FetchPosition, POSITIONS_SETTLE, Producer};
 use crate::config::Settings;
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lag::Ends;
-use crate::coordinator::lanes::{LOST_DEADLINE, Lane};
+use crate::coordinator::lanes::Lane;
 use crate::coordinator::starting::{Late, Starting, found};
 use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,7 +48,7 @@ use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::metrics::topics::TopicGauges;
 use crate::pipeline::command::Command;
-use crate::pipeline::committer::{Committer, is_rebalance};
+use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::LaneEnd;
 use crate::pipeline::progress::Board;
 use crate::pipeline::start::Doubt;
@@ -389,11 +389,9 @@ impl Coordinator {
     async fn shut_down(mut self) -> Result<Report> {
         self.board.set_state(ProcessorState::Closing);
         let numbers: Vec<i32> = self.lanes.keys().copied().collect();
-        if self.client_failed {
-            self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
-        } else {
-            let deadline = Instant::now() + self.settings.drain_deadline;
-            self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
+        match self.client_failed {
+            true => self.stop_lanes(&numbers).await,
+            false => self.drain_lanes(&numbers).await,
         }
         let recorded = self.record_at_the_end().await;
         let report = self.report();
@@ -442,8 +440,10 @@ impl Coordinator {
                 warn!("offsets that have not changed could not be committed again at the end");
                 Ok(())
             }
-            Ok(Err(error)) if is_rebalance(&error) => {
-                warn!(%error, "a rebalance came before the last offset commit: the last batches will be processed again");
+            Ok(Err(_)) | Err(_) if self.committer.was_refused_by_rebalance() => {
+                warn!(
+                    "a rebalance came before the last offset commit: the last batches will be processed again"
+                );
                 Ok(())
             }
             Ok(result) => result,

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::broker::{Answer, POSITIONS_SETTLE, RebalanceId};
 use crate::coordinator::Coordinator;
-use crate::coordinator::lanes::{Before, LOST_DEADLINE, Lane};
+use crate::coordinator::lanes::{Before, Lane};
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::RebalanceEvent;
 use crate::message::TopicPartition;
@@ -133,11 +133,9 @@ impl Coordinator {
         info!(partitions = %names(revoked), "{word}");
         self.end_late_starts(revoked);
         let numbers = self.lanes_of(revoked);
-        if lost {
-            self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
-        } else {
-            let deadline = Instant::now() + self.settings.drain_deadline;
-            self.end_lanes(&numbers, Command::Drain(Some(deadline)), deadline).await;
+        match lost {
+            true => self.stop_lanes(&numbers).await,
+            false => self.drain_lanes(&numbers).await,
         }
         let lost = lost || self.events.is_superseded();
         self.record_revoked(revoked, lost).await;
@@ -163,7 +161,7 @@ impl Coordinator {
         warn!(partitions = %names(&lost), "the group has assigned all partitions anew: these are lost");
         self.end_late_starts(&lost);
         let numbers = self.lanes_of(&lost);
-        self.end_lanes(&numbers, Command::Stop, Instant::now() + LOST_DEADLINE).await;
+        self.stop_lanes(&numbers).await;
         self.end_epochs(&lost, true);
         self.given_up(numbers, &lost, true);
         self.start_lanes().await

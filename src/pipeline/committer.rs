@@ -34,8 +34,8 @@ const RETRY: Duration = Duration::from_millis(100);
 /// How long a last commit is made again although a right is missing.
 const LAST_DOUBT: Duration = Duration::from_secs(2);
 
-/// How long a last commit is made again in a rebalance that leaves the partitions with us: until each member has heard of
-/// it, with the brokers' default heartbeat interval of 3 s.
+/// How long a last commit is made again from the first time on that a rebalance refuses it, though it leaves the partitions
+/// with us: until each member has heard of it, with the brokers' default heartbeat interval of 3 s.
 const REBALANCE: Duration = Duration::from_secs(5);
 
 struct Owned {
@@ -76,6 +76,8 @@ pub(crate) struct Committer {
     is_static: bool,
     /// A rebalance leaves the partitions with us until we give them back.
     retries_in_rebalances: bool,
+    /// A rebalance refused the last commit that was answered.
+    refused_by_rebalance: bool,
     owned: BTreeMap<TopicPartition, Owned>,
     outstanding: Option<Outstanding>,
     metrics: CommitMetrics,
@@ -88,6 +90,7 @@ impl Committer {
             refresh_interval,
             is_static,
             retries_in_rebalances: false,
+            refused_by_rebalance: false,
             owned: BTreeMap::new(),
             outstanding: None,
             metrics: CommitMetrics::off(),
@@ -163,6 +166,11 @@ impl Committer {
         self.owned.values().any(Owned::has_advanced)
     }
 
+    /// Whether a rebalance refused the last commit that was answered.
+    pub(crate) fn was_refused_by_rebalance(&self) -> bool {
+        self.refused_by_rebalance
+    }
+
     /// Begins to record what has advanced, and what was recorded long ago, for partitions that `wanted`
     /// names. Does nothing while a commit is outstanding.
     pub(crate) fn commit(&mut self, wanted: impl Fn(&TopicPartition) -> bool) {
@@ -195,6 +203,7 @@ impl Committer {
         let Some(outstanding) = &mut self.outstanding else { return std::future::pending().await };
         let result = outstanding.result.as_mut().await;
         self.metrics.settled(&result, outstanding.begun.elapsed());
+        self.refused_by_rebalance = result.as_ref().is_err_and(is_rebalance);
         if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
             for (partition, epoch, next) in done.offsets {
                 let owned = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch);
@@ -225,7 +234,7 @@ impl Committer {
             // Its failure needs no report: what it was to record goes into the next one.
             let _superseded = self.settle().await;
         }
-        let begun = Instant::now();
+        let (begun, mut refused) = (Instant::now(), None);
         let doubted =
             |error: &Error| !error.doubted_for().is_zero() && begun.elapsed() < LAST_DOUBT;
         loop {
@@ -236,7 +245,8 @@ impl Committer {
             match self.settle().await {
                 Err(error) if is_rebalance(&error) => {
                     let is_ours = self.retries_in_rebalances && is_member(&error);
-                    if !is_ours || begun.elapsed() >= REBALANCE {
+                    let refused = refused.get_or_insert_with(Instant::now);
+                    if !is_ours || refused.elapsed() >= REBALANCE {
                         return Err(error);
                     }
                     sleep(RETRY).await;
@@ -249,7 +259,7 @@ impl Committer {
 }
 
 /// A commit that the group refused because it is, or was, rebalancing.
-pub(crate) fn is_rebalance(error: &Error) -> bool {
+fn is_rebalance(error: &Error) -> bool {
     const CODES: [&str; 4] =
         ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
     error.get("code").is_some_and(|code| CODES.contains(&code))

@@ -131,10 +131,10 @@ impl Slots {
         Ok(Assigns { is_read: !lost, replaces: !cooperative })
     }
 
-    /// Stopping the partitions that were there has ended the forwarding of those that are there again.
+    /// Sets the forwarding anew: stopping partitions has ended it for those that go on.
     fn forward_again(&self, context: &Context) {
-        // Any question will do: the answer comes after the partitions have been stopped. What arrived unforwarded in
-        // between follows.
+        // Any question will do: the answer comes after the partitions have been stopped, and with that their
+        // forwarding. What arrived unforwarded in between follows.
         context.client.is_cooperative();
         for slot in self.by_number.values() {
             slot.parts.values().for_each(|part| part.queue.forward(slot.queue.arrivals()));
@@ -267,7 +267,7 @@ impl Slots {
     ) -> Result<()> {
         let cooperative = context.client.is_cooperative();
         let (mut list, mut given_up) = (context.list()?, context.list()?);
-        let (mut parts, mut gives_up) = (Vec::new(), false);
+        let mut gives_up = false;
         for (number, slot) in &self.by_number {
             for (index, part) in &slot.parts {
                 let topic = &context.topics[*index];
@@ -276,7 +276,6 @@ impl Slots {
                 if is_stopped || (!cooperative && part.begun) {
                     let position = paused.get(number).and_then(|paused| paused.position(*index));
                     list.add(topic, *number, position.map_or(0, Offset::get));
-                    parts.push((&part.queue, &slot.queue));
                 }
                 if is_stopped && part.begun {
                     given_up.add(topic, *number, 0);
@@ -291,12 +290,7 @@ impl Slots {
             (false, _) => context.client.assign(&list).map_err(|code| (code, code.text())),
         };
         result.map_err(|error| Context::failed("seek", error))?;
-        // Any question will do: the answer comes after the partitions have been stopped, and with
-        // that their forwarding. What arrived unforwarded in between follows.
-        context.client.is_cooperative();
-        for (part, queue) in parts {
-            part.forward(queue.arrivals());
-        }
+        self.forward_again(context);
         if cooperative {
             let result = context.client.incremental_assign(&list);
             return result.map_err(|error| Context::failed("seek", error));

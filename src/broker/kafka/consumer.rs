@@ -69,6 +69,9 @@ impl KafkaConsumer {
             Some(_) => Protocol::None,
             None => Protocol::of(&properties),
         };
+        // It stays in its group when it closes, and comes back in time.
+        let is_static_member =
+            properties.iter().any(|(name, id)| name == "group.instance.id" && !id.is_empty());
         if !properties.iter().any(|(name, _)| name == STATISTICS.0) {
             properties.push((STATISTICS.0.into(), STATISTICS.1.into()));
         }
@@ -95,6 +98,7 @@ impl KafkaConsumer {
             token_provider: options.token_provider,
             repetitions: Repetitions::default(),
             denial: Denial::default(),
+            unsubscribes: protocol == Protocol::Cooperative && !is_static_member,
             closing: false,
         };
         let thread = thread::Builder::new().name("kasper-consumer".into());

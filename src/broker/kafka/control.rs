@@ -19,7 +19,7 @@ use super::errors;
 use super::ffi::{Client, ClientEvent, EventKind, Known, ListEntry, QueueHandle};
 use super::log::{self, Repetitions};
 use super::queue::BesideValues;
-use super::statistics::{Assigned, Protocol, Reading};
+use super::statistics::{Assigned, Reading};
 use super::token::{self, TokenProvider};
 use crate::broker::{Event, RebalanceId};
 use crate::error::{Error, ErrorKind, Result};
@@ -173,6 +173,8 @@ pub(super) struct Control {
     pub(super) token_provider: Option<TokenProvider>,
     pub(super) repetitions: Repetitions,
     pub(super) denial: Denial,
+    /// Before it closes, so that it leaves its group: see DESIGN.md.
+    pub(super) unsubscribes: bool,
     pub(super) closing: bool,
 }
 
@@ -212,13 +214,10 @@ impl Control {
     fn begin_to_close(&self) -> bool {
         self.shared.slots().close();
         self.shared.assigned().clear();
-        if self.reading.protocol == Protocol::Cooperative {
-            // `close` alone ends such a member without a word where it has no partitions
-            // (rd_kafka_cgrp_revoke_all_rejoin: "terminating, skipping rejoin"), and the others wait for it at each
-            // rebalance until its session ends.
-            if let Err(code) = self.client.unsubscribe() {
-                tracing::debug!(code = code.name(), "the consumer could not unsubscribe");
-            }
+        if self.unsubscribes
+            && let Err(code) = self.client.unsubscribe()
+        {
+            tracing::debug!(code = code.name(), "the consumer could not unsubscribe");
         }
         if let Err((code, text)) = self.client.close(&self.queue) {
             tracing::debug!(code = code.name(), "the consumer does not close: {text}");
