@@ -206,7 +206,9 @@ impl Storm {
             }
             self.cluster.world().count("crash");
             let handle = member.handle.clone();
-            member.crash().await;
+            if let Some(result) = member.abort().await {
+                return judge(&self.cluster, &result);
+            }
             check_closed(&self.cluster, &handle).await;
             self.slots[slot].again = Instant::now() + self.cluster.world().rng.millis(PAUSE);
         }
