@@ -1,7 +1,8 @@
 //! What the user writes: a [`Processor`], and the [`ProcessorFactory`] that makes one per partition.
 
 use std::future::Future;
-use std::pin::Pin;
+
+use futures_util::future::BoxFuture;
 
 use crate::batch::Batch;
 use crate::context::Context;
@@ -130,8 +131,6 @@ where
         Ok(self(partition))
     }
 }
-
-pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// [`Processor`] behind a pointer: one box a batch.
 pub(crate) trait DynProcessor: Send {

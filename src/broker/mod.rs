@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -14,7 +15,6 @@ use crate::batch::{Keepalive, Record};
 use crate::error::{Error, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::outgoing::Delivery;
-use crate::processor::BoxFuture;
 
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout};
 
 use super::*;
@@ -12,7 +13,6 @@ use crate::metrics::Metrics;
 use crate::metrics::book::Book;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::undelivered::DeliveryFailure;
-use crate::processor::BoxFuture;
 
 /// Acknowledges at once, but for the deliveries that are to fail.
 #[derive(Default)]

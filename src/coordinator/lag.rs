@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tracing::{Instrument as _, debug};
 
 use crate::broker::{Consumer, OffsetSpec};
 use crate::coordinator::Coordinator;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::start::PATIENCE;
-use crate::processor::BoxFuture;
 
 /// A partition, and the epoch that it was asked about in.
 type Asked = (TopicPartition, u64);

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -52,7 +53,7 @@ use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::LaneEnd;
 use crate::pipeline::progress::Board;
 use crate::pipeline::start::Doubt;
-use crate::processor::{BoxFuture, DynFactory};
+use crate::processor::DynFactory;
 
 /// When the processor stops by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

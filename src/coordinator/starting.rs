@@ -21,7 +21,7 @@ use crate::message::TopicPartition;
 use crate::pipeline::start::{
     Candidate, Doubt, PATIENCE, Start, StartFrom, believed, candidates, starts,
 };
-use crate::processor::BoxFuture;
+use futures_util::future::BoxFuture;
 
 /// How long an assignment waits for its partitions' starts while others that stay wait with it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::{MultiStore, TenantKey, TenantMap};
 use crate::error::Result;
-use crate::processor::BoxFuture;
 use crate::store::AnyStore;
 
 /// A multitenant store of any kind, chosen when the program runs.

@@ -19,6 +19,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
 #[cfg(test)]
@@ -26,7 +27,6 @@ use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
-use crate::processor::BoxFuture;
 
 /// Until a last commit is made again.
 const RETRY: Duration = Duration::from_millis(100);

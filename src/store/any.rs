@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
 use super::Store;
 use crate::error::Result;
-use crate::processor::BoxFuture;
 
 /// A store of any kind, chosen when the program runs.
 ///

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tracing::Span;
 
@@ -26,7 +27,6 @@ use super::{KafkaOptions, create_client, no_thread};
 use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought, TopicState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
-use crate::processor::BoxFuture;
 
 /// How often librdkafka reports fetch positions, unless the user says otherwise.
 const STATISTICS: (&str, &str) = ("statistics.interval.ms", "500");

@@ -29,7 +29,7 @@ use super::{create_client, no_thread};
 use crate::broker::{Handover, Producer};
 use crate::error::Result;
 use crate::pipeline::outgoing::Delivery;
-use crate::processor::BoxFuture;
+use futures_util::future::BoxFuture;
 
 /// A wake-up for room is not stored: one may come between the look at the full queue and the wait.
 const ROOM_SAFETY_NET: Duration = Duration::from_millis(10);

@@ -14,7 +14,7 @@ use crate::broker::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
-use crate::processor::BoxFuture;
+use futures_util::future::BoxFuture;
 
 pub(crate) struct SimConsumer {
     cluster: Cluster,

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
 use super::{Cluster, World};
 use crate::broker::{Handover, Producer};
 use crate::pipeline::outgoing::Delivery;
 use crate::pipeline::undelivered::DeliveryFailure;
-use crate::processor::BoxFuture;
 
 pub(crate) const UNDELIVERABLE: &str = "undeliverable";
 pub(crate) const REFUSED: &str = "refused";

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::message::{OutgoingRecord, TestMessage};
@@ -13,7 +14,6 @@ use crate::error::Result;
 use crate::message::{Offset, OwnedMessage, TopicPartition};
 use crate::pipeline::outgoing::Delivery;
 use crate::pipeline::undelivered::DeliveryFailure;
-use crate::processor::BoxFuture;
 
 /// The input topics' messages, how far they are delivered, and what is recorded.
 pub(super) struct TestLog {

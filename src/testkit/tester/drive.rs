@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::ProcessorTester;
@@ -26,7 +27,6 @@ use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::partition_processor::{LaneEnd, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
-use crate::processor::BoxFuture;
 
 pub(super) struct Lane {
     future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,

@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::BoxFuture;
+
 use super::broker::TestProducer;
 use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::BoxError;
-use crate::processor::{BoxFuture, DynFactory, DynProcessor};
+use crate::processor::{DynFactory, DynProcessor};
 
 /// What the user's code is doing.
 pub(super) struct Calls {
