@@ -1,3 +1,5 @@
+//! Messages as they arrive, byte for byte.
+
 use std::sync::Arc;
 use std::time::Instant;
 

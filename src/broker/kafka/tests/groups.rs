@@ -1,3 +1,5 @@
+//! Assignments, revocations, commits.
+
 use super::*;
 use std::collections::BTreeSet;
 use std::time::Instant;

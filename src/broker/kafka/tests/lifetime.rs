@@ -1,3 +1,5 @@
+//! Dropping and closing in every order.
+
 use super::*;
 
 async fn is_destroyed(destroyed: &Arc<std::sync::atomic::AtomicBool>) {

@@ -1,3 +1,5 @@
+//! Committed, earliest, end, by time, out of range.
+
 use std::time::Instant;
 
 use super::super::metadata::{MetadataClient, TopicMetadata};

@@ -1,3 +1,5 @@
+//! Delivery, its failures, a full queue.
+
 use std::sync::Weak;
 
 use super::*;
