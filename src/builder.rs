@@ -9,13 +9,12 @@ use std::time::Duration;
 use tracing::{Instrument as _, info_span};
 
 use crate::broker::kafka::{OauthToken, TokenProvider};
-use crate::config::RebalanceHook;
 use crate::error::{BoxError, Error, ErrorKind, Result};
-use crate::handle::RebalanceEvent;
 use crate::metrics::{Metrics, Recorder};
-use crate::pipeline::start::{OutOfRange, StartFrom};
 use crate::processor::ProcessorFactory;
 use crate::properties::GroupProtocol;
+use crate::settings::{OutOfRange, RebalanceHook, StartFrom};
+use crate::status::RebalanceEvent;
 use crate::topic_processor::TopicProcessor;
 
 /// How the key of an outgoing message chooses its partition.

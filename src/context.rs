@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::batch::Batch;
 use crate::broker::{Handover, Producer};
 use crate::error::{Error, ErrorKind};
-use crate::message::{Message, OutgoingMessage};
+use crate::message::delivery::{Delivery, Outbox};
+use crate::message::{Batch, Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::command::{self, Command};
-use crate::pipeline::outgoing::{Delivery, Outbox};
 
 /// Sends messages, and tells a processor where it is. Given to
 /// [`Processor::process`](crate::Processor::process) with each batch.

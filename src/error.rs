@@ -6,6 +6,7 @@
 //! anybody. The user's own error stays inside and can be downcast with
 //! [`source`](std::error::Error::source) or found with [`find`](Error::find).
 
+use std::any::Any;
 use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
@@ -264,6 +265,14 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.inner.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
+}
+
+/// An error for what a panic carries.
+pub(crate) fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let text = text.unwrap_or("(the panic carries no text)");
+    Error::new(ErrorKind::Panic, format!("{message}: {text}"))
 }
 
 #[cfg(test)]

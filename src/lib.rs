@@ -74,12 +74,10 @@
 
 #[cfg(feature = "admin")]
 pub mod admin;
-mod batch;
 mod broker;
 #[cfg(feature = "kafka")]
 mod builder;
 pub mod codec;
-mod config;
 mod context;
 mod coordinator;
 mod error;
@@ -94,8 +92,10 @@ mod pipeline;
 mod processor;
 #[cfg(feature = "kafka")]
 mod properties;
+mod settings;
 #[cfg(feature = "kafka")]
 mod signal;
+mod status;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
@@ -103,29 +103,28 @@ pub mod testkit;
 mod topic_processor;
 #[cfg(feature = "kafka")]
 mod topics;
-mod trace_context;
 
-pub use batch::{Batch, OffsetRange};
 #[cfg(feature = "kafka")]
 pub use broker::kafka::OauthToken;
 #[cfg(feature = "kafka")]
 pub use builder::{Builder, Partitioner};
 pub use context::Context;
 pub use error::{BoxError, Error, ErrorKind, Result};
-pub use handle::{
-    Handle, PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status,
-    TopicChange, TopicWarning,
-};
+pub use handle::Handle;
 pub use message::{
-    Header, Message, Offset, OutgoingBytes, OutgoingMessage, OwnedMessage, TopicPartition,
+    Batch, Header, Message, Offset, OffsetRange, OutgoingBytes, OutgoingMessage, OwnedMessage,
+    TopicPartition, TraceContext,
 };
-pub use pipeline::start::{OutOfRange, StartFrom};
 pub use processor::{Processor, ProcessorFactory};
+pub use settings::{OutOfRange, StartFrom};
 #[cfg(feature = "kafka")]
 pub use signal::shutdown_signal;
+pub use status::{
+    PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status, TopicChange,
+    TopicWarning,
+};
 #[cfg(feature = "kafka")]
 pub use topic_processor::TopicProcessor;
-pub use trace_context::TraceContext;
 
 pub use bytes::Bytes;
 

@@ -4,9 +4,9 @@ use std::future::Future;
 
 use futures_util::future::BoxFuture;
 
-use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::BoxError;
+use crate::message::Batch;
 
 /// Processes the messages of one partition number, batch by batch.
 ///

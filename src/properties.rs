@@ -11,7 +11,7 @@ use crate::broker::kafka::refusals;
 use crate::builder::Builder;
 use crate::error::{Error, Result};
 use crate::fetch_ahead::FetchAhead;
-use crate::pipeline::start::StartFrom;
+use crate::settings::StartFrom;
 
 /// Which rebalance protocol the group uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

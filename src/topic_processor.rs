@@ -8,12 +8,13 @@ use tokio::sync::mpsc;
 
 use crate::broker::{Consumer, Event, Producer};
 use crate::builder::Builder;
-use crate::config::Settings;
 use crate::coordinator::{Coordinator, Until};
 use crate::error::Result;
-use crate::handle::{Handle, Report};
+use crate::handle::Handle;
 use crate::pipeline::progress::Board;
 use crate::processor::DynFactory;
+use crate::settings::Settings;
+use crate::status::Report;
 
 /// Processes the messages of its input topics, batch by batch.
 ///

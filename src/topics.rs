@@ -7,10 +7,10 @@ use tracing::{info, warn};
 
 use crate::broker::kafka::{self, TopicMetadata};
 use crate::builder::Builder;
-use crate::config::addable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
 use crate::properties::Plan;
+use crate::settings::addable;
 
 /// How long to wait before looking again for a topic that doesn't exist yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::sampler::Shared;
-use crate::handle::{PartitionState, ProcessorState, Status};
+use crate::status::{PartitionState, ProcessorState, Status};
 
 /// That there is an answer is the answer: to start a process again that only waits for its brokers would mend nothing.
 pub(super) async fn live() -> &'static str {

@@ -11,8 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::MetricsText;
 use super::control::Token;
 use super::status;
-use crate::handle::{Handle, Status};
+use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
+use crate::status::Status;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
@@ -178,7 +179,7 @@ impl Lately {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handle::{PartitionState, PartitionStatus, ProcessorState};
+    use crate::status::{PartitionState, PartitionStatus, ProcessorState};
 
     fn partition() -> TopicPartition {
         TopicPartition::new("in", 0)

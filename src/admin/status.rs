@@ -10,8 +10,8 @@ use serde::Serialize;
 
 use super::health::unready;
 use super::sampler::{Rates, Shared, Watched};
-use crate::handle::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 use crate::message::Offset;
+use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 
 /// Changes when a field goes or gets another meaning.
 const VERSION: u32 = 1;

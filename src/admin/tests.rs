@@ -16,10 +16,11 @@ use super::sampler::MAX_LISTENERS;
 use super::server::{HEAD_TIMEOUT, WRITE_TIMEOUT, serve_connection};
 use super::{Admin, AdminServer};
 use crate::error::{Error, ErrorKind};
-use crate::handle::{Handle, PartitionState, ProcessorState, TopicChange, TopicWarning};
+use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::pipeline::topic_progress::TopicProgress;
+use crate::status::{PartitionState, ProcessorState, TopicChange, TopicWarning};
 
 const TOKEN: &str = "0123456789abcdef";
 

@@ -11,10 +11,9 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::batch::{Keepalive, Record};
 use crate::error::{Error, Result};
-use crate::message::{Offset, TopicPartition};
-use crate::pipeline::outgoing::Delivery;
+use crate::message::delivery::Delivery;
+use crate::message::{Keepalive, Offset, Record, TopicPartition};
 
 #[cfg(feature = "kafka")]
 pub(crate) mod kafka;

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 use super::Queue;
-use crate::batch::{Keepalive, Payload, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Offset, OwnedMessage};
+use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record};
 
 /// A message of `size` bytes.
 pub(crate) fn record(topic: u16, offset: i64, size: usize) -> Record {

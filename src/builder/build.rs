@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use super::Builder;
 use crate::broker::kafka::{self, KafkaOptions};
-use crate::config::{Settings, addable};
 use crate::error::Result;
-use crate::pipeline::batcher::BatchLimits;
-use crate::pipeline::in_flight::FlightLimits;
 use crate::processor::ProcessorFactory;
 use crate::properties;
+use crate::settings::{BatchLimits, FlightLimits, Settings, addable};
 use crate::topic_processor::{Connected, TopicProcessor};
 use crate::topics;
 

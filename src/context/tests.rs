@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::broker::tests::record;
+use crate::message::undelivered::DeliveryFailure;
 use crate::metrics::Metrics;
 use crate::metrics::book::Book;
 use crate::metrics::processor::ProcessorMetrics;
-use crate::pipeline::undelivered::DeliveryFailure;
 
 /// Acknowledges at once, but for the deliveries that are to fail.
 #[derive(Default)]

@@ -36,14 +36,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::broker::{Consumer, Event, FetchPosition, POSITIONS_SETTLE, Producer};
-use crate::config::Settings;
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lag::Ends;
 use crate::coordinator::lanes::Lane;
 use crate::coordinator::starting::{Late, Starting, found};
 use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{ProcessorState, Report};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
@@ -54,6 +52,8 @@ use crate::pipeline::partition_processor::LaneEnd;
 use crate::pipeline::progress::Board;
 use crate::pipeline::start::Doubt;
 use crate::processor::DynFactory;
+use crate::settings::Settings;
+use crate::status::{ProcessorState, Report};
 
 /// When the processor stops by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,8 @@ use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::{Command, ending};
 use crate::pipeline::partition_processor::LaneEnd;
-use crate::pipeline::start::{OutOfRange, after_out_of_range};
+use crate::pipeline::start::after_out_of_range;
+use crate::settings::OutOfRange;
 
 /// The partition that an error of the queue is about.
 pub(super) fn partition_of(error: &Error, number: i32) -> TopicPartition {

@@ -12,11 +12,11 @@ use crate::broker::{Answer, POSITIONS_SETTLE, RebalanceId};
 use crate::coordinator::Coordinator;
 use crate::coordinator::lanes::{Before, Lane};
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::RebalanceEvent;
 use crate::message::TopicPartition;
 use crate::pipeline::command::Command;
 use crate::pipeline::start::Start;
 use crate::pipeline::topic_progress::TopicProgress;
+use crate::status::RebalanceEvent;
 
 impl Coordinator {
     pub(super) fn new_epoch(&mut self) -> u64 {

@@ -18,9 +18,8 @@ use crate::broker::{Consumer, RebalanceId};
 use crate::coordinator::Coordinator;
 use crate::error::{Error, Result};
 use crate::message::TopicPartition;
-use crate::pipeline::start::{
-    Candidate, Doubt, PATIENCE, Start, StartFrom, believed, candidates, starts,
-};
+use crate::pipeline::start::{Candidate, Doubt, PATIENCE, Start, believed, candidates, starts};
+use crate::settings::StartFrom;
 use futures_util::future::BoxFuture;
 
 /// How long an assignment waits for its partitions' starts while others that stay wait with it.

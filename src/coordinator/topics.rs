@@ -15,11 +15,11 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::broker::TopicState;
-use crate::config::Settings;
 use crate::coordinator::Coordinator;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handle::{TopicChange, TopicWarning};
 use crate::message::{Offset, TopicPartition};
+use crate::settings::Settings;
+use crate::status::{TopicChange, TopicWarning};
 
 /// What the cluster says of the input topics, in their order.
 pub(super) type Answer = Result<Vec<TopicState>>;

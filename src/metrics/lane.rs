@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::catalogue::{self, Metric};
 use super::processor::ProcessorMetrics;
 use super::recorder::Metrics;
-use crate::batch::Batch;
-use crate::pipeline::outgoing::Delivery;
+use crate::message::delivery::Delivery;
+use crate::message::{Batch, Tally};
 
 pub(crate) struct LaneMetrics {
     processor: Arc<ProcessorMetrics>,
@@ -36,20 +36,6 @@ impl Traffic {
     fn count(&self, tally: Tally) {
         self.messages.increment(tally.messages);
         self.bytes.increment(tally.bytes);
-    }
-}
-
-/// Messages and bytes of keys and values, of one topic.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
-    pub(crate) messages: u64,
-    pub(crate) bytes: u64,
-}
-
-impl Tally {
-    pub(crate) fn add(&mut self, bytes: usize) {
-        self.messages += 1;
-        self.bytes += bytes as u64;
     }
 }
 

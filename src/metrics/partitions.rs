@@ -13,8 +13,8 @@ use ::metrics::Gauge;
 use super::catalogue;
 use super::lane::count;
 use super::recorder::Metrics;
-use crate::handle::PartitionStatus;
 use crate::message::TopicPartition;
+use crate::status::PartitionStatus;
 
 pub(crate) struct PartitionGauges {
     metrics: Metrics,

@@ -9,7 +9,7 @@ use ::metrics::{Counter, Histogram, NoopRecorder};
 use super::catalogue;
 use super::recorder::Metrics;
 use crate::error::{Error, Result};
-use crate::handle::RebalanceEvent;
+use crate::status::RebalanceEvent;
 
 /// So many outgoing topics are told apart. A processor that sends to a topic for each of its customers would
 /// have a label for each, too.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::catalogue;
 use super::partitions::ZeroedGauge;
 use super::recorder::Metrics;
-use crate::handle::TopicChange;
+use crate::status::TopicChange;
 
 pub(crate) struct TopicGauges {
     metrics: Metrics,

@@ -12,21 +12,14 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::batch::{Batch, Record};
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, Result};
-use crate::pipeline::need::Need;
+use crate::message::need::Need;
+use crate::message::{Batch, Record};
 use crate::pipeline::progress::LaneProgress;
-
-/// When a batch is full.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct BatchLimits {
-    pub(crate) max_messages: usize,
-    pub(crate) max_bytes: usize,
-    pub(crate) max_wait: Duration,
-}
+use crate::settings::BatchLimits;
 
 /// A queue's wake-up is never lost, as far as anybody knows. Should one be, this bounds the damage.
 const SAFETY_NET: Duration = Duration::from_secs(1);

@@ -6,21 +6,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::batch::{Batch, OffsetRange};
 #[cfg(test)]
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
-use crate::message::Offset;
+use crate::message::delivery::{Delivery, Outbox};
+use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
-use crate::pipeline::outgoing::{Delivery, Outbox};
 use crate::pipeline::progress::{Board, LaneProgress};
-
-/// How much may wait for its acks, per partition number.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct FlightLimits {
-    pub(crate) max_batches: usize,
-    pub(crate) max_bytes: usize,
-}
+use crate::settings::FlightLimits;
 
 /// So many send buffers are kept for the next batches: few, so that their memory is still in the
 /// processor's caches.
@@ -158,8 +151,8 @@ mod tests {
     use super::*;
     use crate::broker::tests::record;
     use crate::message::OutgoingMessage;
+    use crate::message::need::KEPT_BYTES;
     use crate::metrics::processor::ProcessorMetrics;
-    use crate::pipeline::need::KEPT_BYTES;
 
     /// A lane, a batch of two messages of 100 bytes, and what it sends to be filled.
     fn lane() -> (InFlightQueue, Arc<Batch>, Outbox) {

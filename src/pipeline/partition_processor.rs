@@ -14,7 +14,6 @@
 //! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes: also where
 //!   `process` blocked its thread until then. The context looks before it produces.
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -26,16 +25,16 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, warn};
 
-use crate::batch::Batch;
 use crate::context::Context;
-use crate::error::{BoxError, Error, ErrorKind, Result};
-use crate::handle::PartitionState;
-use crate::message::{Offset, TopicPartition};
+use crate::error::{BoxError, Error, ErrorKind, Result, panic_error};
+use crate::message::{Batch, Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::{Command, ending, is_over, over};
-use crate::pipeline::in_flight::{FlightLimits, InFlight, InFlightQueue};
+use crate::pipeline::in_flight::{InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::processor::{DynFactory, DynProcessor};
+use crate::settings::FlightLimits;
+use crate::status::PartitionState;
 
 /// How a lane ended.
 pub(crate) struct LaneEnd {
@@ -271,14 +270,6 @@ async fn guarded<T>(
 
 fn process_error(message: &str, source: BoxError) -> Error {
     Error::new(ErrorKind::Process, message).with_source(source)
-}
-
-/// An error for what a panic carries.
-pub(crate) fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    let text = text.unwrap_or("(the panic carries no text)");
-    Error::new(ErrorKind::Panic, format!("{message}: {text}"))
 }
 
 /// By topic: `orders 7..=9, refunds 3..=3`.

@@ -16,9 +16,9 @@ use tracing::warn;
 use crate::broker::sim::mutation::{self, Mutation};
 use crate::broker::{FetchPosition, QueueLength};
 use crate::error::Error;
-use crate::handle::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::topic_progress::TopicProgress;
+use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 
 #[derive(Debug)]
 pub(crate) struct LaneStatus {

@@ -12,38 +12,7 @@ use tracing::{info, warn};
 use crate::broker::{Consumer, OffsetSpec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
-
-/// Where a partition begins for which the group has no committed offset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum StartFrom {
-    /// At the earliest message that the broker still has. The default: nothing is skipped.
-    #[default]
-    Earliest,
-    /// At the end: only what is produced from now on. A partition that is added to a topic while the
-    /// group reads it begins at the earliest message, so that nothing is skipped that was produced
-    /// before the group noticed. A group that has committed offsets with another library reads it, too:
-    /// its partitions without a committed offset begin at the earliest message.
-    Latest,
-    /// At the first message with this timestamp (milliseconds since 1970-01-01 UTC) or a later one;
-    /// at the end if there is none. This holds for partitions that are added later, too.
-    Timestamp(i64),
-}
-
-/// What happens when the offset to read from is not in the log: older than what retention left, or
-/// beyond the end because the topic was recreated or truncated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum OutOfRange {
-    /// Stop with an error that names the partition, the offset and the log's range. The default:
-    /// messages were lost, and a person should know before processing goes on.
-    #[default]
-    Fail,
-    /// Warn and go on at the earliest message that the broker still has.
-    Earliest,
-    /// Warn and go on at the end.
-    Latest,
-}
+use crate::settings::{OutOfRange, StartFrom};
 
 /// Where one partition begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

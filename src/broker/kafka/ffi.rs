@@ -5,7 +5,7 @@
 //!
 //! - `rd_kafka_destroy` waits for good while a message, a queue or a topic handle lives. Each of
 //!   these holds an `Arc<Client>` (or is held together with one, see
-//!   [`Keepalive`](crate::batch::Keepalive)) and is released before it.
+//!   [`Keepalive`](crate::message::Keepalive)) and is released before it.
 //! - A message is produced without a copy, so its bytes must stay where they are until its report.
 //!   [`hand_over`] keeps the [`Delivery`] alive until the last of its messages is counted down.
 //! - Error codes come from brokers too, and may be newer than the bindings' enum; reading such a

@@ -61,7 +61,7 @@ pub(crate) use self::token::TokenProvider;
 pub(crate) struct KafkaOptions {
     pub(crate) consumer_properties: Vec<(String, String)>,
     pub(crate) producer_properties: Vec<(String, String)>,
-    /// The input topics; their order gives [`Record::topic`](crate::batch::Record::topic) its
+    /// The input topics; their order gives [`Record::topic`](crate::message::Record::topic) its
     /// meaning.
     pub(crate) topics: Arc<[Arc<str>]>,
     /// `Some`: these and no others, without a group membership. `None`: what the group assigns.

@@ -28,7 +28,7 @@ use super::token::{self, TokenProvider};
 use super::{create_client, no_thread};
 use crate::broker::{Handover, Producer};
 use crate::error::Result;
-use crate::pipeline::outgoing::Delivery;
+use crate::message::delivery::Delivery;
 use futures_util::future::BoxFuture;
 
 /// A wake-up for room is not stored: one may come between the look at the full queue and the wait.

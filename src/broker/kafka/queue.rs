@@ -21,10 +21,9 @@ use tokio::sync::Notify;
 use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
 use super::refusals;
-use crate::batch::{Keepalive, Payload, Record};
 use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::Offset;
+use crate::message::{Keepalive, Offset, Payload, Record};
 
 /// The most entries that are taken out of librdkafka's queue in one call.
 const MOST: usize = 8192;

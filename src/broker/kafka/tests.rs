@@ -26,11 +26,10 @@ use tokio::time::timeout;
 use super::consumer::KafkaConsumer;
 use super::producer::KafkaProducer;
 use super::{KafkaOptions, TopicPartition};
-use crate::batch::{Payload, Record};
 use crate::broker::{Consumer, Event, Handover, Producer, Queue, RebalanceId};
 use crate::error::Result;
-use crate::message::{Message, Offset, OutgoingMessage, OwnedMessage};
-use crate::pipeline::outgoing::{Delivery, Outbox};
+use crate::message::delivery::{Delivery, Outbox};
+use crate::message::{Message, Offset, OutgoingMessage, OwnedMessage, Payload, Record};
 
 /// Stands for the last rebalance that was reported.
 pub(super) const LATEST: RebalanceId = RebalanceId::MAX;

@@ -8,12 +8,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::client::{Client, Life, Next};
 use super::fetch::QueueState;
 use super::{Cluster, World};
-use crate::batch::{Keepalive, Record};
 use crate::broker::{
     Answer, Consumer, Event, OffsetSpec, Queue, QueueLength, RebalanceId, Sought, TopicState,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Offset, TopicPartition};
+use crate::message::{Keepalive, Offset, Record, TopicPartition};
 use futures_util::future::BoxFuture;
 
 pub(crate) struct SimConsumer {

@@ -7,9 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::World;
-use crate::batch::{Payload, Record};
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::TopicPartition;
+use crate::message::{Payload, Record, TopicPartition};
 
 /// An assigned partition.
 #[derive(Debug)]

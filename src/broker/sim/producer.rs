@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 
 use super::{Cluster, World};
 use crate::broker::{Handover, Producer};
-use crate::pipeline::outgoing::Delivery;
-use crate::pipeline::undelivered::DeliveryFailure;
+use crate::message::delivery::Delivery;
+use crate::message::undelivered::DeliveryFailure;
 
 pub(crate) const UNDELIVERABLE: &str = "undeliverable";
 pub(crate) const REFUSED: &str = "refused";

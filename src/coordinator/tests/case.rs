@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use super::harness::{Making, MemberSetup, Plan, Step};
 use crate::broker::sim::{Cluster, Faults, Mode, Rng, Spread, UNDELIVERABLE, Weather};
-use crate::config::Settings;
-use crate::pipeline::start::{OutOfRange, StartFrom};
+use crate::settings::{OutOfRange, Settings, StartFrom};
 
 #[derive(Debug, Clone)]
 pub(super) struct Case {

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::harness::{Making, Plan, Planned, Sim, Step, at, gate, millis, waits_at_then};
 use crate::broker::Event;
 use crate::broker::sim::{Mode, REFUSED, UNDELIVERABLE};
-use crate::handle::{ProcessorState, RebalanceEvent};
+use crate::status::{ProcessorState, RebalanceEvent};
 use crate::{Batch, Error, ErrorKind};
 
 /// Does this in the call with this number, counted from 1, and sends to `out` in the others.

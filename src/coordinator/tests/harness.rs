@@ -9,15 +9,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::broker::sim::{CallId, Cluster, Mode, Spread, Weather, World};
-use crate::config::Settings;
 use crate::coordinator::{Coordinator, Until};
-use crate::handle::{Handle, Report};
+use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::{Metrics, NoopRecorder};
-use crate::pipeline::batcher::BatchLimits;
-use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::progress::Board;
-use crate::pipeline::start::{OutOfRange, StartFrom};
+use crate::settings::{BatchLimits, FlightLimits, OutOfRange, Settings, StartFrom};
+use crate::status::Report;
 use crate::{
     Batch, BoxError, Context, Error, OutgoingMessage, Processor, ProcessorFactory, Result,
 };

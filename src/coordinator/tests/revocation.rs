@@ -319,7 +319,7 @@ async fn a_refused_commit_is_no_failure() {
 #[tokio::test(start_paused = true)]
 async fn assigned_again_to_the_same_member() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
-    let setup = |s: &mut crate::config::Settings| {
+    let setup = |s: &mut crate::settings::Settings| {
         s.batch.max_messages = 5;
         s.batch.max_wait = millis(1000);
     };

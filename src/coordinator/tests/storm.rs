@@ -14,8 +14,9 @@ use super::harness::{Member, MemberSetup};
 use crate::ErrorKind;
 use crate::broker::sim::{Cluster, Faults, Rng};
 use crate::error::Result;
-use crate::handle::{Handle, PartitionStatus, Report};
+use crate::handle::Handle;
 use crate::message::TopicPartition;
+use crate::status::{PartitionStatus, Report};
 
 /// How long the end may take once the faults have ceased. Virtual time.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -56,7 +56,7 @@ async fn a_batch_that_fills_is_not_consumed() {
 async fn a_report_that_was_on_its_way_at_a_seek_does_not_count() {
     let sim = Sim::new(Mode::Incremental, &["a", "b"], 1);
     sim.world().hold("out");
-    let set = |s: &mut crate::config::Settings| s.drain_deadline = millis(10);
+    let set = |s: &mut crate::settings::Settings| s.drain_deadline = millis(10);
     let member = sim.member().set(set).plan(|_| vec![Step::Send("out")]).start();
     sim.give(&[(at("a", 0), member.id), (at("b", 0), member.id)]);
     sim.produce(&at("a", 0), 5);

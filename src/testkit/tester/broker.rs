@@ -8,12 +8,11 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::message::{OutgoingRecord, TestMessage};
-use crate::batch::{Keepalive, Payload, Record};
 use crate::broker::{Handover, Producer, Queue};
 use crate::error::Result;
-use crate::message::{Offset, OwnedMessage, TopicPartition};
-use crate::pipeline::outgoing::Delivery;
-use crate::pipeline::undelivered::DeliveryFailure;
+use crate::message::delivery::Delivery;
+use crate::message::undelivered::DeliveryFailure;
+use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record, TopicPartition};
 
 /// The input topics' messages, how far they are delivered, and what is recorded.
 pub(super) struct TestLog {

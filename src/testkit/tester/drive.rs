@@ -20,13 +20,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
-use crate::pipeline::batcher::{BatchLimits, Batcher};
+use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::in_flight::FlightLimits;
 use crate::pipeline::partition_processor::{LaneEnd, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
+use crate::settings::{BatchLimits, FlightLimits};
 
 pub(super) struct Lane {
     future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,

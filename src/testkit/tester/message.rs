@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::message::delivery::OutgoingRef;
 use crate::message::{Offset, OutgoingMessage, OwnedMessage};
-use crate::pipeline::outgoing::OutgoingRef;
 
 /// A message for a processor under test; see [`ProcessorTester::push`](super::ProcessorTester::push).
 ///

@@ -20,7 +20,6 @@ use tokio::time::Instant;
 use self::broker::{TestLog, TestProducer};
 use self::drive::Lane;
 use self::watched::{Calls, WatchedFactory};
-use crate::config::addable;
 use crate::error::Result;
 use crate::message::Offset;
 use crate::metrics::{Metrics, Recorder};
@@ -28,6 +27,7 @@ use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::progress::Board;
 use crate::processor::{DynFactory, ProcessorFactory};
+use crate::settings::addable;
 
 pub use self::message::{OutgoingRecord, TestMessage};
 

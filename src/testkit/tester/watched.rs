@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 
 use super::broker::TestProducer;
-use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::BoxError;
+use crate::message::Batch;
 use crate::processor::{DynFactory, DynProcessor};
 
 /// What the user's code is doing.

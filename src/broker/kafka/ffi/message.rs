@@ -14,7 +14,7 @@ use crate::message::Offset;
 /// A message, or a partition's error, in librdkafka's memory. One pointer wide.
 ///
 /// It does not hold its client, to spare an atomic count for each message: whoever holds messages
-/// holds a [`Keepalive`](crate::batch::Keepalive) of their client and drops it after them.
+/// holds a [`Keepalive`](crate::message::Keepalive) of their client and drops it after them.
 #[repr(transparent)]
 pub(crate) struct KafkaMessage(NonNull<rd::rd_kafka_message_t>);
 

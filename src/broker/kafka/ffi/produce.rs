@@ -8,8 +8,8 @@ use rdkafka::bindings as rd;
 
 use super::{Client, Code, Known, c_string, raw, take_error};
 use crate::broker::kafka::refusals;
-use crate::pipeline::outgoing::{Delivery, OutgoingRef};
-use crate::pipeline::undelivered::DeliveryFailure;
+use crate::message::delivery::{Delivery, OutgoingRef};
+use crate::message::undelivered::DeliveryFailure;
 
 /// A topic of a client.
 pub(crate) struct TopicHandle {

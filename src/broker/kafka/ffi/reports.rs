@@ -11,8 +11,8 @@ use super::message::bytes;
 use super::produce::settle;
 use super::{Client, ClientEvent, Code, EventKind, Known, string};
 use crate::broker::kafka::refusals;
-use crate::pipeline::outgoing::Delivery;
-use crate::pipeline::undelivered::DeliveryFailure;
+use crate::message::delivery::Delivery;
+use crate::message::undelivered::DeliveryFailure;
 
 /// A message that was not delivered, from its report. Its delivery is kept alive until it is counted.
 #[derive(Clone, Copy)]

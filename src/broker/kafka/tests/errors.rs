@@ -5,7 +5,7 @@ use rdkafka::types::{RDKafkaApiKey as Request, RDKafkaRespErr as Code};
 
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::handle::Report;
+use crate::status::Report;
 use crate::{Batch, BoxError, Builder, Context, Processor, TopicProcessor};
 
 struct Ignores;

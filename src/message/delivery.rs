@@ -22,12 +22,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::need::Need;
 use super::undelivered::{DeliveryFailure, Origin};
-use crate::batch::Batch;
+use super::{Batch, Message, OutgoingBytes, OutgoingMessage, Tally};
 use crate::error::Error;
-use crate::message::{Message, OutgoingBytes, OutgoingMessage};
-use crate::metrics::lane::Tally;
-use crate::pipeline::need::Need;
 
 /// Messages collected and not yet handed to the producer: one byte buffer, one entry a message.
 #[derive(Default)]

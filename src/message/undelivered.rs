@@ -5,8 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::outgoing::Delivery;
-use crate::batch::{Batch, OffsetRange};
+use super::delivery::Delivery;
+use super::{Batch, OffsetRange};
 use crate::error::{Error, ErrorKind};
 
 /// The batch that messages are sent from: its offsets, without its memory.

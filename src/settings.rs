@@ -5,13 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::Result;
-use crate::handle::RebalanceEvent;
+use crate::error::{Result, panic_error};
 use crate::metrics::Metrics;
-use crate::pipeline::batcher::BatchLimits;
-use crate::pipeline::in_flight::FlightLimits;
-use crate::pipeline::partition_processor::panic_error;
-use crate::pipeline::start::{OutOfRange, StartFrom};
+use crate::status::RebalanceEvent;
 
 /// As good as for ever. A longer wait, added to the time of day, would be beyond what clocks can tell.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
@@ -76,4 +72,51 @@ impl fmt::Debug for Settings {
             .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
+}
+
+/// Where a partition begins for which the group has no committed offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StartFrom {
+    /// At the earliest message that the broker still has. The default: nothing is skipped.
+    #[default]
+    Earliest,
+    /// At the end: only what is produced from now on. A partition that is added to a topic while the
+    /// group reads it begins at the earliest message, so that nothing is skipped that was produced
+    /// before the group noticed. A group that has committed offsets with another library reads it, too:
+    /// its partitions without a committed offset begin at the earliest message.
+    Latest,
+    /// At the first message with this timestamp (milliseconds since 1970-01-01 UTC) or a later one;
+    /// at the end if there is none. This holds for partitions that are added later, too.
+    Timestamp(i64),
+}
+
+/// What happens when the offset to read from is not in the log: older than what retention left, or
+/// beyond the end because the topic was recreated or truncated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OutOfRange {
+    /// Stop with an error that names the partition, the offset and the log's range. The default:
+    /// messages were lost, and a person should know before processing goes on.
+    #[default]
+    Fail,
+    /// Warn and go on at the earliest message that the broker still has.
+    Earliest,
+    /// Warn and go on at the end.
+    Latest,
+}
+
+/// When a batch is full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BatchLimits {
+    pub(crate) max_messages: usize,
+    pub(crate) max_bytes: usize,
+    pub(crate) max_wait: Duration,
+}
+
+/// How much may wait for its acks, per partition number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FlightLimits {
+    pub(crate) max_batches: usize,
+    pub(crate) max_bytes: usize,
 }

@@ -1,0 +1,153 @@
+//! A message of a batch, borrowed from it.
+//!
+//! Place in the data path: what a [`Batch`](crate::Batch) hands out.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Mutex;
+
+use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
+use super::{Offset, OwnedMessage, Payload, Record};
+
+/// A message of a [`Batch`](crate::Batch), borrowed from it: nothing is copied.
+///
+/// It cannot outlive the call of [`process`](crate::Processor::process) that it was given to;
+/// [`to_owned`](Message::to_owned) copies what is to be kept.
+#[derive(Clone, Copy)]
+pub struct Message<'a> {
+    record: &'a Record,
+    topic: &'a str,
+    partition: i32,
+    headers_lock: &'a Mutex<()>,
+}
+
+impl<'a> Message<'a> {
+    pub(crate) fn new(
+        record: &'a Record,
+        topic: &'a str,
+        partition: i32,
+        headers_lock: &'a Mutex<()>,
+    ) -> Self {
+        Self { record, topic, partition, headers_lock }
+    }
+
+    /// The topic that the message was read from.
+    pub fn topic(&self) -> &'a str {
+        self.topic
+    }
+
+    /// The partition number that the message was read from.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The message's own offset.
+    pub fn offset(&self) -> Offset {
+        self.record.offset()
+    }
+
+    /// The key; `None` if the message has none.
+    pub fn key(&self) -> Option<&'a [u8]> {
+        self.record.key()
+    }
+
+    /// The value; `None` is a *tombstone*: the key's deletion in a compacted topic.
+    pub fn value(&self) -> Option<&'a [u8]> {
+        self.record.value()
+    }
+
+    pub(crate) fn record(&self) -> &'a Record {
+        self.record
+    }
+
+    /// The timestamp in milliseconds since 1970-01-01 UTC: the producer's or, with
+    /// `message.timestamp.type=LogAppendTime`, the broker's. `None` if the message has none.
+    pub fn timestamp(&self) -> Option<i64> {
+        match &self.record.payload {
+            #[cfg(feature = "kafka")]
+            Payload::Kafka(message) => message.timestamp(),
+            Payload::Owned(message) => message.timestamp,
+        }
+    }
+
+    /// The headers, in order, repeated names included. They are parsed at the first call.
+    pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
+        let list = match &self.record.payload {
+            #[cfg(feature = "kafka")]
+            Payload::Kafka(message) => HeaderList::Kafka(message.headers(self.headers_lock)),
+            Payload::Owned(message) => HeaderList::Owned(&message.headers),
+        };
+        (0..).map_while(move |index| list.get(index))
+    }
+
+    /// The value of the last header of this name, as Kafka's own clients look it up.
+    /// `None` if there is no such header or its value is null.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        let headers = self.headers().filter(|header| header.name == name);
+        headers.last().and_then(|header| header.value)
+    }
+
+    /// The trace that the message belongs to, by its W3C headers `traceparent` and `tracestate`; `None` without
+    /// them, or if the first is not as [Trace Context](https://www.w3.org/TR/trace-context/) has it.
+    pub fn trace_context(&self) -> Option<TraceContext> {
+        TraceContext::parse(self.header(TRACEPARENT)?, self.header(TRACESTATE))
+    }
+
+    /// A copy that can be kept after `process` has returned.
+    pub fn to_owned(&self) -> OwnedMessage {
+        OwnedMessage {
+            topic: self.topic.into(),
+            partition: self.partition,
+            offset: self.offset(),
+            key: self.key().map(<[u8]>::to_vec),
+            value: self.value().map(<[u8]>::to_vec),
+            headers: self
+                .headers()
+                .map(|header| (header.name.into_owned(), header.value.map(<[u8]>::to_vec)))
+                .collect(),
+            timestamp: self.timestamp(),
+        }
+    }
+}
+
+impl fmt::Debug for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("topic", &self.topic())
+            .field("partition", &self.partition())
+            .field("offset", &self.offset().get())
+            .field("key_bytes", &self.key().map(<[u8]>::len))
+            .field("value_bytes", &self.value().map(<[u8]>::len))
+            .field("timestamp", &self.timestamp())
+            .finish()
+    }
+}
+
+enum HeaderList<'a> {
+    #[cfg(feature = "kafka")]
+    Kafka(crate::broker::kafka::Headers<'a>),
+    Owned(&'a [(String, Option<Vec<u8>>)]),
+}
+
+impl<'a> HeaderList<'a> {
+    fn get(&self, index: usize) -> Option<Header<'a>> {
+        match self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka(headers) => headers.get(index).map(|(name, value)| Header { name, value }),
+            Self::Owned(headers) => headers.get(index).map(|(name, value)| Header {
+                name: Cow::Borrowed(name.as_str()),
+                value: value.as_deref(),
+            }),
+        }
+    }
+}
+
+/// One header of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header<'a> {
+    /// The name. Owned only where the sender's bytes are not UTF-8, which Kafka forbids and no
+    /// broker checks; those bytes are replaced by U+FFFD.
+    pub name: Cow<'a, str>,
+    /// The value; `None` is Kafka's null.
+    pub value: Option<&'a [u8]>,
+}

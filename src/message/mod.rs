@@ -1,0 +1,21 @@
+//! Messages, those that come in and those that go out, and what they are collected in.
+
+mod batch;
+pub(crate) mod delivery;
+mod incoming;
+pub(crate) mod need;
+mod outgoing;
+mod owned;
+mod position;
+mod record;
+mod trace_context;
+pub(crate) mod undelivered;
+
+pub use batch::{Batch, OffsetRange};
+pub use incoming::{Header, Message};
+pub use outgoing::{OutgoingBytes, OutgoingMessage};
+pub use owned::OwnedMessage;
+pub use position::{Offset, TopicPartition};
+pub use trace_context::TraceContext;
+
+pub(crate) use record::{Keepalive, Payload, Record, Tally};

@@ -1,0 +1,64 @@
+//! Where a message is: its topic, partition and offset.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// A position in a partition's log.
+///
+/// The offset of a message is its own position; what Kafka records for a consumer is the *next*
+/// offset, the one to read first. [`Offset::next`] is the only place where one becomes the other.
+///
+/// ```
+/// use kasper::Offset;
+///
+/// assert_eq!(Offset::new(41).next(), Offset::new(42));
+/// assert_eq!(Offset::new(41).to_string(), "41");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// The offset with this number.
+    pub const fn new(offset: i64) -> Self {
+        Self(offset)
+    }
+
+    /// The offset as a number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The offset after this one: what is recorded once the message at `self` is done.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One partition of one topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition number.
+    pub partition: i32,
+}
+
+impl TopicPartition {
+    /// The partition `partition` of `topic`.
+    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
+        Self { topic: topic.into(), partition }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
