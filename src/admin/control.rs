@@ -8,43 +8,12 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use subtle::ConstantTimeEq;
 use tracing::info;
 
-use super::sampler::Shared;
-use crate::error::{Error, ErrorKind, Result};
+use super::shared::Shared;
 use crate::handle::Handle;
 
-/// Shorter ones can be guessed.
-const LEAST: usize = 16;
-
-#[derive(Clone)]
-pub(super) struct Token(String);
-
-impl Token {
-    pub(super) fn new(token: String) -> Self {
-        Self(token)
-    }
-
-    pub(super) fn check(&self) -> Result<()> {
-        // What else there is could not be sent in a header, or not be told from the space around it.
-        if self.0.len() < LEAST || !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let message = format!(
-                "the admin server's token is too short or has other characters than printable ASCII: \
-                 choose at least {LEAST} of them, without spaces"
-            );
-            return Err(Error::new(ErrorKind::Config, message));
-        }
-        Ok(())
-    }
-
-    /// In a time that does not depend on how much of it is right.
-    fn is(&self, given: &str) -> bool {
-        self.0.as_bytes().ct_eq(given.as_bytes()).into()
-    }
-}
-
-/// That the request has the token. Before anything else is looked at: who has it not, learns nothing.
+/// The request has the token. Checked first, so that a client without it learns nothing.
 struct Authorized;
 
 impl FromRequestParts<Arc<Shared>> for Authorized {

@@ -1,16 +1,35 @@
 //! `/events`: the status once a second, as server-sent events.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::sampler::{History, Shared};
+use super::sampler::History;
+use super::shared::{Shared, Watched};
 use super::status::{json, to_json};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks once a second, until nobody has the router any more.
+pub(super) async fn run(shared: Weak<Shared>) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.processors.iter().for_each(Watched::look);
+        if shared.latest.receiver_count() > 0 {
+            shared.latest.send_replace(json(&shared).into());
+        }
+    }
+}
 
 /// The history and the status at once, then a status at each look. A client that is slow misses some: nothing is
 /// queued for it.

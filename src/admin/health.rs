@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::sampler::Shared;
+use super::shared::Shared;
 use crate::status::{PartitionState, ProcessorState, Status};
 
 /// That there is an answer is the answer: to start a process again that only waits for its brokers would mend nothing.

@@ -66,9 +66,11 @@ mod health;
 mod page;
 mod sampler;
 mod server;
+mod shared;
 mod status;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::fmt;
 use std::sync::Arc;
@@ -86,9 +88,9 @@ pub use server::AdminServer;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
-use control::Token;
-use sampler::Shared;
 use server::Listener;
+use shared::Shared;
+use token::Token;
 
 type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -178,7 +180,7 @@ impl Admin {
             token.check()?;
         }
         let shared = Arc::new(Shared::new(self.processors, self.metrics, self.token));
-        runtime.spawn(sampler::run(Arc::downgrade(&shared)));
+        runtime.spawn(events::run(Arc::downgrade(&shared)));
         Ok(routes(shared))
     }
 

@@ -1,21 +1,12 @@
-//! Looks at the processors once a second: rates, and the last minutes of rate and lag for the charts.
+//! How a processor went lately, from a look once a second: rates, and the last minutes of rate and lag for the charts.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
-use super::MetricsText;
-use super::control::Token;
-use super::status;
-use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
 use crate::status::Status;
-
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Rates are over so many intervals: long enough to be read, short enough to show a change.
 const WINDOW: usize = 5;
@@ -23,65 +14,12 @@ const WINDOW: usize = 5;
 /// What charts begin with: two minutes.
 const HISTORY: usize = 120;
 
-/// How many clients may listen to `/events`.
-pub(super) const MAX_LISTENERS: usize = 16;
-
-/// What requests share.
-pub(super) struct Shared {
-    pub(super) processors: Vec<Watched>,
-    pub(super) metrics: Option<MetricsText>,
-    pub(super) token: Option<Token>,
-    /// A permit for each client that listens to `/events`.
-    pub(super) places: Arc<Semaphore>,
-    /// The status of the last look, as JSON, while anybody listens. A slow listener misses some.
-    pub(super) latest: watch::Sender<Arc<str>>,
-}
-
-impl Shared {
-    pub(super) fn new(
-        processors: Vec<Handle>,
-        metrics: Option<MetricsText>,
-        token: Option<Token>,
-    ) -> Self {
-        Self {
-            processors: processors.into_iter().map(Watched::new).collect(),
-            metrics,
-            token,
-            places: Arc::new(Semaphore::new(MAX_LISTENERS)),
-            latest: watch::Sender::new("".into()),
-        }
-    }
-
-    pub(super) fn look(&self) {
-        self.processors.iter().for_each(Watched::look);
-        if self.latest.receiver_count() > 0 {
-            self.latest.send_replace(status::json(self).into());
-        }
-    }
-}
-
-/// Looks once a second, until nobody has the router any more.
-pub(super) async fn run(shared: Weak<Shared>) {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let Some(shared) = shared.upgrade() else { return };
-        shared.look();
-    }
-}
-
-/// A processor, and how it went lately.
-pub(super) struct Watched {
-    pub(super) handle: Handle,
-    lately: Mutex<Lately>,
-}
-
+/// Its last looks, and what follows from them.
 #[derive(Default)]
-struct Lately {
+pub(super) struct Lately {
     looks: VecDeque<Look>,
-    rates: Rates,
-    history: History,
+    pub(super) rates: Rates,
+    pub(super) history: History,
 }
 
 /// What rates are computed from.
@@ -111,31 +49,8 @@ pub(super) struct History {
     pub(super) lag: VecDeque<u64>,
 }
 
-impl Watched {
-    fn new(handle: Handle) -> Self {
-        Self { handle, lately: Mutex::default() }
-    }
-
-    fn lately(&self) -> MutexGuard<'_, Lately> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn look(&self) {
-        let status = self.handle.status();
-        self.lately().look(&status, Instant::now());
-    }
-
-    pub(super) fn rates(&self) -> Rates {
-        self.lately().rates.clone()
-    }
-
-    pub(super) fn history(&self) -> History {
-        self.lately().history.clone()
-    }
-}
-
 impl Lately {
-    fn look(&mut self, status: &Status, at: Instant) {
+    pub(super) fn look(&mut self, status: &Status, at: Instant) {
         let next = status.partitions.iter();
         let next = next.map(|p| (p.partition.clone(), (p.epoch, p.next_offset))).collect();
         let look = Look { at, messages: status.messages, next };
@@ -178,8 +93,12 @@ impl Lately {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::status::{PartitionState, PartitionStatus, ProcessorState};
+
+    const INTERVAL: Duration = Duration::from_secs(1);
 
     fn partition() -> TopicPartition {
         TopicPartition::new("in", 0)

@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::health::unready;
-use super::sampler::{Rates, Shared, Watched};
+use super::sampler::Rates;
+use super::shared::{Shared, Watched};
 use crate::message::Offset;
 use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 

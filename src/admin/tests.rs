@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::page::{PAGE, inside};
-use super::sampler::MAX_LISTENERS;
 use super::server::{HEAD_TIMEOUT, WRITE_TIMEOUT, serve_connection};
+use super::shared::MAX_LISTENERS;
 use super::{Admin, AdminServer};
 use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
