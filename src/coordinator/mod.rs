@@ -13,8 +13,8 @@
 //! notices when input topics change.
 
 mod events;
-mod lag;
 mod lanes;
+mod log_ends;
 mod out_of_range;
 mod rebalance;
 mod starting;
@@ -37,8 +37,8 @@ use tracing::{Instrument as _, error, info, info_span, warn};
 
 use crate::broker::{Consumer, Event, FetchPosition, POSITIONS_SETTLE, Producer};
 use crate::coordinator::events::{Events, Next};
-use crate::coordinator::lag::Ends;
 use crate::coordinator::lanes::Lane;
+use crate::coordinator::log_ends::Ends;
 use crate::coordinator::starting::{Late, Starting, found};
 use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};

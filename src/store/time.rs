@@ -3,7 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+
+use crate::error::{Error, ErrorKind, Result};
 
 /// Longer than any process runs, and short enough to be added to a clock's time.
 const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
@@ -42,6 +44,15 @@ impl Waits {
 fn random_part() -> f64 {
     let bits = RandomState::new().hash_one(0u8) >> 32;
     f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
+}
+
+/// The result, if it comes in this time.
+///
+/// # Errors
+/// It took longer.
+pub(crate) async fn in_time<T>(time: Duration, future: impl Future<Output = T>) -> Result<T> {
+    let late = |_| Error::new(ErrorKind::Timeout, format!("no answer within {time:?}")).retryable();
+    timeout(time, future).await.map_err(late)
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::errors;
+use super::errors::no_handle;
 use super::ffi::{Client, Code, Known, PartitionList, QueueHandle};
-use super::queue::{PartitionQueue, ReadingPaused, no_handle};
+use super::queue::{PartitionQueue, ReadingPaused};
 use crate::broker::Sought;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};

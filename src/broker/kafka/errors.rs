@@ -145,3 +145,8 @@ pub(super) fn fetch_goes_on(code: Code) -> bool {
         Class::NeedsRights | Class::Final => code.is(Known::RD_KAFKA_RESP_ERR__PARTITION_EOF),
     }
 }
+
+/// What to say where librdkafka has no memory or no client for a handle.
+pub(super) fn no_handle(what: &str) -> Error {
+    Error::new(ErrorKind::Backend, format!("librdkafka could not create a {what}"))
+}

@@ -13,10 +13,10 @@ use tracing::{Span, debug};
 
 use super::control::POLL;
 use super::errors;
+use super::errors::no_handle;
 use super::ffi::{Client, ClientEvent, Code, EventKind, Known, QueueHandle, Role, TopicHandle};
 use super::log;
 use super::offsets::blocking;
-use super::queue::no_handle;
 use super::token::{self, TokenProvider};
 use super::{create_client, no_thread};
 use crate::broker::TopicState;

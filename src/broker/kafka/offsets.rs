@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::errors;
+use super::errors::no_handle;
 use super::ffi::{Client, Code, Known, ListEntry, PartitionList, TopicHandle};
-use super::queue::no_handle;
 use crate::broker::OffsetSpec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};

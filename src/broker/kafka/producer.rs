@@ -19,11 +19,11 @@ use tracing::Span;
 
 use super::control::POLL;
 use super::errors;
+use super::errors::no_handle;
 use super::ffi::{
     self, Client, ClientEvent, EventKind, HandedOver, QueueHandle, Role, TopicHandle,
 };
 use super::log::{self, Repetitions};
-use super::queue::no_handle;
 use super::token::{self, TokenProvider};
 use super::{create_client, no_thread};
 use crate::broker::{Handover, Producer};

@@ -22,7 +22,7 @@ use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
 use super::refusals;
 use crate::broker::{Queue, QueueLength};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::message::{Keepalive, Offset, Payload, Record};
 
 /// The most entries that are taken out of librdkafka's queue in one call.
@@ -279,11 +279,6 @@ impl Queue for KafkaQueue {
     fn keepalive(&self) -> Keepalive {
         Some(Arc::clone(self.queue.arrivals.client()) as Arc<dyn std::any::Any + Send + Sync>)
     }
-}
-
-/// What to say where librdkafka has no memory or no client for a handle.
-pub(super) fn no_handle(what: &str) -> Error {
-    Error::new(ErrorKind::Backend, format!("librdkafka could not create a {what}"))
 }
 
 #[cfg(test)]

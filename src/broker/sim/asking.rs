@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::World;
 use super::client::{Asked, Next, Pending, names};
 use super::fetch::Fetching;
-use super::group::Mode;
+use super::weather::Mode;
 use crate::broker::{Answer, Event, RebalanceId};
 use crate::message::{Offset, TopicPartition};
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::World;
 use super::fetch::{Fetching, QueueState};
-use super::group::Mode;
+use super::weather::Mode;
 use crate::broker::{Event, FetchPosition, RebalanceId};
 use crate::message::{Offset, TopicPartition};
 

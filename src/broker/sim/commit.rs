@@ -6,7 +6,8 @@ use tokio::sync::oneshot;
 
 use super::World;
 use super::client::Next;
-use super::group::{Mode, Phase};
+use super::group::Phase;
+use super::weather::Mode;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 

@@ -7,16 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::World;
 use super::client::{Client, Tell};
+use super::weather::Mode;
 use crate::message::{Offset, TopicPartition};
-
-/// How partitions change hands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Everything is revoked, then everything is assigned anew.
-    Eager,
-    /// Only what moves is revoked; every member has an epoch of its own (KIP-848).
-    Incremental,
-}
 
 /// Who gets what.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -45,11 +45,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 pub(crate) use self::commit::CommitFate;
-pub(crate) use self::group::{Mode, Spread};
+pub(crate) use self::group::Spread;
 pub(crate) use self::monitor::CallId;
 pub(crate) use self::producer::{REFUSED, UNDELIVERABLE};
 pub(crate) use self::rng::Rng;
-pub(crate) use self::weather::{Faults, Weather};
+pub(crate) use self::weather::{Faults, Mode, Weather};
 
 use self::client::Client;
 use self::commit::Commit;

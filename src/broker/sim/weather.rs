@@ -77,3 +77,12 @@ impl Weather {
         }
     }
 }
+
+/// How partitions change hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Everything is revoked, then everything is assigned anew.
+    Eager,
+    /// Only what moves is revoked; every member has an epoch of its own (KIP-848).
+    Incremental,
+}

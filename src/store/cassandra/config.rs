@@ -8,10 +8,10 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
 
-use super::table::{check_name, in_time};
-use super::{error, url};
+use super::error;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::limits::Limits;
+use crate::store::time::in_time;
 use crate::store::url::{is_url, without_login};
 
 /// The longest partition key that Cassandra takes, in bytes.
@@ -122,18 +122,6 @@ impl CassandraConfig {
             #[cfg(feature = "cassandra-tls")]
             tls_authority: None,
         }
-    }
-
-    /// From a URL: `cassandra://[user:password@]host1[:port][,host2[:port]…]/keyspace/table`.
-    ///
-    /// Special characters in user and password are written as in any URL (`%40` for `@`). Settings may
-    /// follow after a `?`: `consistency` (`local_quorum`, `quorum`, `all`, `local_one`, `one`),
-    /// `datacenter`, `ttl` and `timeout` in seconds, `create_table_if_missing=true`.
-    ///
-    /// # Errors
-    /// [`Config`](ErrorKind::Config): it is no such URL. The error has no password in it.
-    pub fn from_url(url: &str) -> Result<Self> {
-        url::parse(url)
     }
 
     /// Logs in as this user. By default nobody does.
@@ -330,4 +318,20 @@ impl fmt::Debug for CassandraConfig {
             .field("create_table_if_missing", &self.create_table_if_missing)
             .finish()
     }
+}
+
+/// Names go into statements as they are: nothing may stand in them that ends a name.
+///
+/// # Errors
+/// Something that is no name.
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
+    const LONGEST: usize = 48;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_plain && (1..=LONGEST).contains(&name.len()) {
+        return Ok(());
+    }
+    let message = format!(
+        "the name of the {what} has to be 1 to {LONGEST} letters (a to z), digits and underscores"
+    );
+    Err(Error::new(ErrorKind::Config, message).with(what, name.escape_default()))
 }

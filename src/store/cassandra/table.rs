@@ -7,11 +7,11 @@ use scylla::client::session::Session;
 use scylla::cluster::metadata::{ColumnType, NativeType};
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
-use super::config::CassandraConfig;
+use super::config::{CassandraConfig, check_name};
 use super::error;
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::time::in_time;
 
 /// What a row is found by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,27 +148,4 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\".\"{}\"", self.keyspace, self.name)
     }
-}
-
-/// Names go into statements as they are: nothing may stand in them that ends a name.
-///
-/// # Errors
-/// Something that is no name.
-pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
-    const LONGEST: usize = 48;
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    if is_plain && (1..=LONGEST).contains(&name.len()) {
-        return Ok(());
-    }
-    let message = format!(
-        "the name of the {what} has to be 1 to {LONGEST} letters (a to z), digits and underscores"
-    );
-    Err(Error::new(ErrorKind::Config, message).with(what, name.escape_default()))
-}
-
-/// # Errors
-/// It took longer.
-pub(super) async fn in_time<T>(time: Duration, future: impl Future<Output = T>) -> Result<T> {
-    let late = |_| Error::new(ErrorKind::Timeout, format!("no answer within {time:?}")).retryable();
-    timeout(time, future).await.map_err(late)
 }

@@ -9,7 +9,21 @@ use crate::store::url::Parts;
 const FORM: &str =
     "a URL of Cassandra is `cassandra://[user:password@]host1[:port],host2/keyspace/table`";
 
-pub(super) fn parse(url: &str) -> Result<CassandraConfig> {
+impl CassandraConfig {
+    /// From a URL: `cassandra://[user:password@]host1[:port][,host2[:port]…]/keyspace/table`.
+    ///
+    /// Special characters in user and password are written as in any URL (`%40` for `@`). Settings may
+    /// follow after a `?`: `consistency` (`local_quorum`, `quorum`, `all`, `local_one`, `one`),
+    /// `datacenter`, `ttl` and `timeout` in seconds, `create_table_if_missing=true`.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): it is no such URL. The error has no password in it.
+    pub fn from_url(url: &str) -> Result<Self> {
+        parse(url)
+    }
+}
+
+fn parse(url: &str) -> Result<CassandraConfig> {
     let url = Parts::split(url).map_err(fault)?;
     if url.scheme != "cassandra" {
         return Err(fault("another scheme"));

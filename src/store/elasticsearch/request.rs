@@ -12,7 +12,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::client::{JSON, LINES, Request};
+use super::client::Request;
+use super::client::{JSON, LINES};
 use super::config::{Encoding, Refresh};
 use super::error::Fault;
 use super::index::ElasticsearchIndex;

@@ -20,7 +20,7 @@ use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, Sl
 use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::client::{Commands, Failed};
+use super::command::{Commands, Failed};
 use crate::store::chunks::in_order;
 
 /// Requests to the driver under way at a time, of all calls together. A part counts once, however many commands it

@@ -9,7 +9,6 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisCon
 
 use super::RedisClient;
 use super::error::Place;
-use super::url;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::url::{is_url, without_login};
 
@@ -187,14 +186,6 @@ impl RedisConfig {
     /// Several, so that one may be away when the program starts.
     pub fn cluster(servers: impl Into<String>, options: impl Into<RedisOptions>) -> Self {
         Self { is_cluster: true, ..Self::new(servers, options) }
-    }
-
-    /// A configuration from a URL, as described above.
-    ///
-    /// # Errors
-    /// [`Config`](ErrorKind::Config): what is wrong with it, without the password.
-    pub fn from_url(url: &str) -> Result<Self> {
-        url::parse(url)
     }
 
     /// The password of the default user (`requirepass`), or of [`user`](RedisConfig::user). None by

@@ -14,7 +14,8 @@ use std::time::Duration;
 use redis::{ConnectionAddr, RedisError, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::client::{Connection, Failed, Request};
+use super::client::Connection;
+use super::command::{Failed, Request};
 use super::error::{self, Place};
 use super::thread::{Ended, Thread};
 use super::{RedisClient, RedisConfig, RedisOptions};

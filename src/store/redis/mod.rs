@@ -6,6 +6,7 @@
 
 mod client;
 mod cluster;
+mod command;
 mod config;
 mod connection;
 mod error;

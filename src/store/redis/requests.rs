@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes};
 use redis::{Cmd, FromRedisValue, RedisWrite as _, Value};
 
-use super::client::{Commands, Request};
+use super::command::{Commands, Request};
 use super::connection::Server;
 use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};

@@ -8,8 +8,18 @@ use super::{RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::url::Parts;
 
+impl RedisConfig {
+    /// A configuration from a URL, as described above.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): what is wrong with it, without the password.
+    pub fn from_url(url: &str) -> Result<Self> {
+        parse(url)
+    }
+}
+
 /// What [`RedisConfig`]'s documentation says.
-pub(super) fn parse(url: &str) -> Result<RedisConfig> {
+fn parse(url: &str) -> Result<RedisConfig> {
     let parts = Parts::split(url).map_err(wrong)?;
     let (is_cluster, has_tls) = match parts.scheme {
         "redis" => (false, false),
