@@ -81,8 +81,6 @@ pub mod codec;
 mod context;
 mod coordinator;
 mod error;
-#[cfg(feature = "kafka")]
-mod fetch_ahead;
 mod handle;
 pub mod logging;
 mod message;
@@ -90,8 +88,6 @@ pub mod metrics;
 pub mod multitenant;
 mod pipeline;
 mod processor;
-#[cfg(feature = "kafka")]
-mod properties;
 mod settings;
 #[cfg(feature = "kafka")]
 mod signal;
@@ -101,8 +97,6 @@ pub mod store;
 pub mod testkit;
 #[cfg(feature = "kafka")]
 mod topic_processor;
-#[cfg(feature = "kafka")]
-mod topics;
 
 #[cfg(feature = "kafka")]
 pub use broker::kafka::OauthToken;

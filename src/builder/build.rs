@@ -2,55 +2,56 @@
 
 use std::sync::Arc;
 
-use super::Builder;
+use super::check::check;
+use super::{Builder, properties, topics};
 use crate::broker::kafka::{self, KafkaOptions};
 use crate::error::Result;
 use crate::processor::ProcessorFactory;
-use crate::properties;
 use crate::settings::{BatchLimits, FlightLimits, Settings, addable};
 use crate::topic_processor::{Connected, TopicProcessor};
-use crate::topics;
 
 impl Builder {
     pub(super) async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
-        let plan = properties::check(&self)?;
+        let options = &self.options;
+        let plan = check(options)?;
         #[cfg(feature = "admin")]
         let admin = crate::admin::OfBuilder::listen(self.admin.clone()).await?;
-        let metadata = topics::look_up(&self, &plan).await?;
+        let metadata = topics::look_up(options, &plan).await?;
         let topics: Arc<[Arc<str>]> =
-            self.topics.iter().map(|topic| topic.as_str().into()).collect();
-        let assignment = topics::static_assignment(&self, &metadata)?;
+            options.topics.iter().map(|topic| topic.as_str().into()).collect();
+        let assignment = topics::static_assignment(options, &metadata)?;
         let numbers = topics::partition_numbers(&metadata, assignment.as_deref());
-        let (consumer_properties, producer_properties) = plan.clients(&self, numbers, topics.len());
+        let (consumer_properties, producer_properties) =
+            properties::clients(options, &plan, numbers, topics.len());
         let settings = Settings {
-            name: self.name.as_str().into(),
+            name: options.name.as_str().into(),
             group_id: plan.group_id.clone(),
             topics: topics.clone(),
             is_static: assignment.is_some(),
             batch: BatchLimits {
-                max_messages: self.max_batch_messages,
-                max_bytes: self.max_batch_bytes,
-                max_wait: addable(self.max_batch_wait),
+                max_messages: options.max_batch_messages,
+                max_bytes: options.max_batch_bytes,
+                max_wait: addable(options.max_batch_wait),
             },
             in_flight: FlightLimits {
-                max_batches: self.max_in_flight,
-                max_bytes: self.max_in_flight_bytes,
+                max_batches: options.max_in_flight,
+                max_bytes: options.max_in_flight_bytes,
             },
-            commit_interval: addable(self.commit_interval),
-            offset_refresh_interval: addable(self.offset_refresh_interval),
+            commit_interval: addable(options.commit_interval),
+            offset_refresh_interval: addable(options.offset_refresh_interval),
             drain_deadline: addable(plan.drain_deadline),
             commit_timeout: addable(plan.commit_timeout),
-            stall_timeout: addable(self.stall_timeout),
-            start_from: self.start_from,
-            out_of_range: self.out_of_range,
-            on_rebalance: self.on_rebalance.clone(),
-            metrics: self.metrics.clone(),
-            metrics_interval: addable(self.metrics_interval),
-            lag_interval: addable(self.lag_interval),
-            topic_check_interval: addable(self.topic_check_interval),
+            stall_timeout: addable(options.stall_timeout),
+            start_from: options.start_from,
+            out_of_range: options.out_of_range,
+            on_rebalance: options.on_rebalance.clone(),
+            metrics: options.metrics.clone(),
+            metrics_interval: addable(options.metrics_interval),
+            lag_interval: addable(options.lag_interval),
+            topic_check_interval: addable(options.topic_check_interval),
             needs_alignment: assignment.is_none()
-                && !self.allow_unaligned_topics
-                && self.topics.len() > 1,
+                && !options.allow_unaligned_topics
+                && options.topics.len() > 1,
         };
         let connected = kafka::connect(KafkaOptions {
             consumer_properties,
@@ -58,7 +59,7 @@ impl Builder {
             topics,
             partitions: assignment,
             isolation_read_committed: plan.read_committed,
-            token_provider: self.token_provider.clone(),
+            token_provider: options.token_provider.clone(),
         })?;
         let (consumer, events, producer) = connected;
         let connected = Connected { consumer, events, producer, factory: Box::new(factory) };

@@ -105,7 +105,7 @@ impl<'a> OutgoingMessage<'a> {
     }
 
     /// Adds the headers of a trace, so that who reads the message can go on with it: a message's
-    /// [own](Message::trace_context), or a [child](TraceContext::child) of it. `None` adds nothing.
+    /// [own](crate::Message::trace_context), or a [child](TraceContext::child) of it. `None` adds nothing.
     ///
     /// ```
     /// # use kasper::{Message, OutgoingMessage};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Offset;
 
-/// A message that owns its parts: what [`Message::to_owned`] gives, and what tests are fed with.
+/// A message that owns its parts: what [`Message::to_owned`](crate::Message::to_owned) gives, and what tests are fed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedMessage {
     /// The topic's name.

@@ -1,24 +1,12 @@
-//! From a [`Builder`] to the properties of the two Kafka clients: checks, defaults, and the refusal
-//! of what the library owns.
-
-mod brokers;
-mod names;
+//! Checks what the user chose, as far as that goes without a broker.
 
 use std::time::Duration;
 
-use self::names::{CONSUMER_ONLY, PRODUCER_ONLY, canonical};
+use super::options::{GroupProtocol, Options};
+use super::{brokers, names};
 use crate::broker::kafka::refusals;
-use crate::builder::Builder;
-use crate::error::{Error, Result};
-use crate::fetch_ahead::FetchAhead;
+use crate::error::{Error, ErrorKind, Result};
 use crate::settings::StartFrom;
-
-/// Which rebalance protocol the group uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum GroupProtocol {
-    Classic,
-    Consumer,
-}
 
 /// librdkafka's default, and Kafka's.
 const MAX_POLL_INTERVAL: Duration = Duration::from_mins(5);
@@ -31,7 +19,7 @@ const MOST_POLL_INTERVAL_MS: u64 = 86_400_000;
 const MOST_DELIVERY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// What the checks found out.
-pub(crate) struct Plan {
+pub(super) struct Plan {
     /// As librdkafka reads the list.
     pub(crate) brokers: String,
     pub(crate) group_id: String,
@@ -40,32 +28,24 @@ pub(crate) struct Plan {
     pub(crate) read_committed: bool,
 }
 
-impl Builder {
-    /// The value that the user set for a property, under whichever of its names; the last one counts.
-    pub(crate) fn property(&self, name: &str) -> Option<&str> {
-        let set = self.properties.iter().rev().find(|(set, _)| names::is_same(set, name));
-        set.map(|(_, value)| value.as_str())
-    }
-}
-
 /// Checks everything that can be checked without a broker.
 ///
 /// # Errors
 /// One error that lists every fault.
-pub(crate) fn check(builder: &Builder) -> Result<Plan> {
+pub(super) fn check(options: &Options) -> Result<Plan> {
     let mut faults = Vec::new();
-    check_names(builder, &mut faults);
-    check_limits(builder, &mut faults);
-    let brokers = brokers::parse(&builder.brokers, builder.property("security.protocol"));
+    check_names(options, &mut faults);
+    check_limits(options, &mut faults);
+    let brokers = brokers::parse(&options.brokers, options.property("security.protocol"));
     let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
-    check_properties(builder, &mut faults);
-    check_protocol(builder, &mut faults);
-    check_queue(builder, &mut faults);
-    let max_poll_interval = max_poll_interval(builder, &mut faults);
+    check_properties(options, &mut faults);
+    check_protocol(options, &mut faults);
+    check_queue(options, &mut faults);
+    let max_poll_interval = max_poll_interval(options, &mut faults);
     let default_deadline = Duration::from_secs(30).min(max_poll_interval / 2);
-    let drain_deadline = builder.drain_deadline.unwrap_or(default_deadline);
+    let drain_deadline = options.drain_deadline.unwrap_or(default_deadline);
     let default_timeout = Duration::from_secs(10).min(max_poll_interval / 4);
-    let commit_timeout = builder.commit_timeout.unwrap_or(default_timeout);
+    let commit_timeout = options.commit_timeout.unwrap_or(default_timeout);
     for (name, wanted, most, share) in [
         ("drain_deadline", drain_deadline, max_poll_interval * 3 / 4, "three quarters"),
         ("commit_timeout", commit_timeout, max_poll_interval / 4, "a quarter"),
@@ -80,13 +60,13 @@ pub(crate) fn check(builder: &Builder) -> Result<Plan> {
     if !faults.is_empty() {
         return Err(Error::faults(&faults));
     }
-    let default_group = || format!("kasper-topic-processor-{}", builder.name);
+    let default_group = || format!("kasper-topic-processor-{}", options.name);
     Ok(Plan {
         brokers,
-        group_id: builder.group_id.clone().unwrap_or_else(default_group),
+        group_id: options.group_id.clone().unwrap_or_else(default_group),
         drain_deadline,
         commit_timeout,
-        read_committed: !builder.property("isolation.level").is_some_and(is_read_uncommitted),
+        read_committed: !options.property("isolation.level").is_some_and(is_read_uncommitted),
     })
 }
 
@@ -95,23 +75,23 @@ fn is_read_uncommitted(value: &str) -> bool {
     value.trim_start().eq_ignore_ascii_case("read_uncommitted")
 }
 
-fn check_names(builder: &Builder, faults: &mut Vec<String>) {
-    if builder.name.is_empty() {
+fn check_names(options: &Options, faults: &mut Vec<String>) {
+    if options.name.is_empty() {
         faults.push("the name is empty".into());
     }
-    if builder.group_id.as_ref().is_some_and(String::is_empty) {
+    if options.group_id.as_ref().is_some_and(String::is_empty) {
         faults.push("`group_id` is empty".into());
     }
-    if matches!(builder.start_from, StartFrom::Timestamp(..0)) {
+    if matches!(options.start_from, StartFrom::Timestamp(..0)) {
         faults.push("`start_from`: the timestamp is negative (milliseconds since 1970)".into());
     }
-    if builder.topics.is_empty() {
+    if options.topics.is_empty() {
         faults.push("there are no input topics".into());
     }
-    if builder.topics.len() > usize::from(u16::MAX) {
+    if options.topics.len() > usize::from(u16::MAX) {
         faults.push("there are more than 65,535 input topics".into());
     }
-    for (index, topic) in builder.topics.iter().enumerate() {
+    for (index, topic) in options.topics.iter().enumerate() {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let is_dots = topic == "." || topic == "..";
         if topic.is_empty() || topic.len() > 249 || is_dots || !topic.chars().all(legal) {
@@ -119,11 +99,11 @@ fn check_names(builder: &Builder, faults: &mut Vec<String>) {
                 "`{topic}` is not a valid topic name (1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`)"
             ));
         }
-        if builder.topics[..index].contains(topic) {
+        if options.topics[..index].contains(topic) {
             faults.push(format!("input topic `{topic}` is named twice"));
         }
     }
-    if let Some(partitions) = &builder.partitions {
+    if let Some(partitions) = &options.partitions {
         if partitions.is_empty() {
             faults.push("`partitions` is empty".into());
         }
@@ -138,44 +118,44 @@ fn check_names(builder: &Builder, faults: &mut Vec<String>) {
     }
 }
 
-fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
+fn check_limits(options: &Options, faults: &mut Vec<String>) {
     let at_least_one = [
-        ("max_batch_messages", builder.max_batch_messages),
-        ("max_batch_bytes", builder.max_batch_bytes),
-        ("max_in_flight", builder.max_in_flight),
-        ("max_in_flight_bytes", builder.max_in_flight_bytes),
+        ("max_batch_messages", options.max_batch_messages),
+        ("max_batch_bytes", options.max_batch_bytes),
+        ("max_in_flight", options.max_in_flight),
+        ("max_in_flight_bytes", options.max_in_flight_bytes),
     ];
     for (name, value) in at_least_one {
         if value == 0 {
             faults.push(format!("`{name}` is 0; it must be at least 1"));
         }
     }
-    if builder.max_buffered_bytes < 64 << 10 {
+    if options.max_buffered_bytes < 64 << 10 {
         faults.push("`max_buffered_bytes` is below 64 KiB".into());
     }
     let at_least_a_millisecond = [
-        ("metrics_interval", Some(builder.metrics_interval)),
-        ("lag_interval", Some(builder.lag_interval)),
-        ("commit_interval", Some(builder.commit_interval)),
-        ("stall_timeout", Some(builder.stall_timeout)),
-        ("connect_timeout", Some(builder.connect_timeout)),
-        ("commit_timeout", builder.commit_timeout),
+        ("metrics_interval", Some(options.metrics_interval)),
+        ("lag_interval", Some(options.lag_interval)),
+        ("commit_interval", Some(options.commit_interval)),
+        ("stall_timeout", Some(options.stall_timeout)),
+        ("connect_timeout", Some(options.connect_timeout)),
+        ("commit_timeout", options.commit_timeout),
     ];
     for (name, value) in at_least_a_millisecond {
         if value.is_some_and(|value| value < Duration::from_millis(1)) {
             faults.push(format!("`{name}` is below 1 ms"));
         }
     }
-    if builder.topic_check_interval < Duration::from_millis(1) {
+    if options.topic_check_interval < Duration::from_millis(1) {
         faults.push("`topic_check_interval` is below 1 ms".into());
     }
-    if builder.offset_refresh_interval < Duration::from_millis(1) {
+    if options.offset_refresh_interval < Duration::from_millis(1) {
         faults.push("`offset_refresh_interval` is below 1 ms".into());
     }
-    if builder.delivery_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
+    if options.delivery_timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
         faults.push("`delivery_timeout` is below 1 ms; leave it out to wait without end".into());
     }
-    if builder.delivery_timeout.is_some_and(|timeout| timeout > MOST_DELIVERY_TIMEOUT) {
+    if options.delivery_timeout.is_some_and(|timeout| timeout > MOST_DELIVERY_TIMEOUT) {
         faults.push(
             "`delivery_timeout` is above 2,147,483,647 ms (24.8 days); leave it out to wait without end"
                 .into(),
@@ -184,9 +164,9 @@ fn check_limits(builder: &Builder, faults: &mut Vec<String>) {
 }
 
 /// A message that the producer's queue has no room for, also where it is empty, would be waited for without end.
-fn check_queue(builder: &Builder, faults: &mut Vec<String>) {
+fn check_queue(options: &Options, faults: &mut Vec<String>) {
     // librdkafka's defaults. What is not a number is a fault of its own.
-    let number = |name, default| match builder.property(name) {
+    let number = |name, default| match options.property(name) {
         Some(value) => value.parse::<u64>().unwrap_or(default),
         None => default,
     };
@@ -201,16 +181,16 @@ fn check_queue(builder: &Builder, faults: &mut Vec<String>) {
     }
 }
 
-fn check_protocol(builder: &Builder, faults: &mut Vec<String>) {
-    if builder.group_protocol == GroupProtocol::Classic {
+fn check_protocol(options: &Options, faults: &mut Vec<String>) {
+    if options.group_protocol == GroupProtocol::Classic {
         return;
     }
-    if builder.partitions.is_some() {
+    if options.partitions.is_some() {
         faults.push("`consumer_protocol` has no meaning with static `partitions`".into());
     }
     for property in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"]
     {
-        if builder.property(property).is_some() {
+        if options.property(property).is_some() {
             faults.push(format!(
                 "property `{property}` has no meaning with `consumer_protocol`: the broker decides"
             ));
@@ -219,8 +199,8 @@ fn check_protocol(builder: &Builder, faults: &mut Vec<String>) {
 }
 
 /// What the user set for librdkafka itself: names and values that it takes, none that the library owns.
-fn check_properties(builder: &Builder, faults: &mut Vec<String>) {
-    for (property, value) in &builder.properties {
+fn check_properties(options: &Options, faults: &mut Vec<String>) {
+    for (property, value) in &options.properties {
         if let Some(reason) = names::owned(property) {
             faults.push(format!("property `{property}` is set by the library: {reason}"));
         } else if property.contains('\0') || value.contains('\0') {
@@ -229,15 +209,15 @@ fn check_properties(builder: &Builder, faults: &mut Vec<String>) {
             faults.push(format!("property `{property}`: {reason}"));
         }
     }
-    if let Some(protocol) = builder.property("security.protocol") {
-        faults.extend(refusals::of_login(protocol, builder.property("sasl.mechanism")));
+    if let Some(protocol) = options.property("security.protocol") {
+        faults.extend(refusals::of_login(protocol, options.property("sasl.mechanism")));
     }
 }
 
 /// librdkafka reads numbers as C does: `0x10` is 16, `010` is 8, and what is too long for 32 bits is cut. Only
 /// what has one meaning is taken, because the deadlines of the library depend on it.
-fn max_poll_interval(builder: &Builder, faults: &mut Vec<String>) -> Duration {
-    let Some(value) = builder.property("max.poll.interval.ms") else { return MAX_POLL_INTERVAL };
+fn max_poll_interval(options: &Options, faults: &mut Vec<String>) -> Duration {
+    let Some(value) = options.property("max.poll.interval.ms") else { return MAX_POLL_INTERVAL };
     let is_plain = value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
     match value.parse() {
         Ok(milliseconds @ 1..=MOST_POLL_INTERVAL_MS) if is_plain => {
@@ -253,91 +233,15 @@ fn max_poll_interval(builder: &Builder, faults: &mut Vec<String>) -> Duration {
     }
 }
 
-type Properties = Vec<(String, String)>;
-
-impl Plan {
-    /// The properties of the consumer and of the producer, for a process that gets `numbers`
-    /// partition numbers of `topics` topics.
-    pub(crate) fn clients(
-        &self,
-        builder: &Builder,
-        numbers: usize,
-        topics: usize,
-    ) -> (Properties, Properties) {
-        let consumer =
-            layered(self.consumer_defaults(builder, numbers, topics), builder, PRODUCER_ONLY);
-        let producer = layered(self.producer_defaults(builder), builder, CONSUMER_ONLY);
-        (consumer, producer)
+impl Error {
+    pub(crate) fn faults(faults: &[String]) -> Self {
+        Self::new(ErrorKind::Config, faults.join("; "))
     }
-
-    fn consumer_defaults(&self, builder: &Builder, numbers: usize, topics: usize) -> Properties {
-        let ahead = FetchAhead::new(builder.max_buffered_bytes, numbers, topics);
-        let mut properties = vec![
-            ("bootstrap.servers".into(), self.brokers.clone()),
-            ("group.id".into(), self.group_id.clone()),
-            ("enable.auto.commit".into(), "false".into()),
-            ("enable.auto.offset.store".into(), "false".into()),
-            ("enable.partition.eof".into(), "false".into()),
-            // Offsets are always assigned explicitly; what is out of range is told, not guessed.
-            ("auto.offset.reset".into(), "error".into()),
-            ("statistics.interval.ms".into(), "500".into()),
-            ("queued.max.messages.kbytes".into(), (ahead.value_bytes >> 10).to_string()),
-            ("queued.min.messages".into(), ahead.messages.to_string()),
-            ("fetch.message.max.bytes".into(), ahead.fetch_bytes.to_string()),
-            // The default of a second costs a factor of 5 to 9 in throughput: a queue that was full
-            // once is not fetched into for so long.
-            ("fetch.queue.backoff.ms".into(), "5".into()),
-            // A broker answers one fetch at a time: one that waits for a dry partition holds up the
-            // others for so long. (The default is 500.)
-            ("fetch.wait.max.ms".into(), "50".into()),
-            ("reconnect.backoff.max.ms".into(), "2000".into()),
-        ];
-        match builder.group_protocol {
-            GroupProtocol::Classic => {
-                properties.push(("partition.assignment.strategy".into(), "range".into()));
-            }
-            GroupProtocol::Consumer => {
-                properties.push(("group.protocol".into(), "consumer".into()));
-                properties.push(("group.remote.assignor".into(), "range".into()));
-            }
-        }
-        properties
-    }
-
-    fn producer_defaults(&self, builder: &Builder) -> Properties {
-        // 0 is librdkafka's word for "without end".
-        let timeout = builder.delivery_timeout.map_or(0, |timeout| timeout.as_millis());
-        vec![
-            ("bootstrap.servers".into(), self.brokers.clone()),
-            ("acks".into(), "all".into()),
-            ("enable.idempotence".into(), "true".into()),
-            ("message.timeout.ms".into(), timeout.to_string()),
-            ("partitioner".into(), builder.partitioner.name().into()),
-            // A batch is handed over whole, so there is little to wait for.
-            ("linger.ms".into(), "1".into()),
-            // Batches in flight are bounded per partition, in number and bytes.
-            ("queue.buffering.max.messages".into(), "2000000".into()),
-            ("reconnect.backoff.max.ms".into(), "2000".into()),
-        ]
-    }
-}
-
-/// The library's defaults, overridden and completed by what the user set, without what only the other
-/// client knows.
-fn layered(defaults: Properties, builder: &Builder, not: &[&str]) -> Properties {
-    let mut all = defaults;
-    let own = builder.properties.iter().filter(|(name, _)| !names::is_in(not, name));
-    for (name, value) in own {
-        match all.iter_mut().find(|(set, _)| names::is_same(set, name)) {
-            Some(set) => set.1.clone_from(value),
-            None => all.push((canonical(name).to_owned(), value.clone())),
-        }
-    }
-    all
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Builder;
     use super::*;
     use crate::TopicProcessor;
 
@@ -346,7 +250,7 @@ mod tests {
     }
 
     fn faults(builder: &Builder) -> String {
-        check(builder).map(|_| ()).unwrap_err().to_string()
+        check(&builder.options).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
@@ -375,7 +279,7 @@ mod tests {
         let text = faults(&builder().kafka("queue.buffering.max.kbytes", "512"));
         assert!(text.contains("queue.buffering.max.kbytes") && text.contains("1000000"), "{text}");
         let fits = builder().kafka("queue.buffering.max.kbytes", "512");
-        assert!(check(&fits.kafka("message.max.bytes", "500000")).is_ok());
+        assert!(check(&fits.kafka("message.max.bytes", "500000").options).is_ok());
     }
 
     #[test]
@@ -385,50 +289,12 @@ mod tests {
         assert!(text.contains("drain_deadline") && !text.contains("commit_timeout"), "{text}");
         let text = faults(&short().commit_timeout(Duration::from_secs(2)));
         assert!(text.contains("commit_timeout") && !text.contains("drain_deadline"), "{text}");
-        let plan = check(&short()).unwrap();
+        let plan = check(&short().options).unwrap();
         assert_eq!(plan.drain_deadline, Duration::from_millis(2500));
         assert_eq!(plan.commit_timeout, Duration::from_millis(1250));
-        let plan = check(&builder()).unwrap();
+        let plan = check(&builder().options).unwrap();
         assert_eq!(plan.drain_deadline, Duration::from_secs(30));
         assert_eq!(plan.commit_timeout, Duration::from_secs(10));
-    }
-
-    #[test]
-    fn a_property_reaches_the_clients_that_have_it() {
-        let builder = builder()
-            .kafka("linger.ms", "20")
-            .kafka("session.timeout.ms", "9000")
-            .kafka("client.id", "me");
-        let (consumer, producer) = check(&builder).unwrap().clients(&builder, 4, 1);
-        let get = |properties: &Properties, name: &str| {
-            let found = properties.iter().filter(|(property, _)| property == name);
-            found.map(|(_, value)| value.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(get(&producer, "linger.ms"), ["20"], "overrides the default");
-        assert!(get(&consumer, "linger.ms").is_empty());
-        assert_eq!(get(&consumer, "session.timeout.ms"), ["9000"]);
-        assert!(get(&producer, "session.timeout.ms").is_empty());
-        assert_eq!(get(&consumer, "client.id"), ["me"]);
-        assert_eq!(get(&producer, "client.id"), ["me"]);
-    }
-
-    #[test]
-    fn a_property_has_one_value_under_all_its_names() {
-        let builder = builder()
-            .kafka("queue.buffering.max.ms", "20")
-            .kafka("max.partition.fetch.bytes", "1000")
-            .kafka("compression.codec", "gzip")
-            .kafka("topic.compression.type", "lz4");
-        let (consumer, producer) = check(&builder).unwrap().clients(&builder, 4, 1);
-        let get = |properties: &Properties, name: &str| {
-            let found = properties.iter().filter(|(property, _)| names::is_same(property, name));
-            found.map(|(_, value)| value.clone()).collect::<Vec<_>>()
-        };
-        assert_eq!(get(&producer, "linger.ms"), ["20"]);
-        assert_eq!(get(&consumer, "linger.ms"), [""; 0]);
-        assert_eq!(get(&consumer, "fetch.message.max.bytes"), ["1000"]);
-        assert_eq!(get(&producer, "max.partition.fetch.bytes"), [""; 0]);
-        assert_eq!(get(&producer, "compression.type"), ["lz4"], "the last one counts");
     }
 
     #[test]
@@ -440,7 +306,7 @@ mod tests {
             ("read_committed", true),
             ("Read_Committed", true),
         ] {
-            let plan = check(&builder().kafka("isolation.level", value)).unwrap();
+            let plan = check(&builder().kafka("isolation.level", value).options).unwrap();
             assert_eq!(plan.read_committed, is_committed, "{value}");
         }
         // librdkafka takes none of these, so nobody has to read them.

@@ -1,6 +1,13 @@
 //! [`Builder`]: configures a [`TopicProcessor`].
 
+mod brokers;
 mod build;
+mod check;
+mod fetch_ahead;
+mod names;
+mod options;
+mod properties;
+mod topics;
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,39 +15,15 @@ use std::time::Duration;
 
 use tracing::{Instrument as _, info_span};
 
-use crate::broker::kafka::{OauthToken, TokenProvider};
-use crate::error::{BoxError, Error, ErrorKind, Result};
+pub use self::options::Partitioner;
+use self::options::{GroupProtocol, Options};
+use crate::broker::kafka::OauthToken;
+use crate::error::{BoxError, Result};
 use crate::metrics::{Metrics, Recorder};
 use crate::processor::ProcessorFactory;
-use crate::properties::GroupProtocol;
-use crate::settings::{OutOfRange, RebalanceHook, StartFrom};
+use crate::settings::{OutOfRange, StartFrom};
 use crate::status::RebalanceEvent;
 use crate::topic_processor::TopicProcessor;
-
-/// How the key of an outgoing message chooses its partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Partitioner {
-    /// Murmur2 of the key, and a random partition for messages without one: what Java's clients do,
-    /// Kafka Streams and Kafka Connect included. The default, so that topics written here and there
-    /// can be joined.
-    #[default]
-    Murmur2Random,
-    /// FNV-1a of the key, random without one: sarama's default, hence Go Kasper's.
-    Fnv1aRandom,
-    /// CRC32 of the key, random without one: librdkafka's own default.
-    ConsistentRandom,
-}
-
-impl Partitioner {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Murmur2Random => "murmur2_random",
-            Self::Fnv1aRandom => "fnv1a_random",
-            Self::ConsistentRandom => "consistent_random",
-        }
-    }
-}
 
 /// Configures a [`TopicProcessor`]; made by [`TopicProcessor::builder`].
 ///
@@ -49,37 +32,7 @@ impl Partitioner {
 #[doc(alias = "Config")]
 #[must_use = "a builder does nothing before `build`"]
 pub struct Builder {
-    pub(crate) name: String,
-    pub(crate) topics: Vec<String>,
-    pub(crate) brokers: String,
-    pub(crate) properties: Vec<(String, String)>,
-    pub(crate) group_id: Option<String>,
-    pub(crate) group_protocol: GroupProtocol,
-    pub(crate) partitions: Option<Vec<i32>>,
-    pub(crate) allow_unaligned_topics: bool,
-    pub(crate) max_batch_messages: usize,
-    pub(crate) max_batch_bytes: usize,
-    pub(crate) max_batch_wait: Duration,
-    pub(crate) max_in_flight: usize,
-    pub(crate) max_in_flight_bytes: usize,
-    pub(crate) max_buffered_bytes: usize,
-    pub(crate) commit_interval: Duration,
-    pub(crate) offset_refresh_interval: Duration,
-    pub(crate) drain_deadline: Option<Duration>,
-    pub(crate) commit_timeout: Option<Duration>,
-    pub(crate) delivery_timeout: Option<Duration>,
-    pub(crate) stall_timeout: Duration,
-    pub(crate) connect_timeout: Duration,
-    pub(crate) wait_for_topics: Duration,
-    pub(crate) start_from: StartFrom,
-    pub(crate) out_of_range: OutOfRange,
-    pub(crate) partitioner: Partitioner,
-    pub(crate) on_rebalance: Option<RebalanceHook>,
-    pub(crate) token_provider: Option<TokenProvider>,
-    pub(crate) metrics: Metrics,
-    pub(crate) metrics_interval: Duration,
-    pub(crate) lag_interval: Duration,
-    pub(crate) topic_check_interval: Duration,
+    options: Options,
     #[cfg(feature = "admin")]
     pub(crate) admin: Option<crate::admin::OfBuilder>,
 }
@@ -87,37 +40,7 @@ pub struct Builder {
 impl Builder {
     pub(crate) fn new(name: String, topics: Vec<String>) -> Self {
         Self {
-            metrics: Metrics::global(name.as_str()),
-            metrics_interval: Duration::from_secs(1),
-            lag_interval: Duration::from_secs(10),
-            topic_check_interval: Duration::from_secs(10),
-            name,
-            topics,
-            brokers: String::new(),
-            properties: Vec::new(),
-            group_id: None,
-            group_protocol: GroupProtocol::Classic,
-            partitions: None,
-            allow_unaligned_topics: false,
-            max_batch_messages: 10_000,
-            max_batch_bytes: 4 << 20,
-            max_batch_wait: Duration::ZERO,
-            max_in_flight: 16,
-            max_in_flight_bytes: 2 << 20,
-            max_buffered_bytes: 64 << 20,
-            commit_interval: Duration::from_secs(1),
-            offset_refresh_interval: Duration::from_secs(30),
-            drain_deadline: None,
-            commit_timeout: None,
-            delivery_timeout: None,
-            stall_timeout: Duration::from_mins(1),
-            connect_timeout: Duration::from_secs(10),
-            wait_for_topics: Duration::ZERO,
-            start_from: StartFrom::default(),
-            out_of_range: OutOfRange::default(),
-            partitioner: Partitioner::default(),
-            on_rebalance: None,
-            token_provider: None,
+            options: Options::new(name, topics),
             #[cfg(feature = "admin")]
             admin: None,
         }
@@ -130,7 +53,7 @@ impl Builder {
     /// Spaces around an entry and empty entries are ignored; `build` refuses every other entry that is not an
     /// address, and names it.
     pub fn brokers(mut self, brokers: impl Into<String>) -> Self {
-        self.brokers = brokers.into();
+        self.options.brokers = brokers.into();
         self
     }
 
@@ -145,14 +68,14 @@ impl Builder {
     ///
     /// [properties]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
     pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
-        self.properties.push((property.into(), value.into()));
+        self.options.properties.push((property.into(), value.into()));
         self
     }
 
     /// The consumer group. Default: `kasper-topic-processor-{name}`, as in Go Kasper, so that a
     /// running deployment can be taken over in place.
     pub fn group_id(mut self, group_id: impl Into<String>) -> Self {
-        self.group_id = Some(group_id.into());
+        self.options.group_id = Some(group_id.into());
         self
     }
 
@@ -163,7 +86,7 @@ impl Builder {
     /// version 4.0 or later, and librdkafka's side of it is younger than the classic one. All members
     /// of a group must use the same protocol.
     pub fn consumer_protocol(mut self) -> Self {
-        self.group_protocol = GroupProtocol::Consumer;
+        self.options.group_protocol = GroupProtocol::Consumer;
         self
     }
 
@@ -179,7 +102,7 @@ impl Builder {
     /// ```
     #[doc(alias = "InputPartitions")]
     pub fn partitions(mut self, partitions: impl IntoIterator<Item = i32>) -> Self {
-        self.partitions = Some(partitions.into_iter().collect());
+        self.options.partitions = Some(partitions.into_iter().collect());
         self
     }
 
@@ -192,7 +115,7 @@ impl Builder {
     /// different lists of topics (a rolling deploy that adds a topic), or with another assignor. With this,
     /// partition-wise joins are not promised.
     pub fn allow_unaligned_topics(mut self) -> Self {
-        self.allow_unaligned_topics = true;
+        self.options.allow_unaligned_topics = true;
         self
     }
 
@@ -200,7 +123,7 @@ impl Builder {
     /// store and replay more after a failure.
     #[doc(alias = "BatchSize")]
     pub fn max_batch_messages(mut self, messages: usize) -> Self {
-        self.max_batch_messages = messages;
+        self.options.max_batch_messages = messages;
         self
     }
 
@@ -208,7 +131,7 @@ impl Builder {
     /// batch of its own. A partition may have this much twice outside of its queue, in the batch that is
     /// processed and in what waits for its acks, and what is large leaves the processor's caches.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
-        self.max_batch_bytes = bytes;
+        self.options.max_batch_bytes = bytes;
         self
     }
 
@@ -217,14 +140,14 @@ impl Builder {
     /// without it.
     #[doc(alias = "BatchWaitDuration")]
     pub fn max_batch_wait(mut self, wait: Duration) -> Self {
-        self.max_batch_wait = wait;
+        self.options.max_batch_wait = wait;
         self
     }
 
     /// How many processed batches of a partition may wait for their acks while the next is
     /// processed. Default: 16. With 1, a batch begins when the one before is acknowledged.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
-        self.max_in_flight = batches;
+        self.options.max_in_flight = batches;
         self
     }
 
@@ -241,7 +164,7 @@ impl Builder {
     /// One call of `process` may send more than this. What it sends stays in memory until it
     /// [flushes](crate::Context::flush) or returns.
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
-        self.max_in_flight_bytes = bytes;
+        self.options.max_in_flight_bytes = bytes;
         self
     }
 
@@ -258,14 +181,14 @@ impl Builder {
     /// compressed or have many thousands of messages: the broker returns at least one whole batch for each
     /// partition. `docs/operations.md` has figures.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
-        self.max_buffered_bytes = bytes;
+        self.options.max_buffered_bytes = bytes;
         self
     }
 
     /// How often the offsets of finished batches are recorded, besides at revocations and at the end.
     /// Default: 1 s. A crash replays at most what finished in this time and what was in flight.
     pub fn commit_interval(mut self, interval: Duration) -> Self {
-        self.commit_interval = interval;
+        self.options.commit_interval = interval;
         self
     }
 
@@ -280,7 +203,7 @@ impl Builder {
     /// broker can have. A longer interval saves the group's coordinator a request, and a record for each idle
     /// partition; keep it far below the retention.
     pub fn offset_refresh_interval(mut self, interval: Duration) -> Self {
-        self.offset_refresh_interval = interval;
+        self.options.offset_refresh_interval = interval;
         self
     }
 
@@ -292,7 +215,7 @@ impl Builder {
     /// `max.poll.interval.ms`, which is what the group allows; the last commit comes on top
     /// ([`commit_timeout`](Builder::commit_timeout)).
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
-        self.drain_deadline = Some(deadline);
+        self.options.drain_deadline = Some(deadline);
         self
     }
 
@@ -304,60 +227,60 @@ impl Builder {
     /// [error](crate::ErrorKind::Commit), and what was finished last may come again. The client still
     /// makes the commit if it can, as long as the group has not moved on.
     pub fn commit_timeout(mut self, timeout: Duration) -> Self {
-        self.commit_timeout = Some(timeout);
+        self.options.commit_timeout = Some(timeout);
         self
     }
 
     /// Fails the batch of an outgoing message that is not acknowledged in this time, and so stops the
     /// processor. Default: none; an outage of the brokers is waited out. At least 1 ms, at most 24.8 days.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
-        self.delivery_timeout = Some(timeout);
+        self.options.delivery_timeout = Some(timeout);
         self
     }
 
     /// After how long without progress, though there is lag, a partition is reported as stalled, in
     /// the log and in [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s; at least 1 ms.
     pub fn stall_timeout(mut self, timeout: Duration) -> Self {
-        self.stall_timeout = timeout;
+        self.options.stall_timeout = timeout;
         self
     }
 
     /// How long `build` tries to reach a broker. Default: 10 s; at least 1 ms.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.options.connect_timeout = timeout;
         self
     }
 
     /// How long `build` waits for input topics that don't exist yet. Default: not at all.
     pub fn wait_for_topics(mut self, wait: Duration) -> Self {
-        self.wait_for_topics = wait;
+        self.options.wait_for_topics = wait;
         self
     }
 
     /// Where partitions begin for which the group has no committed offset. Default: earliest. Partitions
     /// that are added to a topic later begin at their earliest message with [`StartFrom::Latest`], too.
     pub fn start_from(mut self, start: StartFrom) -> Self {
-        self.start_from = start;
+        self.options.start_from = start;
         self
     }
 
     /// What happens when an offset to read from is not in the log. Default: fail.
     pub fn out_of_range(mut self, policy: OutOfRange) -> Self {
-        self.out_of_range = policy;
+        self.options.out_of_range = policy;
         self
     }
 
     /// How keys choose partitions. Default: as Java's clients do.
     pub fn partitioner(mut self, partitioner: Partitioner) -> Self {
-        self.partitioner = partitioner;
+        self.options.partitioner = partitioner;
         self
     }
 
     /// Called when partitions come or go. It runs on the task that answers the group: be quick, and
     /// don't block. If it panics, the processor stops in order, with an error of kind
-    /// [`Panic`](ErrorKind::Panic).
+    /// [`Panic`](crate::ErrorKind::Panic).
     pub fn on_rebalance(mut self, hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static) -> Self {
-        self.on_rebalance = Some(Arc::new(hook));
+        self.options.on_rebalance = Some(Arc::new(hook));
         self
     }
 
@@ -366,7 +289,7 @@ impl Builder {
     /// none is installed, nowhere.
     #[doc(alias = "MetricsProvider")]
     pub fn metrics(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        self.metrics = Metrics::new(self.name.as_str(), recorder);
+        self.options.metrics = Metrics::new(self.options.name.as_str(), recorder);
         self
     }
 
@@ -374,7 +297,7 @@ impl Builder {
     /// peaks between two scrapes to nobody. When partitions come or go, gauges are set at once.
     #[doc(alias = "MetricsUpdateInterval")]
     pub fn metrics_interval(mut self, interval: Duration) -> Self {
-        self.metrics_interval = interval;
+        self.options.metrics_interval = interval;
         self
     }
 
@@ -383,7 +306,7 @@ impl Builder {
     /// interval makes their [lag](crate::PartitionStatus::lag) more up to date, at a request to each of their
     /// leaders.
     pub fn lag_interval(mut self, interval: Duration) -> Self {
-        self.lag_interval = interval;
+        self.options.lag_interval = interval;
         self
     }
 
@@ -392,16 +315,16 @@ impl Builder {
     /// [`Status::topics`](crate::Status::topics), in the log, and in a metric.
     ///
     /// The processor stops with an error that says what to do
-    /// - of kind [`UnknownTopic`](ErrorKind::UnknownTopic), when a topic does not exist for three of these
+    /// - of kind [`UnknownTopic`](crate::ErrorKind::UnknownTopic), when a topic does not exist for three of these
     ///   intervals;
-    /// - of kind [`OffsetOutOfRange`](ErrorKind::OffsetOutOfRange), when a topic was deleted and created again,
+    /// - of kind [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange), when a topic was deleted and created again,
     ///   which two answers in a row must say;
-    /// - of kind [`Config`](ErrorKind::Config), when, for three of these intervals, input topics of a group have
+    /// - of kind [`Config`](crate::ErrorKind::Config), when, for three of these intervals, input topics of a group have
     ///   differing numbers of partitions, or this process has a partition number of some of the topics only.
     ///   Meanwhile it processes nothing of what is affected. See
     ///   [`allow_unaligned_topics`](Builder::allow_unaligned_topics).
     pub fn topic_check_interval(mut self, interval: Duration) -> Self {
-        self.topic_check_interval = interval;
+        self.options.topic_check_interval = interval;
         self
     }
 
@@ -415,47 +338,32 @@ impl Builder {
         mut self,
         provider: impl Fn() -> Result<OauthToken, BoxError> + Send + Sync + 'static,
     ) -> Self {
-        self.token_provider = Some(Arc::new(provider));
+        self.options.token_provider = Some(Arc::new(provider));
         self
     }
 
     /// Checks the configuration, connects, and looks at the input topics.
     ///
     /// # Errors
-    /// - [`Config`](ErrorKind::Config): the message lists every fault found;
-    /// - [`Unavailable`](ErrorKind::Unavailable): no broker answered within the
+    /// - [`Config`](crate::ErrorKind::Config): the message lists every fault found;
+    /// - [`Unavailable`](crate::ErrorKind::Unavailable): no broker answered within the
     ///   [connect time-out](Builder::connect_timeout);
-    /// - [`Unauthorized`](ErrorKind::Unauthorized): a broker refused the password or the token, there
+    /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a broker refused the password or the token, there
     ///   is no token, or the broker's certificate is not trusted, and no other broker answered in the
     ///   second after that;
-    /// - [`UnknownTopic`](ErrorKind::UnknownTopic), [`UnknownPartition`](ErrorKind::UnknownPartition):
+    /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic), [`UnknownPartition`](crate::ErrorKind::UnknownPartition):
     ///   the cluster doesn't have what is to be processed.
     ///
     /// # Cancel safety
     /// Dropping the future gives up; the clients are closed in the background.
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
-        let span = info_span!("processor", processor = %self.name);
+        let span = info_span!("processor", processor = %self.options.name);
         self.connect(factory).instrument(span).await
     }
 }
 
 impl fmt::Debug for Builder {
-    /// Names of properties, never their values: they hold passwords.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let properties: Vec<_> = self.properties.iter().map(|(name, _)| name).collect();
-        f.debug_struct("Builder")
-            .field("name", &self.name)
-            .field("topics", &self.topics)
-            // `build` refuses what may have a password in it.
-            .field("brokers", if self.brokers.contains('@') { &"(hidden)" } else { &self.brokers })
-            .field("properties", &properties)
-            .field("partitions", &self.partitions)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Error {
-    pub(crate) fn faults(faults: &[String]) -> Self {
-        Self::new(ErrorKind::Config, faults.join("; "))
+        self.options.fmt(f)
     }
 }

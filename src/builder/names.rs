@@ -150,15 +150,15 @@ pub(super) const CONSUMER_ONLY: &[&str] = &[
 
 #[cfg(test)]
 mod tests {
+    use super::super::check::check;
     use super::*;
     use crate::TopicProcessor;
     use crate::broker::kafka::table_of_properties;
-    use crate::properties::check;
 
     fn faults(property: &str) -> String {
         let builder = TopicProcessor::builder("test", ["a"]).brokers("localhost:9092");
         let builder = builder.kafka(property, "secret-value");
-        check(&builder).map(|_| ()).unwrap_err().to_string()
+        check(&builder.options).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::check::Plan;
+use super::options::Options;
+use super::properties;
 use crate::broker::kafka::{self, TopicMetadata};
-use crate::builder::Builder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
-use crate::properties::Plan;
 use crate::settings::addable;
 
 /// How long to wait before looking again for a topic that doesn't exist yet.
@@ -19,23 +20,23 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// No broker answers, a topic is missing, or counts differ in a group.
-pub(crate) async fn look_up(builder: &Builder, plan: &Plan) -> Result<Vec<TopicMetadata>> {
-    let (properties, _) = plan.clients(builder, 1, builder.topics.len());
-    let client = kafka::MetadataClient::new(&properties, builder.token_provider.clone())?;
+pub(super) async fn look_up(options: &Options, plan: &Plan) -> Result<Vec<TopicMetadata>> {
+    let (properties, _) = properties::clients(options, plan, 1, options.topics.len());
+    let client = kafka::MetadataClient::new(&properties, options.token_provider.clone())?;
     let started = Instant::now();
     loop {
-        let metadata = client.topics(&builder.topics, addable(builder.connect_timeout)).await?;
+        let metadata = client.topics(&options.topics, addable(options.connect_timeout)).await?;
         let missing = missing(&metadata);
         if missing.is_empty() {
-            check_alignment(builder, &metadata)?;
+            check_alignment(options, &metadata)?;
             return Ok(metadata);
         }
         let waited = started.elapsed();
-        if waited >= builder.wait_for_topics {
-            return Err(unknown_topics(&missing, builder));
+        if waited >= options.wait_for_topics {
+            return Err(unknown_topics(&missing, options));
         }
         info!(topics = ?missing, ?waited, "waiting for topics that don't exist yet");
-        tokio::time::sleep(LOOK_AGAIN.min(builder.wait_for_topics - waited)).await;
+        tokio::time::sleep(LOOK_AGAIN.min(options.wait_for_topics - waited)).await;
     }
 }
 
@@ -44,28 +45,28 @@ fn missing(metadata: &[TopicMetadata]) -> Vec<String> {
     missing.map(|topic| topic.topic.clone()).collect()
 }
 
-fn unknown_topics(missing: &[String], builder: &Builder) -> Error {
-    let message = if builder.wait_for_topics.is_zero() {
+fn unknown_topics(missing: &[String], options: &Options) -> Error {
+    let message = if options.wait_for_topics.is_zero() {
         "the cluster does not have this topic; create it, or set `wait_for_topics` to wait until it exists"
             .into()
     } else {
         format!(
             "the cluster still does not have this topic after {:?} (`wait_for_topics`)",
-            builder.wait_for_topics
+            options.wait_for_topics
         )
     };
     Error::new(ErrorKind::UnknownTopic, message)
         .with("topic", missing.join(", "))
-        .with("brokers", &builder.brokers)
+        .with("brokers", &options.brokers)
 }
 
-fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> {
+fn check_alignment(options: &Options, metadata: &[TopicMetadata]) -> Result<()> {
     let counts: BTreeSet<usize> = metadata.iter().map(|topic| topic.partitions).collect();
-    let other_assignor = builder
+    let other_assignor = options
         .property("partition.assignment.strategy")
         .map(|assignor| assignor.trim_matches([' ', ',']));
     let other_assignor = other_assignor.filter(|assignor| *assignor != "range");
-    let may_be_joined = metadata.len() > 1 && !builder.allow_unaligned_topics;
+    let may_be_joined = metadata.len() > 1 && !options.allow_unaligned_topics;
     if let Some(assignor) = other_assignor.filter(|_| may_be_joined) {
         warn!(
             assignor,
@@ -73,7 +74,7 @@ fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> 
              same member: without `allow_unaligned_topics`, the processor stops where it gets a part"
         );
     }
-    if counts.len() < 2 || builder.partitions.is_some() || builder.allow_unaligned_topics {
+    if counts.len() < 2 || options.partitions.is_some() || options.allow_unaligned_topics {
         return Ok(());
     }
     let counts: Vec<_> =
@@ -91,11 +92,11 @@ fn check_alignment(builder: &Builder, metadata: &[TopicMetadata]) -> Result<()> 
 ///
 /// # Errors
 /// No topic has one of the numbers.
-pub(crate) fn static_assignment(
-    builder: &Builder,
+pub(super) fn static_assignment(
+    options: &Options,
     metadata: &[TopicMetadata],
 ) -> Result<Option<Vec<TopicPartition>>> {
-    let Some(numbers) = &builder.partitions else { return Ok(None) };
+    let Some(numbers) = &options.partitions else { return Ok(None) };
     let has = |topic: &TopicMetadata, number: i32| {
         usize::try_from(number).is_ok_and(|number| number < topic.partitions)
     };
@@ -120,7 +121,7 @@ pub(crate) fn static_assignment(
 }
 
 /// How many partition numbers this process may get.
-pub(crate) fn partition_numbers(
+pub(super) fn partition_numbers(
     metadata: &[TopicMetadata],
     assignment: Option<&[TopicPartition]>,
 ) -> usize {
