@@ -9,15 +9,13 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::broker::Sought;
-use crate::context::Context;
 use crate::coordinator::Coordinator;
 use crate::coordinator::out_of_range::{partition_of, search};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
-use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::Command;
-use crate::pipeline::partition_processor::{LaneEnd, PartitionProcessor};
+use crate::pipeline::partition_processor::{LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 
@@ -237,9 +235,8 @@ impl Coordinator {
         };
         // Fresh ones: an aborted task that still writes to the old ones writes to nobody.
         let topics = lane.progress.status().topics.clone();
-        let changed = self.board.changed.clone();
-        let queue_length = batcher.queue_length();
-        lane.progress = Arc::new(LaneProgress::new(number, topics, queue_length, changed));
+        let (length, changed) = (batcher.queue_length(), self.board.changed.clone());
+        lane.progress = Arc::new(LaneProgress::new(number, topics, length, changed));
         lane.commands = watch::Sender::new(if paused { Command::Pause } else { Command::Run });
         self.board.insert(lane.progress.clone());
         let commands = lane.commands.subscribe();
@@ -252,17 +249,15 @@ impl Coordinator {
             lane.task = Some(self.tasks.spawn(search.instrument(span)));
             return Ok(());
         }
-        let board = self.board.clone();
-        let close = Arc::new(move || board.request_close());
-        let metrics = LaneMetrics::new(self.metrics.clone(), &self.settings.topics, number);
-        let partition_processor = PartitionProcessor::new(
-            batcher,
-            Context::new(number, self.producer.clone(), close, metrics, commands.clone()),
-            self.settings.in_flight,
-            lane.progress.clone(),
-            self.board.clone(),
-            commands,
-        );
+        let environment = LaneEnvironment {
+            producer: self.producer.clone(),
+            topics: self.settings.topics.clone(),
+            board: self.board.clone(),
+            metrics: self.metrics.clone(),
+            limits: self.settings.in_flight,
+        };
+        let progress = lane.progress.clone();
+        let partition_processor = PartitionProcessor::new(batcher, progress, commands, environment);
         let run = partition_processor.run(self.factory.clone());
         lane.task = Some(self.tasks.spawn(run.instrument(span)));
         Ok(())

@@ -25,9 +25,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, warn};
 
+use crate::broker::Producer;
 use crate::context::Context;
 use crate::error::{BoxError, Error, ErrorKind, Result, panic_error};
 use crate::message::{Batch, Offset, TopicPartition};
+use crate::metrics::lane::LaneMetrics;
+use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::{Command, ending, is_over, over};
 use crate::pipeline::in_flight::{InFlight, InFlightQueue};
@@ -66,6 +69,15 @@ enum Step {
     Drain,
 }
 
+/// What a lane gets from its topic processor, or from the processor tester.
+pub(crate) struct LaneEnvironment {
+    pub(crate) producer: Arc<dyn Producer>,
+    pub(crate) topics: Arc<[Arc<str>]>,
+    pub(crate) board: Arc<Board>,
+    pub(crate) metrics: Arc<ProcessorMetrics>,
+    pub(crate) limits: FlightLimits,
+}
+
 pub(crate) struct PartitionProcessor {
     batcher: Batcher,
     context: Context,
@@ -76,15 +88,19 @@ pub(crate) struct PartitionProcessor {
 }
 
 impl PartitionProcessor {
+    /// A lane that has not begun. `progress` and `commands` are how it is watched and told what to do.
     pub(crate) fn new(
         batcher: Batcher,
-        context: Context,
-        limits: FlightLimits,
         progress: Arc<LaneProgress>,
-        board: Arc<Board>,
         commands: watch::Receiver<Command>,
+        environment: LaneEnvironment,
     ) -> Self {
-        let metrics = context.lane_metrics();
+        let LaneEnvironment { producer, topics, board, metrics, limits } = environment;
+        let metrics = LaneMetrics::new(metrics, &topics, progress.partition);
+        let closing = board.clone();
+        let close = Arc::new(move || closing.request_close());
+        let context =
+            Context::new(progress.partition, producer, close, metrics.clone(), commands.clone());
         let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
         Self { batcher, context, in_flight, progress, board, commands }
     }

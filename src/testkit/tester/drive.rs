@@ -15,15 +15,13 @@ use tokio::sync::watch;
 
 use super::ProcessorTester;
 use super::broker::{TestLog, TestQueue};
-use crate::context::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
-use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::partition_processor::{LaneEnd, PartitionProcessor};
+use crate::pipeline::partition_processor::{LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::settings::{BatchLimits, FlightLimits};
@@ -76,19 +74,16 @@ impl ProcessorTester {
         let (length, changed) = (batcher.queue_length(), self.board.changed.clone());
         let progress = Arc::new(LaneProgress::new(self.partition, topics, length, changed));
         let commands = watch::Sender::new(Command::Run);
-        let subscribed = commands.subscribe();
-        let board = self.board.clone();
-        let close = Arc::new(move || board.request_close());
-        let metrics = ProcessorMetrics::new(&self.metrics);
-        let metrics = LaneMetrics::new(metrics, &self.topics, self.partition);
-        let partition_processor = PartitionProcessor::new(
-            batcher,
-            Context::new(self.partition, self.producer.clone(), close, metrics, subscribed.clone()),
-            FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
-            progress.clone(),
-            self.board.clone(),
-            subscribed,
-        );
+        let environment = LaneEnvironment {
+            producer: self.producer.clone(),
+            topics: self.topics.clone(),
+            board: self.board.clone(),
+            metrics: ProcessorMetrics::new(&self.metrics),
+            limits: FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
+        };
+        let (watched, subscribed) = (progress.clone(), commands.subscribe());
+        let partition_processor =
+            PartitionProcessor::new(batcher, watched, subscribed, environment);
         let run = partition_processor.run(self.factory.clone());
         // Else a lane that has used up tokio's cooperative budget would look like one that waits
         // for the test.
