@@ -72,6 +72,9 @@
     allow(dead_code, reason = "without a broker, only what users write and test with is in use")
 )]
 
+#[macro_use]
+mod faults;
+
 #[cfg(feature = "admin")]
 pub mod admin;
 mod broker;

@@ -6,8 +6,6 @@ use std::sync::atomic::Ordering;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-#[cfg(test)]
-use crate::broker::sim::mutation::{self, Mutation};
 use crate::broker::{Answer, POSITIONS_SETTLE, RebalanceId};
 use crate::coordinator::Coordinator;
 use crate::coordinator::lanes::{Before, Lane};
@@ -153,8 +151,7 @@ impl Coordinator {
     pub(super) async fn lose_everything(&mut self) -> Result<()> {
         let topics = self.lanes.values().flat_map(|lane| lane.partitions());
         let lost: Vec<TopicPartition> = topics.chain(self.late.partitions()).collect();
-        #[cfg(test)]
-        let lost = if mutation::is(Mutation::KeepReplaced) { Vec::new() } else { lost };
+        let lost = if fault!(KeepReplaced) { Vec::new() } else { lost };
         if lost.is_empty() {
             return Ok(());
         }
@@ -181,8 +178,7 @@ impl Coordinator {
     fn end_epochs(&mut self, revoked: &[TopicPartition], lost_after_all: bool) {
         self.note_recorded(|partition| revoked.contains(partition), lost_after_all);
         for partition in revoked {
-            #[cfg(test)]
-            if mutation::is(Mutation::CommitWithoutOwnership) {
+            if fault!(CommitWithoutOwnership) {
                 continue;
             }
             self.committer.end(partition);

@@ -12,8 +12,6 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-#[cfg(test)]
-use crate::broker::sim::mutation::{self, Mutation};
 use crate::broker::{Queue, QueueLength};
 use crate::error::{Error, Result};
 use crate::message::need::Need;
@@ -230,8 +228,7 @@ impl Batcher {
     }
 
     fn keep_only(&mut self, wanted: impl FnMut(&Record) -> bool) {
-        #[cfg(test)]
-        if mutation::is(Mutation::KeepBuffer) {
+        if fault!(KeepBuffer) {
             return;
         }
         self.buffer.retain(wanted);

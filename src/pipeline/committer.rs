@@ -22,8 +22,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-#[cfg(test)]
-use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
@@ -174,11 +172,7 @@ impl Committer {
     /// Begins to record what has advanced, and what was recorded long ago, for partitions that `wanted`
     /// names. Does nothing while a commit is outstanding.
     pub(crate) fn commit(&mut self, wanted: impl Fn(&TopicPartition) -> bool) {
-        #[cfg(test)]
-        let may_overlap = mutation::is(Mutation::CommitBesideAnother);
-        #[cfg(not(test))]
-        let may_overlap = false;
-        if self.outstanding.is_some() && !may_overlap {
+        if self.outstanding.is_some() && !fault!(CommitBesideAnother) {
             return;
         }
         let due = self.owned.iter().filter(|(partition, owned)| {

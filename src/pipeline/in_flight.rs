@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-#[cfg(test)]
-use crate::broker::sim::mutation::{self, Mutation};
 use crate::error::{Error, Result};
 use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Batch, Offset, OffsetRange};
@@ -102,8 +100,7 @@ impl InFlightQueue {
     pub(crate) async fn front_finished(&mut self) -> Result<()> {
         let Some(front) = self.batches.front() else { return std::future::pending().await };
         for delivery in &front.deliveries {
-            #[cfg(test)]
-            if mutation::is(Mutation::CommitBeforeAcks) {
+            if fault!(CommitBeforeAcks) {
                 continue;
             }
             delivery.finished().await;
@@ -117,8 +114,7 @@ impl InFlightQueue {
             return Ok(());
         }
         let failure = front.deliveries.iter().find_map(|delivery| delivery.result().err());
-        #[cfg(test)]
-        let failure = failure.filter(|_| !mutation::is(Mutation::IgnoreDeliveryFailure));
+        let failure = failure.filter(|_| !fault!(IgnoreDeliveryFailure));
         if let Some(error) = failure {
             self.failed = true;
             return Err(self.locate(error, &front));

@@ -12,8 +12,6 @@
 use tokio::time::Instant;
 
 use crate::broker::FetchPosition;
-#[cfg(test)]
-use crate::broker::sim::mutation::{self, Mutation};
 use crate::message::{Offset, TopicPartition};
 
 /// One topic of a lane.
@@ -93,8 +91,7 @@ impl TopicProgress {
 
     /// What was fetched is dropped and fetched again. Positions count again that are taken after `from`.
     pub(crate) fn restart_reports(&mut self, from: Instant) {
-        #[cfg(test)]
-        if mutation::is(Mutation::BelieveEmptyQueue) {
+        if fault!(BelieveEmptyQueue) {
             return;
         }
         self.fetched = None;
@@ -142,7 +139,6 @@ impl TopicProgress {
         finished || self.consumed.is_some_and(|consumed| consumed >= bound)
     }
 
-    #[cfg(test)]
     pub(crate) fn is_fetched_to(&self, bound: Offset) -> bool {
         self.fetched >= Some(bound)
     }

@@ -3,8 +3,9 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+#[cfg(feature = "cassandra")]
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longer than any process runs, and short enough to be added to a clock's time.
@@ -50,9 +51,10 @@ fn random_part() -> f64 {
 ///
 /// # Errors
 /// It took longer.
+#[cfg(feature = "cassandra")]
 pub(crate) async fn in_time<T>(time: Duration, future: impl Future<Output = T>) -> Result<T> {
     let late = |_| Error::new(ErrorKind::Timeout, format!("no answer within {time:?}")).retryable();
-    timeout(time, future).await.map_err(late)
+    tokio::time::timeout(time, future).await.map_err(late)
 }
 
 #[cfg(test)]

@@ -32,7 +32,6 @@ mod group;
 mod incremental;
 mod log;
 mod monitor;
-pub(crate) mod mutation;
 mod producer;
 mod rng;
 mod weather;

@@ -2,52 +2,52 @@
 //! purpose, and some seed must fail.
 
 use super::storm;
-use crate::broker::sim::mutation::{self, Mutation};
+use crate::faults::{self, Fault};
 
 /// Of a thousand seeds, 7 see the rarest of these faults and 670 the most frequent.
 const SEEDS: u64 = 1000;
 
 #[track_caller]
-fn assert_seen(mutation: Mutation, expected: &str) {
-    mutation::set(Some(mutation));
+fn assert_seen(fault: Fault, expected: &str) {
+    faults::set(Some(fault));
     let mut outcomes = (0..SEEDS).map(|seed| (seed, storm::run(seed, false).violations));
     let seen = outcomes.find(|(_, violations)| violations.iter().any(|v| v.contains(expected)));
-    mutation::set(None);
-    let Some((seed, violations)) = seen else { panic!("no seed sees {mutation:?}") };
-    println!("{mutation:?} is seen by seed {seed}: {violations:#?}");
+    faults::set(None);
+    let Some((seed, violations)) = seen else { panic!("no seed sees {fault:?}") };
+    println!("{fault:?} is seen by seed {seed}: {violations:#?}");
 }
 
 #[test]
 fn recording_before_the_acks_is_seen() {
-    assert_seen(Mutation::CommitBeforeAcks, "is unfinished");
+    assert_seen(Fault::CommitBeforeAcks, "is unfinished");
 }
 
 #[test]
 fn a_buffer_kept_over_a_revocation_is_seen() {
-    assert_seen(Mutation::KeepBuffer, "which is not its own");
+    assert_seen(Fault::KeepBuffer, "which is not its own");
 }
 
 #[test]
 fn an_ignored_delivery_failure_is_seen() {
-    assert_seen(Mutation::IgnoreDeliveryFailure, "is unfinished");
+    assert_seen(Fault::IgnoreDeliveryFailure, "is unfinished");
 }
 
 #[test]
 fn a_commit_beside_another_is_seen() {
-    assert_seen(Mutation::CommitBesideAnother, "recorded, it was");
+    assert_seen(Fault::CommitBesideAnother, "recorded, it was");
 }
 
 #[test]
 fn recording_what_was_given_back_is_seen() {
-    assert_seen(Mutation::CommitWithoutOwnership, "after it gave it up");
+    assert_seen(Fault::CommitWithoutOwnership, "after it gave it up");
 }
 
 #[test]
 fn a_dropped_queue_taken_for_an_empty_one_is_seen() {
-    assert_seen(Mutation::BelieveEmptyQueue, "");
+    assert_seen(Fault::BelieveEmptyQueue, "");
 }
 
 #[test]
 fn what_was_replaced_and_is_kept_is_seen() {
-    assert_seen(Mutation::KeepReplaced, "");
+    assert_seen(Fault::KeepReplaced, "");
 }

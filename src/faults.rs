@@ -1,12 +1,30 @@
-//! Faults put into the library on purpose, to see that the tests see them. Compiled for tests only.
+//! Faults that the library's own tests put into it, to see that the simulated schedules find them. In every other
+//! build `fault!` is `false`.
 //!
 //! The switch belongs to the thread: a test runs on a thread of its own, and simulations run on one
 //! thread.
 
+#[cfg(test)]
 use std::cell::Cell;
 
+/// Whether this fault is switched on.
+#[cfg(test)]
+macro_rules! fault {
+    ($fault:ident) => {
+        $crate::faults::is($crate::faults::Fault::$fault)
+    };
+}
+
+#[cfg(not(test))]
+macro_rules! fault {
+    ($fault:ident) => {
+        false
+    };
+}
+
+#[cfg(test)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mutation {
+pub(crate) enum Fault {
     /// A batch counts as finished when `process` has returned.
     CommitBeforeAcks,
     /// What was buffered is kept though messages before it were given up.
@@ -15,7 +33,7 @@ pub(crate) enum Mutation {
     IgnoreDeliveryFailure,
     /// A commit is made while another is outstanding.
     CommitBesideAnother,
-    /// Offsets of partitions that were given back are still recorded.
+    /// Offsets of partitions that were given back are still committed.
     CommitWithoutOwnership,
     /// A partition whose queue is empty is taken for consumed up to the position reported last, over rebalances.
     BelieveEmptyQueue,
@@ -23,14 +41,17 @@ pub(crate) enum Mutation {
     KeepReplaced,
 }
 
+#[cfg(test)]
 thread_local! {
-    static CURRENT: Cell<Option<Mutation>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Fault>> = const { Cell::new(None) };
 }
 
-pub(crate) fn is(mutation: Mutation) -> bool {
-    CURRENT.get() == Some(mutation)
+#[cfg(test)]
+pub(crate) fn is(fault: Fault) -> bool {
+    CURRENT.get() == Some(fault)
 }
 
-pub(crate) fn set(mutation: Option<Mutation>) {
-    CURRENT.set(mutation);
+#[cfg(test)]
+pub(crate) fn set(fault: Option<Fault>) {
+    CURRENT.set(fault);
 }
