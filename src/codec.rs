@@ -53,13 +53,13 @@ pub trait Decode<T>: Send + Sync {
     /// The value that these bytes mean.
     ///
     /// # Errors
-    /// They mean none.
+    /// The bytes are not a value of this codec.
     fn decode(&self, bytes: &[u8]) -> Result<T, BoxError>;
 }
 
 /// Makes bytes of values and values of bytes; nothing to implement besides [`Encode`] and [`Decode`].
 ///
-/// What is encoded is to decode to an equal value.
+/// Decoding an encoded value must give an equal value.
 pub trait Codec<T>: Encode<T> + Decode<T> {}
 
 impl<T, C: Encode<T> + Decode<T>> Codec<T> for C {}

@@ -61,7 +61,7 @@ impl Context {
     ///
     /// The message is copied into a buffer; nothing is sent, nothing blocks, nothing fails here. If
     /// it turns out that it can't be delivered (too large, no such topic, delivery time-out), the
-    /// batch is not recorded and the topic processor stops with an error that names the message (topic,
+    /// batch is not committed and the topic processor stops with an error that names the message (topic,
     /// partition, its place among those sent together, sizes of key and value), the batch and the reason. Messages to one partition keep the order in which they were sent.
     ///
     /// ```
@@ -92,7 +92,7 @@ impl Context {
     /// free again afterwards: a call of `process` that sends far more than it reads should flush every
     /// megabyte or so, since what it sends stays in memory until it flushes or returns.
     ///
-    /// The offsets of the batch are still recorded only when `process` has returned and the rest is
+    /// The offsets of the batch are still committed only when `process` has returned and the rest is
     /// acknowledged too; after a failure what was flushed will be sent again with the replay.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl Context {
     /// it and returns `Ok`; each later flush of the batch returns it again.
     ///
     /// # Cancel safety
-    /// If the future is dropped, what was sent stays part of the batch: the batch is not recorded
+    /// If the future is dropped, what was sent stays part of the batch: the batch is not committed
     /// before it is acknowledged.
     ///
     /// Once the partition was given away, which happens to a `process` that blocks its thread past the

@@ -46,7 +46,7 @@ pub enum ErrorKind {
     Panic,
     /// An outgoing message could not be delivered.
     Delivery,
-    /// The offsets of finished batches could not be recorded.
+    /// The offsets of finished batches could not be committed.
     Commit,
     /// The input of a call is not acceptable: an empty key, a value over a limit.
     InvalidInput,

@@ -25,7 +25,7 @@ impl Handle {
     }
 
     /// Asks for a shutdown: the batches in flight are finished (until the
-    /// [drain deadline](crate::Builder::drain_deadline)) and recorded, the group is left, and `run`
+    /// [drain deadline](crate::Builder::drain_deadline)) and committed, the group is left, and `run`
     /// returns. Only signals: returns at once, may be called as often as you like, before `run` too.
     #[doc(alias = "Close")]
     pub fn close(&self) {
@@ -40,7 +40,7 @@ impl Handle {
     }
 
     /// Begins no new batch, for no partition, until [`resume`](Handle::resume); what is in flight
-    /// finishes and is recorded. Partitions are kept, and ones assigned later are paused too.
+    /// finishes and is committed. Partitions are kept, and ones assigned later are paused too.
     pub fn pause(&self) {
         self.board.control.send_modify(|control| control.paused = true);
     }
@@ -86,7 +86,7 @@ impl Handle {
         self.board.status().iter().map(|partition| partition.lag).sum()
     }
 
-    /// What each assigned partition is doing that has begun. Waits for nothing, so a health check may
+    /// The state of the processor and of each partition that has started. Never waits, so a health check may
     /// ask for it.
     pub fn status(&self) -> Status {
         let totals = self.board.totals();

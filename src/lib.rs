@@ -3,12 +3,12 @@
 //! A [`TopicProcessor`] reads input topics and calls your [`Processor`] with a [`Batch`]: the messages
 //! of one partition number, across all input topics. The processor reads and writes its state in a
 //! [store](store::Store) once per batch, and [sends](Context::send) messages. When those are
-//! acknowledged, the batch's offsets are recorded:
+//! acknowledged, the batch's offsets are committed:
 //!
-//! **store writes → produced and acknowledged → offsets recorded.**
+//! **store writes → produced and acknowledged → offsets committed.**
 //!
 //! An error, a panic or a crash anywhere before the last step replays the batch: processing is
-//! at-least-once, and should give the same result when it is done twice. Nothing is recorded for a
+//! at-least-once, and should give the same result when it is done twice. Nothing is committed for a
 //! batch that did not finish, nor for a partition that is no longer ours.
 //!
 //! # Where to begin

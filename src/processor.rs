@@ -20,13 +20,13 @@ use crate::message::Batch;
 ///    After a failure or a rebalance a batch is delivered again, perhaps cut differently: write so
 ///    that doing it twice gives the same result.
 /// 2. When `process` returns `Ok`, what was [sent](Context::send) is produced; when that is
-///    acknowledged, the batch's offsets are recorded. Meanwhile the next batch may already be
+///    acknowledged, the batch's offsets are committed. Meanwhile the next batch may already be
 ///    processed ([`max_in_flight`](crate::Builder::max_in_flight)).
 /// 3. When `process` returns an error or panics, nothing of the batch is sent (but for what was
-///    [flushed](Context::flush)) or recorded, and the processor stops with that error.
+///    [flushed](Context::flush)) or committed, and the processor stops with that error.
 /// 4. The future may be dropped at any `await`: when the partition is revoked and the drain
 ///    deadline passes, when it is lost, or when what an earlier batch sent could not be delivered.
-///    The batch is then not recorded and comes again, here or elsewhere.
+///    The batch is then not committed and comes again, here or elsewhere.
 /// 5. Don't block the thread for long (use `tokio::task::spawn_blocking`): a blocked thread cannot
 ///    be interrupted by rule 4.
 ///

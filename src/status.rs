@@ -135,10 +135,10 @@ pub struct PartitionStatus {
     pub end_offset: Offset,
     /// Messages (rather: offsets) between the two; 0 where only control records or gaps are left.
     pub lag: u64,
-    /// The next offset that is recorded in the group, as far as this process knows; `None` if nothing is.
+    /// The next offset that is committed in the group, as far as this process knows; `None` if nothing is.
     pub committed_offset: Option<Offset>,
-    /// Offsets between the recorded one (where nothing is recorded, the one that it began at) and the end: what
-    /// Kafka's own tools report. Besides what is not recorded yet, it counts offsets without a message: after a
+    /// Offsets between the committed one (where nothing is committed, the one that it began at) and the end: what
+    /// Kafka's own tools report. Besides what is not committed yet, it counts offsets without a message: after a
     /// transaction, at least 1.
     pub committed_lag: u64,
     /// Batches of this partition number in `process` or waiting for acks.
@@ -170,7 +170,7 @@ pub struct Report {
     pub bytes: u64,
     /// From the call of `run` to the last commit.
     pub duration: Duration,
-    /// The next offset of each partition that this run had and did not lose, as recorded.
+    /// The next offset of each partition that this run had and did not lose, as committed.
     pub next_offsets: BTreeMap<TopicPartition, Offset>,
 }
 
@@ -180,10 +180,10 @@ pub struct Report {
 pub enum RebalanceEvent {
     /// These partitions came, besides those already there; their processors are being made.
     Assigned(Vec<TopicPartition>),
-    /// These partitions went; what finished is recorded, unless the group refused the last commit
+    /// These partitions went; what finished is committed, unless the group refused the last commit
     /// (which is logged).
     Revoked(Vec<TopicPartition>),
     /// These partitions were lost, for example after a session time-out: they may already have had a
-    /// new owner, so nothing was recorded.
+    /// new owner, so nothing was committed.
     Lost(Vec<TopicPartition>),
 }

@@ -97,16 +97,16 @@ impl TopicProcessor {
     /// Processes until [`Handle::close`] is called or something fails.
     ///
     /// Then the batches in flight are finished (until the
-    /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are recorded
+    /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are committed
     /// ([`commit_timeout`](Builder::commit_timeout)), and the group is left (10 s at most). Lanes run
     /// as tasks of the current tokio runtime.
     ///
     /// # Errors
     /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code
     ///   failed. Context: `topic`, `partition`, `offsets`; the user's error is the source. That batch
-    ///   is not recorded.
+    ///   is not committed.
     /// - [`Delivery`](crate::ErrorKind::Delivery): an outgoing message could not be delivered.
-    ///   Context: its `topic`, and the `batch` that it was made from, which is not recorded.
+    ///   Context: its `topic`, and the `batch` that it was made from, which is not committed.
     /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see
     ///   [`out_of_range`](Builder::out_of_range). Also where an input topic was deleted and created again.
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
@@ -118,7 +118,7 @@ impl TopicProcessor {
     ///
     /// # Cancel safety
     /// Dropping the future is a crash: lanes end at their next await, no further commit is made, what
-    /// was not recorded comes again. The group is left in the background. Nothing blocks.
+    /// was not committed comes again. The group is left in the background. Nothing blocks.
     #[doc(alias = "RunLoop")]
     pub async fn run(self) -> Result<Report> {
         self.run_until(std::future::pending()).await

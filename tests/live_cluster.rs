@@ -173,7 +173,7 @@ mod cluster {
             self.positions.iter().all(|position| position.load(Ordering::Relaxed) > number)
         }
 
-        /// `open`: the most messages of a partition that could be without a recorded offset when
+        /// `open`: the most messages of a partition that could be without a committed offset when
         /// partitions changed hands or brokers were killed, all such times together.
         async fn finish(mut self, sent: u32, open: u32, consumer: &BaseConsumer) {
             eventually(RECOVERY, || self.is_past(sent - 1)).await;

@@ -134,7 +134,7 @@ async fn everything_is_known_to_be_consumed_where_the_last_messages_are_gone() {
     let running = tokio::spawn(processor.run());
     eventually(LIMIT, || handle.has_consumed_all()).await;
     assert_eq!(all.len(), 10);
-    // Kafka's tools count the offsets that yield no message, as our recorded lag does.
+    // Kafka's tools count the offsets that yield no message, as our committed lag does.
     let lag = || handle.status().partitions[0].committed_lag;
     let gap = u64::try_from(TAIL).unwrap() + 1;
     eventually(LIMIT, || lag() == gap).await;

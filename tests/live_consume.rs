@@ -19,7 +19,7 @@ const NEEDS_KAFKA: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
-async fn static_partitions_are_processed_to_their_end_and_recorded() {
+async fn static_partitions_are_processed_to_their_end_and_committed() {
     common::log();
     let (a, b) = (topic("a", 3).await, topic("b", 2).await);
     let sender = Sender::new();
@@ -83,7 +83,7 @@ async fn a_cooperative_group_is_processed_to_its_end() {
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
-async fn a_second_run_goes_on_where_the_first_recorded() {
+async fn a_second_run_goes_on_where_the_first_committed() {
     let input = topic("input", 1).await;
     let sender = Sender::new();
     sender.send_numbers(&input, 0, 100);
@@ -161,7 +161,7 @@ async fn everything_of_a_message_comes_in_and_goes_out() {
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
-async fn an_undeliverable_message_is_an_error_and_its_batch_is_not_recorded() {
+async fn an_undeliverable_message_is_an_error_and_its_batch_is_not_committed() {
     let (input, output) = (topic("input", 1).await, topic("output", 1).await);
     Sender::new().send_numbers(&input, 0, 30);
     for (target, value, reason) in [
@@ -195,7 +195,7 @@ async fn an_undeliverable_message_is_an_error_and_its_batch_is_not_recorded() {
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
-async fn a_failed_process_stops_everything_and_finished_batches_are_recorded() {
+async fn a_failed_process_stops_everything_and_finished_batches_are_committed() {
     let input = topic("input", 1).await;
     Sender::new().send_numbers(&input, 0, 30);
     let fail = |batch: &kasper::Batch, _: &mut kasper::Context| {
@@ -273,7 +273,7 @@ async fn a_new_group_starts_where_it_is_told() {
         let group = group_of(processor.handle().name());
         processor.run_until_caught_up().await.unwrap();
         assert_eq!(all.len(), expected, "{start:?}");
-        assert_eq!(committed(&group, &input, 0), Some(15), "the start itself is recorded");
+        assert_eq!(committed(&group, &input, 0), Some(15), "the start itself is committed");
     }
 }
 

@@ -40,9 +40,9 @@ impl Job {
         let handle = processor.handle();
         let job = Self { topic, handle, running: tokio::spawn(processor.run()) };
         eventually(LIMIT, || job.handle.has_consumed_all()).await;
-        // The tools can only tell of what is recorded.
-        let recorded = |partition| job.status(partition).committed_offset.is_some();
-        eventually(LIMIT, || recorded(0) && recorded(1)).await;
+        // The tools can only tell of what is committed.
+        let committed = |partition| job.status(partition).committed_offset.is_some();
+        eventually(LIMIT, || committed(0) && committed(1)).await;
         job
     }
 
@@ -67,7 +67,7 @@ impl Job {
         partitions.into_iter().find(|status| status.partition == partition).unwrap()
     }
 
-    /// Waits until this is the lag from the recorded and from the finished offset.
+    /// Waits until this is the lag from the committed and from the finished offset.
     async fn has_lag(&self, partition: i32, committed_lag: u64, lag: u64) {
         eventually(LIMIT, || {
             let status = self.status(partition);
@@ -149,7 +149,7 @@ async fn what_is_paused_while_others_produce() {
     job.close().await;
 }
 
-/// The mark of a commit or an abort is an offset that yields no message. Nothing behind the last message is recorded,
+/// The mark of a commit or an abort is an offset that yields no message. Nothing behind the last message is committed,
 /// so it is lag there and here; from the finished offset there is none.
 #[tokio::test]
 #[ignore = "needs a Kafka and its tools; run `cargo xtask test`"]
@@ -198,7 +198,7 @@ async fn what_was_deleted_before_it_was_read() {
     below.add_partition_offset(&job.topic, 0, end).unwrap();
     let deleted = admin.delete_records(&below, &AdminOptions::new()).await.unwrap();
     deleted.elements()[0].error().unwrap();
-    // Both count from the recorded offset, though it is not in the log any more.
+    // Both count from the committed offset, though it is not in the log any more.
     tokio::time::sleep(Duration::from_secs(2)).await;
     job.has_lag(0, 300, 300).await;
     job.agrees(0);

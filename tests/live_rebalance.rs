@@ -117,7 +117,7 @@ impl Job {
         })
     }
 
-    fn wait_until_all_recorded(&self, sent: u32) {
+    fn wait_until_all_committed(&self, sent: u32) {
         let group = group_of(&self.name);
         wait_until(Duration::from_secs(60), || {
             let mut pairs = pairs(&self.inputs);
@@ -236,7 +236,7 @@ fn churn(job: &Job) {
     }
     stop.store(true, Ordering::Relaxed);
     let sent = feeder.join().unwrap();
-    job.wait_until_all_recorded(sent);
+    job.wait_until_all_committed(sent);
     logs.extend(members.into_iter().map(Member::terminate));
     logs.extend(killed.iter().map(|killed| killed.log.clone()));
     job.check_output(sent, &killed, &logs);
@@ -350,7 +350,7 @@ async fn killed_ten_times_in_mid_run() {
     stop.store(true, Ordering::Relaxed);
     let sent = feeder.join().unwrap();
     let member = Member::start(&job);
-    job.wait_until_all_recorded(sent);
+    job.wait_until_all_committed(sent);
     let mut logs = vec![member.terminate()];
     logs.extend(killed.iter().map(|killed| killed.log.clone()));
     job.check_output(sent, &killed, &logs);

@@ -200,7 +200,7 @@ async fn static_partitions_go_on_where_go_stopped_and_back() {
     assert_eq!(deployment.counts().await, in_both_topics(SENT.into()));
     assert_eq!(deployment.committed(), vec![Some(SENT.into()); 4]);
 
-    // And back: Go finds what was recorded, and may commit.
+    // And back: Go finds what was committed, and may commit.
     deployment.send();
     deployment.run_go(SENT.into()).await;
     assert_eq!(deployment.counts().await, in_both_topics(i64::from(SENT) * 2));

@@ -59,7 +59,7 @@ impl Job {
             .brokers(self.broker.brokers())
             .partitions(0..PARTITIONS)
             .max_batch_messages(batch)
-            // Nothing is recorded before the end: all that was counted comes again.
+            // Nothing is committed before the end: all that was counted comes again.
             .commit_interval(Duration::from_hours(1))
             .build(move |_| WordCount::new("run", &counts))
             .await
@@ -72,7 +72,7 @@ impl Job {
     }
 }
 
-/// The run's future is dropped in the middle, twice; what was counted and not recorded comes again.
+/// The run's future is dropped in the middle, twice; what was counted and not committed comes again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_are_the_same_when_the_run_is_aborted_half_way() {
     let job = Job::new();

@@ -45,7 +45,7 @@
 //! | `….partitions.next_offset` | the next offset behind the finished messages |
 //! | `….partitions.end_offset` | the end of the log as last heard of |
 //! | `….partitions.lag` | offsets between the two |
-//! | `….partitions.committed_offset`, `….partitions.committed_lag` | what is recorded in the group, or null, and offsets from there to the end |
+//! | `….partitions.committed_offset`, `….partitions.committed_lag` | what is committed in the group, or null, and offsets from there to the end |
 //! | `….partitions.rate` | offsets finished per second, over the last five; null in the first second |
 //! | `….partitions.in_flight` | batches in `process` or waiting for acks |
 //! | `….partitions.buffered_bytes` | fetched and waiting for `process`, of the number's topics together |
@@ -55,7 +55,7 @@
 //!
 //! # Who may look
 //!
-//! Whoever reaches it: names of topics, offsets and errors are on it, messages are not. So the server listens on
+//! Anyone who can connect. It shows names of topics, offsets and errors, but no messages. So the server listens on
 //! loopback addresses only, unless [`Admin::allow_remote`] is called; put a proxy before it that asks who is there.
 
 #[cfg(feature = "kafka")]

@@ -185,7 +185,7 @@ impl Builder {
         self
     }
 
-    /// How often the offsets of finished batches are recorded, besides at revocations and at the end.
+    /// How often the offsets of finished batches are committed, besides at revocations and at the end.
     /// Default: 1 s. A crash replays at most what finished in this time and what was in flight.
     pub fn commit_interval(mut self, interval: Duration) -> Self {
         self.options.commit_interval = interval;
@@ -331,7 +331,7 @@ impl Builder {
     /// Supplies tokens for `sasl.mechanism=OAUTHBEARER`; called on a thread of its own whenever one is
     /// needed, and may block for the time that takes. Needs the feature `ssl`.
     ///
-    /// Consumer and producer ask each for itself, as does `build`: keep the token where it is dear. An
+    /// Consumer, producer and `build` each ask for a token of their own. If tokens are expensive to get, cache them. An
     /// error of the provider is one of `build`. Later it is a warning: the old token serves as long as
     /// it lives, and the provider is asked again after 10 s.
     pub fn oauth_token(

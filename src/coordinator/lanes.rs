@@ -178,7 +178,7 @@ impl Coordinator {
         match std::mem::replace(&mut lane.before, Before::Nothing) {
             Before::Nothing => return false,
             // The offset of a topic that was revoked meanwhile is forgotten: to begin an epoch for it
-            // would be to record its offset while another member has it.
+            // would be to commit its offset while another member has it.
             Before::Search(error) if lane.owns(&partition_of(&error, number)) => {
                 lane.before = Before::Search(error);
                 return false;
@@ -216,7 +216,7 @@ impl Coordinator {
         let mut status = progress.status();
         let topic = status.topics.iter_mut().find(|topic| topic.partition == *partition);
         let Some(topic) = topic else { return };
-        // A new epoch, since the offset to record may go back.
+        // A new epoch, since the offset to commit may go back.
         let epoch = self.new_epoch();
         self.committer.begin(partition.clone(), epoch, next, None);
         topic.move_to(epoch, next);

@@ -1,12 +1,12 @@
 //! The coordinator: one task that knows which partitions are ours, starts and ends their lanes, and
-//! decides when offsets are recorded. The inside of [`TopicProcessor::run`](crate::TopicProcessor).
+//! decides when offsets are committed. The inside of [`TopicProcessor::run`](crate::TopicProcessor).
 //!
 //! Place in the data path: above it. Everything that changes ownership happens in this one task, in
-//! order, so that "is this partition still ours?" and "record its offset" cannot race.
+//! order, so that "is this partition still ours?" and "commit its offset" cannot race.
 //!
 //! A partition's life: *assigned* (offsets found, lane started) → *running* → *draining* (no new
 //! batch; what is in flight may finish until the deadline) → *revoked* (the finished prefix is
-//! recorded, then the partition given back) or *lost* (stopped at once, nothing recorded).
+//! committed, then the partition given back) or *lost* (stopped at once, nothing committed).
 //!
 //! This file is the loop; [`lanes`] starts and ends lanes, [`rebalance`] answers the group,
 //! [`starting`] finds where partitions begin, [`out_of_range`] where to go on when an offset is gone, [`topics`]
@@ -95,7 +95,7 @@ pub(crate) struct Coordinator {
     failure: Option<Error>,
     /// The client cannot go on: another member may already have taken this one's place.
     client_failed: bool,
-    /// Recorded next offsets of partitions that were ours and were given back, not lost.
+    /// Committed next offsets of partitions that were ours and were given back, not lost.
     given_back: BTreeMap<TopicPartition, Offset>,
     empty_reports: u32,
     /// Assignments change by parts. Then one may be followed by the next at once, and only a report of the group says
@@ -127,11 +127,10 @@ impl Coordinator {
         factory: Box<dyn DynFactory>,
         board: Arc<Board>,
     ) -> Self {
-        let recorder = consumer.clone();
+        let group = consumer.clone();
         let metrics = ProcessorMetrics::off();
-        let record = Box::new(move |offsets| recorder.commit(offsets));
-        let committer =
-            Committer::new(record, settings.offset_refresh_interval, settings.is_static);
+        let send = Box::new(move |offsets| group.commit(offsets));
+        let committer = Committer::new(send, settings.offset_refresh_interval, settings.is_static);
         Self {
             gauges: PartitionGauges::new(&metrics.metrics),
             topic_gauges: TopicGauges::new(&metrics.metrics),
@@ -161,7 +160,7 @@ impl Coordinator {
         }
     }
 
-    /// Consumes until told to stop, caught up (if that is wanted) or failed; then drains, records
+    /// Consumes until told to stop, caught up (if that is wanted) or failed; then drains, commits
     /// and leaves. Dropping the future is a crash.
     pub(crate) async fn run(self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
         let span = info_span!("processor", processor = %self.settings.name);
@@ -287,7 +286,7 @@ impl Coordinator {
         }
     }
 
-    /// At intervals: records what has finished, and looks for partitions that stand still.
+    /// At intervals: commits what has finished, and looks for partitions that stand still.
     fn tick(&mut self) {
         self.collect_finished();
         if !self.consumer.assignment_lost() {
@@ -326,7 +325,7 @@ impl Coordinator {
     pub(super) fn show_committed(&self) {
         for lane in self.lanes.values() {
             for topic in &mut lane.progress().status().topics {
-                topic.committed = self.committer.recorded_of(&topic.partition, topic.epoch);
+                topic.committed = self.committer.committed_of(&topic.partition, topic.epoch);
             }
         }
     }
@@ -386,7 +385,7 @@ impl Coordinator {
         self.board.changed.notify_one();
     }
 
-    /// Drains all lanes, records what finished, leaves the group.
+    /// Drains all lanes, commits what finished, leaves the group.
     async fn shut_down(mut self) -> Result<Report> {
         self.board.set_state(ProcessorState::Closing);
         let numbers: Vec<i32> = self.lanes.keys().copied().collect();
@@ -394,7 +393,7 @@ impl Coordinator {
             true => self.stop_lanes(&numbers).await,
             false => self.drain_lanes(&numbers).await,
         }
-        let recorded = self.record_at_the_end().await;
+        let committed = self.commit_at_the_end().await;
         let report = self.report();
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {
             warn!(
@@ -405,13 +404,13 @@ impl Coordinator {
         match self.failure.take() {
             Some(failure) => Err(failure),
             None => {
-                let recorded = recorded.inspect_err(|error| self.board.note_failure(error));
-                recorded.map(|()| report)
+                let committed = committed.inspect_err(|error| self.board.note_failure(error));
+                committed.map(|()| report)
             }
         }
     }
 
-    async fn record_at_the_end(&mut self) -> Result<()> {
+    async fn commit_at_the_end(&mut self) -> Result<()> {
         self.collect_finished();
         if self.consumer.assignment_lost() {
             warn!(
@@ -424,15 +423,15 @@ impl Coordinator {
             return Ok(());
         }
         self.set_back_recreated();
-        let only_refreshes = !self.committer.has_unrecorded();
+        let only_refreshes = !self.committer.has_uncommitted();
         // The time that the offsets are kept for should begin now. Not after a failure, which may be
         // that the offset is not in the log because the topic was recreated: committed again, it would
         // have the next start skip what is before it.
         if self.failure.is_none() {
             self.committer.refresh_all();
         }
-        let recording = self.committer.commit_now(|partition| self.topics.may_commit(partition));
-        match timeout(self.settings.commit_timeout, recording).await {
+        let commit = self.committer.commit_now(|partition| self.topics.may_commit(partition));
+        match timeout(self.settings.commit_timeout, commit).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
             Ok(Err(error)) if error.kind() == ErrorKind::Unauthorized => {
                 Err(self.with_group(error))
@@ -457,8 +456,8 @@ impl Coordinator {
     }
 
     /// For the report: these partitions go.
-    fn note_recorded(&mut self, goes: impl Fn(&TopicPartition) -> bool, lost: bool) {
-        for (partition, next) in self.committer.recorded().filter(|(p, _)| goes(p)) {
+    fn note_committed(&mut self, goes: impl Fn(&TopicPartition) -> bool, lost: bool) {
+        for (partition, next) in self.committer.committed().filter(|(p, _)| goes(p)) {
             match lost {
                 true => self.given_back.remove(partition),
                 false => self.given_back.insert(partition.clone(), next),
@@ -467,7 +466,7 @@ impl Coordinator {
     }
 
     fn report(&mut self) -> Report {
-        self.note_recorded(|_| true, self.consumer.assignment_lost());
+        self.note_committed(|_| true, self.consumer.assignment_lost());
         let next_offsets = std::mem::take(&mut self.given_back);
         let totals = self.board.totals();
         Report {

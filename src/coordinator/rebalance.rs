@@ -118,7 +118,7 @@ impl Coordinator {
         }
     }
 
-    /// Gives partitions back: drains their lanes, records what finished, and only then lets go.
+    /// Gives partitions back: drains their lanes, commits what finished, and only then lets go.
     ///
     /// The client may go on without the answer (see [`Event`](crate::broker::Event)): then they are lost.
     pub(super) async fn revoke(
@@ -136,7 +136,7 @@ impl Coordinator {
             false => self.drain_lanes(&numbers).await,
         }
         let lost = lost || self.events.is_superseded();
-        self.record_revoked(revoked, lost).await;
+        self.commit_revoked(revoked, lost).await;
         self.show_committed();
         let lost_after_all = lost || self.consumer.assignment_lost() || self.events.is_superseded();
         self.end_epochs(revoked, lost_after_all);
@@ -176,7 +176,7 @@ impl Coordinator {
 
     /// From here on nothing is committed for these partitions.
     fn end_epochs(&mut self, revoked: &[TopicPartition], lost_after_all: bool) {
-        self.note_recorded(|partition| revoked.contains(partition), lost_after_all);
+        self.note_committed(|partition| revoked.contains(partition), lost_after_all);
         for partition in revoked {
             if fault!(CommitWithoutOwnership) {
                 continue;
@@ -209,28 +209,28 @@ impl Coordinator {
         self.note_assignment();
     }
 
-    /// Records the finished prefix of partitions that go, unless they are lost.
+    /// Commits the finished prefix of partitions that go, unless they are lost.
     ///
     /// A commit that is not answered in time is left to the client, which neither joins the group again
     /// nor leaves it, nor tells it that partitions are free, before the commit is done with: it goes out
     /// with the generation in which the partitions were ours, or not at all. If the group has gone on
     /// without this member, it refuses that.
-    async fn record_revoked(&mut self, revoked: &[TopicPartition], lost: bool) {
+    async fn commit_revoked(&mut self, revoked: &[TopicPartition], lost: bool) {
         if lost || self.consumer.assignment_lost() {
             return;
         }
         self.collect_finished();
-        let recording =
+        let commit =
             self.committer.commit_now(|p| revoked.contains(p) && self.topics.may_commit(p));
-        let recorded = tokio::select! {
+        let committed = tokio::select! {
             biased;
             () = self.events.superseded() => {
                 warn!("the group went on before the offset commit at a revocation: the last batches may be processed again");
                 return;
             }
-            recorded = timeout(self.settings.commit_timeout, recording) => recorded,
+            committed = timeout(self.settings.commit_timeout, commit) => committed,
         };
-        match recorded {
+        match committed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 warn!(%error, "the offset commit at a revocation failed: the last batches will be processed again");

@@ -24,7 +24,7 @@ pub static FIELDS: &[Field] = &[
     field("client", "Which client of librdkafka it was: `consumer` or `producer`."),
     field("code", "Kafka's or librdkafka's name of an error."),
     field("command", "What the admin server was told to do."),
-    field("committed", "Whether the group has recorded an offset for the partition."),
+    field("committed", "Whether the group has a committed offset for the partition."),
     field("earliest", "The first offset of a partition's log."),
     field("end", "The end of a partition's log: the offset that comes next."),
     field("epoch", "Counts the assignments of this process."),

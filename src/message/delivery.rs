@@ -12,7 +12,7 @@
 //! - Every message handed to the client is counted down exactly once, by its report or by the
 //!   failure to hand it over. `remaining == 0` is the only meaning of "acknowledged".
 //! - A delivery that failed once stays failed: its first error is kept and the batch that it belongs
-//!   to is never recorded.
+//!   to is never committed.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -28,7 +28,7 @@ impl Offset {
         self.0
     }
 
-    /// The offset after this one: what is recorded once the message at `self` is done.
+    /// The offset after this one: what is committed once the message at `self` is done.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)

@@ -75,51 +75,51 @@ const fn first_name(names: &[Option<&'static str>]) -> Option<&'static str> {
 catalogue! {
     INCOMING_MESSAGES = "kasper_incoming_messages_total", Counter, Count, ["topic", "partition"],
         go: "incoming_message_count";
-        "Messages given to `process`; those of a batch that comes again count again."
+        "Messages passed to `process`; a batch that is processed again counts again."
     INCOMING_BYTES = "kasper_incoming_bytes_total", Counter, Bytes, ["topic", "partition"];
-        "Bytes of keys and values given to `process`."
+        "Bytes of keys and values passed to `process`."
     OUTGOING_MESSAGES = "kasper_outgoing_messages_total", Counter, Count, ["topic", "partition"],
         go: "outgoing_message_count";
-        "Acknowledged outgoing messages, by their topic and the partition number that was processed."
+        "Acknowledged outgoing messages, by output topic and the input partition number that they were sent for."
     OUTGOING_BYTES = "kasper_outgoing_bytes_total", Counter, Bytes, ["topic", "partition"];
         "Bytes of keys and values of acknowledged outgoing messages."
     BATCHES = "kasper_batches_total", Counter, Count, ["partition"];
-        "Batches given to `process`."
+        "Batches passed to `process`."
     BATCH_MESSAGES = "kasper_batch_messages", Histogram, Count, [], buckets: SIZES;
         "Messages in a batch."
     BATCH_AGE = "kasper_batch_age_seconds", Histogram, Seconds, [], buckets: TIMES;
-        "From taking the first message of a batch out of its queue to calling `process`."
+        "The time from taking a batch's first message out of its queue to calling `process`."
     PROCESS_TIME = "kasper_process_seconds", Histogram, Seconds, [], buckets: TIMES;
-        "How long `process` took, with its calls of stores and its flushes."
+        "The duration of calls of `process`, including its store calls and flushes."
     PRODUCE_TIME = "kasper_produce_seconds", Histogram, Seconds, [], buckets: TIMES;
-        "From handing what a batch or a flush sent to the producer until all of it was acknowledged."
+        "The time from handing the messages of a batch or flush to the producer until all are acknowledged."
     COMMIT_TIME = "kasper_commit_seconds", Histogram, Seconds, [], buckets: TIMES;
-        "How long it took to record offsets, failures included."
+        "The duration of offset commits, including failed ones."
     COMMITS = "kasper_commits_total", Counter, Count, [];
-        "Recordings of offsets that the group answered or refused."
+        "Offset commits, successful and failed."
     COMMIT_FAILURES = "kasper_commit_failures_total", Counter, Count, [];
-        "Recordings of offsets that failed; what they were to record goes into the next one."
+        "Offset commits that failed; the next commit includes their offsets."
     REBALANCES = "kasper_rebalances_total", Counter, Count, ["event"];
-        "Times that partitions came or went; the event is `assigned`, `revoked` or `lost`."
+        "Rebalance events: `assigned`, `revoked` or `lost`."
     REBALANCED_PARTITIONS = "kasper_rebalanced_partitions_total", Counter, Count, ["event"];
-        "Topic partitions that came or went; the event is `assigned`, `revoked` or `lost`."
+        "Topic partitions that were `assigned`, `revoked` or `lost`."
     FAILURES = "kasper_failures_total", Counter, Count, ["kind"];
         "Failures that stopped the processor, by kind of error."
     ASSIGNED = "kasper_assigned", Gauge, Count, ["topic", "partition"];
         "1 while the partition is assigned to this process, 0 afterwards."
     LAG = "kasper_lag_messages", Gauge, Count, ["topic", "partition"],
         go: "messages_behind_high_water_mark_count";
-        "Messages between the finished ones and the end of the partition."
+        "Messages between the last finished one and the end of the partition."
     COMMITTED_LAG = "kasper_committed_lag_messages", Gauge, Count, ["topic", "partition"];
-        "Offsets between the recorded one and the end of the partition, as Kafka's own tools count them."
+        "Offsets between the committed one and the end of the partition, as Kafka's own tools count them."
     IN_FLIGHT = "kasper_in_flight_batches", Gauge, Count, ["partition"];
         "Batches in `process` or waiting for acknowledgements."
     BUFFERED_BYTES = "kasper_buffered_bytes", Gauge, Bytes, ["partition"];
-        "About the memory of messages that were fetched and wait for `process`, with what the client keeps for each."
+        "Approximate memory of messages that are fetched and wait for `process`, including the client's overhead for each."
     STALLED = "kasper_stalled", Gauge, Count, ["partition"];
         "1 while there is lag and no batch has finished for longer than `stall_timeout`."
     PROGRESS_AGE = "kasper_progress_age_seconds", Gauge, Seconds, ["partition"];
-        "The time since a batch was last finished, or since the assignment; grows without messages, too."
+        "The time since the last batch finished, or since the assignment; also grows when there are no messages."
     TOPIC_CHANGE = "kasper_topic_change", Gauge, Count, ["topic", "change"];
         "1 while an input topic is deleted, recreated, unaligned, incomplete, or has partitions added that no process has."
     STORE_CALLS = "kasper_store_calls_total", Counter, Count, ["store", "operation"];
@@ -131,13 +131,13 @@ catalogue! {
     STORE_ERRORS = "kasper_store_errors_total", Counter, Count, ["store", "operation", "kind"];
         "Calls of a store that failed, by kind of error."
     STORE_TIME = "kasper_store_seconds", Histogram, Seconds, ["store", "operation"], buckets: TIMES;
-        "How long a call of a store took, failures included."
+        "The duration of store calls, including failed ones."
     STORE_RETRIES = "kasper_store_retries_total", Counter, Count, ["store", "operation"];
-        "Calls of a store that were made again because the one before had failed."
+        "Store calls that were repeated because the previous attempt failed."
     CACHE_HITS = "kasper_cache_hits_total", Counter, Count, ["store"];
-        "Keys that were asked for and were in the cache."
+        "Keys that were read and found in the cache."
     CACHE_MISSES = "kasper_cache_misses_total", Counter, Count, ["store"];
-        "Keys that were asked for and had to be read from the store behind the cache."
+        "Keys that were read and not in the cache, so the store was asked."
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub use tenant_map::{TenantKey, TenantMap};
 /// 1. [`tenant`](MultiStore::tenant) gives a [`Store`] of that tenant's keys alone; it keeps the
 ///    [rules of `Store`](Store#rules). The same key of two tenants is two keys.
 /// 2. [`fetch`](MultiStore::fetch) gives the values that are there, under the tenant and the key that
-///    were asked for. A key that is missing is absent from the map. That is no error. A key may be
+///    were asked for. A key that is missing is absent from the map. That is not an error. A key may be
 ///    asked for more than once.
 /// 3. [`push`](MultiStore::push) makes all changes of the map: values are set, deletions delete. What
 ///    was written by one of `push` and a tenant's store is found by the other and by `fetch`.

@@ -1,15 +1,15 @@
-//! The committer: records the next offsets of finished batches, for the partitions we own.
+//! The committer: commits the next offsets of finished batches, for the partitions we own.
 //!
 //! Place in the data path: last stage. It is the one place where "what is finished" becomes "what is
-//! recorded".
+//! committed".
 //!
 //! Invariants:
-//! - An offset is recorded only for the assignment epoch that it was finished in. The broker does not
+//! - An offset is committed only for the assignment epoch that it was finished in. The broker does not
 //!   check this: a commit by explicit list for a partition that is no longer ours succeeds, and
 //!   rewinds its new owner.
 //! - At most one commit is outstanding, also where nobody waits for it any more. The client puts a
 //!   commit off while the group's coordinator is away; a newer one could overtake it, and the older
-//!   one then rewind what is recorded.
+//!   one then rewind what is committed.
 //! - Offsets of a partition never go back within an epoch.
 //!
 //! Offsets that do not change are committed again at intervals. Kafka deletes a committed offset
@@ -38,12 +38,12 @@ const REBALANCE: Duration = Duration::from_secs(5);
 
 struct Owned {
     epoch: u64,
-    /// Finished and to be recorded.
+    /// Finished and to be committed.
     finished: Offset,
-    /// Recorded, as far as we know.
+    /// Committed, as far as we know.
     committed: Option<Offset>,
-    /// The broker deletes the recorded offset some time after this. `None`: that may be soon.
-    recorded_at: Option<Instant>,
+    /// The broker deletes the committed offset some time after this. `None`: that may be soon.
+    committed_at: Option<Instant>,
 }
 
 impl Owned {
@@ -52,7 +52,7 @@ impl Owned {
     }
 
     fn is_old(&self, refresh_interval: Duration) -> bool {
-        self.recorded_at.is_none_or(|at| at.elapsed() >= refresh_interval)
+        self.committed_at.is_none_or(|at| at.elapsed() >= refresh_interval)
     }
 }
 
@@ -62,15 +62,15 @@ struct Outstanding {
     begun: Instant,
 }
 
-/// Begins to record next offsets; see [`Consumer::commit`](crate::broker::Consumer::commit).
-pub(crate) type Record =
+/// Sends a commit; see [`Consumer::commit`](crate::broker::Consumer::commit).
+pub(crate) type SendCommit =
     dyn Fn(Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> + Send + Sync;
 
 pub(crate) struct Committer {
-    record: Box<Record>,
-    /// How old a recorded offset gets before it is recorded again, changed or not.
+    send: Box<SendCommit>,
+    /// How old a committed offset gets before it is committed again, changed or not.
     refresh_interval: Duration,
-    /// The group has no members: recorded offsets of partitions that begin have any age.
+    /// The group has no members: committed offsets of partitions that begin have any age.
     is_static: bool,
     /// A rebalance leaves the partitions with us until we give them back.
     retries_in_rebalances: bool,
@@ -82,9 +82,9 @@ pub(crate) struct Committer {
 }
 
 impl Committer {
-    pub(crate) fn new(record: Box<Record>, refresh_interval: Duration, is_static: bool) -> Self {
+    pub(crate) fn new(send: Box<SendCommit>, refresh_interval: Duration, is_static: bool) -> Self {
         Self {
-            record,
+            send,
             refresh_interval,
             is_static,
             retries_in_rebalances: false,
@@ -116,23 +116,23 @@ impl Committer {
         committed: Option<Offset>,
     ) {
         // While a group has members, none of its offsets is deleted.
-        let recorded_at = (!self.is_static).then(Instant::now);
-        self.owned.insert(partition, Owned { epoch, finished: start, committed, recorded_at });
+        let committed_at = (!self.is_static).then(Instant::now);
+        self.owned.insert(partition, Owned { epoch, finished: start, committed, committed_at });
     }
 
-    /// The epoch of a partition ends: nothing more is recorded for it.
+    /// The epoch of a partition ends: nothing more is committed for it.
     pub(crate) fn end(&mut self, partition: &TopicPartition) {
         self.owned.remove(partition);
     }
 
-    /// What is recorded, as far as we know.
-    pub(crate) fn recorded(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
+    /// What is committed, as far as we know.
+    pub(crate) fn committed(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
         let owned = self.owned.iter();
         owned.filter_map(|(partition, owned)| Some((partition, owned.committed?)))
     }
 
-    /// What is recorded of a partition, as far as we know.
-    pub(crate) fn recorded_of(&self, partition: &TopicPartition, epoch: u64) -> Option<Offset> {
+    /// What is committed of a partition, as far as we know.
+    pub(crate) fn committed_of(&self, partition: &TopicPartition, epoch: u64) -> Option<Offset> {
         let owned = self.owned.get(partition).filter(|owned| owned.epoch == epoch);
         owned.and_then(|owned| owned.committed)
     }
@@ -152,15 +152,15 @@ impl Committer {
         !self.owned.is_empty()
     }
 
-    /// Has the next commit record all offsets, also those that have not changed.
+    /// Has the next commit include all offsets, also those that have not changed.
     pub(crate) fn refresh_all(&mut self) {
         for owned in self.owned.values_mut() {
-            owned.recorded_at = None;
+            owned.committed_at = None;
         }
     }
 
-    /// Whether something is finished that is not recorded.
-    pub(crate) fn has_unrecorded(&self) -> bool {
+    /// Whether something is finished that is not committed.
+    pub(crate) fn has_uncommitted(&self) -> bool {
         self.owned.values().any(Owned::has_advanced)
     }
 
@@ -169,7 +169,7 @@ impl Committer {
         self.refused_by_rebalance
     }
 
-    /// Begins to record what has advanced, and what was recorded long ago, for partitions that `wanted`
+    /// Begins to commit what has advanced, and what was committed long ago, for partitions that `wanted`
     /// names. Does nothing while a commit is outstanding.
     pub(crate) fn commit(&mut self, wanted: impl Fn(&TopicPartition) -> bool) {
         if self.outstanding.is_some() && !fault!(CommitBesideAnother) {
@@ -185,7 +185,7 @@ impl Committer {
             return;
         }
         let list = offsets.iter().map(|(partition, _, next)| (partition.clone(), *next)).collect();
-        let result = (self.record)(list);
+        let result = (self.send)(list);
         self.outstanding = Some(Outstanding { offsets, result, begun: Instant::now() });
     }
 
@@ -204,7 +204,7 @@ impl Committer {
                 if let Some(owned) = owned {
                     owned.committed = Some(next);
                     // Not when the answer came: the broker counts from before that.
-                    owned.recorded_at = Some(done.begun);
+                    owned.committed_at = Some(done.begun);
                 }
             }
         }
@@ -212,7 +212,7 @@ impl Committer {
         result
     }
 
-    /// Records what has advanced for the partitions that `wanted` names and waits until it is. A commit
+    /// Commits what has advanced for the partitions that `wanted` names and waits until it is. A commit
     /// that fails for a transient reason is made again, and for some seconds one that is refused because
     /// a right is missing, which may be on its way, or [by a rebalance](Self::retry_in_rebalances); drop the future to
     /// give up.
@@ -225,7 +225,7 @@ impl Committer {
         wanted: impl Fn(&TopicPartition) -> bool,
     ) -> Result<()> {
         if self.outstanding.is_some() {
-            // Its failure needs no report: what it was to record goes into the next one.
+            // Its failure needs no report: what it was to commit goes into the next one.
             let _superseded = self.settle().await;
         }
         let (begun, mut refused) = (Instant::now(), None);
@@ -281,7 +281,7 @@ mod tests {
     struct Commits(Mutex<Vec<Commit>>);
 
     impl Commits {
-        fn record(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        fn take(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
             let (answer, result) = oneshot::channel();
             self.0.lock().unwrap().push((offsets, answer));
             Box::pin(async { result.await.unwrap() })
@@ -300,9 +300,9 @@ mod tests {
 
     fn committer_of(is_static: bool) -> (Committer, Arc<Commits>) {
         let commits = Arc::new(Commits::default());
-        let recorder = commits.clone();
-        let record = Box::new(move |offsets| recorder.record(offsets));
-        let mut committer = Committer::new(record, HOUR, is_static);
+        let broker = commits.clone();
+        let send = Box::new(move |offsets| broker.take(offsets));
+        let mut committer = Committer::new(send, HOUR, is_static);
         committer.begin(partition(), 1, offset(5), Some(offset(5)));
         (committer, commits)
     }
@@ -359,7 +359,7 @@ mod tests {
         committer.retry_in_rebalances(retries);
         committer.finished(&partition(), 1, offset(7));
         let mut attempts = 0;
-        let recording = committer.commit_now(|_| true);
+        let commit = committer.commit_now(|_| true);
         let refusing = async {
             loop {
                 let commit = commits.0.lock().unwrap().pop();
@@ -374,7 +374,7 @@ mod tests {
         };
         tokio::select! {
             biased;
-            result = recording => (attempts, result),
+            result = commit => (attempts, result),
             () = refusing => unreachable!(),
         }
     }
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_earlier_epoch_records_nothing() {
+    async fn an_earlier_epoch_commits_nothing() {
         let (mut committer, commits) = committer();
         committer.end(&partition());
         committer.begin(partition(), 2, offset(5), Some(offset(5)));
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_start_without_a_committed_offset_is_recorded() {
+    async fn a_start_without_a_committed_offset_is_committed() {
         let (mut committer, commits) = committer();
         committer.begin(TopicPartition::new("b", 0), 2, offset(100), None);
         committer.commit(|_| true);
@@ -418,7 +418,7 @@ mod tests {
 
     /// The group has no members: the broker counts from each offset's own commit.
     #[tokio::test(start_paused = true)]
-    async fn an_unchanged_offset_of_a_static_partition_is_recorded_again_in_time() {
+    async fn an_unchanged_offset_of_a_static_partition_is_committed_again_in_time() {
         let (mut committer, commits) = committer_of(true);
         committer.commit(|_| true);
         let unchanged = [(partition(), offset(5))];
@@ -435,7 +435,7 @@ mod tests {
 
     /// A group of the newer protocol counts as soon as its last member is gone, also by a crash.
     #[tokio::test(start_paused = true)]
-    async fn an_unchanged_offset_of_a_member_is_recorded_again_in_time() {
+    async fn an_unchanged_offset_of_a_member_is_committed_again_in_time() {
         let (mut committer, commits) = committer();
         committer.begin(TopicPartition::new("b", 0), 2, offset(100), Some(offset(100)));
         tokio::time::advance(HOUR / 2).await;
@@ -460,11 +460,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn everything_is_recorded_again_where_that_is_wanted() {
+    async fn everything_is_committed_again_where_that_is_wanted() {
         let (mut committer, commits) = committer();
         committer.commit(|_| true);
         assert!(commits.is_empty());
-        assert!(!committer.has_unrecorded());
+        assert!(!committer.has_uncommitted());
         committer.refresh_all();
         committer.commit(|_| true);
         assert_eq!(commits.succeeds(&mut committer).await, [(partition(), offset(5))]);

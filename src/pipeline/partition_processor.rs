@@ -2,7 +2,7 @@
 //! processor and past their acks. Nothing is shared with other lanes.
 //!
 //! Place in the data path: from the [`batcher`](super::batcher) to the finished next offsets in
-//! [`LaneProgress`], from where the [`committer`](super::committer) records them.
+//! [`LaneProgress`], from where the [`committer`](super::committer) commits them.
 //!
 //! A lane lives as long as its set of topics stays the same. When a topic comes or goes it ends, and
 //! the next lane takes over its queue and the buffered messages of the topics that stay.
@@ -130,7 +130,7 @@ impl PartitionProcessor {
             Err(Interrupt::Failed(error)) => self.fail(error),
             Ok(()) => {}
         }
-        // After a failure too: what was finished before the failed batch is to be recorded, and its
+        // After a failure too: what was finished before the failed batch is to be committed, and its
         // replay must not overtake what is still on the way.
         let settled = self.settle().await;
         if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {

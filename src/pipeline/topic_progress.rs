@@ -1,4 +1,4 @@
-//! How far one topic of a lane is: finished, recorded, and where its log ends.
+//! How far one topic of a lane is: finished, committed, and where its log ends.
 //!
 //! Place in the data path: beside it, in [`LaneProgress`](super::progress::LaneProgress).
 //!
@@ -6,7 +6,7 @@
 //! queue is full (the lane is paused, or slow), its number stands still while the log grows. Then the coordinator
 //! asks for it.
 //!
-//! Invariant: a number of a fetch that has not changed is no news, and does not take the place of an answer that
+//! Invariant: a number of a fetch that has not changed says nothing new, and does not take the place of an answer that
 //! came later.
 
 use tokio::time::Instant;
@@ -23,9 +23,9 @@ pub(crate) struct TopicProgress {
     pub(crate) epoch: u64,
     /// Where the epoch began.
     began: Offset,
-    /// The next offset behind the finished messages: what may be recorded.
+    /// The next offset behind the finished messages: what may be committed.
     pub(crate) finished: Offset,
-    /// The recorded next offset, as far as we know.
+    /// The committed next offset, as far as we know.
     pub(crate) committed: Option<Offset>,
     /// The end of the log when the partition was assigned.
     pub(crate) target: Offset,
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_recorded_yet_counts_from_where_it_began() {
+    fn what_is_not_committed_yet_counts_from_where_it_began() {
         let mut topic = topic();
         assert_eq!(topic.committed_lag(), 90);
         topic.finished = offset(100);

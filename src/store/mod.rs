@@ -3,7 +3,7 @@
 //! Place in the data path: beside it. [`Processor::process`](crate::Processor::process) reads what
 //! it needs of a batch with one [`get_many`](Store::get_many) and writes what changed with one
 //! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done; only then are its
-//! messages produced and its offsets recorded.
+//! messages produced and its offsets committed.
 //!
 //! [`connect`] makes a store from a URL. [`Retry`], [`Cached`] and [`Metered`] are stores around a store; [`TypedStore`] has
 //! values of a type instead of bytes.
@@ -61,7 +61,7 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 /// # Rules
 /// 1. [`get_many`](Store::get_many) answers by position: one entry for each key, in the order of the
 ///    keys. A key may be asked for more than once.
-/// 2. A key that was never written, or was deleted, is `None`. That is no error.
+/// 2. A key that was never written, or was deleted, is `None`. That is not an error.
 /// 3. When [`write_many`](Store::write_many) has returned `Ok`, a `get_many` that begins later, on
 ///    this value or a clone of it, finds what was written.
 /// 4. In `write_many`, `Some` sets a key's value, whether or not it had one; `None` deletes the key,

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Longer than any process runs, and short enough to be added to a clock's time.
 const YEARS: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// When so much time is over. More than a clock can tell is no deadline.
+/// The moment when this time is over. A time longer than a clock can hold means that there is no deadline.
 pub(crate) fn deadline(time: Duration) -> Instant {
     Instant::now() + time.min(YEARS)
 }

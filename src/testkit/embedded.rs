@@ -23,8 +23,8 @@ use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 /// A Kafka broker inside the process: real protocol on a loopback port, data in memory.
 ///
 /// It is librdkafka's mock cluster, so a client can't tell it from a broker by its behaviour:
-/// groups, rebalances and commits work. What it has not: the admin API, transactions, and room. It
-/// keeps 5 MiB or 100,000 messages per partition and drops the oldest silently: who writes more must
+/// groups, rebalances and commits work. It does not have the admin API or transactions. It
+/// keeps at most 5 MiB or 100,000 messages per partition and drops the oldest silently: a test that writes more must
 /// wait for the reader, as [`Feeder`] does. A group's first join takes 3 s there; static
 /// [`partitions`](crate::Builder::partitions) start at once.
 ///

@@ -169,7 +169,7 @@ pub fn read_all(topic: &str, partitions: i32) -> Vec<OwnedMessage> {
     messages
 }
 
-/// The next offset that a group has recorded.
+/// The next offset that a group has committed.
 pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
     let consumer: BaseConsumer = config_of(&[("group.id", group)]).create().unwrap();
     let committed = once_coordinated(|| {

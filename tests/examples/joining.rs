@@ -91,7 +91,7 @@ async fn an_order_that_waited_is_kept_until_its_row_is_acknowledged() {
     let mut partition = Partition::new(10);
     partition.push(&order(1));
     partition.tester.run_batch().await.unwrap();
-    assert_eq!(partition.tester.recorded("orders").map(|next| next.get()), Some(1));
+    assert_eq!(partition.tester.committed("orders").map(|next| next.get()), Some(1));
 
     partition.push(&profile());
     partition.tester.fail_delivery("joined", "too large");

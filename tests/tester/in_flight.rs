@@ -20,7 +20,7 @@ async fn a_failed_delivery_fails_its_batch() {
     assert!(error.to_string().contains("too large"), "{error}");
     assert_eq!(error.get("topic"), Some("out"));
     assert_eq!(error.get("batch"), Some("orders/0 2..=3"));
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2)));
     assert_eq!(values(&tester.take_outgoing()), ["1", "2", "4"], "the others went out");
 
     assert_eq!(tester.replay().await.unwrap(), 2, "the failure was for one message only");
@@ -49,7 +49,7 @@ async fn an_earlier_batch_that_fails_stops_the_later_ones() {
     assert_eq!(tester.in_flight(), 3);
     let error = tester.release_acks().await.unwrap_err();
     assert_eq!(error.get("batch"), Some("orders/0 1..=1"));
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)));
     assert_eq!(values(&tester.outgoing()), ["1", "3"], "3 was on its way already");
 }
 
@@ -62,7 +62,7 @@ async fn an_error_waits_for_the_acks_of_earlier_batches() {
     assert_eq!(tester.run_all().await.unwrap(), 0, "no batch is begun after the failed one");
     let error = tester.release_acks().await.unwrap_err();
     assert_eq!((error.kind(), error.get("offsets")), (ErrorKind::Process, Some("1..=1")));
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)), "the earlier one is recorded");
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)), "the earlier one is committed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,10 +87,10 @@ async fn only_so_many_batches_are_in_flight() {
     assert_eq!(tester.run_all().await.unwrap(), 2);
     assert_eq!((tester.in_flight(), tester.pending()), (2, 1));
     assert_eq!(tester.run_all().await.unwrap(), 0);
-    assert_eq!(tester.recorded("orders"), None);
+    assert_eq!(tester.committed("orders"), None);
     tester.release_acks().await.unwrap();
     assert_eq!((tester.in_flight(), tester.pending()), (0, 1));
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2)));
     assert_eq!(tester.run_all().await.unwrap(), 1);
     assert_eq!(obedient.seen(), [["1"], ["2"], ["3"]]);
 }
@@ -103,10 +103,10 @@ async fn a_flush_waits_for_held_acks() {
     assert_eq!(tester.run_batch().await.unwrap(), 3);
     assert_eq!(values(&tester.outgoing()), ["1"], "it waits in `flush`");
     assert_eq!(tester.run_all().await.unwrap(), 0);
-    assert_eq!((tester.in_flight(), tester.recorded("orders")), (1, None));
+    assert_eq!((tester.in_flight(), tester.committed("orders")), (1, None));
     tester.release_acks().await.unwrap();
     assert_eq!(values(&tester.outgoing()), ["1", "2"]);
-    assert_eq!((tester.in_flight(), tester.recorded("orders")), (0, Some(Offset::new(3))));
+    assert_eq!((tester.in_flight(), tester.committed("orders")), (0, Some(Offset::new(3))));
 }
 
 #[tokio::test]
@@ -119,5 +119,5 @@ async fn many_small_batches_in_one_run() {
     }
     assert_eq!(tester.run_all().await.unwrap(), 2_000);
     assert_eq!(tester.outgoing().len(), 1_000);
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2_000)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2_000)));
 }

@@ -106,8 +106,8 @@ async fn a_batch_is_what_was_pushed() {
     assert_eq!(obedient.seen(), [vec!["1", "2", "3"], vec!["4"]]);
     assert_eq!(values(&tester.take_outgoing()), ["1", "2", "3", "4"]);
     assert!(tester.outgoing().is_empty());
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(3)));
-    assert_eq!(tester.recorded("profiles"), Some(Offset::new(1)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(3)));
+    assert_eq!(tester.committed("profiles"), Some(Offset::new(1)));
     assert_eq!((tester.pending(), tester.in_flight(), tester.batches()), (0, 0, 2));
 }
 
@@ -117,7 +117,7 @@ async fn batches_are_cut_at_the_limit() {
     let mut tester = obedient.tester().max_batch_messages(2);
     push_orders(&mut tester, &["1", "2", "3", "4", "5"]);
     assert_eq!(tester.run_batch().await.unwrap(), 2);
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2)));
     assert_eq!(tester.pending(), 3);
     assert_eq!(tester.run_all().await.unwrap(), 3);
     assert_eq!(obedient.seen(), [vec!["1", "2"], vec!["3", "4"], vec!["5"]]);
@@ -130,8 +130,8 @@ async fn offsets_may_leave_gaps() {
     tester.push(order("2"));
     tester.push(order("3").offset(100));
     tester.run_all().await.unwrap();
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(101)));
-    assert_eq!(tester.recorded("profiles"), None);
+    assert_eq!(tester.committed("orders"), Some(Offset::new(101)));
+    assert_eq!(tester.committed("profiles"), None);
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn what_was_flushed_stays_sent_when_the_batch_fails() {
     push_orders(&mut tester, &["1", "flush", "2", "fail"]);
     tester.run_batch().await.unwrap_err();
     assert_eq!(values(&tester.take_outgoing()), ["1"]);
-    assert_eq!(tester.recorded("orders"), None);
+    assert_eq!(tester.committed("orders"), None);
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn an_error_says_where_and_keeps_its_cause() {
     assert!(error.source().unwrap().downcast_ref::<ParseIntError>().is_some());
 
     assert_eq!(values(&tester.take_outgoing()), ["1", "2"], "nothing of the failed batch is sent");
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2)), "what finished is recorded");
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2)), "what finished is committed");
     assert_eq!(obedient.made_and_dropped(), (1, 1));
     let error = tester.run_all().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
@@ -241,7 +241,7 @@ async fn an_error_says_where_and_keeps_its_cause() {
     obedient.seen();
     tester.assign();
     tester.run_all().await.unwrap_err();
-    assert_eq!(obedient.seen(), [["3", "fail"]], "it goes on behind what is recorded");
+    assert_eq!(obedient.seen(), [["3", "fail"]], "it goes on behind what is committed");
 }
 
 #[tokio::test]
@@ -252,7 +252,7 @@ async fn a_panic_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Panic);
     assert!(error.to_string().contains("told to"), "{error}");
     assert_eq!(error.get("offsets"), Some("0..=1"));
-    assert_eq!((tester.outgoing().len(), tester.recorded("orders")), (0, None));
+    assert_eq!((tester.outgoing().len(), tester.committed("orders")), (0, None));
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +262,7 @@ async fn a_slow_process_takes_its_time() {
     let started = Instant::now();
     tester.run_batch().await.unwrap();
     assert_eq!(started.elapsed().as_secs(), 60, "and not a second more");
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(3)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(3)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,10 +272,10 @@ async fn a_dropped_run_leaves_the_batch_in_process() {
     push_orders(&mut tester, &["1", "sleep"]);
     let run = timeout(Duration::from_secs(10), tester.run_batch()).await;
     assert!(run.is_err());
-    assert_eq!((tester.in_flight(), tester.recorded("orders")), (1, None));
+    assert_eq!((tester.in_flight(), tester.committed("orders")), (1, None));
     push_orders(&mut tester, &["2"]);
     assert_eq!(tester.run_batch().await.unwrap(), 0, "it only finishes the first");
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2)));
     tester.run_batch().await.unwrap();
     assert_eq!(obedient.seen(), [vec!["1", "sleep"], vec!["2"]]);
 }
@@ -319,5 +319,5 @@ async fn it_can_be_moved_between_threads() {
         tester.replay().await.unwrap();
         tester
     });
-    assert_eq!(tester.await.unwrap().recorded("orders"), Some(Offset::new(1)));
+    assert_eq!(tester.await.unwrap().committed("orders"), Some(Offset::new(1)));
 }

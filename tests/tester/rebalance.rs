@@ -86,7 +86,7 @@ async fn replay_changes_nothing_for_a_processor_that_is_idempotent() {
         assert_eq!(tester.replay_cut(cut).await.unwrap(), 3);
         assert_eq!(store.snapshot(), before);
         assert_eq!(tester.take_outgoing(), sent);
-        assert_eq!(tester.recorded("orders"), Some(Offset::new(3)));
+        assert_eq!(tester.committed("orders"), Some(Offset::new(3)));
     }
     assert_eq!(tester.batches(), 1 + 3 + 2 + 1 + 1);
 }
@@ -107,14 +107,14 @@ async fn a_replay_begins_where_the_last_run_began() {
 }
 
 #[tokio::test]
-async fn a_crash_takes_back_what_the_last_run_recorded() {
+async fn a_crash_takes_back_what_the_last_run_committed() {
     let mut tester = Obedient::default().tester();
     push_orders(&mut tester, &["1", "2"]);
     tester.run_batch().await.unwrap();
     push_orders(&mut tester, &["3"]);
     tester.run_batch().await.unwrap();
     tester.crash();
-    assert_eq!((tester.recorded("orders"), tester.pending()), (Some(Offset::new(2)), 1));
+    assert_eq!((tester.committed("orders"), tester.pending()), (Some(Offset::new(2)), 1));
 }
 
 #[tokio::test]
@@ -126,10 +126,10 @@ async fn a_revocation_drops_the_processor_and_records_what_finished() {
     push_orders(&mut tester, &["2"]);
     tester.revoke().await.unwrap();
     assert_eq!(obedient.made_and_dropped(), (1, 1));
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)));
     assert_eq!(tester.run_batch().await.unwrap_err().kind(), ErrorKind::InvalidInput);
     tester.crash();
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)), "a revocation's record stays");
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)), "a revocation's record stays");
 
     tester.assign();
     obedient.seen();
@@ -151,10 +151,10 @@ async fn a_revocation_records_the_prefix_that_is_acknowledged() {
     tester.run_batch().await.unwrap();
     assert_eq!(tester.in_flight(), 2, "the third has nothing to wait for but the second");
     tester.revoke().await.unwrap();
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)));
 
     tester.release_acks().await.unwrap();
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)), "late acks finish nothing");
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)), "late acks finish nothing");
     tester.assign();
     obedient.seen();
     tester.run_all().await.unwrap();
@@ -168,7 +168,7 @@ async fn a_revocation_gives_up_a_flush_whose_acks_are_held() {
     push_orders(&mut tester, &["1", "flush", "2"]);
     tester.run_batch().await.unwrap();
     tester.revoke().await.unwrap();
-    assert_eq!((tester.recorded("orders"), tester.pending()), (None, 3));
+    assert_eq!((tester.committed("orders"), tester.pending()), (None, 3));
 }
 
 #[tokio::test(start_paused = true)]
@@ -182,7 +182,7 @@ async fn a_revocation_waits_for_a_running_batch_until_its_deadline() {
         let revoked = Instant::now();
         tester.revoke().await.unwrap();
         assert_eq!(revoked.elapsed().as_secs(), if finished { 50 } else { 20 });
-        assert_eq!(tester.recorded("orders"), finished.then(|| Offset::new(2)));
+        assert_eq!(tester.committed("orders"), finished.then(|| Offset::new(2)));
         assert_eq!(tester.outgoing().len(), usize::from(finished));
         assert_eq!(obedient.made_and_dropped(), (1, 1));
     }
@@ -197,7 +197,7 @@ async fn a_lost_partition_records_nothing() {
     push_orders(&mut tester, &["2"]);
     tester.run_batch().await.unwrap();
     tester.lose().await;
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(1)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(1)));
     assert_eq!(obedient.made_and_dropped(), (1, 1));
     tester.assign();
     obedient.seen();
@@ -215,7 +215,7 @@ async fn a_lost_partitions_batch_is_dropped_at_its_await() {
     let lost = Instant::now();
     tester.lose().await;
     assert_eq!(lost.elapsed(), Duration::ZERO);
-    assert_eq!((tester.recorded("orders"), tester.pending()), (None, 2));
+    assert_eq!((tester.committed("orders"), tester.pending()), (None, 2));
     assert_eq!(obedient.made_and_dropped(), (1, 1));
 }
 
@@ -226,7 +226,7 @@ async fn close_ends_the_run_after_its_batch() {
     push_orders(&mut tester, &["1", "close", "2", "3"]);
     assert_eq!(tester.run_all().await.unwrap(), 2);
     assert!(tester.has_asked_to_close());
-    assert_eq!(tester.recorded("orders"), Some(Offset::new(2)));
+    assert_eq!(tester.committed("orders"), Some(Offset::new(2)));
     assert_eq!(obedient.made_and_dropped(), (1, 1));
     tester.assign();
     assert!(!tester.has_asked_to_close());

@@ -35,7 +35,7 @@ const STATISTICS: (&str, &str) = ("statistics.interval.ms", "500");
 /// A consumer of librdkafka's.
 ///
 /// Dropping it without [`close`](Consumer::close) blocks nobody: its thread leaves the group by
-/// itself, with nothing recorded, and the client is destroyed when the last message is gone.
+/// itself, with nothing committed, and the client is destroyed when the last message is gone.
 pub(crate) struct KafkaConsumer {
     context: Context,
     /// librdkafka's queue of the consumer's events; results of commits come there too.

@@ -1,6 +1,6 @@
 //! The producer: hands deliveries to librdkafka, and counts its reports.
 //!
-//! Place in the data path: its end. What is counted down here lets a batch be recorded.
+//! Place in the data path: its end. What is counted down here lets a batch be committed.
 //!
 //! Values are not copied: librdkafka reads them from the [`Delivery`], which `ffi` keeps alive until
 //! the report of its last message. So every message must get its report, whatever happens: when the

@@ -248,11 +248,11 @@ impl World {
 
     pub(super) fn proceed(&mut self, id: u32, next: Next) {
         self.client(id).next = Some(next);
-        self.proceed_if_recorded(id);
+        self.proceed_if_committed(id);
     }
 
     /// Goes on if no commit is under way any more.
-    pub(super) fn proceed_if_recorded(&mut self, id: u32) {
+    pub(super) fn proceed_if_committed(&mut self, id: u32) {
         let client = self.client(id);
         let next = client.next.take_if(|_| client.commits == 0);
         let membership = client.membership;

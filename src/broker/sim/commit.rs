@@ -33,7 +33,7 @@ pub(super) struct Commit {
     answer: oneshot::Sender<Result<()>>,
 }
 
-/// What is to be recorded, and of which ownership it was when the commit was called for.
+/// What is to be committed, and of which ownership it was when the commit was called for.
 #[derive(Debug, Clone)]
 struct Entry {
     partition: TopicPartition,
@@ -65,7 +65,7 @@ impl World {
         let offsets: Vec<Entry> = offsets.collect();
         if let Some(Entry { partition, .. }) = offsets.iter().find(|entry| entry.grant.is_none()) {
             let partition = partition.clone();
-            self.violation(|| format!("client {id} would record {partition} after it gave it up"));
+            self.violation(|| format!("client {id} would commit {partition} after it gave it up"));
         }
         self.client(id).commits += 1;
         let commit = Commit { client: id, offsets, fate, answer };
@@ -148,7 +148,7 @@ impl World {
         // Whoever is gone does not want to know.
         let _ = commit.answer.send(result);
         self.client(commit.client).commits -= 1;
-        self.proceed_if_recorded(commit.client);
+        self.proceed_if_committed(commit.client);
     }
 
     fn judge(&self, commit: &Commit, stamp: Stamp) -> Result<(), &'static str> {
@@ -182,7 +182,7 @@ impl World {
             if !is_static && (grant.is_none() || owner != grant) {
                 self.violation(|| {
                     let id = commit.client;
-                    format!("client {id} records {offset} for {partition} after it gave it up")
+                    format!("client {id} commits {offset} for {partition} after it gave it up")
                 });
             }
             self.check_commit(&partition, grant, offset.get());
@@ -193,5 +193,5 @@ impl World {
 }
 
 fn refused(code: &'static str) -> Error {
-    Error::new(ErrorKind::Commit, "offsets could not be recorded").with("code", code)
+    Error::new(ErrorKind::Commit, "offsets could not be committed").with("code", code)
 }

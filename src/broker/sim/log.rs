@@ -163,8 +163,8 @@ impl World {
         unfinished.map(|(partition, offset)| (partition.clone(), offset)).collect()
     }
 
-    /// Partitions of which not everything is recorded.
-    pub(crate) fn unrecorded(&self) -> Vec<TopicPartition> {
+    /// Partitions of which not everything is committed.
+    pub(crate) fn uncommitted(&self) -> Vec<TopicPartition> {
         let left = self.logs.iter().filter(|(partition, _)| self.exists(partition));
         let left = left.filter(|(partition, log)| {
             let committed = self.committed(partition).map_or(log.start, Offset::get);

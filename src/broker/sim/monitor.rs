@@ -2,9 +2,9 @@
 //!
 //! - `process` gets the messages of a partition in order and without a gap, from where it was
 //!   assigned or sought to, and only while it is assigned.
-//! - An offset is recorded only when everything before it, from the start of the same ownership, is
+//! - An offset is committed only when everything before it, from the start of the same ownership, is
 //!   finished: `process` returned `Ok` and all that it sent is acknowledged.
-//! - What is recorded never goes back.
+//! - What is committed never goes back.
 //! - A processor value serves one ownership of a partition, one batch at a time.
 //! - A revocation is answered in time.
 //! - What one processor value sends to one partition arrives in order.
@@ -280,11 +280,13 @@ impl World {
     ) {
         let unfinished = grant.and_then(|grant| self.first_unfinished(partition, grant, offset));
         if let Some(unfinished) = unfinished {
-            self.violation(|| format!("{partition}={offset} recorded, {unfinished} is unfinished"));
+            self.violation(|| {
+                format!("{partition}={offset} committed, {unfinished} is unfinished")
+            });
         }
         let before = self.committed(partition).filter(|before| before.get() > offset);
         if let Some(before) = before.filter(|_| !self.monitor.offsets_jump) {
-            self.violation(|| format!("{partition}={offset} recorded, it was {before}"));
+            self.violation(|| format!("{partition}={offset} committed, it was {before}"));
         }
     }
 

@@ -4,13 +4,13 @@ use super::harness::{Sim, Step, at, millis};
 use crate::broker::sim::Mode;
 
 #[tokio::test(start_paused = true)]
-async fn everything_is_processed_delivered_and_recorded() {
+async fn everything_is_processed_delivered_and_committed() {
     let sim = Sim::new(Mode::Eager, &["a", "b"], 2);
     for partition in [at("a", 0), at("a", 1), at("b", 0), at("b", 1)] {
         sim.produce(&partition, 50);
     }
     let member = sim.member().plan(|_| vec![Step::Send("out")]).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     let report = member.close().await.unwrap();
     assert_eq!(report.messages, 200);
     assert_eq!(sim.committed(&at("a", 0)), Some(50));
@@ -27,7 +27,7 @@ async fn two_members_share_the_partitions() {
         let first = sim.member().set(|s| s.batch.max_messages = 3).plan(plan).start();
         tokio::time::sleep(millis(30)).await;
         let second = sim.member().set(|s| s.batch.max_messages = 3).plan(plan).start();
-        sim.all_recorded().await;
+        sim.all_committed().await;
         let messages = [first.close().await.unwrap(), second.close().await.unwrap()];
         assert!(messages.iter().all(|report| report.messages > 0));
         assert_eq!(messages.iter().map(|report| report.messages).sum::<u64>(), 200);

@@ -81,8 +81,8 @@ async fn unblock(sim: &Sim, unblock: Unblock) {
     sleep(millis(100)).await;
 }
 
-async fn all_recorded(sim: &Sim) {
-    sim.all_recorded().await;
+async fn all_committed(sim: &Sim) {
+    sim.all_committed().await;
 }
 
 fn owns(id: u32, topic: &'static str) -> impl Fn(&mut World) -> bool {
@@ -106,7 +106,7 @@ async fn the_partition_is_given_back(then: Plan) {
     blocked(&sim).await;
     sim.give(&[(at("a", 0), second.id)]);
     sim.until("it has moved", owns(second.id, "a")).await;
-    all_recorded(&sim).await;
+    all_committed(&sim).await;
     assert_eq!(sim.processed(&at("a", 0)).len(), 15, "the blocked batch comes again");
     unblock(&sim, blockade).await;
     assert_eq!(sim.world().taken(), 0, "nothing was sent");
@@ -125,7 +125,7 @@ async fn the_lanes_other_topic_goes_on_with_another_reader() {
     blocked(&sim).await;
     sim.give(&[(at("a", 0), member.id)]);
     sim.until("b is given back", owns(member.id, "a")).await;
-    all_recorded(&sim).await;
+    all_committed(&sim).await;
     unblock(&sim, blockade).await;
     assert_eq!(sim.committed(&at("a", 0)), Some(20));
     member.close().await.unwrap();
@@ -139,7 +139,7 @@ async fn a_shutdown_does_not_wait() {
         member.close().await.unwrap();
         assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
         unblock(&sim, blockade).await;
-        assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is recorded");
+        assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is committed");
         assert_eq!(sim.world().taken(), 0, "nothing was sent");
     }
 }
@@ -152,7 +152,7 @@ async fn a_crash_does_not_wait() {
         member.crash().await;
         handle.closed().await;
         unblock(&sim, blockade).await;
-        assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is recorded");
+        assert!(sim.committed(&at("a", 0)).unwrap_or(0) == 0, "nothing is committed");
         assert_eq!(sim.world().taken(), 0, "nothing was sent");
     }
 }

@@ -91,10 +91,10 @@ async fn a_dropped_flush_still_counts() {
     let plan = vec![Step::Send("slow"), Step::FlushFor(millis(10))];
     let member = sim.member().plan(in_call(1, plan)).start();
     sleep(millis(1000)).await;
-    assert_eq!(sim.committed(&at("a", 0)), Some(0), "not recorded before it is acknowledged");
+    assert_eq!(sim.committed(&at("a", 0)), Some(0), "not committed before it is acknowledged");
     assert_eq!(member.handle.status().partitions[0].in_flight, 1);
     sim.world().release("slow");
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -107,7 +107,7 @@ async fn a_dropped_flush_that_fails_later_fails_the_batch() {
 
 /// Batches 3 and 4 are acknowledged before it turns out that batch 2 is not delivered.
 #[tokio::test(start_paused = true)]
-async fn nothing_behind_a_failed_batch_is_recorded() {
+async fn nothing_behind_a_failed_batch_is_committed() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.world().hold(UNDELIVERABLE);
     sim.produce(&at("a", 0), 20);
@@ -239,11 +239,11 @@ async fn a_full_producer_queue() {
     sim.produce(&at("a", 0), 100);
     let plan = |_: &Batch| vec![Step::Send("out"), Step::FlushFor(millis(3)), Step::Send("out")];
     let member = sim.member().set(|s| s.batch.max_messages = 20).plan(plan).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
-/// What was finished is recorded, the group is left, and the error says what it was.
+/// What was finished is committed, the group is left, and the error says what it was.
 async fn run_into_a_hook_that_panics(panics: fn(&RebalanceEvent) -> bool, mode: Mode) {
     let sim = Sim::new(mode, &["a"], 2);
     sim.produce(&at("a", 0), 10);
@@ -265,7 +265,7 @@ async fn run_into_a_hook_that_panics(panics: fn(&RebalanceEvent) -> bool, mode: 
     let next = sim.member().start();
     sim.world().group.spread = crate::broker::sim::Spread::Range;
     sim.world().rebalance();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     next.close().await.unwrap();
 }
 
@@ -285,9 +285,9 @@ async fn a_panic_of_the_hook_at_a_revocation() {
     }
 }
 
-/// The partition that was there before has finished messages that are not recorded.
+/// The partition that was there before has finished messages that are not committed.
 #[tokio::test(start_paused = true)]
-async fn what_was_finished_when_the_hook_panicked_is_recorded() {
+async fn what_was_finished_when_the_hook_panicked_is_committed() {
     let sim = Sim::new(Mode::Incremental, &["a"], 2);
     let hook = |event: &RebalanceEvent| {
         if matches!(event, RebalanceEvent::Assigned(partitions) if partitions.contains(&at("a", 1)))

@@ -34,7 +34,7 @@ fn an_ignored_delivery_failure_is_seen() {
 
 #[test]
 fn a_commit_beside_another_is_seen() {
-    assert_seen(Fault::CommitBesideAnother, "recorded, it was");
+    assert_seen(Fault::CommitBesideAnother, "committed, it was");
 }
 
 #[test]

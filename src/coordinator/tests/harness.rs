@@ -370,9 +370,9 @@ impl Sim {
         }
     }
 
-    /// Waits until everything that is in the logs is recorded.
-    pub(super) async fn all_recorded(&self) {
-        self.until("all is recorded", |world| world.unrecorded().is_empty()).await;
+    /// Waits until everything that is in the logs is committed.
+    pub(super) async fn all_committed(&self) {
+        self.until("all is committed", |world| world.uncommitted().is_empty()).await;
     }
 
     pub(super) fn story(&self) -> String {

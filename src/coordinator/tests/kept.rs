@@ -45,7 +45,7 @@ async fn what_is_fetched_again_is_neither_consumed_nor_without_lag() {
         assert!(kept.lag > 0, "{kept:?}");
         sleep(millis(1)).await;
     }
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sleep(millis(5000)).await;
     assert!(first.handle.has_consumed_all() && second.handle.has_consumed_all());
     first.close().await.unwrap();

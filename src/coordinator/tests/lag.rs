@@ -1,4 +1,4 @@
-//! Lag: from the finished and from the recorded offset, also where nothing is fetched.
+//! Lag: from the finished and from the committed offset, also where nothing is fetched.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ async fn the_lag_of_a_paused_partition_goes_on() {
     assert_eq!(ends(&member), [150, 100]);
     assert_eq!((member.handle.lag(), status(&member, &at("a", 0)).committed_lag), (250, 150));
     member.handle.resume();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sleep(SECOND).await;
     assert_eq!((ends(&member), member.handle.lag()), ([150, 100], 0));
     member.close().await.unwrap();
@@ -62,7 +62,7 @@ async fn the_lag_of_a_slow_partition_goes_on() {
     sleep(3 * SECOND).await;
     assert_eq!(status(&member, &at("a", 0)).end_offset.get(), 150);
     gate.add_permits(1000);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -80,7 +80,7 @@ async fn a_partition_without_a_leader_holds_up_nobody() {
     sleep(5 * SECOND).await;
     assert_eq!(ends(&member), [150, 150]);
     member.handle.resume();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -100,7 +100,7 @@ async fn an_answer_for_an_earlier_assignment_is_thrown_away() {
     assert!(status(&member, &at("a", 0)).epoch > epoch);
     assert_eq!(ends(&member), [120, 100]);
     member.handle.resume();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -118,7 +118,7 @@ async fn an_empty_partition_has_no_lag() {
 
 /// Behind the last message there is a control record, say.
 #[tokio::test(start_paused = true)]
-async fn what_yields_no_message_is_lag_of_the_recorded_offset_only() {
+async fn what_yields_no_message_is_lag_of_the_committed_offset_only() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.produce(&at("a", 0), 5);
     sim.world().append_gap(&at("a", 0), 1);
@@ -131,12 +131,12 @@ async fn what_yields_no_message_is_lag_of_the_recorded_offset_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_recorded_is_lag_of_the_recorded_offset() {
+async fn what_is_not_committed_is_lag_of_the_committed_offset() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     let member = sim.member().start();
     sim.settled().await;
     sim.produce(&at("a", 0), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sleep(SECOND).await;
     sim.world().commit_fates.push_back(CommitFate::Held);
     sim.produce(&at("a", 0), 5);
@@ -145,7 +145,7 @@ async fn what_is_not_recorded_is_lag_of_the_recorded_offset() {
     assert_eq!((held.lag, held.committed_lag), (0, 5));
     assert_eq!(held.committed_offset.map(crate::Offset::get), Some(5));
     sim.world().release_commits();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sleep(SECOND).await;
     assert_eq!(status(&member, &at("a", 0)).committed_lag, 0);
     member.close().await.unwrap();

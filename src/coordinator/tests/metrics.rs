@@ -27,7 +27,7 @@ async fn messages_and_bytes_are_counted_by_topic_and_partition() {
     // What is flushed within `process` counts, too. The values have 8 bytes.
     let plan = |_: &crate::Batch| vec![Step::Send("audit"), Step::Flush, Step::Send("out")];
     let member = reporting_to(&book, sim.member()).plan(plan).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     let report = member.close().await.unwrap();
     assert_eq!(book.counter("kasper_incoming_messages_total{topic=a,partition=0}"), 7);
     assert_eq!(book.counter("kasper_incoming_bytes_total{topic=a,partition=0}"), 70);
@@ -60,7 +60,7 @@ async fn time_is_measured_where_it_goes() {
     sim.produce(&at("a", 0), 1);
     sleep(millis(2500)).await;
     sim.world().release("slow");
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
     assert_eq!(book.samples("kasper_batch_age_seconds"), [0.2]);
     assert_eq!(book.samples("kasper_process_seconds"), [0.3]);
@@ -94,7 +94,7 @@ async fn gauges_of_a_revoked_partition_are_zero_at_once() {
     // Two processors in one process report apart.
     assert_eq!(second_book.counter("kasper_rebalanced_partitions_total{event=revoked}"), 0);
     gate.add_permits(100);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     first.close().await.unwrap();
     second.close().await.unwrap();
     assert_eq!(second_book.counter("kasper_incoming_messages_total{topic=a,partition=0}"), 7);
@@ -113,7 +113,7 @@ async fn gauges_of_a_lost_partition_are_zero() {
     sim.until("it is lost", |_| lost()).await;
     assert_eq!(book.raised(), Vec::<String>::new());
     gate.add_permits(100);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -152,7 +152,7 @@ async fn failures_and_failed_commits_are_counted() {
         _ => vec![Step::Fail],
     };
     let member = reporting_to(&book, sim.member()).plan(plan).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sim.produce(&at("a", 0), 1);
     assert_eq!(member.error().await.kind(), ErrorKind::Process);
     assert_eq!(book.counter("kasper_failures_total{kind=process failed}"), 1);

@@ -12,7 +12,7 @@ fn policy(policy: OutOfRange) -> impl FnOnce(MemberSetup) -> MemberSetup {
     move |member| member.set(|s| s.out_of_range = policy)
 }
 
-/// Of `a/0`, offset 3 is recorded, and everything below 10 of 20 was deleted.
+/// Of `a/0`, offset 3 is committed, and everything below 10 of 20 was deleted.
 fn expired(mode: Mode) -> Sim {
     let sim = Sim::new(mode, &["a", "b"], 1);
     sim.world().monitor.offsets_jump = true;
@@ -29,14 +29,14 @@ async fn out_of_range_fails() {
     assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange);
     let context = ["topic", "partition", "offset", "log"].map(|name| error.get(name));
     assert_eq!(context, [Some("a"), Some("0"), Some("3"), Some("10..20")]);
-    assert_eq!(sim.committed(&at("a", 0)), Some(3), "nothing is recorded");
+    assert_eq!(sim.committed(&at("a", 0)), Some(3), "nothing is committed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn out_of_range_goes_on_at_the_earliest() {
     let sim = expired(Mode::Eager);
     let member = policy(OutOfRange::Earliest)(sim.member()).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert_eq!(sim.processed(&at("a", 0)), (10..20).collect::<Vec<_>>());
     member.close().await.unwrap();
 }
@@ -53,7 +53,7 @@ async fn out_of_range_goes_on_at_the_latest() {
     member.close().await.unwrap();
 }
 
-/// The topic was made anew: what is recorded lies beyond its end. What goes on is recorded, though it
+/// The topic was made anew: what is committed lies beyond its end. What goes on is committed, though it
 /// goes back.
 #[tokio::test(start_paused = true)]
 async fn beyond_the_end() {
@@ -84,7 +84,7 @@ async fn out_of_range_that_is_out_of_date() {
         sim.world().report_out_of_range(member.id, &at("a", 0), 3);
         sim.produce(&at("a", 0), 5);
         gate.add_permits(1000);
-        sim.all_recorded().await;
+        sim.all_committed().await;
         sleep(millis(2000)).await;
         let mut processed = sim.processed(&at("a", 0));
         processed.dedup();
@@ -100,7 +100,7 @@ async fn the_other_topic_goes_on() {
     sim.produce(&at("b", 0), 200);
     let member = policy(OutOfRange::Earliest)(sim.member()).set(|s| s.batch.max_messages = 7);
     let member = member.plan(|_| vec![Step::Send("out")]).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     let mut of_b = sim.processed(&at("b", 0));
     assert_eq!(of_b.len(), 200);
     of_b.dedup();
@@ -109,7 +109,7 @@ async fn the_other_topic_goes_on() {
 }
 
 /// The offset of `a/0` is out of range; before the lane that found out has ended, `a/0` is revoked.
-/// It was then given a new epoch here, and its offset recorded, while another member had it.
+/// It was then given a new epoch here, and its offset committed, while another member had it.
 #[tokio::test(start_paused = true)]
 async fn out_of_range_and_then_revoked() {
     let sim = Sim::new(Mode::Incremental, &["a", "b"], 1);
@@ -208,19 +208,19 @@ async fn beginning_at_the_end_or_at_a_time() {
     }
 }
 
-/// Where nothing is recorded yet, the start is: messages that come while nobody is there are not
+/// Where nothing is committed yet, the start is: messages that come while nobody is there are not
 /// skipped by the next `latest`.
 #[tokio::test(start_paused = true)]
-async fn a_latest_start_is_recorded() {
+async fn a_latest_start_is_committed() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.produce(&at("a", 0), 10);
     let latest = |member: MemberSetup| member.set(|s| s.start_from = StartFrom::Latest);
     let member = latest(sim.member()).start();
-    sim.until("it is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.until("it is committed", |world| world.uncommitted().is_empty()).await;
     member.crash().await;
     sim.produce(&at("a", 0), 3);
     let member = latest(sim.member()).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert_eq!(sim.processed(&at("a", 0)), [10, 11, 12]);
     member.close().await.unwrap();
 }
@@ -233,7 +233,7 @@ async fn brokers_that_answer_late() {
     let member = sim.member().start();
     sleep(Duration::from_secs(30)).await;
     sim.world().weather.faults.lookup_failed = 0;
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -254,7 +254,7 @@ async fn other_lanes_go_on_while_brokers_do_not_answer() {
     sleep(millis(1000)).await;
     sim.produce(&at("a", 0), 5);
     sleep(millis(1000)).await;
-    assert_eq!(sim.committed(&at("a", 0)), Some(5), "recorded meanwhile");
+    assert_eq!(sim.committed(&at("a", 0)), Some(5), "committed meanwhile");
     sim.produce(&at("a", 0), 7);
     assert_eq!(member.error().await.kind(), ErrorKind::Process, "and what fails, fails");
 }
@@ -267,8 +267,8 @@ async fn a_partition_without_a_leader_holds_up_no_other() {
         sim.world().leaderless.insert(at("a", 1));
         let member = sim.member().start();
         sleep(millis(3000)).await;
-        let recorded = [0, 1, 2].map(|number| sim.committed(&at("a", number)));
-        assert_eq!(recorded, [Some(5), None, Some(5)]);
+        let committed = [0, 1, 2].map(|number| sim.committed(&at("a", number)));
+        assert_eq!(committed, [Some(5), None, Some(5)]);
         assert!(!member.handle.has_consumed_all(), "not of what is to come");
         sim.world().leaderless.clear();
         sleep(millis(8000)).await;
@@ -310,7 +310,7 @@ async fn a_partition_without_a_leader_that_is_revoked() {
     sim.until("it has moved", |world| world.assigned(second.id) == [at("a", 1)]).await;
     sim.give(&[(at("a", 0), first.id), (at("a", 1), first.id)]);
     sim.world().leaderless.clear();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert_eq!(sim.processed(&at("a", 1)), [0, 1, 2, 3, 4]);
     first.close().await.unwrap();
     second.close().await.unwrap();

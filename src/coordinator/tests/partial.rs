@@ -67,7 +67,7 @@ impl Setup {
 
     async fn processes_the_rest_once(&self) {
         self.gate.add_permits(1000);
-        self.sim.all_recorded().await;
+        self.sim.all_committed().await;
         let all: Vec<i64> = (0..12).collect();
         assert_eq!(self.sim.processed(&at("a", 0)), all);
         assert_eq!(self.sim.processed(&at("b", 0)), all);
@@ -75,7 +75,7 @@ impl Setup {
 
     async fn finish(self) {
         self.gate.add_permits(1000);
-        self.sim.all_recorded().await;
+        self.sim.all_committed().await;
         self.first.close().await.unwrap();
         self.second.close().await.unwrap();
     }
@@ -138,7 +138,7 @@ async fn a_topic_that_comes_and_goes_while_the_lane_is_busy() {
     setup.gate.add_permits(1);
     setup.b_has_moved().await;
     setup.gate.add_permits(1000);
-    setup.sim.all_recorded().await;
+    setup.sim.all_committed().await;
     let all: Vec<i64> = (0..12).collect();
     assert_eq!(setup.sim.processed(&at("a", 0)), all);
     setup.finish().await;
@@ -146,7 +146,7 @@ async fn a_topic_that_comes_and_goes_while_the_lane_is_busy() {
 
 /// Its messages that are still in the queue or the buffer are outdated then.
 #[tokio::test(start_paused = true)]
-async fn a_topic_that_goes_and_comes_back_begins_where_it_is_recorded() {
+async fn a_topic_that_goes_and_comes_back_begins_where_it_is_committed() {
     let setup = Setup::new().await;
     setup.fill().await;
     setup.move_b().await;
@@ -155,7 +155,7 @@ async fn a_topic_that_goes_and_comes_back_begins_where_it_is_recorded() {
     sleep(millis(100)).await;
     setup.sim.settled().await;
     setup.gate.add_permits(1000);
-    setup.sim.all_recorded().await;
+    setup.sim.all_committed().await;
     assert_eq!(setup.sim.processed(&at("b", 0)), (0..12).collect::<Vec<_>>());
     setup.finish().await;
 }

@@ -50,7 +50,7 @@ impl Setup {
     }
 
     async fn finish(self) {
-        self.sim.all_recorded().await;
+        self.sim.all_committed().await;
         self.first.close().await.unwrap();
         self.second.close().await.unwrap();
     }
@@ -61,7 +61,7 @@ async fn empty() {
     let setup = two_members(0, |first| first).await;
     setup.revoke().await;
     setup.moved().await;
-    assert_eq!(setup.committed(), Some(0), "the start is recorded");
+    assert_eq!(setup.committed(), Some(0), "the start is committed");
     setup.sim.produce(&at("a", 0), 3);
     setup.finish().await;
 }
@@ -89,7 +89,7 @@ async fn processing() {
     assert!(setup.sim.world().is_asked_to_give_back(setup.first.id), "it waits for the batch");
     gate.add_permits(1);
     setup.moved().await;
-    assert_eq!(setup.committed(), Some(5), "the batch in process is recorded");
+    assert_eq!(setup.committed(), Some(5), "the batch in process is committed");
     sleep(millis(50)).await;
     assert_eq!(setup.processed(), (0..10).collect::<Vec<_>>(), "nothing twice");
     setup.finish().await;
@@ -123,7 +123,7 @@ async fn committing() {
     assert!(setup.sim.world().is_asked_to_give_back(setup.first.id), "it waits for the commit");
     setup.sim.world().release_commits();
     setup.moved().await;
-    assert_eq!(setup.committed(), Some(10), "the rest is recorded after it");
+    assert_eq!(setup.committed(), Some(10), "the rest is committed after it");
     setup.finish().await;
 }
 
@@ -143,7 +143,7 @@ async fn a_batch_in_process_past_the_deadline_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_finished_before_the_batch_that_is_given_up_is_recorded() {
+async fn what_finished_before_the_batch_that_is_given_up_is_committed() {
     let mut calls = 0;
     let plan = move |_: &crate::Batch| {
         calls += 1;
@@ -171,12 +171,12 @@ async fn lost_in_process() {
     setup.sim.until("the call is dropped", |world| world.monitor.running() == 0).await;
     assert!(thrown_out.elapsed() < millis(100), "it is not drained: {:?}", thrown_out.elapsed());
     setup.moved().await;
-    assert_eq!(setup.committed(), Some(0), "nothing is recorded");
+    assert_eq!(setup.committed(), Some(0), "nothing is committed");
     setup.finish().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn lost_with_something_finished_that_is_not_recorded_yet() {
+async fn lost_with_something_finished_that_is_not_committed_yet() {
     let setup = two_members(0, |first| first.set(|s| s.commit_interval = millis(60_000))).await;
     setup.sim.produce(&at("a", 0), 5);
     sleep(millis(500)).await;
@@ -268,7 +268,7 @@ async fn a_commit_that_is_too_late_does_not_rewind_the_new_owner() {
     setup.revoke().await;
     setup.moved().await;
     setup.sim.produce(&at("a", 0), 5);
-    setup.sim.all_recorded().await;
+    setup.sim.all_committed().await;
     setup.sim.world().release_commits();
     sleep(millis(1000)).await;
     assert_eq!(setup.committed(), Some(10));
@@ -276,7 +276,7 @@ async fn a_commit_that_is_too_late_does_not_rewind_the_new_owner() {
     setup.finish().await;
 }
 
-/// The other lanes are looked after again, but nothing is recorded beside a commit that is under way.
+/// The other lanes are looked after again, but nothing is committed beside a commit that is under way.
 #[tokio::test(start_paused = true)]
 async fn other_lanes_go_on_behind_a_commit_without_an_answer() {
     let sim = Sim::new(Mode::Incremental, &["a"], 2);
@@ -330,7 +330,7 @@ async fn assigned_again_to_the_same_member() {
     sim.world().rebalance();
     sleep(millis(50)).await;
     sim.settled().await;
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert_eq!(sim.processed(&at("a", 0)), (0..7).collect::<Vec<_>>());
     assert_eq!(sim.world().monitor.incarnations(), 2);
     assert_eq!(member.handle.status().partitions[0].next_offset.get(), 7);
@@ -354,7 +354,7 @@ async fn a_pause_outlives_the_assignment() {
     let states: Vec<_> = member.handle.status().partitions.iter().map(|p| p.state).collect();
     assert_eq!(states, [crate::PartitionState::Paused, crate::PartitionState::Running]);
     member.handle.resume();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 

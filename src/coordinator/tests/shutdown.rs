@@ -179,7 +179,7 @@ async fn closing_while_a_revocation_is_being_answered() {
     gate.add_permits(1);
     let report = member.end().await.unwrap();
     assert_eq!(sim.committed(&at("a", 0)), Some(5));
-    assert_eq!(report.next_offsets[&at("a", 0)].get(), 5, "given back, and recorded");
+    assert_eq!(report.next_offsets[&at("a", 0)].get(), 5, "given back, and committed");
 }
 
 /// ... and the group's coordinator is away: the revocation waits for its commit, and then the client
@@ -194,7 +194,7 @@ async fn closing_while_a_revocation_waits_for_its_commit() {
     let asked = Instant::now();
     let report = member.close().await.unwrap();
     assert!(asked.elapsed() < Duration::from_secs(3 + 10 + 1), "{:?}", asked.elapsed());
-    assert!(report.next_offsets.is_empty(), "nothing is known to be recorded");
+    assert!(report.next_offsets.is_empty(), "nothing is known to be committed");
     sim.world().release_commits();
     sleep(minute).await;
     assert_eq!(sim.committed(&at("a", 0)), None, "the group has gone on");
@@ -211,7 +211,7 @@ async fn a_rebalance_while_closing() {
     gate.add_permits(1);
     member.end().await.unwrap();
     assert_eq!(sim.committed(&at("a", 0)), Some(5));
-    sim.all_recorded().await;
+    sim.all_committed().await;
     other.close().await.unwrap();
 }
 
@@ -225,7 +225,7 @@ async fn lost_while_closing() {
     sleep(millis(100)).await;
     gate.add_permits(1);
     member.end().await.unwrap();
-    assert_eq!(sim.committed(&at("a", 0)), None, "nothing is recorded");
+    assert_eq!(sim.committed(&at("a", 0)), None, "nothing is committed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -246,7 +246,7 @@ async fn closing_before_run() {
     assert_eq!(report.messages, 0);
 }
 
-/// Crashes this member in this state; nothing that happens afterwards is recorded.
+/// Crashes this member in this state; nothing that happens afterwards is committed.
 async fn crash(sim: Sim, member: Member) {
     let handle = member.handle.clone();
     let before = sim.committed(&at("a", 0));
@@ -256,7 +256,7 @@ async fn crash(sim: Sim, member: Member) {
     sleep(Duration::from_secs(5)).await;
     assert_eq!(sim.committed(&at("a", 0)), before);
     let next = sim.member().start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     next.close().await.unwrap();
 }
 
@@ -336,7 +336,7 @@ async fn closing_commits_offsets_again_that_have_not_changed() {
 
 /// Nothing is lost by it.
 #[tokio::test(start_paused = true)]
-async fn closing_without_a_coordinator_ends_well_where_all_is_recorded() {
+async fn closing_without_a_coordinator_ends_well_where_all_is_committed() {
     let (sim, member) = one_member(|member| member).await;
     sleep(Duration::from_secs(1)).await;
     sim.world().commit_fates.push_back(CommitFate::Refused("COORDINATOR_NOT_AVAILABLE"));

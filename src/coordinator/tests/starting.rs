@@ -20,12 +20,12 @@ async fn a_thousand_partitions_of_which_ten_have_no_leader() {
     sim.world().leaderless.extend(late.iter().cloned());
     let begun = Instant::now();
     let member = sim.member().start();
-    sim.until("all others are recorded", |world| world.unrecorded().len() == 10).await;
+    sim.until("all others are committed", |world| world.uncommitted().len() == 10).await;
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     sleep(Duration::from_secs(3) - begun.elapsed()).await;
     assert_eq!(sim.world().counts.get("seeks"), None);
     sim.world().leaderless.clear();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     assert_eq!(sim.world().counts["seeks"], 1);
     let asked = sim.world().counts["offsets are listed"];
@@ -50,12 +50,12 @@ async fn partitions_that_get_their_leaders_one_by_one() {
             assert!(!member.handle.has_consumed_all());
             assert_eq!(sim.committed(&at("b", number)), None);
             sim.world().leaderless.remove(&at("b", number));
-            sim.until("it is recorded", |world| {
+            sim.until("it is committed", |world| {
                 world.committed(&at("b", number)).is_some_and(|next| next.get() == 3)
             })
             .await;
         }
-        sim.all_recorded().await;
+        sim.all_committed().await;
         assert_eq!(sim.processed(&at("a", 0)), [0, 1, 2]);
         member.close().await.unwrap();
     }
@@ -71,7 +71,7 @@ async fn a_topic_that_is_not_known_yet() {
     sleep(Duration::from_secs(20)).await;
     assert_eq!(sim.committed(&at("a", 0)), Some(5), "the other one goes on");
     sim.world().refused.clear();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -136,7 +136,7 @@ async fn rebalances_wait_for_the_starts() {
         let third = sim.member().start();
         sleep(Duration::from_secs(20)).await;
         sim.world().weather.faults.lookup_failed = 0;
-        sim.all_recorded().await;
+        sim.all_committed().await;
         sim.settled().await;
         for member in [first, second, third] {
             member.close().await.unwrap();
@@ -160,14 +160,14 @@ async fn partitions_that_are_added_begin_at_their_beginning() {
             if is_static { member.statics(all).start() } else { member.start() }
         };
         let member = start();
-        sim.until("it is recorded", |world| world.unrecorded().is_empty()).await;
+        sim.until("it is committed", |world| world.uncommitted().is_empty()).await;
         member.close().await.unwrap();
         for number in 2..4 {
             sim.world().create_topic_partition("a", number);
             sim.produce(&at("a", number), 5);
         }
         let member = start();
-        sim.all_recorded().await;
+        sim.all_committed().await;
         assert_eq!(sim.processed(&at("a", 1)), Vec::<i64>::new());
         assert_eq!(sim.processed(&at("a", 2)), [0, 1, 2, 3, 4]);
         assert_eq!(sim.processed(&at("a", 3)), [0, 1, 2, 3, 4]);
@@ -182,10 +182,10 @@ async fn partitions_of_a_slower_member_were_not_added() {
     (0..4).for_each(|number| sim.produce(&at("a", number), 5));
     let (first, second) = (latest(&sim).start(), latest(&sim).start());
     sim.give(&[(at("a", 0), first.id), (at("a", 1), first.id)]);
-    sim.until("it is recorded", |world| world.committed(&at("a", 1)).is_some()).await;
+    sim.until("it is committed", |world| world.committed(&at("a", 1)).is_some()).await;
     let all = [(0, first.id), (1, first.id), (2, second.id), (3, second.id)];
     sim.give(&all.map(|(number, id)| (at("a", number), id)));
-    sim.until("it is recorded", |world| world.committed(&at("a", 3)).is_some()).await;
+    sim.until("it is committed", |world| world.committed(&at("a", 3)).is_some()).await;
     sim.settled().await;
     sleep(millis(500)).await;
     for number in 0..4 {
@@ -203,7 +203,7 @@ async fn a_topic_that_is_added_begins_at_its_end() {
     sim.produce(&at("b", 0), 5);
     sim.world().set_committed(&at("a", 0), 0);
     let member = latest(&sim).start();
-    sim.until("it is recorded", |world| world.unrecorded().is_empty()).await;
+    sim.until("it is committed", |world| world.uncommitted().is_empty()).await;
     assert_eq!(sim.processed(&at("b", 0)), Vec::<i64>::new());
     member.close().await.unwrap();
 }

@@ -279,7 +279,7 @@ impl Storm {
         while !self.is_all_done() {
             if Instant::now() > limit {
                 let mut world = self.cluster.world();
-                let left = (world.unfinished(), world.unrecorded());
+                let left = (world.unfinished(), world.uncommitted());
                 return world.violation(|| format!("it does not come to an end: {left:?}"));
             }
             self.tend().await;
@@ -350,7 +350,7 @@ impl Storm {
         let mut members = self.slots.iter().map(|slot| slot.member.as_ref());
         members.all(|member| member.is_some_and(|member| member.handle.has_consumed_all()))
             && self.cluster.world().unfinished().is_empty()
-            && self.cluster.world().unrecorded().is_empty()
+            && self.cluster.world().uncommitted().is_empty()
     }
 
     fn outcome(self) -> Outcome {
@@ -384,7 +384,7 @@ fn judge(cluster: &Cluster, result: &Result<Report>) {
             for (partition, next) in &report.next_offsets {
                 let committed = world.committed(partition);
                 if committed < Some(*next) {
-                    world.violation(|| format!("{partition}={next} reported, not recorded"));
+                    world.violation(|| format!("{partition}={next} reported, not committed"));
                 }
             }
         }

@@ -47,7 +47,7 @@ async fn a_deleted_topic_stops_the_processor() {
         assert_eq!((error.kind(), error.get("topic")), (ErrorKind::UnknownTopic, Some("b")));
         assert!(error.to_string().contains("create it again"), "{error}");
         assert!((28..=31).contains(&seconds), "{seconds}");
-        assert_eq!(sim.committed(&at("a", 0)), Some(5), "the other topic's are recorded");
+        assert_eq!(sim.committed(&at("a", 0)), Some(5), "the other topic's are committed");
     }
 }
 
@@ -75,7 +75,7 @@ async fn a_topic_that_is_missing_for_a_moment_stops_nothing() {
     sleep(60 * SECOND).await;
     assert!(changes(&member).is_empty());
     sim.produce(&at("a", 0), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -109,7 +109,7 @@ async fn a_broker_that_has_not_heard_of_added_partitions_makes_no_topic_another(
     sleep(60 * SECOND).await;
     assert!(changes(&member).is_empty());
     sim.produce(&at("a", 3), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
     assert_eq!(sim.committed(&at("a", 0)), Some(5));
 }
@@ -127,7 +127,7 @@ async fn a_recreated_topic_stops_the_processor_and_the_next_one_has_all_of_it() 
             };
             sim.produce(&at("a", 0), 50);
             let member = setup().start();
-            sim.all_recorded().await;
+            sim.all_committed().await;
             sim.world().recreate_topic("a", 1);
             // More than the old one had: the old offset is one of the new log's.
             sim.produce(&at("a", 0), 100);
@@ -145,7 +145,7 @@ async fn a_recreated_topic_stops_the_processor_and_the_next_one_has_all_of_it() 
             let before = sim.processed(&at("a", 0)).len();
             assert_eq!(before, 100, "once it was noticed, nothing");
             let next = setup().start();
-            sim.all_recorded().await;
+            sim.all_committed().await;
             assert_eq!(sim.processed(&at("a", 0))[before..], (0..110).collect::<Vec<i64>>());
             next.close().await.unwrap();
         }
@@ -193,7 +193,7 @@ async fn a_single_answer_with_another_id_stops_nothing() {
     sleep(50 * SECOND).await;
     assert!(changes(&member).is_empty());
     sim.produce(&at("a", 0), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -204,7 +204,7 @@ async fn a_recreated_topic_that_ends_before_the_offset_is_out_of_range() {
     sim.world().monitor.offsets_jump = true;
     sim.produce(&at("a", 0), 50);
     let member = joining(&sim, &["a"]).start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sim.world().recreate_topic("a", 1);
     sim.produce(&at("a", 0), 10);
     let (error, seconds) = ends(member).await;
@@ -247,7 +247,7 @@ async fn partitions_that_are_added_to_all_topics_are_picked_up() {
         for topic in ["a", "b"] {
             (0..4).for_each(|partition| sim.produce(&at(topic, partition), 5));
         }
-        sim.all_recorded().await;
+        sim.all_committed().await;
         for member in members {
             assert!(changes(&member).is_empty());
             member.close().await.unwrap();
@@ -264,7 +264,7 @@ async fn topics_that_need_no_alignment_may_grow() {
     sim.world().rebalance();
     sim.produce(&at("b", 2), 5);
     sleep(100 * SECOND).await;
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert!(changes(&member).is_empty());
     member.close().await.unwrap();
 }
@@ -334,7 +334,7 @@ async fn a_number_that_is_in_pieces_for_a_while_waits_for_the_rest() {
     assert_eq!(sim.processed(&at("b", 0)).len(), done);
     sim.world().group.spread = Spread::Range;
     sim.world().rebalance();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     for member in [first, second] {
         assert!(changes(&member).is_empty());
         member.close().await.unwrap();

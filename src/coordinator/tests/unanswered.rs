@@ -39,7 +39,7 @@ async fn a_drain_ends_when_the_group_goes_on() {
     assert!(asked.elapsed() < Duration::from_secs(1), "not after the drain deadline");
     assert_eq!(sim.committed(&at("a", 0)).max(Some(0)), Some(0), "lost: nothing is committed");
     blocked.add_permits(100);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     first.close().await.unwrap();
     second.close().await.unwrap();
 }
@@ -53,7 +53,7 @@ async fn what_was_lost_is_told_and_what_is_assigned_again_is_committed() {
     let hook = move |event: &RebalanceEvent| heard.lock().unwrap().push(event.clone());
     let member = sim.member().set(|s| s.on_rebalance = Some(std::sync::Arc::new(hook))).start();
     sim.settled().await;
-    sim.all_recorded().await;
+    sim.all_committed().await;
     // The question where the partitions begin has no answer for a while, and the group goes on.
     sim.world().weather.faults.lookup_failed = 100;
     sim.world().rebalance();
@@ -65,7 +65,7 @@ async fn what_was_lost_is_told_and_what_is_assigned_again_is_committed() {
     sim.settled().await;
     sim.produce(&at("a", 0), 5);
     sim.produce(&at("a", 1), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     assert_eq!(member.handle.status().partitions.len(), 2, "each partition once");
     let assigned =
         told.lock().unwrap().iter().filter(|e| matches!(e, RebalanceEvent::Assigned(_))).count();
@@ -80,12 +80,12 @@ async fn two_assignments_in_a_row() {
     let member = sim.member().start();
     sim.settled().await;
     sim.produce(&at("a", 0), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sim.world().assign_again(member.id);
     sim.until("it is assigned anew", |world| world.is_settled()).await;
     sim.produce(&at("a", 0), 5);
     sim.produce(&at("a", 1), 5);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sleep(millis(1000)).await;
     assert!(member.handle.has_consumed_all());
     assert_eq!(member.handle.status().partitions.len(), 2, "each partition once");
@@ -102,7 +102,7 @@ async fn a_client_that_cannot_go_on_ends_a_drain() {
     first.error().await;
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     sim.give(&[(at("a", 0), second.id), (at("a", 1), second.id)]);
-    sim.all_recorded().await;
+    sim.all_committed().await;
     drop(blocked);
     second.close().await.unwrap();
 }

@@ -67,7 +67,7 @@ async fn a_report_that_was_on_its_way_at_a_seek_does_not_count() {
     sim.give(&[(at("a", 0), member.id)]);
     member.has_not_consumed_all_for(700).await;
     sim.world().release("out");
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -161,7 +161,7 @@ async fn reports_from_before_a_seek_do_not_count() {
     assert!(begun.elapsed() > millis(1900), "past the deadline");
     member.has_not_consumed_all_for(2500).await;
     sim.world().release("out");
-    sim.all_recorded().await;
+    sim.all_committed().await;
     member.close().await.unwrap();
 }
 
@@ -235,7 +235,7 @@ async fn what_was_lost_is_not_reported() {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.produce(&at("a", 0), 5);
     let member = sim.member().start();
-    sim.all_recorded().await;
+    sim.all_committed().await;
     sim.world().rebalance();
     sleep(millis(100)).await;
     sim.settled().await;

@@ -323,7 +323,7 @@ impl fmt::Debug for CassandraConfig {
 /// Names go into statements as they are: nothing may stand in them that ends a name.
 ///
 /// # Errors
-/// Something that is no name.
+/// It is not a valid name.
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
     const LONGEST: usize = 48;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

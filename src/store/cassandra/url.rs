@@ -17,7 +17,7 @@ impl CassandraConfig {
     /// `datacenter`, `ttl` and `timeout` in seconds, `create_table_if_missing=true`.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): it is no such URL. The error has no password in it.
+    /// [`Config`](ErrorKind::Config): it is not such a URL. The error does not contain the password.
     pub fn from_url(url: &str) -> Result<Self> {
         parse(url)
     }

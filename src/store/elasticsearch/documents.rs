@@ -205,7 +205,7 @@ fn chunks<T>(items: &[T], most: usize, bytes: usize, size: impl Fn(&T) -> usize)
     chunks
 }
 
-/// Rule 8 of [`Store`](crate::store::Store): refuses what is no document, before anything is written.
+/// Rule 8 of [`Store`](crate::store::Store): refuses what is not a document, before anything is written.
 fn check_documents(
     operation: &'static str,
     changes: &[Change<'_>],

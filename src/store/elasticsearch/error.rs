@@ -211,7 +211,7 @@ fn error_of(verdict: Verdict, message: String) -> Error {
 }
 
 /// A reason as it may be shown. Elasticsearch quotes the whole HTTP request, credentials included, behind
-/// `[Source:` when a document is no JSON.
+/// `[Source:` when a document is not JSON.
 fn shown(reason: &str) -> String {
     const LONGEST: usize = 300;
     let mut shown = String::new();

@@ -30,7 +30,7 @@ impl ElasticsearchIndex {
         self
     }
 
-    /// Refuses what is no name of one index: the servers would take `*` or `a,b` for several, and
+    /// Refuses what is not the name of one index: the servers would take `*` or `a,b` for several, and
     /// `_all` for all.
     pub(super) fn check(&self) -> Result<()> {
         let name = &self.name;

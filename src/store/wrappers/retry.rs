@@ -147,7 +147,7 @@ impl<'a> Attempts<'a> {
     }
 }
 
-/// Makes the call until it succeeds, or until trying again is no use.
+/// Makes the call until it succeeds, or until another attempt would not help.
 macro_rules! retry {
     ($self:ident, $operation:ident, $call:expr) => {{
         let mut attempts = Attempts::begin($self.policy, &$self.metrics, Operation::$operation);

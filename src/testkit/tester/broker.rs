@@ -14,7 +14,7 @@ use crate::message::delivery::Delivery;
 use crate::message::undelivered::DeliveryFailure;
 use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record, TopicPartition};
 
-/// The input topics' messages, how far they are delivered, and what is recorded.
+/// The input topics' messages, how far they are delivered, and what is committed.
 pub(super) struct TestLog {
     topics: Arc<[Arc<str>]>,
     state: Mutex<LogState>,
@@ -28,7 +28,7 @@ struct LogState {
     queue: VecDeque<usize>,
     /// So many of the queue may be taken: the border of the batch.
     open: usize,
-    recorded: Vec<Option<Offset>>,
+    committed: Vec<Option<Offset>>,
 }
 
 impl TestLog {
@@ -37,7 +37,7 @@ impl TestLog {
             messages: Vec::new(),
             queue: VecDeque::new(),
             open: 0,
-            recorded: vec![None; topics.len()],
+            committed: vec![None; topics.len()],
         };
         Arc::new(Self { topics, state: Mutex::new(state), arrived: Arc::default() })
     }
@@ -76,13 +76,13 @@ impl TestLog {
         self.arrived.notify_one();
     }
 
-    /// Delivers again everything that is not recorded.
+    /// Delivers again everything that is not committed.
     pub(super) fn rewind(&self) {
         let mut state = self.state();
         let state = &mut *state;
         let indexed = state.messages.iter().enumerate();
         let left = indexed.filter(|(_, (topic, message))| {
-            state.recorded[usize::from(*topic)].is_none_or(|next| message.offset >= next)
+            state.committed[usize::from(*topic)].is_none_or(|next| message.offset >= next)
         });
         state.queue = left.map(|(index, _)| index).collect();
         state.open = 0;
@@ -92,20 +92,20 @@ impl TestLog {
         self.state().queue.len()
     }
 
-    /// Per topic, the next offset that is recorded.
-    pub(super) fn recorded(&self) -> Vec<Option<Offset>> {
-        self.state().recorded.clone()
+    /// Per topic, the next offset that is committed.
+    pub(super) fn committed(&self) -> Vec<Option<Offset>> {
+        self.state().committed.clone()
     }
 
-    pub(super) fn set_recorded(&self, recorded: &[Option<Offset>]) {
-        self.state().recorded.copy_from_slice(recorded);
+    pub(super) fn set_committed(&self, committed: &[Option<Offset>]) {
+        self.state().committed.copy_from_slice(committed);
     }
 
     pub(super) fn record(&self, offsets: &[(TopicPartition, Offset)]) {
         let mut state = self.state();
         for (partition, next) in offsets {
             if let Some(topic) = self.topics.iter().position(|topic| *topic == partition.topic) {
-                state.recorded[topic] = Some(*next);
+                state.committed[topic] = Some(*next);
             }
         }
     }

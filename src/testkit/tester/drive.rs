@@ -1,4 +1,4 @@
-//! What the coordinator does in production: starting, driving and ending the lane, recording offsets.
+//! What the coordinator does in production: starting, driving and ending the lane, committing offsets.
 //!
 //! Nothing is spawned. The lane is a future, and the tester polls it until it ends or waits for
 //! something that only the test can bring about (messages, acks). A lane that is not within the
@@ -47,7 +47,7 @@ impl ProcessorTester {
                 ended; call `assign`";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        self.recorded_before = self.log.recorded();
+        self.committed_before = self.log.committed();
         if self.lane.is_none() {
             self.lane = Some(self.start_lane());
         }
@@ -57,9 +57,9 @@ impl ProcessorTester {
     fn start_lane(&mut self) -> Lane {
         self.epoch += 1;
         let mut topics = Vec::new();
-        for ((index, topic), recorded) in (0..).zip(self.topics.iter()).zip(self.log.recorded()) {
+        for ((index, topic), committed) in (0..).zip(self.topics.iter()).zip(self.log.committed()) {
             let partition = TopicPartition::new(topic.clone(), self.partition);
-            let start = recorded.unwrap_or(Offset::new(0));
+            let start = committed.unwrap_or(Offset::new(0));
             self.committer.begin(partition.clone(), self.epoch, start, Some(start));
             topics.push(TopicProgress::new(index, partition, self.epoch, start, start));
         }
@@ -114,7 +114,7 @@ impl ProcessorTester {
         self.settle().await
     }
 
-    /// Drives the lane until it is still, and records.
+    /// Drives the lane until it is still, and commits.
     pub(super) async fn settle(&mut self) -> Result<()> {
         let end = self.drive().await;
         self.log.open(0);
@@ -138,12 +138,12 @@ impl ProcessorTester {
     }
 
     pub(super) async fn end_lane(&mut self, end: Option<LaneEnd>) -> Result<()> {
-        let recorded = self.record().await;
-        self.recorded_before = self.log.recorded();
+        let committed = self.record().await;
+        self.committed_before = self.log.committed();
         self.unassign();
         match end {
             Some(LaneEnd { result: Err(error), .. }) => Err(error),
-            _ => recorded,
+            _ => committed,
         }
     }
 

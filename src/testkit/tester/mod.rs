@@ -2,7 +2,7 @@
 //!
 //! Place in the data path: around it. The lane, its batcher, what is in flight and the committer are
 //! those that run in production; [`broker`] stands in for Kafka at both ends, and the tester does what
-//! the coordinator does: it starts and ends the lane, and says when offsets are recorded ([`drive`]).
+//! the coordinator does: it starts and ends the lane, and says when offsets are committed ([`drive`]).
 //! [`watched`] tells it whether the lane waits for the user's code. This file is what a test calls.
 
 mod broker;
@@ -38,10 +38,10 @@ const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 
 /// Tests a [`Processor`](crate::Processor) without a broker: the test makes the messages, says where
-/// a batch ends, and looks at what was sent and recorded.
+/// a batch ends, and looks at what was sent and committed.
 ///
 /// The processor runs in the same code as in production: batches, acks, batches in flight, errors,
-/// panics, and the recording of offsets behave alike. The tester stands for one partition number. It
+/// panics, and offset commits behave alike. The tester stands for one partition number. It
 /// spawns nothing and does not sleep, so a test is as fast as the processor, and time may be paused.
 /// Settings are given before the first run.
 ///
@@ -106,9 +106,9 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 ///     assert_eq!(store.snapshot()["to"], "2@4");
 ///     assert_eq!(tester.outgoing().len(), 4);
 ///     assert_eq!(tester.outgoing()[0], OutgoingMessage::new("counts").key("be").value("2"));
-///     assert_eq!(tester.recorded("words"), Some(Offset::new(6)));
+///     assert_eq!(tester.committed("words"), Some(Offset::new(6)));
 ///
-///     // A crash before the offsets were recorded: all of it comes again, and changes nothing.
+///     // A crash before the offsets were committed: all of it comes again, and changes nothing.
 ///     let before = store.snapshot();
 ///     tester.replay().await?;
 ///     assert_eq!(store.snapshot(), before);
@@ -143,8 +143,8 @@ pub struct ProcessorTester {
     epoch: u64,
     assigned: bool,
     lane: Option<Lane>,
-    /// What was recorded when the last run began: what a crash goes back to.
-    recorded_before: Vec<Option<Offset>>,
+    /// What was committed when the last run began: what a crash goes back to.
+    committed_before: Vec<Option<Offset>>,
 }
 
 impl ProcessorTester {
@@ -152,7 +152,7 @@ impl ProcessorTester {
     /// [`Builder::build`](crate::Builder::build) takes; it is called when the first run begins.
     ///
     /// # Panics
-    /// There is no topic, or one comes twice.
+    /// No topic is given, or one is given twice.
     #[track_caller]
     pub fn new<F: ProcessorFactory>(
         topics: impl IntoIterator<Item = impl Into<String>>,
@@ -168,7 +168,7 @@ impl ProcessorTester {
         let log = TestLog::new(topics.clone());
         let factory = WatchedFactory { factory: Box::new(factory), calls: calls.clone() };
         Self {
-            recorded_before: log.recorded(),
+            committed_before: log.committed(),
             topics,
             partition: 0,
             max_batch_messages: usize::MAX,
@@ -257,7 +257,7 @@ impl ProcessorTester {
     /// ```
     ///
     /// # Panics
-    /// The topic is no input topic, or the message's [own offset](TestMessage::offset) does not lie
+    /// The topic is not an input topic, or the message's [own offset](TestMessage::offset) does not lie
     /// behind those already in the topic.
     #[track_caller]
     pub fn push(&mut self, message: impl Into<TestMessage>) -> Offset {
@@ -272,7 +272,7 @@ impl ProcessorTester {
 
     /// Delivers what was pushed as one batch: all of it or, of more than
     /// [`max_batch_messages`](Self::max_batch_messages), the first. Returns when the batch is
-    /// finished and its offsets are recorded, with the number of messages given to `process`.
+    /// finished and its offsets are committed, with the number of messages given to `process`.
     ///
     /// Without messages `process` is not called, and the number is 0. While
     /// [acks are held](Self::hold_acks) it returns as soon as the batch waits for them, and begins
@@ -281,7 +281,7 @@ impl ProcessorTester {
     ///
     /// # Errors
     /// The one that [`run`](crate::TopicProcessor::run) would return. What finished before is
-    /// recorded and the processor dropped, as when `run` ends; to go on, [`assign`](Self::assign) or
+    /// committed and the processor dropped, as when `run` ends; to go on, [`assign`](Self::assign) or
     /// [`replay`](Self::replay). Without an assignment the error's kind is
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput).
     pub async fn run_batch(&mut self) -> Result<usize> {
@@ -326,21 +326,21 @@ impl ProcessorTester {
     }
 
     /// The process dies at the worst moment: everything of the last run is processed and sent, its
-    /// offsets are not recorded. The processor is dropped where it stands. What is recorded goes
+    /// offsets are not committed. The processor is dropped where it stands. What is committed goes
     /// back to where it was when the last run began.
     ///
-    /// A [revocation](Self::revoke), and a run that ended with an error, record what finished: a crash
+    /// A [revocation](Self::revoke), and a run that ended with an error, commit what finished: a crash
     /// after them takes nothing back.
     pub fn crash(&mut self) {
-        let recorded = std::mem::take(&mut self.recorded_before);
-        self.log.set_recorded(&recorded);
-        self.recorded_before = recorded;
+        let committed = std::mem::take(&mut self.committed_before);
+        self.log.set_committed(&committed);
+        self.committed_before = committed;
         self.unassign();
     }
 
     /// The group takes the partition away: what is in flight is finished (until the
     /// [drain deadline](Self::drain_deadline), and only as far as acks are not
-    /// [held](Self::hold_acks)), the finished prefix is recorded, the processor is dropped.
+    /// [held](Self::hold_acks)), the finished prefix is committed, the processor is dropped.
     ///
     /// # Errors
     /// What was in flight failed.
@@ -359,7 +359,7 @@ impl ProcessorTester {
     }
 
     /// The partition is lost, as after a session time-out: the processor is dropped where it stands,
-    /// and nothing more is recorded. The offsets of the last run were not recorded either.
+    /// and nothing more is committed. The offsets of the last run were not committed either.
     pub async fn lose(&mut self) {
         if let Some(lane) = &self.lane {
             lane.commands.send_replace(Command::Stop);
@@ -370,7 +370,7 @@ impl ProcessorTester {
 
     /// The partition is assigned, after [`revoke`](Self::revoke), [`lose`](Self::lose),
     /// [`crash`](Self::crash), an error, or [`Context::close`](crate::Context::close): the next run makes a fresh processor
-    /// and goes on at the recorded offsets. Does nothing where it is assigned already.
+    /// and goes on at the committed offsets. Does nothing where it is assigned already.
     pub fn assign(&mut self) {
         if !self.assigned {
             self.assigned = true;
@@ -392,7 +392,7 @@ impl ProcessorTester {
     }
 
     /// Gives all acks that were held, and holds none any more. Batches that waited for them finish
-    /// and are recorded; no other batch is begun.
+    /// and are committed; no other batch is begun.
     ///
     /// # Errors
     /// A delivery had failed, or a `process` that waited in [`flush`](crate::Context::flush) went on and
@@ -417,13 +417,13 @@ impl ProcessorTester {
         self.producer.take_outgoing()
     }
 
-    /// The next offset that is recorded for this topic; `None` while there is none.
+    /// The next offset that is committed for this topic; `None` while there is none.
     ///
     /// # Panics
-    /// It is no input topic.
+    /// It is not an input topic.
     #[track_caller]
-    pub fn recorded(&self, topic: &str) -> Option<Offset> {
-        self.log.recorded()[usize::from(self.topic_index(topic))]
+    pub fn committed(&self, topic: &str) -> Option<Offset> {
+        self.log.committed()[usize::from(self.topic_index(topic))]
     }
 
     /// Messages that the next runs deliver.
