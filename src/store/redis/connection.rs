@@ -239,6 +239,18 @@ impl Server {
         matches!(self.client, RedisClient::Cluster(_))
     }
 
+    /// The error for a string of this length, if the server says that it is over its limit.
+    pub(super) async fn too_long(
+        &self,
+        operation: &'static str,
+        length: usize,
+    ) -> Option<Error> {
+        let ask = redis::cmd("CONFIG").arg("GET").arg("proto-max-bulk-len").take();
+        let answer = self.read(operation, &Request::One(ask)).await.ok()?;
+        let (_, limit): (String, usize) = redis::from_redis_value(answer).ok()?;
+        (length > limit).then(|| self.place.too_long(operation))
+    }
+
     /// An answer that is none to what was asked: what listens there may be no Redis.
     pub(super) fn odd_answer(&self, operation: &'static str) -> Error {
         let error = Error::new(ErrorKind::Backend, "the server's answer is of an unexpected kind");

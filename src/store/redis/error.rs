@@ -33,6 +33,11 @@ impl Place {
         self.name(if meaning.retryable { error.retryable() } else { error }, operation)
     }
 
+    /// A string is longer than the server's limit.
+    pub(super) fn too_long(&self, operation: &'static str) -> Error {
+        self.name(Error::new(TOO_LONG.kind, TOO_LONG.message), operation)
+    }
+
     /// The error with operation and server.
     pub(super) fn name(&self, error: Error, operation: &'static str) -> Error {
         error.with("operation", operation).with("server", &self.address)
@@ -91,6 +96,11 @@ fn meaning(error: &RedisError, is_cluster: bool) -> Meaning {
     }
 }
 
+const TOO_LONG: Meaning = never(
+    ErrorKind::InvalidInput,
+    "a key or value is longer than the server takes (`proto-max-bulk-len`)",
+);
+
 const UNTRUSTED: Meaning =
     never(ErrorKind::Unauthorized, "there is no TLS connection that can be trusted");
 
@@ -129,10 +139,7 @@ fn of_text(text: &str) -> Meaning {
     } else if has("DB index is out of range") || has("SELECT is not allowed in cluster mode") {
         never(ErrorKind::Config, "the server has no such database")
     } else if has("invalid bulk length") || has("invalid multibulk length") {
-        never(
-            ErrorKind::InvalidInput,
-            "a key or value is longer than the server takes (`proto-max-bulk-len`)",
-        )
+        TOO_LONG
     } else if has("Password") || has("without any password configured") {
         never(ErrorKind::Unauthorized, "the server refuses the user or the password")
     } else {

@@ -36,6 +36,9 @@ const CONCURRENCY: usize = 4;
 /// Redis's own limit for a string, keys as well as values (`proto-max-bulk-len`).
 pub(super) const LONGEST: usize = 512 << 20;
 
+/// The lowest limit that a server can have.
+const LOWEST_LIMIT: usize = 1 << 20;
+
 /// A key as Redis has it, without the prefix, which all have.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FullKey<'a> {
@@ -150,15 +153,33 @@ impl Requests {
             (false, true) => each(changes.len(), |index| self.command("DEL", [changes[index]])),
             (false, false) => Request::One(self.command("DEL", changes.iter().copied())),
         };
-        let sent = self.server.write(operation, &request).await;
-        sent.map(|_| ()).map_err(|(error, index)| {
-            let index = index.or_else(|| match error.kind() {
-                // The server does not tell which it was, only that it was too long.
-                ErrorKind::InvalidInput => longest(changes),
-                _ => (changes.len() == 1).then_some(0),
-            });
-            named(error, index.and_then(|index| changes.get(index)).map(|(key, _)| key))
-        })
+        let Err((error, index)) = self.server.write(operation, &request).await else {
+            return Ok(());
+        };
+        let error = self.refused_as_too_long(operation, changes, &error).await.unwrap_or(error);
+        let index = index.or_else(|| match error.kind() {
+            // The server does not tell which it was, only that it was too long.
+            ErrorKind::InvalidInput => longest(changes),
+            _ => (changes.len() == 1).then_some(0),
+        });
+        Err(named(error, index.and_then(|index| changes.get(index)).map(|(key, _)| key)))
+    }
+
+    /// A server that refuses a string says why and closes the connection, while the client still sends the string. The
+    /// connection may be reset before the client has read the reason; then the server is asked for its limit.
+    async fn refused_as_too_long(
+        &self,
+        operation: &'static str,
+        changes: &[Change<'_>],
+        error: &Error,
+    ) -> Option<Error> {
+        let length = longest(changes).map_or(0, |index| length(changes[index]));
+        let may_be = error.kind() == ErrorKind::Unavailable && length > LOWEST_LIMIT;
+        // The servers of a cluster may differ.
+        if !may_be || self.server.is_cluster() {
+            return None;
+        }
+        self.server.too_long(operation, length).await
     }
 
     fn set(&self, change: Change<'_>) -> Cmd {
@@ -213,11 +234,12 @@ fn each<'a>(count: usize, make: impl Fn(usize) -> Cmd + Send + Sync + 'a) -> Req
 
 /// The index of the change with the longest key or value.
 fn longest(changes: &[Change<'_>]) -> Option<usize> {
-    let length = |index: &usize| {
-        let (key, value) = changes[*index];
-        key.key.len().max(value.map_or(0, Bytes::len))
-    };
-    (0..changes.len()).max_by_key(length)
+    (0..changes.len()).max_by_key(|index| length(changes[*index]))
+}
+
+/// Of the key or the value, whichever is longer.
+fn length((key, value): Change<'_>) -> usize {
+    key.key.len().max(value.map_or(0, Bytes::len))
 }
 
 /// The error with the key that is at fault, if one is.
@@ -304,6 +326,44 @@ mod tests {
             tokio::join!(requests.write("put_many", &changes), reads, answers);
         assert_eq!(written.unwrap_err().kind(), ErrorKind::NoSpace);
         assert_eq!(read, (vec![Some("1".into())], vec![Some("2".into())]));
+    }
+
+    /// The connection is reset while the string is being sent, twice, so that nobody reads the reason.
+    #[tokio::test]
+    async fn a_value_over_the_limit_is_named_though_the_connection_is_reset() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let options = RedisOptions::new("p");
+        let client = RedisConfig::new(address, options.clone()).client().unwrap();
+        let requests = Requests::from_client(client, &options).unwrap();
+        let answers = async {
+            for attempt in 0..3 {
+                let (mut connection, _) = listener.accept().await.unwrap();
+                let mut text = String::new();
+                read(&mut connection, &mut text, "CLIENT", 2).await;
+                connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+                if attempt == 2 {
+                    read(&mut connection, &mut text, "CONFIG", 1).await;
+                    let limit = b"*2\r\n$18\r\nproto-max-bulk-len\r\n$7\r\n1048576\r\n";
+                    connection.write_all(limit).await.unwrap();
+                    // Until the client has read it.
+                    return connection;
+                }
+                read(&mut connection, &mut text, "MSET", 1).await;
+            }
+            unreachable!()
+        };
+        let (small, large) = (Bytes::from("1"), Bytes::from(vec![b'0'; 8 << 20]));
+        let full_key = |key| FullKey { tenant: None, key };
+        let changes = [(full_key("small"), Some(&small)), (full_key("large"), Some(&large))];
+        let (written, _connection) = tokio::join!(requests.write("write_many", &changes), answers);
+        let error = written.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.is_retryable()),
+            (ErrorKind::InvalidInput, false),
+            "{error}"
+        );
+        assert_eq!(error.get("key"), Some("large"));
     }
 
     fn sizes(values: &[Bytes]) -> Vec<usize> {
