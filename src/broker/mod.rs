@@ -45,7 +45,7 @@ pub(crate) enum Event {
     Positions { taken: Instant, positions: Vec<FetchPosition> },
     /// The member is part of a stable group and has `assigned` topic-partitions. Comes at intervals.
     Settled { assigned: usize },
-    /// Something passes by itself, or is retried by the client; worth a line in the log.
+    /// An error that is transient, or that the client retries; worth a line in the log.
     Warning(Error),
     /// The client cannot go on.
     Fatal(Error),

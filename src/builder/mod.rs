@@ -293,8 +293,8 @@ impl Builder {
         self
     }
 
-    /// How often gauges are set: lag, batches in flight and the like. Default: 1 s. A shorter interval shows
-    /// peaks between two scrapes to nobody. When partitions come or go, gauges are set at once.
+    /// How often gauges are set: lag, batches in flight and the like. Default: 1 s. With a shorter one,
+    /// peaks between two scrapes are still not visible. When partitions come or go, gauges are set at once.
     #[doc(alias = "MetricsUpdateInterval")]
     pub fn metrics_interval(mut self, interval: Duration) -> Self {
         self.options.metrics_interval = interval;

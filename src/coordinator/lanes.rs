@@ -233,7 +233,7 @@ impl Coordinator {
                 Batcher::new(number, topics, self.settings.batch, queue)
             }
         };
-        // Fresh ones: an aborted task that still writes to the old ones writes to nobody.
+        // New ones: what an aborted task still writes to the old ones is not read.
         let topics = lane.progress.status().topics.clone();
         let (length, changed) = (batcher.queue_length(), self.board.changed.clone());
         lane.progress = Arc::new(LaneProgress::new(number, topics, length, changed));

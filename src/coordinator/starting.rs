@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument as _, warn};
 
@@ -20,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::message::TopicPartition;
 use crate::pipeline::start::{Candidate, Doubt, PATIENCE, Start, believed, candidates, starts};
 use crate::settings::StartFrom;
-use futures_util::future::BoxFuture;
 
 /// How long an assignment waits for its partitions' starts while others that stay wait with it.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);

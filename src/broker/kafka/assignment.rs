@@ -13,8 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::errors;
-use super::errors::no_handle;
+use super::errors::{self, no_handle};
 use super::ffi::{Client, Code, Known, PartitionList, QueueHandle};
 use super::queue::{PartitionQueue, ReadingPaused};
 use crate::broker::Sought;

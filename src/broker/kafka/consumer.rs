@@ -15,8 +15,7 @@ use tracing::Span;
 use super::assignment::Context;
 use super::control::{Control, Shared};
 use super::denial::Denial;
-use super::errors;
-use super::errors::no_handle;
+use super::errors::{self, no_handle};
 use super::ffi::{Client, Known, PartitionList, QueueHandle, Role};
 use super::growth::Growth;
 use super::log::Repetitions;
@@ -66,17 +65,16 @@ impl KafkaConsumer {
     /// A property is refused, or there are no more threads.
     pub(super) fn new(options: KafkaOptions) -> Result<(Self, mpsc::UnboundedReceiver<Event>)> {
         let mut properties = options.consumer_properties;
-        let protocol = match &options.partitions {
-            Some(_) => Protocol::None,
-            None => Protocol::of(&properties),
-        };
-        // It stays in its group when it closes, and comes back in time.
-        let is_static_member =
-            properties.iter().any(|(name, id)| name == "group.instance.id" && !id.is_empty());
         if !properties.iter().any(|(name, _)| name == STATISTICS.0) {
             properties.push((STATISTICS.0.into(), STATISTICS.1.into()));
         }
         let client = create_client(Role::Consumer, properties)?;
+        let protocol = match &options.partitions {
+            Some(_) => Protocol::None,
+            None => Protocol::of(&client),
+        };
+        // It stays in its group when it closes, and comes back in time.
+        let is_static_member = !client.property("group.instance.id").is_empty();
         let queue = QueueHandle::consumer(&client).ok_or_else(|| {
             Error::new(ErrorKind::Config, "a consumer needs the property `group.id`")
         })?;

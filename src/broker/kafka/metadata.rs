@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::{Span, debug};
 
 use super::control::POLL;
-use super::errors;
-use super::errors::no_handle;
+use super::errors::{self, no_handle};
 use super::ffi::{Client, ClientEvent, Code, EventKind, Known, QueueHandle, Role, TopicHandle};
 use super::log;
 use super::offsets::blocking;

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use super::errors;
-use super::errors::no_handle;
+use super::errors::{self, no_handle};
 use super::ffi::{Client, Code, Known, ListEntry, PartitionList, TopicHandle};
 use crate::broker::OffsetSpec;
 use crate::error::{Error, ErrorKind, Result};

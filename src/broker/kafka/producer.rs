@@ -18,8 +18,7 @@ use tokio::time::timeout;
 use tracing::Span;
 
 use super::control::POLL;
-use super::errors;
-use super::errors::no_handle;
+use super::errors::{self, no_handle};
 use super::ffi::{
     self, Client, ClientEvent, EventKind, HandedOver, QueueHandle, Role, TopicHandle,
 };

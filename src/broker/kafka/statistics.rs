@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::statistics::{Partition, Statistics};
 
+use super::ffi::Client;
 use crate::broker::{Event, FetchPosition, POSITIONS_SETTLE};
 use crate::message::{Offset, TopicPartition};
 
@@ -124,14 +125,11 @@ pub(super) enum Protocol {
 }
 
 impl Protocol {
-    pub(super) fn of(properties: &[(String, String)]) -> Self {
-        let is = |property: &str, value: &str| {
-            let mut values = properties.iter().filter(|(name, _)| name == property);
-            values.any(|(_, set)| set.split(',').any(|one| one.trim() == value))
-        };
-        if is("group.protocol", "consumer") {
+    pub(super) fn of(client: &Client) -> Self {
+        let assignors = client.property("partition.assignment.strategy");
+        if client.property("group.protocol") == "consumer" {
             Self::Consumer
-        } else if is("partition.assignment.strategy", "cooperative-sticky") {
+        } else if assignors.split(',').any(|one| one.trim() == "cooperative-sticky") {
             Self::Cooperative
         } else {
             Self::Eager

@@ -146,7 +146,7 @@ impl World {
         log.start = log.start.max(offset.min(log.end));
     }
 
-    /// What retention does to the first so many offsets.
+    /// What retention does to this many offsets at the beginning.
     pub(crate) fn cut(&mut self, partition: &TopicPartition, offsets: i64) {
         let start = self.log(partition).start;
         self.delete_before(partition, start + offsets);

@@ -12,8 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::client::Request;
-use super::client::{JSON, LINES};
+use super::client::{JSON, LINES, Request};
 use super::config::{Encoding, Refresh};
 use super::error::Fault;
 use super::index::ElasticsearchIndex;

@@ -239,7 +239,7 @@ impl Server {
         matches!(self.client, RedisClient::Cluster(_))
     }
 
-    /// The error for a string of this length, if the server says that it is over its limit.
+    /// The error for a string of this length, if the server says that this is over its limit.
     pub(super) async fn too_long(&self, operation: &'static str, length: usize) -> Option<Error> {
         let ask = redis::cmd("CONFIG").arg("GET").arg("proto-max-bulk-len").take();
         let answer = self.read(operation, &Request::One(ask)).await.ok()?;

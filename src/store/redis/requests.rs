@@ -286,19 +286,33 @@ mod tests {
         }
     }
 
-    /// The server refuses the first chunk of a write while the second and another call's read are under way.
-    #[tokio::test]
-    async fn a_chunk_that_is_refused_gives_up_no_connection() {
+    async fn listening() -> (TcpListener, Requests) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let options = RedisOptions::new("p");
         let client = RedisConfig::new(address, options.clone()).client().unwrap();
-        let requests = Requests::from_client(client, &options).unwrap();
+        (listener, Requests::from_client(client, &options).unwrap())
+    }
+
+    /// A connection, once the driver has said who it is, and what was read of it.
+    async fn accept(listener: &TcpListener) -> (TcpStream, String) {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        read(&mut connection, &mut text, "CLIENT", 2).await;
+        connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+        (connection, text)
+    }
+
+    fn full_key(key: &str) -> FullKey<'_> {
+        FullKey { tenant: None, key }
+    }
+
+    /// The server refuses the first chunk of a write while the second and another call's read are under way.
+    #[tokio::test]
+    async fn a_chunk_that_is_refused_gives_up_no_connection() {
+        let (listener, requests) = listening().await;
         let answers = async {
-            let (mut connection, _) = listener.accept().await.unwrap();
-            let mut text = String::new();
-            read(&mut connection, &mut text, "CLIENT", 2).await;
-            connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+            let (mut connection, mut text) = accept(&listener).await;
             read(&mut connection, &mut text, "MSET", 2).await;
             connection.write_all(b"-OOM command not allowed\r\n").await.unwrap();
             let get = "GET\r\n$3\r\np/z";
@@ -309,7 +323,6 @@ mod tests {
         };
         let keys: Vec<String> = (0..2 * CHUNK_KEYS).map(|number| number.to_string()).collect();
         let value = Bytes::from("1");
-        let full_key = |key| FullKey { tenant: None, key };
         let changes: Vec<Change<'_>> =
             keys.iter().map(|key| (full_key(key), Some(&value))).collect();
         let reads = async {
@@ -331,17 +344,10 @@ mod tests {
     /// The connection is reset while the string is being sent, twice, so that nobody reads the reason.
     #[tokio::test]
     async fn a_value_over_the_limit_is_named_though_the_connection_is_reset() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let options = RedisOptions::new("p");
-        let client = RedisConfig::new(address, options.clone()).client().unwrap();
-        let requests = Requests::from_client(client, &options).unwrap();
+        let (listener, requests) = listening().await;
         let answers = async {
             for attempt in 0..3 {
-                let (mut connection, _) = listener.accept().await.unwrap();
-                let mut text = String::new();
-                read(&mut connection, &mut text, "CLIENT", 2).await;
-                connection.write_all(b"+OK\r\n+OK\r\n").await.unwrap();
+                let (mut connection, mut text) = accept(&listener).await;
                 if attempt == 2 {
                     read(&mut connection, &mut text, "CONFIG", 1).await;
                     let limit = b"*2\r\n$18\r\nproto-max-bulk-len\r\n$7\r\n1048576\r\n";
@@ -354,7 +360,6 @@ mod tests {
             unreachable!()
         };
         let (small, large) = (Bytes::from("1"), Bytes::from(vec![b'0'; 8 << 20]));
-        let full_key = |key| FullKey { tenant: None, key };
         let changes = [(full_key("small"), Some(&small)), (full_key("large"), Some(&large))];
         let (written, _connection) = tokio::join!(requests.write("write_many", &changes), answers);
         let error = written.unwrap_err();
@@ -367,7 +372,7 @@ mod tests {
     }
 
     fn sizes(values: &[Bytes]) -> Vec<usize> {
-        let key = FullKey { tenant: None, key: "k" };
+        let key = full_key("k");
         let changes: Vec<Change<'_>> = values.iter().map(|value| (key, Some(value))).collect();
         by_size(&changes, CHUNK_KEYS).into_iter().map(<[_]>::len).collect()
     }

@@ -26,7 +26,7 @@ struct LogState {
     messages: Vec<(u16, OwnedMessage)>,
     /// Indexes of the messages that are still to be delivered.
     queue: VecDeque<usize>,
-    /// So many of the queue may be taken: the border of the batch.
+    /// How many messages of the queue may be taken: where the batch ends.
     open: usize,
     committed: Vec<Option<Offset>>,
 }

@@ -253,7 +253,7 @@ impl Client {
     }
 
     /// The value of one of the client's properties; empty if it is not set.
-    pub(super) fn property(&self, name: &str) -> String {
+    pub(crate) fn property(&self, name: &str) -> String {
         // SAFETY: the client is valid, and its configuration never changes.
         unsafe { value_of(rd::rd_kafka_conf(self.raw()), name) }
     }
