@@ -41,8 +41,18 @@ fn sources(folder: &str) -> BTreeSet<String> {
 /// What stands in backquotes and looks like a path of this repository.
 fn named_paths(text: &str) -> BTreeSet<String> {
     let quoted = text.split('`').skip(1).step_by(2);
-    let folders =
-        ["src/", "tests/", "examples/", "benches/", "xtask/", "kasper-top/", "docs/", ".ci/"];
+    let folders = [
+        "src/",
+        "tests/",
+        "examples/",
+        "benches/",
+        "xtask/",
+        "kasper-top/",
+        "heavy-tests/",
+        "compile-fail/",
+        "docs/",
+        ".ci/",
+    ];
     quoted
         .filter(|quoted| folders.iter().any(|folder| quoted.starts_with(folder)))
         .map(|quoted| quoted.split([' ', ',']).next().unwrap_or_default().to_owned())
@@ -63,7 +73,16 @@ fn every_path_named_in_the_documents_exists() {
 #[test]
 fn every_folder_has_its_line_in_the_architecture_and_every_file_says_what_it_is_for() {
     let architecture = read("ARCHITECTURE.md");
-    for folder in ["src", "examples", "benches", "tests", "xtask/src", "kasper-top"] {
+    for folder in [
+        "src",
+        "examples",
+        "benches",
+        "tests",
+        "heavy-tests/tests",
+        "compile-fail/tests",
+        "xtask/src",
+        "kasper-top",
+    ] {
         for file in sources(folder) {
             let folder = Path::new(&file).parent().unwrap().display();
             assert!(

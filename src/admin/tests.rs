@@ -5,7 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use reqwest::{Method, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::handshake;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -43,19 +48,30 @@ async fn serve(admin: Admin) -> AdminServer {
     admin.serve("127.0.0.1:0").await.unwrap()
 }
 
-async fn ask(server: &AdminServer, method: Method, path: &str, token: Option<&str>) -> Response {
-    let url = format!("http://{}{path}", server.local_addr());
-    let request = reqwest::Client::new().request(method, url);
+async fn ask(
+    server: &AdminServer,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+) -> Response<Incoming> {
+    let stream = TcpStream::connect(server.local_addr()).await.unwrap();
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
     let request = match token {
         Some(token) => request.header("authorization", token),
         None => request,
     };
-    request.send().await.unwrap()
+    sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()
+}
+
+async fn text(answer: Response<Incoming>) -> String {
+    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
 }
 
 async fn get(server: &AdminServer, path: &str) -> (StatusCode, String) {
     let answer = ask(server, Method::GET, path, None).await;
-    (answer.status(), answer.text().await.unwrap())
+    (answer.status(), text(answer).await)
 }
 
 #[tokio::test]
@@ -68,7 +84,7 @@ async fn status_says_what_the_handles_say() {
     let answer = ask(&server, Method::GET, "/status", None).await;
     assert_eq!(answer.headers()["content-type"], "application/json");
     assert_eq!(answer.headers()["cache-control"], "no-store");
-    let status: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    let status: Value = serde_json::from_str(&text(answer).await).unwrap();
     assert_eq!((&status["version"], &status["control"]), (&1.into(), &false.into()));
     assert!(status["at_ms"].as_u64().unwrap() > 1_700_000_000_000);
     let [first, second] = &status["processors"].as_array().unwrap()[..] else { panic!("{status}") };
@@ -197,7 +213,7 @@ async fn what_is_not_switched_on_is_not_found() {
     let server = serve(Admin::new().processor(handle).metrics(|| "up 1\n".into())).await;
     let answer = ask(&server, Method::GET, "/metrics", None).await;
     assert_eq!(answer.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-    assert_eq!(answer.text().await.unwrap(), "up 1\n");
+    assert_eq!(text(answer).await, "up 1\n");
 }
 
 #[tokio::test]
@@ -248,7 +264,7 @@ async fn commands_need_the_token_and_nothing_less() {
 }
 
 /// The next event of a stream: its name and data.
-async fn event(stream: &mut Response, rest: &mut String) -> (String, Value) {
+async fn event(stream: &mut Response<Incoming>, rest: &mut String) -> (String, Value) {
     loop {
         if let Some((event, after)) = rest.split_once("\n\n") {
             let field = |name: &str| {
@@ -258,8 +274,9 @@ async fn event(stream: &mut Response, rest: &mut String) -> (String, Value) {
             *rest = after.to_owned();
             return found;
         }
-        let chunk = timeout(Duration::from_secs(30), stream.chunk()).await.unwrap().unwrap();
-        rest.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
+        let frame = timeout(Duration::from_secs(30), stream.body_mut().frame()).await.unwrap();
+        let data = frame.unwrap().unwrap().into_data().unwrap();
+        rest.push_str(std::str::from_utf8(&data).unwrap());
     }
 }
 
@@ -400,7 +417,7 @@ async fn a_dropped_server_ends_its_connections() {
     let mut stream = ask(&server, Method::GET, "/events", None).await;
     event(&mut stream, &mut String::new()).await;
     drop(server);
-    let rest = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    let rest = async { while let Some(Ok(_)) = stream.body_mut().frame().await {} };
     timeout(Duration::from_secs(30), rest).await.unwrap();
     assert!(TcpStream::connect(address).await.is_err());
 }
@@ -433,7 +450,7 @@ async fn the_page_is_small_and_loads_nothing() {
     let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none'; style-src 'sha256-"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
-    assert_eq!(answer.text().await.unwrap(), PAGE);
+    assert_eq!(text(answer).await, PAGE);
     assert!(PAGE.len() < 60_000, "{} bytes", PAGE.len());
     assert!(!inside(PAGE, "style").is_empty() && !inside(PAGE, "script").is_empty());
     // One of each: another would not be run.

@@ -362,6 +362,30 @@ impl Builder {
     }
 }
 
+/// What is no factory is refused where it is given; `compile-fail/` has the compiler's words.
+///
+/// ```compile_fail,E0277
+/// struct NotAProcessor;
+/// let builder = kasper::TopicProcessor::builder("enrich-orders", ["orders"]);
+/// let _future = builder.build(|_partition| NotAProcessor);
+/// ```
+///
+/// ```compile_fail,E0277
+/// use kasper::{Batch, BoxError, Context, Processor, TopicProcessor};
+///
+/// struct Enrich;
+///
+/// impl Processor for Enrich {
+///     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+///         Ok(())
+///     }
+/// }
+///
+/// let _future = TopicProcessor::builder("enrich-orders", ["orders"]).build(Enrich);
+/// ```
+#[cfg(doctest)]
+struct Refused;
+
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.options.fmt(f)

@@ -36,6 +36,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Servers(servers::Args),
+    /// Install what `test` needs (as root on Debian), or say what is missing
+    Setup,
     Test(test::Args),
     Bench(bench::Args),
 }
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = interrupt::install().and_then(|()| match cli.command {
         Command::Servers(args) => servers::run(&args),
+        Command::Setup => test::set_up(),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
     });

@@ -180,6 +180,26 @@ impl Launch {
     }
 }
 
+/// What must be installed to start these, but for those that the user has.
+pub(crate) fn tools_for(names: &[Name]) -> Result<Vec<Tool>> {
+    let home = Home::open()?;
+    let mut tools = Vec::new();
+    for server in names.iter().map(|name| name.server()) {
+        if session::from_env(server.variable())?.is_none() {
+            tools.extend(tools_of(&home, server));
+        }
+    }
+    Ok(tools)
+}
+
+fn tools_of(home: &Home, server: &dyn Server) -> Vec<Tool> {
+    let mut tools = server.tools().to_vec();
+    if !home.has_files(server) {
+        tools.extend(server.fetch_tools());
+    }
+    tools
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let home = Home::open()?;
     match &args.action {

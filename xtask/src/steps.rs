@@ -17,6 +17,8 @@ const LIMIT: Duration = Duration::from_secs(25 * 60);
 pub(crate) struct Steps {
     go_on: bool,
     limit: Duration,
+    began: Instant,
+    again: Option<String>,
     done: Vec<Step>,
 }
 
@@ -25,6 +27,8 @@ struct Step {
     name: String,
     outcome: Outcome,
     took: Duration,
+    /// What runs it alone.
+    again: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,17 +44,23 @@ enum Outcome {
 impl Steps {
     /// `go_on`: run the steps after a failed one too.
     pub(crate) fn new(go_on: bool) -> Self {
-        Self { go_on, limit: LIMIT, done: Vec::new() }
+        Self { go_on, limit: LIMIT, began: Instant::now(), again: None, done: Vec::new() }
+    }
+
+    /// What runs the next steps again, each alone, where that is not just their command: they need a server.
+    pub(crate) fn set_again(&mut self, command: Option<String>) {
+        self.again = command;
     }
 
     /// Runs the next step, unless one before it failed. Fails only if interrupted; a step's failure
     /// is for [`finish`](Self::finish).
     pub(crate) fn run(&mut self, name: &str, command: &mut Command) -> Result<()> {
         if self.is_over() {
-            self.push(name, Outcome::NotRun, Duration::ZERO);
+            self.push(name, Outcome::NotRun, Duration::ZERO, "");
             return Ok(());
         }
-        println!("\n== {name}: {}", shown(command));
+        let typed = shown(command);
+        println!("\n== [{:4} s] {name}: {typed}", self.began.elapsed().as_secs());
         let began = Instant::now();
         let passed = match interrupt::run_within(command, self.limit) {
             Ok(status) => status.success(),
@@ -61,20 +71,20 @@ impl Steps {
             }
         };
         let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
-        self.push(name, outcome, began.elapsed());
+        self.push(name, outcome, began.elapsed(), &typed);
         Ok(())
     }
 
     /// Notes a step that is not run, and why.
     pub(crate) fn skip(&mut self, name: &str, reason: &str) {
         println!("\n== {name}: SKIPPED: {reason}");
-        self.push(name, Outcome::Skipped(reason.to_owned()), Duration::ZERO);
+        self.push(name, Outcome::Skipped(reason.to_owned()), Duration::ZERO, "");
     }
 
     /// Notes a step that cannot be run, which is a failure.
     pub(crate) fn fail(&mut self, name: &str, error: &anyhow::Error) {
         eprintln!("\n== {name}: {error:#}");
-        self.push(name, Outcome::Failed, Duration::ZERO);
+        self.push(name, Outcome::Failed, Duration::ZERO, "");
     }
 
     /// Whether no further step is run.
@@ -86,14 +96,17 @@ impl Steps {
         self.done.iter().any(|step| step.outcome == Outcome::Failed)
     }
 
-    /// Prints the summary. Fails if a step did, naming it.
+    /// Prints the summary. Fails if a step did, with its name and what runs it alone.
     pub(crate) fn finish(&self) -> Result<()> {
         println!("\n{}", self.summary());
-        let failed: Vec<&str> = self
+        let failed: Vec<String> = self
             .done
             .iter()
             .filter(|step| step.outcome == Outcome::Failed)
-            .map(|step| step.name.as_str())
+            .map(|step| match step.again.as_str() {
+                "" => step.name.clone(),
+                again => format!("{}; to run it alone: {again}", step.name),
+            })
             .collect();
         if failed.is_empty() {
             match self.done.iter().any(|step| matches!(step.outcome, Outcome::Skipped(_))) {
@@ -102,11 +115,12 @@ impl Steps {
             }
             return Ok(());
         }
-        bail!("FAILED: {}", failed.join(", "))
+        bail!("FAILED: {}", failed.join("\n              "))
     }
 
-    fn push(&mut self, name: &str, outcome: Outcome, took: Duration) {
-        self.done.push(Step { name: name.to_owned(), outcome, took });
+    fn push(&mut self, name: &str, outcome: Outcome, took: Duration, typed: &str) {
+        let again = self.again.clone().unwrap_or_else(|| typed.to_owned());
+        self.done.push(Step { name: name.to_owned(), outcome, took, again });
     }
 
     fn summary(&self) -> String {
@@ -147,15 +161,20 @@ mod tests {
         steps.run("three", &mut Command::new("true")).expect("not interrupted");
         let outcomes: Vec<Outcome> = steps.done.iter().map(|step| step.outcome.clone()).collect();
         assert_eq!(outcomes, [Outcome::Passed, Outcome::Failed, Outcome::NotRun]);
-        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: two");
+        let told = steps.finish().expect_err("failed").to_string();
+        assert_eq!(told, "FAILED: two; to run it alone: false");
     }
 
     #[test]
     fn going_on_names_every_failure() {
         let mut steps = Steps::new(true);
         steps.run("one", &mut Command::new("false")).expect("not interrupted");
+        steps.set_again(Some("sh two".to_owned()));
         steps.run("two", &mut Command::new("no-such-program")).expect("not interrupted");
-        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: one, two");
+        assert_eq!(
+            steps.finish().expect_err("failed").to_string(),
+            "FAILED: one; to run it alone: false\n              two; to run it alone: sh two"
+        );
     }
 
     #[test]
@@ -164,7 +183,8 @@ mod tests {
         // With a child of its own, which would go on without it.
         let mut hangs = Command::new("sh");
         steps.run("one", hangs.args(["-c", "sleep 1000 & wait"])).expect("not interrupted");
-        assert_eq!(steps.finish().expect_err("failed").to_string(), "FAILED: one");
+        let told = steps.finish().expect_err("failed").to_string();
+        assert!(told.starts_with("FAILED: one; "), "{told}");
     }
 
     #[test]

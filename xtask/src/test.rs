@@ -7,27 +7,27 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::cargo::cargo;
-use crate::servers::{Name, Purpose, Session};
+use crate::servers::{self, Name, Purpose, Session};
 use crate::steps::Steps;
-use crate::tools;
+use crate::tools::{self, Tool};
 
 /// Run all tests, those against real servers too
 ///
-/// Starts the servers that do not run yet (see `cargo xtask servers`), and stops those it started
-/// at the end, also after a failure or Ctrl-C. Then, in this order:
+/// As root on Debian, installs what is missing (see `cargo xtask setup`). Starts the servers that do not run yet (see
+/// `cargo xtask servers`), and stops those it started at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. `cargo test -p kasper --features testkit,local,json,prometheus,logging,admin --lib --tests -- --include-ignored`:
-///      unit and integration tests. Tests that need a server, or Chromium, are ignored in a plain `cargo test`.
+///   1. unit and integration tests, those of `heavy-tests/` too. Tests that need a server, or Chromium, are ignored in
+///      a plain `cargo test`
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed; and one that soon deletes a group's offsets
 ///   4. stores: each backend built by itself, without librdkafka, on its own servers
 ///   5. takeover: a deployment of Go Kasper is taken over, with a broker and a Redis
-///   6. `cargo test -p kasper --features testkit,local,json,prometheus,logging,admin --doc`: the examples in the documentation
-///   7. `cargo test -p xtask`: this tool's own tests
-///   8. `cargo test -p kasper-top`: the terminal program
+///   6. the examples in the documentation
+///   7. what must not compile; this tool's own tests; the terminal program
 ///
-/// Filters reach 1 and 6 to 8; for the others give `--only` besides.
+/// Filters reach 1, 6 and 7; for the others give `--only` besides. `--quick` needs no server and nothing installed:
+/// 1 without what is ignored, 6 and 7.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
@@ -40,7 +40,7 @@ use crate::tools;
 ///
 /// The tests create topics and groups with names of their own, and leave some behind: take no
 /// broker that matters.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// Run only tests whose name contains one of these
@@ -54,6 +54,10 @@ pub(crate) struct Args {
     /// Leave this out; may be given several times
     #[arg(long, value_name = "PART")]
     without: Vec<Part>,
+
+    /// Only what needs no server, for daily work
+    #[arg(long, conflicts_with_all = ["only", "without"])]
+    quick: bool,
 
     /// Go on after a failure
     #[arg(long)]
@@ -69,8 +73,45 @@ enum Part {
     Takeover,
 }
 
+/// What stands for the name that the user saw fail.
+const A_TEST: &str = "NAME_OF_THE_TEST";
+
+impl Part {
+    /// What runs one of its tests alone.
+    fn again(self) -> String {
+        let name =
+            self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
+        format!("cargo xtask test --only {name} {A_TEST}")
+    }
+
+    fn servers(self) -> Vec<Name> {
+        match self {
+            Self::Security => vec![Name::Kafka],
+            Self::Cluster => vec![Name::KafkaCluster, Name::KafkaForgetful],
+            Self::Stores => BACKENDS.iter().flat_map(|backend| backend.servers).copied().collect(),
+            Self::Takeover => vec![Name::Kafka, Name::Redis],
+        }
+    }
+}
+
+/// Installs what the whole run needs.
+pub(crate) fn set_up() -> Result<()> {
+    tools::install(&Args::default().tools()?)
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::new(args.no_fail_fast);
+    if args.quick {
+        build_examples(&mut steps)?;
+        let mut command = main(args, &["--lib", "--tests"], &[]);
+        if std::env::var_os("KASPER_SIM_SEEDS").is_none() {
+            command.env("KASPER_SIM_SEEDS", QUICK_SEEDS);
+        }
+        steps.run("unit and integration tests", &mut command)?;
+        without_servers(args, &mut steps)?;
+        return steps.finish();
+    }
+    tools::install(&args.tools()?)?;
     if args.only.is_none() || args.only == Some(Part::Security) {
         with_one_broker(args, &mut steps)?;
     }
@@ -78,31 +119,29 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     with_stores(args, &mut steps)?;
     with_broker_and_redis(args, &mut steps)?;
     if args.only.is_none() {
-        for (name, arguments) in WITHOUT_SERVERS {
-            steps.run(name, &mut tests(args, arguments, &[]))?;
-        }
+        without_servers(args, &mut steps)?;
     }
     // Nothing is lost if the output cannot be flushed.
     let _ = std::io::stdout().flush();
     steps.finish()
 }
 
-/// What needs no server and no C library.
-const FEATURES: &str = "testkit,local,json,prometheus,logging,admin";
+/// So many simulated schedules in a quick run: a tenth, which take seconds instead of minutes.
+const QUICK_SEEDS: &str = "1000";
 
-const EXAMPLES: &[&str] = &["build", "-p", "kasper", "--features", FEATURES, "--examples"];
-
-const MAIN: &[&str] = &["test", "-p", "kasper", "--features", FEATURES, "--lib", "--tests"];
+/// What most tests are built with: one set, in which librdkafka and the library are compiled once.
+const MAIN: &[&str] = &[
+    "-p",
+    "kasper",
+    "-p",
+    "heavy-tests",
+    "--features",
+    "testkit,local,json,prometheus,logging,admin,processor",
+];
 
 /// The set that `.ci/run` lints with: what Cargo has built of librdkafka for that serves here too.
 const SECURITY: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit,ssl,zstd,gssapi", "--test", "live_security"];
-
-const CLUSTER: &[&str] =
-    &["test", "-p", "kasper", "--features", "testkit", "--test", "live_cluster"];
-
-const RETENTION: &[&str] =
-    &["test", "-p", "kasper", "--features", "testkit", "--test", "live_retention"];
 
 const TAKEOVER: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit,redis", "--test", "live_takeover"];
@@ -112,10 +151,12 @@ const CLUSTER_TESTS: &str = "cluster::";
 
 /// A kind of store, what it is built with, and the servers that its tests need.
 struct Backend {
-    /// The name of its tests: `tests/live_store_{name}`, and the library's in `store::{name}`.
+    /// The name of its tests: `live_store_{name}`, and the library's in `store::{name}`.
     name: &'static str,
     features: &'static str,
     servers: &'static [Name],
+    /// Builds the tests on real servers.
+    live: &'static [&'static str],
     for_live_tests: &'static [&'static str],
 }
 
@@ -125,35 +166,47 @@ const BACKENDS: &[Backend] = &[
         name: "redis",
         features: "testkit,redis-tls",
         servers: &[Name::Redis, Name::RedisCluster],
+        live: &["-p", "kasper", "--no-default-features", "--features", "testkit,redis-tls"],
         for_live_tests: &["--include-ignored"],
     },
     Backend {
         name: "cassandra",
         features: "testkit,cassandra-tls",
         servers: &[Name::Cassandra],
+        live: &["-p", "kasper", "--no-default-features", "--features", "testkit,cassandra-tls"],
         for_live_tests: &["--include-ignored"],
     },
     Backend {
         name: "elasticsearch",
         features: "testkit,elasticsearch-tls",
         servers: &[Name::Elasticsearch, Name::OpenSearch, Name::OpenSearchSecured],
+        live: &["-p", "heavy-tests", "--features", "elasticsearch-tls"],
         // One of them kills the server that the others use.
         for_live_tests: &["--include-ignored", "--test-threads=1"],
     },
 ];
 
 const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
-    ("documentation tests", &["test", "-p", "kasper", "--features", FEATURES, "--doc"]),
+    ("what must not compile", &["test", "-p", "compile-fail"]),
     ("xtask's tests", &["test", "-p", "xtask"]),
     ("kasper-top's tests", &["test", "-p", "kasper-top"]),
 ];
 
+fn without_servers(args: &Args, steps: &mut Steps) -> Result<()> {
+    steps.run("documentation tests", &mut main(args, &["--doc"], &[]))?;
+    for (name, arguments) in WITHOUT_SERVERS {
+        steps.run(name, &mut tests(args, arguments, &[]))?;
+    }
+    Ok(())
+}
+
 fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
     let session = Session::open(Purpose::Test, Name::Kafka)?;
     if args.only.is_none() {
-        // As programs: tests start them. `cargo test --examples` would only build their unit tests.
-        steps.run("examples", &mut cargo(EXAMPLES))?;
-        let mut command = tests(args, MAIN, &["--include-ignored", "--skip", CLUSTER_TESTS]);
+        steps.set_again(Some(format!("cargo xtask test {A_TEST}")));
+        build_examples(steps)?;
+        let for_tests = ["--include-ignored", "--skip", CLUSTER_TESTS];
+        let mut command = main(args, &["--lib", "--tests"], &for_tests);
         steps.run("unit and integration tests", session.tell(&mut command))?;
     }
     let name = "security tests";
@@ -161,14 +214,12 @@ fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
         steps.skip(name, reason);
     } else if session.value("KASPER_TEST_KAFKA_SASL_SSL").is_none() {
         steps.skip(name, "the broker is yours, and KASPER_TEST_KAFKA_SASL_SSL is not set");
-    } else if let Err(error) = tools::require_headers(
-        "Or leave the security tests out: cargo xtask test --without security",
-    ) {
-        steps.fail(name, &error);
     } else {
+        steps.set_again(Some(Part::Security.again()));
         let mut command = tests(args, SECURITY, &["--include-ignored"]);
         steps.run(name, session.tell(&mut command))?;
     }
+    steps.set_again(None);
     if steps.failed() {
         session.save_logs();
     }
@@ -178,7 +229,7 @@ fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
 fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
     let name = "tests with a cluster";
     with_servers(args, steps, Part::Cluster, &[Name::KafkaCluster], name, |session, steps| {
-        let mut command = tests(args, CLUSTER, &["--include-ignored"]);
+        let mut command = main(args, &["--test", "live_cluster"], &["--include-ignored"]);
         // What all tests ask for the brokers.
         let brokers = session.value("KASPER_TEST_KAFKA_CLUSTER");
         command.envs(brokers.map(|all| ("KASPER_TEST_KAFKA", all)));
@@ -186,7 +237,7 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
     })?;
     let name = "tests with a short retention of offsets";
     with_servers(args, steps, Part::Cluster, &[Name::KafkaForgetful], name, |session, steps| {
-        let mut command = tests(args, RETENTION, &["--include-ignored"]);
+        let mut command = main(args, &["--test", "live_retention"], &["--include-ignored"]);
         let broker = session.value("KASPER_TEST_KAFKA_FORGETFUL");
         command.envs(broker.map(|address| ("KASPER_TEST_KAFKA", address)));
         steps.run(name, session.tell(&mut command))
@@ -195,7 +246,7 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
 
 fn with_broker_and_redis(args: &Args, steps: &mut Steps) -> Result<()> {
     let name = "taking over from Go Kasper";
-    let servers = [Name::Kafka, Name::Redis];
+    let servers = Part::Takeover.servers();
     with_servers(args, steps, Part::Takeover, &servers, name, |session, steps| {
         let mut command = tests(args, TAKEOVER, &["--include-ignored"]);
         steps.run(name, session.tell(&mut command))
@@ -238,7 +289,9 @@ fn with_servers(
         }
     };
     let failed_before = steps.failed();
+    steps.set_again(Some(part.again()));
     run(&session, steps)?;
+    steps.set_again(None);
     if steps.failed() && !failed_before {
         session.save_logs();
     }
@@ -259,12 +312,34 @@ fn test_backend(
         |more: &[&str], for_tests: &[&str]| tests(args, &[&build[..], more].concat(), for_tests);
     let of_module: &[&str] = if args.filters.is_empty() { &[&module] } else { &[] };
     steps.run(&format!("{name}: unit tests"), &mut with(&["--lib"], of_module))?;
-    let mut command = with(&["--test", &live], backend.for_live_tests);
+    let build_live = [&["test"], backend.live, &["--test", &live]].concat();
+    let mut command = tests(args, &build_live, backend.for_live_tests);
     steps.run(&format!("{name}: on real servers"), session.tell(&mut command))?;
     steps.run(&format!("{name}: documentation"), &mut with(&["--doc"], of_module))
 }
 
 impl Args {
+    /// What must be installed for what is run.
+    fn tools(&self) -> Result<Vec<Tool>> {
+        let mut names = Vec::new();
+        let mut tools = Vec::new();
+        if self.only.is_none() {
+            names.push(Name::Kafka);
+        }
+        // A filter may name other tests; the browser's say themselves what they miss.
+        if self.only.is_none() && self.filters.is_empty() {
+            tools.extend(tools::BROWSER);
+        }
+        for part in Part::value_variants().iter().filter(|part| self.leaves_out(**part).is_none()) {
+            names.extend(part.servers());
+            if *part == Part::Security {
+                tools.extend(tools::SECURITY);
+            }
+        }
+        tools.extend(servers::tools_for(&names)?);
+        Ok(tools)
+    }
+
     /// Why a part is not run, if it is not.
     fn leaves_out(&self, part: Part) -> Option<&'static str> {
         match self.only {
@@ -275,6 +350,16 @@ impl Args {
             None => None,
         }
     }
+}
+
+/// As programs: tests start them. `cargo test --examples` would only build their unit tests.
+fn build_examples(steps: &mut Steps) -> Result<()> {
+    steps.run("examples", &mut cargo(&[&["build"], MAIN, &["--examples"]].concat()))
+}
+
+/// Some tests of the main set.
+fn main(args: &Args, which: &[&str], for_tests: &[&str]) -> Command {
+    tests(args, &[&["test"], MAIN, which].concat(), for_tests)
 }
 
 fn tests(args: &Args, arguments: &[&str], for_tests: &[&str]) -> Command {
@@ -290,35 +375,46 @@ fn tests(args: &Args, arguments: &[&str], for_tests: &[&str]) -> Command {
 mod own_tests {
     use super::*;
 
-    fn args() -> Args {
-        Args { filters: Vec::new(), only: None, without: Vec::new(), no_fail_fast: false }
-    }
-
-    fn line(args: &Args, arguments: &[&str], for_tests: &[&str]) -> String {
-        let command = tests(args, arguments, for_tests);
+    fn line(command: &Command) -> String {
         command.get_args().map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
     fn filters_and_no_fail_fast_go_to_a_step() {
-        let args =
-            Args { filters: vec!["a".to_owned(), "b".to_owned()], no_fail_fast: true, ..args() };
-        let line = line(&args, MAIN, &["--include-ignored"]);
+        let args = Args {
+            filters: vec!["a".to_owned(), "b".to_owned()],
+            no_fail_fast: true,
+            ..Args::default()
+        };
+        let line = line(&main(&args, &["--tests"], &["--include-ignored"]));
         assert!(line.ends_with("--tests --no-fail-fast -- --include-ignored a b"), "{line}");
     }
 
     #[test]
     fn parts_are_left_out_for_a_reason() {
-        let all = args();
+        let all = Args::default();
         assert_eq!(all.leaves_out(Part::Security).or(all.leaves_out(Part::Cluster)), None);
-        let without = Args { without: vec![Part::Cluster], ..args() };
+        let without = Args { without: vec![Part::Cluster], ..Args::default() };
         assert!(without.leaves_out(Part::Cluster).is_some());
         assert_eq!(without.leaves_out(Part::Security), None);
-        let filtered = Args { filters: vec!["x".to_owned()], ..args() };
+        let filtered = Args { filters: vec!["x".to_owned()], ..Args::default() };
         assert!(filtered.leaves_out(Part::Security).is_some());
         let only = Args { only: Some(Part::Security), ..filtered };
         assert_eq!(only.leaves_out(Part::Security), None);
         assert!(only.leaves_out(Part::Cluster).is_some());
+    }
+
+    #[test]
+    fn what_is_left_out_need_not_be_installed() {
+        let tools = |args: &Args| args.tools().expect("read");
+        let redis = |tools: &[Tool]| tools.iter().any(|tool| matches!(tool, Tool::Redis(_)));
+        let all = tools(&Args::default());
+        assert!(redis(&all) || std::env::var_os("KASPER_TEST_REDIS").is_some());
+        assert!(all.contains(&Tool::Chromium) && all.contains(&Tool::PkgConfig));
+        let some = tools(&Args { without: vec![Part::Stores, Part::Takeover], ..Args::default() });
+        assert!(!redis(&some) && some.contains(&Tool::PkgConfig));
+        let filtered = tools(&Args { filters: vec!["sim".to_owned()], ..Args::default() });
+        assert!(!filtered.contains(&Tool::Chromium) && !filtered.contains(&Tool::PkgConfig));
     }
 
     #[test]
@@ -328,6 +424,12 @@ mod own_tests {
             let line = format!("--no-default-features --features {}\n", backend.features);
             assert!(script.contains(&line), "{line}");
         }
+    }
+
+    #[test]
+    fn continuous_integration_lints_the_main_set() {
+        let script = include_str!("../../.ci/run");
+        assert!(script.contains(&format!("lint {}\n", MAIN.join(" "))));
     }
 
     #[test]

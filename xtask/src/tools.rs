@@ -1,55 +1,164 @@
-//! What must be on the machine: programs that servers need, headers that librdkafka is compiled with.
-//! And what to say if they are missing.
+//! What must be on the machine: programs that tests and their servers need, headers that librdkafka is compiled with.
+//! This is the one list of it, with Debian's packages.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-/// A program that must be on the `PATH`.
+/// What must be installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tool {
-    /// A Java runtime of at least this version.
+    /// A Java runtime of at least this version, for servers.
     Java(u32),
-    /// Maven, which fetches jars.
+    /// Maven, which fetches servers.
     Maven,
     /// A Redis server of at least this version, with its command line client.
     Redis(u32),
     /// OpenSSL's program, which makes certificates.
     OpenSsl,
+    /// A browser for the test of the admin server's page.
+    Chromium,
+    /// What drives the browser.
+    ChromeDriver,
+    /// Tells librdkafka's build where OpenSSL is.
+    PkgConfig,
+    /// A header for librdkafka's features `ssl`, `gssapi` and `libz`.
+    Header(&'static str),
 }
+
+/// What the tests of the admin server's page need.
+pub(crate) const BROWSER: &[Tool] = &[Tool::Chromium, Tool::ChromeDriver];
+
+/// What librdkafka with `ssl` and `gssapi` is compiled with.
+pub(crate) const SECURITY: &[Tool] = &[
+    Tool::PkgConfig,
+    Tool::Header("openssl/ssl.h"),
+    Tool::Header("sasl/sasl.h"),
+    Tool::Header("zlib.h"),
+];
 
 /// Fails with one line if a tool is missing or too old. `otherwise` says how to do without.
 pub(crate) fn require(tools: &[Tool], otherwise: &str) -> Result<()> {
-    let missing: Vec<String> = tools.iter().filter_map(|tool| tool.problem()).collect();
+    let missing = missing(tools);
     if missing.is_empty() {
         return Ok(());
     }
-    bail!("{}. {otherwise}", missing.join("; "));
+    bail!("{}\n{otherwise}", told(&missing));
 }
 
-/// The headers for librdkafka's features `ssl` and `gssapi`, and where Debian has them.
-const HEADERS: &[(&str, &str, &str)] = &[
-    ("openssl/ssl.h", "OpenSSL's headers", "libssl-dev"),
-    ("sasl/sasl.h", "Cyrus SASL's headers", "libsasl2-dev"),
-];
-
-/// Fails with one line if the C compiler does not find the headers of librdkafka's features.
-/// `otherwise` says how to do without.
-pub(crate) fn require_headers(otherwise: &str) -> Result<()> {
-    let missing: Vec<String> = HEADERS
-        .iter()
-        .filter(|(header, ..)| !has_header(header))
-        .map(|(header, what, package)| {
-            format!(
-                "{what} are missing ({header}): install them (Debian: `apt-get install {package}`)"
-            )
-        })
-        .collect();
-    if missing.is_empty() {
+/// Installs what is missing if this is root on Debian. Otherwise fails, with everything that is missing and one
+/// command to copy.
+pub(crate) fn install(tools: &[Tool]) -> Result<()> {
+    let missing_now = missing(tools);
+    if missing_now.is_empty() {
         return Ok(());
     }
-    bail!("{}. {otherwise}", missing.join("; "));
+    if !rustix::process::getuid().is_root() || output("apt-get", &["--version"]).is_none() {
+        bail!("{}", told(&missing_now));
+    }
+    let packages = packages(&missing_now);
+    println!("installing {}", packages.join(" "));
+    apt_get(&["update"])?;
+    let mut install = vec!["install", "--yes", "--no-install-recommends"];
+    install.extend(packages);
+    apt_get(&install)?;
+    let still = missing(tools);
+    if still.is_empty() {
+        return Ok(());
+    }
+    bail!("installed, but still: {}", told(&still));
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command
+        .arg("-qq")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(Stdio::null());
+    let status = crate::interrupt::run(&mut command)?;
+    match status.success() {
+        true => Ok(()),
+        false => bail!("`apt-get {}` failed ({status})", arguments.join(" ")),
+    }
+}
+
+/// Each problem once, with the tool that has it.
+fn missing(tools: &[Tool]) -> Vec<(Tool, String)> {
+    let mut missing: Vec<(Tool, String)> = Vec::new();
+    for tool in tools {
+        if missing.iter().all(|(other, _)| other != tool)
+            && let Some(problem) = tool.problem()
+        {
+            missing.push((*tool, problem));
+        }
+    }
+    missing
+}
+
+fn packages(missing: &[(Tool, String)]) -> Vec<&'static str> {
+    let packages: BTreeSet<&str> = missing.iter().map(|(tool, _)| tool.package()).collect();
+    packages.into_iter().collect()
+}
+
+fn told(missing: &[(Tool, String)]) -> String {
+    let problems: Vec<&str> = missing.iter().map(|(_, problem)| problem.as_str()).collect();
+    format!(
+        "{}. On Debian or Ubuntu:\n  sudo apt-get install --no-install-recommends {}",
+        problems.join("; "),
+        packages(missing).join(" ")
+    )
+}
+
+impl Tool {
+    /// The package that has it on Debian.
+    fn package(self) -> &'static str {
+        match self {
+            Self::Java(_) => "default-jre-headless",
+            Self::Maven => "maven",
+            Self::Redis(_) => "redis-server",
+            Self::OpenSsl => "openssl",
+            Self::Chromium => "chromium",
+            Self::ChromeDriver => "chromium-driver",
+            Self::PkgConfig => "pkg-config",
+            Self::Header("sasl/sasl.h") => "libsasl2-dev",
+            Self::Header("zlib.h") => "zlib1g-dev",
+            Self::Header(_) => "libssl-dev",
+        }
+    }
+
+    fn problem(self) -> Option<String> {
+        match self {
+            Self::Java(least) => match output("java", &["-version"]) {
+                None => Some(format!("`java` is missing (version {least} or later)")),
+                Some(text) => too_old("java", java_version(&text), least),
+            },
+            Self::Redis(least) => match output("redis-server", &["--version"]) {
+                None => Some(format!("`redis-server` is missing (version {least} or later)")),
+                Some(text) => too_old("redis-server", redis_version(&text), least),
+            },
+            Self::OpenSsl => absent("openssl", "version"),
+            Self::Maven => absent("mvn", "--version"),
+            Self::Chromium => absent("chromium", "--version"),
+            Self::ChromeDriver => absent("chromedriver", "--version"),
+            Self::PkgConfig => absent("pkg-config", "--version"),
+            Self::Header(name) => {
+                (!has_header(name)).then(|| format!("the C header `{name}` is missing"))
+            }
+        }
+    }
+}
+
+fn absent(program: &str, argument: &str) -> Option<String> {
+    output(program, &[argument]).is_none().then(|| format!("`{program}` is missing"))
+}
+
+/// A version written in a way we do not know is none: let the program say whether it can run.
+fn too_old(program: &str, found: Option<u32>, least: u32) -> Option<String> {
+    let found = found.filter(|found| *found < least)?;
+    Some(format!("`{program}` is version {found}: version {least} or later is needed"))
 }
 
 fn has_header(header: &str) -> bool {
@@ -71,48 +180,6 @@ fn has_header(header: &str) -> bool {
         .status();
     found.is_ok_and(|status| status.success())
 }
-
-impl Tool {
-    fn problem(self) -> Option<String> {
-        match self {
-            Self::Java(least) => match output("java", &["-version"]) {
-                None => Some(format!(
-                    "`java` is missing: install a Java runtime {least} or later ({JAVA_INSTALL})"
-                )),
-                Some(text) => match java_version(&text) {
-                    Some(found) if found < least => Some(format!(
-                        "`java` is version {found}: version {least} or later is needed ({JAVA_INSTALL})"
-                    )),
-                    // A version written in a way we do not know: let the server say whether it can
-                    // run.
-                    _ => None,
-                },
-            },
-            Self::Redis(least) => match output("redis-server", &["--version"]) {
-                None => Some(format!(
-                    "`redis-server` is missing: install Redis {least} or later ({REDIS_INSTALL})"
-                )),
-                Some(text) => match redis_version(&text) {
-                    Some(found) if found < least => Some(format!(
-                        "`redis-server` is version {found}: version {least} or later is needed ({REDIS_INSTALL})"
-                    )),
-                    _ => None,
-                },
-            },
-            Self::OpenSsl => output("openssl", &["version"]).is_none().then(|| {
-                "`openssl` is missing: install OpenSSL (Debian: `apt-get install openssl`)"
-                    .to_owned()
-            }),
-            Self::Maven => output("mvn", &["--version"]).is_none().then(|| {
-                "`mvn` is missing: install Maven (Debian: `apt-get install maven`)".to_owned()
-            }),
-        }
-    }
-}
-
-const JAVA_INSTALL: &str = "Debian: `apt-get install default-jre-headless`";
-
-const REDIS_INSTALL: &str = "Debian: `apt-get install redis-server`";
 
 /// What the program prints to both outputs, `None` if it cannot be run.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
@@ -155,13 +222,37 @@ mod tests {
     }
 
     #[test]
+    fn an_old_version_is_told_and_an_unknown_one_is_tried() {
+        let old = too_old("java", Some(11), 17).expect("old");
+        assert_eq!(old, "`java` is version 11: version 17 or later is needed");
+        assert_eq!(too_old("java", Some(17), 17), None);
+        assert_eq!(too_old("java", None, 17), None);
+    }
+
+    #[test]
     fn a_header_is_found_or_not() {
         assert!(has_header("stdio.h"));
         assert!(!has_header("no/such/header.h"));
     }
 
     #[test]
-    fn a_missing_program_is_one_line() {
-        assert_eq!(output("no-such-program-anywhere", &["--version"]), None);
+    fn a_missing_program_is_told_with_its_name() {
+        let problem = absent("no-such-program-anywhere", "--version");
+        assert_eq!(problem.as_deref(), Some("`no-such-program-anywhere` is missing"));
+    }
+
+    #[test]
+    fn all_that_is_missing_is_one_command_and_each_package_stands_once() {
+        let header = Tool::Header("no/such/header.h");
+        let missing = missing(&[header, Tool::Header("stdio.h"), header]);
+        assert_eq!(missing.len(), 1);
+        let both = [missing, vec![(Tool::Maven, "`mvn` is missing".to_owned())]].concat();
+        assert_eq!(
+            told(&both),
+            "the C header `no/such/header.h` is missing; `mvn` is missing. On Debian or Ubuntu:\n  \
+             sudo apt-get install --no-install-recommends libssl-dev maven"
+        );
+        let refused = require(&[header], "Or leave it out").expect_err("missing").to_string();
+        assert!(refused.ends_with("\nOr leave it out"), "{refused}");
     }
 }

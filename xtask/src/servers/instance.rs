@@ -189,11 +189,7 @@ fn sweep(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
 }
 
 fn start(home: &Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Result<Instance> {
-    let mut tools = server.tools().to_vec();
-    if !home.has_files(server) {
-        tools.extend(server.fetch_tools());
-    }
-    tools::require(&tools, server.otherwise())?;
+    tools::require(&super::tools_of(home, server), server.otherwise())?;
     let files = home.files(server, lock)?;
     let began = Instant::now();
     println!("starting {} {}", server.name(), server.version());

@@ -80,7 +80,7 @@ fn print(variables: &Variables, how: &str) {
 }
 
 /// What the user set, if anything.
-fn from_env(variable: &str) -> Result<Option<String>> {
+pub(super) fn from_env(variable: &str) -> Result<Option<String>> {
     match env::var(variable) {
         Ok(address) if address.trim().is_empty() => Ok(None),
         Ok(address) => Ok(Some(address.trim().to_owned())),

@@ -3,7 +3,7 @@
 //! (`KASPER_TEST_OPENSEARCH_SECURED`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-#[path = "../attempts/mod.rs"]
+#[path = "../../../tests/attempts/mod.rs"]
 mod attempts;
 mod conforming;
 mod documents;

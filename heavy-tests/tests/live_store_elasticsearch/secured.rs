@@ -71,7 +71,7 @@ async fn who_may_only_read_is_told_which_key_was_not_written() {
 #[tokio::test]
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn a_certificate_of_nobody_that_is_trusted_is_refused_at_connect() {
-    let other = include_str!("../data/other_authority.pem");
+    let other = include_str!("../../../tests/data/other_authority.pem");
     let of_the_system = ElasticsearchConfig::new(format!("https://{}", address()));
     for config in [config().tls_authority(other), of_the_system] {
         let error = refused(config.basic_auth("admin", "close-sesame")).await;
