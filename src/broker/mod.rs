@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::delivery::Delivery;
 use crate::message::{Keepalive, Offset, Record, TopicPartition};
 
@@ -108,6 +108,37 @@ pub(crate) enum Answer {
     Superseded,
 }
 
+/// Why an offset commit failed, as far as it decides what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CommitRefusal {
+    /// The group is rebalancing, or has been since this member last heard of it.
+    Rebalancing,
+    /// The group does not know the member.
+    UnknownMember,
+    Other,
+}
+
+#[derive(Debug)]
+pub(crate) struct CommitError {
+    pub(crate) refusal: CommitRefusal,
+    pub(crate) error: Error,
+}
+
+impl CommitError {
+    /// The group refused because it is, or was, rebalancing: it may have removed the member.
+    pub(crate) fn is_rebalance(&self) -> bool {
+        self.refusal != CommitRefusal::Other
+    }
+}
+
+impl From<Error> for CommitError {
+    fn from(error: Error) -> Self {
+        Self { refusal: CommitRefusal::Other, error }
+    }
+}
+
+pub(crate) type CommitResult = Result<(), CommitError>;
+
 /// The consuming side. Methods that ask a broker return a future that owns what it needs.
 pub(crate) trait Consumer: Send + Sync + 'static {
     /// Begins: joins the group, or reports the static partitions as assigned.
@@ -158,10 +189,10 @@ pub(crate) trait Consumer: Send + Sync + 'static {
     /// How the cluster has the input topics now, in their order.
     fn topics(&self) -> BoxFuture<'static, Result<Vec<TopicState>>>;
 
-    /// Records next offsets. The commit is under way when the call returns, whether or not the
+    /// Commits next offsets. The commit is under way when the call returns, whether or not the
     /// future is polled; the future is done when the broker has answered or the client gave up. Fails while an
     /// assignment that replaces everything waits for its answer: the commit would carry the new generation.
-    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>>;
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, CommitResult>;
 
     /// Whether the current assignment has been lost: it may already have new owners.
     fn assignment_lost(&self) -> bool;
@@ -174,21 +205,33 @@ pub(crate) trait Consumer: Send + Sync + 'static {
 /// while something is asked of a broker.
 pub(crate) type QueueLength = Arc<dyn Fn() -> usize + Send + Sync>;
 
+/// What came out of a queue at once.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// How many messages came.
+    pub(crate) messages: usize,
+    /// What came behind them.
+    pub(crate) error: Option<QueueError>,
+}
+
+/// Why a partition's messages end.
+#[derive(Debug)]
+pub(crate) struct QueueError {
+    pub(crate) partition: TopicPartition,
+    pub(crate) error: Error,
+}
+
+impl QueueError {
+    /// The offset to read from is not in the log. Reading can go on elsewhere.
+    pub(crate) fn is_out_of_range(&self) -> bool {
+        self.error.kind() == ErrorKind::OffsetOutOfRange
+    }
+}
+
 /// The reading side of one partition number's queue. One reader at a time.
 pub(crate) trait Queue: Send {
-    /// Moves messages that have arrived into `into`, at most `max`, without waiting; returns how
-    /// many came.
-    ///
-    /// # Errors
-    /// An error of a partition that no messages came before in this call. One that came behind the
-    /// messages of the last call, if nobody has asked for it with
-    /// [`error_behind`](Queue::error_behind).
-    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize>;
-
-    /// The error that came behind the messages of the last [`take`](Queue::take), if there was one.
-    fn error_behind(&mut self) -> Option<Error> {
-        None
-    }
+    /// Moves messages that have arrived into `into`, at most `max`, without waiting.
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Taken;
 
     /// Has a permit whenever messages may have arrived since the last empty [`take`](Queue::take).
     fn arrived(&self) -> Arc<Notify>;

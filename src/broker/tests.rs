@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use super::Queue;
-use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record};
+use super::{Queue, QueueError, Taken};
+use crate::error::{Error, ErrorKind};
+use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record, TopicPartition};
 
 /// A message of `size` bytes.
 pub(crate) fn record(topic: u16, offset: i64, size: usize) -> Record {
@@ -26,7 +26,7 @@ pub(crate) fn record(topic: u16, offset: i64, size: usize) -> Record {
 /// A queue that a test fills.
 #[derive(Clone, Default)]
 pub(crate) struct ScriptedQueue {
-    records: Arc<Mutex<VecDeque<Result<Record>>>>,
+    records: Arc<Mutex<VecDeque<Result<Record, Error>>>>,
     arrived: Arc<Notify>,
 }
 
@@ -44,22 +44,23 @@ impl ScriptedQueue {
 }
 
 impl Queue for ScriptedQueue {
-    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Taken {
         let mut records = self.records.lock().unwrap();
-        let mut taken = 0;
-        while taken < max {
+        let mut taken = Taken::default();
+        while taken.messages < max && taken.error.is_none() {
             match records.pop_front() {
-                Some(Ok(record)) => into.push(record),
-                Some(Err(error)) if taken == 0 => return Err(error),
-                Some(error) => {
-                    records.push_front(error);
-                    break;
+                Some(Ok(record)) => {
+                    into.push(record);
+                    taken.messages += 1;
+                }
+                Some(Err(error)) => {
+                    let partition = TopicPartition::new("a", 0);
+                    taken.error = Some(QueueError { partition, error });
                 }
                 None => break,
             }
-            taken += 1;
         }
-        Ok(taken)
+        taken
     }
 
     fn arrived(&self) -> Arc<Notify> {

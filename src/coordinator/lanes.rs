@@ -8,14 +8,14 @@ use tokio::task::{AbortHandle, Id, JoinError};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, info, info_span, warn};
 
-use crate::broker::Sought;
+use crate::broker::{QueueError, Sought};
 use crate::coordinator::Coordinator;
-use crate::coordinator::out_of_range::{partition_of, search};
+use crate::coordinator::out_of_range::search;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::Command;
-use crate::pipeline::partition_processor::{LaneEnd, LaneEnvironment, PartitionProcessor};
+use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 
@@ -44,7 +44,7 @@ pub(super) enum Before {
     /// start was not known when it was assigned: go back to the finished messages.
     GoBack,
     /// An offset is not in the log: find out where to go on.
-    Search(Error),
+    Search(QueueError),
     /// Go on there with this topic, and go back with the others.
     MoveTo(TopicPartition, Offset),
 }
@@ -96,21 +96,17 @@ impl Lane {
     fn take_over(&mut self, end: LaneEnd) -> Result<()> {
         self.task = None;
         self.batcher = Some(end.batcher);
-        if !end.complete {
-            self.before = Before::GoBack;
-        }
-        if let Some((partition, found)) = end.searched
-            && let Some(next) = found?
-        {
-            self.before = Before::MoveTo(partition, next);
-        }
-        match end.result {
-            Err(error) if error.kind() == ErrorKind::OffsetOutOfRange => {
-                self.before = Before::Search(error);
-                Ok(())
+        match end.ending {
+            Ending::Complete => {}
+            Ending::Abandoned => self.before = Before::GoBack,
+            Ending::OutOfRange(error) => self.before = Before::Search(error),
+            Ending::GoOnAt(partition, next) => self.before = Before::MoveTo(partition, next),
+            Ending::Failed(error) => {
+                self.before = Before::GoBack;
+                return Err(error);
             }
-            result => result,
         }
+        Ok(())
     }
 
     pub(super) fn partitions(&self) -> Vec<TopicPartition> {
@@ -179,7 +175,7 @@ impl Coordinator {
             Before::Nothing => return false,
             // The offset of a topic that was revoked meanwhile is forgotten: to begin an epoch for it
             // would be to commit its offset while another member has it.
-            Before::Search(error) if lane.owns(&partition_of(&error, number)) => {
+            Before::Search(error) if lane.owns(&error.partition) => {
                 lane.before = Before::Search(error);
                 return false;
             }
@@ -243,9 +239,8 @@ impl Coordinator {
         let span = info_span!("partition", partition = number);
         if let Before::Search(error) = std::mem::replace(&mut lane.before, Before::Nothing) {
             let (consumer, policy) = (self.consumer.clone(), self.settings.out_of_range);
-            let position = lane.position(&partition_of(&error, number));
-            let position = position.unwrap_or(Offset::new(-1));
-            let search = search(consumer, policy, error, number, position, batcher, commands);
+            let position = lane.position(&error.partition).unwrap_or(Offset::new(-1));
+            let search = search(consumer, policy, error, position, batcher, commands);
             lane.task = Some(self.tasks.spawn(search.instrument(span)));
             return Ok(());
         }

@@ -35,7 +35,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
-use crate::broker::{Consumer, Event, FetchPosition, POSITIONS_SETTLE, Producer};
+use crate::broker::{
+    CommitError, CommitRefusal, CommitResult, Consumer, Event, FetchPosition, POSITIONS_SETTLE,
+    Producer,
+};
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lanes::Lane;
 use crate::coordinator::log_ends::Ends;
@@ -239,7 +242,6 @@ impl Coordinator {
         match event {
             Event::Assigned { id, partitions, replaces } => {
                 self.by_parts = !replaces;
-                self.committer.retry_in_rebalances(!replaces);
                 if replaces {
                     let lost = self.lose_everything().await;
                     self.note(lost);
@@ -268,21 +270,12 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            let error = self.with_group(error);
             error!(%error, "the processor stops because of an error");
             if self.failure.is_none() {
                 self.metrics.failed(&error);
                 self.board.note_failure(&error);
                 self.failure = Some(error);
             }
-        }
-    }
-
-    /// Names the group that refuses us, which the client's errors do not.
-    fn with_group(&self, error: Error) -> Error {
-        match error.get("code") == Some("GROUP_AUTHORIZATION_FAILED") {
-            true => error.with("group", &self.settings.group_id),
-            false => error,
         }
     }
 
@@ -305,7 +298,7 @@ impl Coordinator {
         }
     }
 
-    fn commit_settled(&mut self, result: Result<()>) {
+    fn commit_settled(&mut self, result: CommitResult) {
         let Err(error) = result else {
             self.commits_doubted = Doubt::default();
             return self.show_committed();
@@ -314,6 +307,7 @@ impl Coordinator {
             let refused = self.refused(error);
             return self.note(Err(refused));
         }
+        let error = error.error;
         // A missing right may be granted in time; all other errors end by themselves, or a rebalance ends them.
         let asks_again = self.commits_doubted.asks_again(&error);
         if error.kind() == ErrorKind::Unauthorized && !asks_again {
@@ -331,16 +325,16 @@ impl Coordinator {
     }
 
     /// Whether no retry will mend this failure of a commit.
-    fn is_refused_for_good(&self, error: &Error) -> bool {
-        self.settings.is_static && error.get("code") == Some("UNKNOWN_MEMBER_ID")
+    fn is_refused_for_good(&self, error: &CommitError) -> bool {
+        self.settings.is_static && error.refusal == CommitRefusal::UnknownMember
     }
 
-    fn refused(&self, error: Error) -> Error {
+    fn refused(&self, error: CommitError) -> Error {
         let message = "the group has members, and Kafka takes no offsets from outside of it: \
             stop the consumers that subscribe with this group id, or don't set `partitions`";
         Error::new(ErrorKind::Commit, message)
             .with("group", &self.settings.group_id)
-            .with_source(error)
+            .with_source(error.error)
     }
 
     fn note_positions(&mut self, taken: Instant, positions: &[FetchPosition]) {
@@ -430,11 +424,12 @@ impl Coordinator {
         if self.failure.is_none() {
             self.committer.refresh_all();
         }
-        let commit = self.committer.commit_now(|partition| self.topics.may_commit(partition));
+        let commit =
+            self.committer.commit_now(|partition| self.topics.may_commit(partition), self.by_parts);
         match timeout(self.settings.commit_timeout, commit).await {
             Ok(Err(error)) if self.is_refused_for_good(&error) => Err(self.refused(error)),
-            Ok(Err(error)) if error.kind() == ErrorKind::Unauthorized => {
-                Err(self.with_group(error))
+            Ok(Err(CommitError { error, .. })) if error.kind() == ErrorKind::Unauthorized => {
+                Err(error)
             }
             Ok(Err(_)) | Err(_) if only_refreshes => {
                 warn!("offsets that have not changed could not be committed again at the end");
@@ -446,7 +441,7 @@ impl Coordinator {
                 );
                 Ok(())
             }
-            Ok(result) => result,
+            Ok(result) => result.map_err(|error| error.error),
             Err(_) => {
                 let message = "the brokers did not answer the last offset commit within `commit_timeout`; \
                     the last batches may be processed again";

@@ -8,37 +8,35 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::broker::Consumer;
-use crate::error::Error;
-use crate::message::{Offset, TopicPartition};
+use crate::broker::{Consumer, QueueError};
+use crate::message::Offset;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::{Command, ending};
-use crate::pipeline::partition_processor::LaneEnd;
+use crate::pipeline::partition_processor::{Ending, LaneEnd};
 use crate::pipeline::start::after_out_of_range;
 use crate::settings::OutOfRange;
-
-/// The partition that an error of the queue is about.
-pub(super) fn partition_of(error: &Error, number: i32) -> TopicPartition {
-    TopicPartition::new(error.get("topic").unwrap_or_default(), number)
-}
 
 /// Ends with where to go on, or with nothing when the lane is to end. `position`: the next message that
 /// is not finished.
 pub(super) async fn search(
     consumer: Arc<dyn Consumer>,
     policy: OutOfRange,
-    error: Error,
-    number: i32,
+    error: QueueError,
     position: Offset,
     batcher: Batcher,
     mut commands: watch::Receiver<Command>,
 ) -> LaneEnd {
-    let partition = partition_of(&error, number);
-    let searched = tokio::select! {
+    let QueueError { partition, error } = error;
+    let number = partition.partition;
+    let found = tokio::select! {
         biased;
-        () = ending(&mut commands) => None,
-        found = after_out_of_range(&*consumer, &partition, position, policy, error) => Some(found),
+        () = ending(&mut commands) => Ok(None),
+        found = after_out_of_range(&*consumer, &partition, position, policy, error) => found,
     };
-    let searched = searched.map(|found| (partition, found));
-    LaneEnd { partition: number, batcher, complete: false, result: Ok(()), searched }
+    let ending = match found {
+        Ok(Some(next)) => Ending::GoOnAt(partition, next),
+        Ok(None) => Ending::Abandoned,
+        Err(error) => Ending::Failed(error),
+    };
+    LaneEnd { partition: number, batcher, ending }
 }

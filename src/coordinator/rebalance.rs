@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::broker::{Answer, POSITIONS_SETTLE, RebalanceId};
+use crate::broker::{Answer, CommitError, POSITIONS_SETTLE, RebalanceId};
 use crate::coordinator::Coordinator;
 use crate::coordinator::lanes::{Before, Lane};
 use crate::error::{Error, ErrorKind, Result};
@@ -220,8 +220,8 @@ impl Coordinator {
             return;
         }
         self.collect_finished();
-        let commit =
-            self.committer.commit_now(|p| revoked.contains(p) && self.topics.may_commit(p));
+        let wanted = |p: &TopicPartition| revoked.contains(p) && self.topics.may_commit(p);
+        let commit = self.committer.commit_now(wanted, self.by_parts);
         let committed = tokio::select! {
             biased;
             () = self.events.superseded() => {
@@ -232,7 +232,7 @@ impl Coordinator {
         };
         match committed {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => {
+            Ok(Err(CommitError { error, .. })) => {
                 warn!(%error, "the offset commit at a revocation failed: the last batches will be processed again");
             }
             Err(_) => warn!(

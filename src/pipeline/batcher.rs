@@ -12,8 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::broker::{Queue, QueueLength};
-use crate::error::{Error, Result};
+use crate::broker::{Queue, QueueError, QueueLength};
 use crate::message::need::Need;
 use crate::message::{Batch, Record};
 use crate::pipeline::progress::LaneProgress;
@@ -41,7 +40,7 @@ pub(crate) struct Batcher {
     cut_age: Duration,
     average_bytes: usize,
     /// An error found behind messages that are still to be processed.
-    error: Option<Error>,
+    error: Option<QueueError>,
     spare: Vec<Record>,
     /// Of the buffers of records.
     need: Need,
@@ -81,7 +80,7 @@ impl Batcher {
     /// The next batch. Waits for messages as long as it takes.
     ///
     /// Cancel-safe: messages are only in the buffer across an await, and stay there.
-    pub(crate) async fn next(&mut self, progress: &LaneProgress) -> Result<Batch> {
+    pub(crate) async fn next(&mut self, progress: &LaneProgress) -> Result<Batch, QueueError> {
         loop {
             self.measure();
             if self.is_full() {
@@ -103,7 +102,7 @@ impl Batcher {
     }
 
     /// Takes what fits into the batch by count and, by the average size seen, about by bytes.
-    fn take(&mut self) -> Result<usize> {
+    fn take(&mut self) -> Result<usize, QueueError> {
         if let Some(error) = self.error.take_if(|_| self.buffer.is_empty()) {
             return Err(error);
         }
@@ -112,16 +111,11 @@ impl Batcher {
         }
         let by_count = self.limits.max_messages.saturating_sub(self.buffer.len());
         let by_bytes = (self.limits.max_bytes - self.fitting_bytes) / self.average_bytes.max(1);
-        match self.queue.take(by_count.min(by_bytes).max(1), &mut self.buffer) {
-            Ok(taken) => {
-                self.error = self.queue.error_behind();
-                Ok(taken)
-            }
-            Err(error) if self.buffer.is_empty() => Err(error),
-            Err(error) => {
-                self.error = Some(error);
-                Ok(0)
-            }
+        let taken = self.queue.take(by_count.min(by_bytes).max(1), &mut self.buffer);
+        self.error = taken.error;
+        match self.error.take_if(|_| self.buffer.is_empty()) {
+            Some(error) => Err(error),
+            None => Ok(taken.messages),
         }
     }
 
@@ -214,10 +208,7 @@ impl Batcher {
     /// were revoked.
     pub(crate) fn retain_topics(&mut self, topics: &[u16]) {
         let mut kept = topics.iter().map(|topic| &self.topics[usize::from(*topic)]);
-        let of = self.error.as_ref().and_then(|error| error.get("topic"));
-        if of.is_some_and(|name| !kept.any(|topic| **topic == *name)) {
-            self.error = None;
-        }
+        self.error.take_if(|error| !kept.any(|topic| **topic == *error.partition.topic));
         self.keep_only(|record| topics.contains(&record.topic));
     }
 
@@ -247,6 +238,7 @@ impl Drop for Batcher {
 mod tests {
     use super::*;
     use crate::broker::tests::{ScriptedQueue, record};
+    use crate::message::TopicPartition;
 
     fn batcher(limits: BatchLimits) -> (Batcher, ScriptedQueue, LaneProgress) {
         let queue = ScriptedQueue::default();
@@ -345,8 +337,8 @@ mod tests {
     async fn a_revoked_topics_error_is_dropped() {
         for (kept, fails) in [(0, true), (1, false)] {
             let (mut batcher, queue, progress) = batcher(limits(100, 1000, 0));
-            let error = Error::new(crate::ErrorKind::Unauthorized, "no");
-            batcher.error = Some(error.with("topic", "a"));
+            let error = crate::Error::new(crate::ErrorKind::Unauthorized, "no");
+            batcher.error = Some(QueueError { partition: TopicPartition::new("a", 0), error });
             batcher.retain_topics(&[kept]);
             queue.push([record(kept, 0, 1)]);
             assert_eq!(batcher.next(&progress).await.is_err(), fails);

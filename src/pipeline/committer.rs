@@ -22,7 +22,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-use crate::error::{Error, Result};
+use crate::broker::{CommitError, CommitRefusal, CommitResult};
+use crate::error::Error;
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
 
@@ -58,13 +59,13 @@ impl Owned {
 
 struct Outstanding {
     offsets: Vec<(TopicPartition, u64, Offset)>,
-    result: BoxFuture<'static, Result<()>>,
+    result: BoxFuture<'static, CommitResult>,
     begun: Instant,
 }
 
 /// Sends a commit; see [`Consumer::commit`](crate::broker::Consumer::commit).
 pub(crate) type SendCommit =
-    dyn Fn(Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> + Send + Sync;
+    dyn Fn(Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, CommitResult> + Send + Sync;
 
 pub(crate) struct Committer {
     send: Box<SendCommit>,
@@ -72,8 +73,6 @@ pub(crate) struct Committer {
     refresh_interval: Duration,
     /// The group has no members: committed offsets of partitions that begin have any age.
     is_static: bool,
-    /// A rebalance leaves the partitions with us until we give them back.
-    retries_in_rebalances: bool,
     /// A rebalance refused the last commit that was answered.
     refused_by_rebalance: bool,
     owned: BTreeMap<TopicPartition, Owned>,
@@ -87,7 +86,6 @@ impl Committer {
             send,
             refresh_interval,
             is_static,
-            retries_in_rebalances: false,
             refused_by_rebalance: false,
             owned: BTreeMap::new(),
             outstanding: None,
@@ -98,12 +96,6 @@ impl Committer {
     /// Counts commits here from now on.
     pub(crate) fn measure(&mut self, metrics: CommitMetrics) {
         self.metrics = metrics;
-    }
-
-    /// Whether a rebalance leaves the partitions with us until we give them back. Then a last commit that it refused is
-    /// made again, for some seconds.
-    pub(crate) fn retry_in_rebalances(&mut self, retry: bool) {
-        self.retries_in_rebalances = retry;
     }
 
     /// An epoch of a partition begins. Where nothing is committed yet, the start itself will be:
@@ -193,11 +185,11 @@ impl Committer {
     ///
     /// # Errors
     /// The commit failed; its offsets will be part of the next one.
-    pub(crate) async fn settle(&mut self) -> Result<()> {
+    pub(crate) async fn settle(&mut self) -> CommitResult {
         let Some(outstanding) = &mut self.outstanding else { return std::future::pending().await };
         let result = outstanding.result.as_mut().await;
-        self.metrics.settled(&result, outstanding.begun.elapsed());
-        self.refused_by_rebalance = result.as_ref().is_err_and(is_rebalance);
+        self.metrics.settled(result.is_ok(), outstanding.begun.elapsed());
+        self.refused_by_rebalance = result.as_ref().is_err_and(CommitError::is_rebalance);
         if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
             for (partition, epoch, next) in done.offsets {
                 let owned = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch);
@@ -214,8 +206,8 @@ impl Committer {
 
     /// Commits what has advanced for the partitions that `wanted` names and waits until it is. A commit
     /// that fails for a transient reason is made again, and for some seconds one that is refused because
-    /// a right is missing, which may be on its way, or [by a rebalance](Self::retry_in_rebalances); drop the future to
-    /// give up.
+    /// a right is missing, which may be on its way, or by a rebalance that leaves the partitions with us until we give
+    /// them back (`by_parts`); drop the future to give up.
     /// Cancel-safe: a commit that is under way stays outstanding.
     ///
     /// # Errors
@@ -223,7 +215,8 @@ impl Committer {
     pub(crate) async fn commit_now(
         &mut self,
         wanted: impl Fn(&TopicPartition) -> bool,
-    ) -> Result<()> {
+        by_parts: bool,
+    ) -> CommitResult {
         if self.outstanding.is_some() {
             // Its failure needs no report: what it was to commit goes into the next one.
             let _superseded = self.settle().await;
@@ -237,31 +230,21 @@ impl Committer {
                 return Ok(());
             }
             match self.settle().await {
-                Err(error) if is_rebalance(&error) => {
-                    let is_ours = self.retries_in_rebalances && is_member(&error);
+                Err(error) if error.is_rebalance() => {
+                    let is_ours = by_parts && error.refusal == CommitRefusal::Rebalancing;
                     let refused = refused.get_or_insert_with(Instant::now);
                     if !is_ours || refused.elapsed() >= REBALANCE {
                         return Err(error);
                     }
                     sleep(RETRY).await;
                 }
-                Err(error) if error.is_retryable() || doubted(&error) => sleep(RETRY).await,
+                Err(CommitError { error, .. }) if error.is_retryable() || doubted(&error) => {
+                    sleep(RETRY).await;
+                }
                 result => return result,
             }
         }
     }
-}
-
-/// A commit that the group refused because it is, or was, rebalancing.
-fn is_rebalance(error: &Error) -> bool {
-    const CODES: [&str; 4] =
-        ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID", "STALE_MEMBER_EPOCH"];
-    error.get("code").is_some_and(|code| CODES.contains(&code))
-}
-
-/// The group knows the member, and what it has.
-fn is_member(error: &Error) -> bool {
-    error.get("code") != Some("UNKNOWN_MEMBER_ID")
 }
 
 #[cfg(test)]
@@ -273,7 +256,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
 
-    type Answer = oneshot::Sender<Result<()>>;
+    type Answer = oneshot::Sender<CommitResult>;
     type Commit = (Vec<(TopicPartition, Offset)>, Answer);
 
     /// Notes what is committed and lets the test answer.
@@ -281,7 +264,7 @@ mod tests {
     struct Commits(Mutex<Vec<Commit>>);
 
     impl Commits {
-        fn take(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+        fn take(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, CommitResult> {
             let (answer, result) = oneshot::channel();
             self.0.lock().unwrap().push((offsets, answer));
             Box::pin(async { result.await.unwrap() })
@@ -342,7 +325,7 @@ mod tests {
         committer.finished(&partition(), 1, offset(7));
         committer.commit(|_| true);
         let (_, answer) = commits.0.lock().unwrap().pop().unwrap();
-        answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator"))).unwrap();
+        answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator").into())).unwrap();
         assert!(committer.settle().await.is_err());
         committer.commit(|_| true);
         let (offsets, answer) = commits.0.lock().unwrap().pop().unwrap();
@@ -353,19 +336,19 @@ mod tests {
         assert!(commits.0.lock().unwrap().is_empty(), "nothing has advanced");
     }
 
-    /// How often a last commit is made that is refused twice with this code, and what comes of it.
-    async fn last_commit(code: &'static str, retries: bool) -> (usize, Result<()>) {
+    /// How often a last commit is made that is refused twice like this, and what comes of it.
+    async fn last_commit(refusal: CommitRefusal, by_parts: bool) -> (usize, CommitResult) {
         let (mut committer, commits) = committer();
-        committer.retry_in_rebalances(retries);
         committer.finished(&partition(), 1, offset(7));
         let mut attempts = 0;
-        let commit = committer.commit_now(|_| true);
+        let commit = committer.commit_now(|_| true, by_parts);
         let refusing = async {
             loop {
                 let commit = commits.0.lock().unwrap().pop();
                 if let Some((_, answer)) = commit {
                     attempts += 1;
-                    let refused = Error::new(ErrorKind::Commit, "refused").with("code", code);
+                    let error = Error::new(ErrorKind::Commit, "refused");
+                    let refused = CommitError { refusal, error };
                     let result = if attempts < 3 { Err(refused) } else { Ok(()) };
                     let _ = answer.send(result);
                 }
@@ -381,19 +364,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_last_commit_is_made_again_where_a_rebalance_leaves_the_partitions() {
-        for code in ["REBALANCE_IN_PROGRESS", "ILLEGAL_GENERATION", "STALE_MEMBER_EPOCH"] {
-            let (attempts, result) = last_commit(code, true).await;
-            assert!(result.is_ok());
-            assert_eq!(attempts, 3, "{code}");
-        }
+        let (attempts, result) = last_commit(CommitRefusal::Rebalancing, true).await;
+        assert!(result.is_ok());
+        assert_eq!(attempts, 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_last_commit_is_not_made_again_where_the_partitions_may_be_anothers() {
-        for (code, retries) in [("ILLEGAL_GENERATION", false), ("UNKNOWN_MEMBER_ID", true)] {
-            let (attempts, result) = last_commit(code, retries).await;
-            assert_eq!(result.unwrap_err().get("code"), Some(code));
-            assert_eq!(attempts, 1, "{code}");
+        use CommitRefusal::{Rebalancing, UnknownMember};
+        for (refusal, by_parts) in [(Rebalancing, false), (UnknownMember, true)] {
+            let (attempts, result) = last_commit(refusal, by_parts).await;
+            assert_eq!(result.unwrap_err().refusal, refusal);
+            assert_eq!(attempts, 1, "{refusal:?}");
         }
     }
 
@@ -453,7 +435,7 @@ mod tests {
         let (mut committer, commits) = committer_of(true);
         committer.commit(|_| true);
         let (_, answer) = commits.0.lock().unwrap().pop().unwrap();
-        answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator"))).unwrap();
+        answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator").into())).unwrap();
         assert!(committer.settle().await.is_err());
         committer.commit(|_| true);
         assert_eq!(commits.succeeds(&mut committer).await, [(partition(), offset(5))]);

@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, warn};
 
-use crate::broker::Producer;
+use crate::broker::{Producer, QueueError};
 use crate::context::Context;
 use crate::error::{BoxError, Error, ErrorKind, Result, panic_error};
 use crate::message::{Batch, Offset, TopicPartition};
@@ -43,24 +43,43 @@ use crate::status::PartitionState;
 pub(crate) struct LaneEnd {
     pub(crate) partition: i32,
     pub(crate) batcher: Batcher,
+    pub(crate) ending: Ending,
+}
+
+/// What a lane's task leaves to do.
+pub(crate) enum Ending {
     /// Nothing was given up: the buffered messages follow the finished ones without a gap.
-    pub(crate) complete: bool,
-    pub(crate) result: Result<()>,
-    /// Where to go on after an offset that is not in the log, if that was looked up; without an offset,
-    /// at the finished messages.
-    pub(crate) searched: Option<(TopicPartition, Result<Option<Offset>>)>,
+    Complete,
+    /// Messages were given up: what comes next begins at the finished ones.
+    Abandoned,
+    /// An offset is not in the log.
+    OutOfRange(QueueError),
+    /// After such an offset, this partition goes on here, and the others at the finished messages.
+    GoOnAt(TopicPartition, Offset),
+    /// The processor is to stop.
+    Failed(Error),
 }
 
 /// Why a lane stops before it is done.
 enum Interrupt {
     /// Told to stop, or past its drain deadline.
     Abandoned,
+    OutOfRange(QueueError),
     Failed(Error),
 }
 
 impl From<Error> for Interrupt {
     fn from(error: Error) -> Self {
         Self::Failed(error)
+    }
+}
+
+impl From<QueueError> for Interrupt {
+    fn from(error: QueueError) -> Self {
+        match error.is_out_of_range() {
+            true => Self::OutOfRange(error),
+            false => Self::Failed(error.error),
+        }
     }
 }
 
@@ -108,17 +127,20 @@ impl PartitionProcessor {
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
     pub(crate) async fn run(mut self, factory: Arc<Mutex<Box<dyn DynFactory>>>) -> LaneEnd {
         let outcome = self.drive(&factory).await;
-        let complete = outcome.is_ok();
         self.progress.abandon_batches();
-        let result = match outcome {
-            Ok(()) | Err(Interrupt::Abandoned) => Ok(()),
+        let ending = match outcome {
+            Ok(()) => Ending::Complete,
+            Err(Interrupt::Abandoned) => Ending::Abandoned,
+            Err(Interrupt::OutOfRange(error)) => {
+                self.progress.fail(&error.error);
+                Ending::OutOfRange(error)
+            }
             Err(Interrupt::Failed(error)) => {
                 self.progress.fail(&error);
-                Err(error)
+                Ending::Failed(error)
             }
         };
-        let partition = self.progress.partition;
-        LaneEnd { partition, batcher: self.batcher, complete, result, searched: None }
+        LaneEnd { partition: self.progress.partition, batcher: self.batcher, ending }
     }
 
     async fn drive(&mut self, factory: &Mutex<Box<dyn DynFactory>>) -> Result<(), Interrupt> {
@@ -128,7 +150,8 @@ impl PartitionProcessor {
             Err(Interrupt::Abandoned) => return ended,
             // At once: waiting for acks may take long, and the coordinator limits it.
             Err(Interrupt::Failed(error)) => self.fail(error),
-            Ok(()) => {}
+            // It may turn out to be no failure.
+            Err(Interrupt::OutOfRange(_)) | Ok(()) => {}
         }
         // After a failure too: what was finished before the failed batch is to be committed, and its
         // replay must not overtake what is still on the way.
@@ -139,12 +162,10 @@ impl PartitionProcessor {
         ended.and(settled)
     }
 
-    /// Says so before the lane has ended. (An offset out of range may turn out to be no failure.)
+    /// Says so before the lane has ended.
     fn fail(&self, error: &Error) {
-        if error.kind() != ErrorKind::OffsetOutOfRange {
-            self.progress.fail(error);
-            self.board.report_failure();
-        }
+        self.progress.fail(error);
+        self.board.report_failure();
     }
 
     /// The processor, or `None` when the lane is to end before it began.

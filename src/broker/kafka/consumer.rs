@@ -24,7 +24,9 @@ use super::offsets::{self, Questions};
 use super::queue::KafkaQueue;
 use super::statistics::{Protocol, Reading};
 use super::{KafkaOptions, create_client, no_thread};
-use crate::broker::{Answer, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought, TopicState};
+use crate::broker::{
+    Answer, CommitResult, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought, TopicState,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 
@@ -274,27 +276,28 @@ impl Consumer for KafkaConsumer {
         Box::pin(self.questions_about_logs.ask(move || metadata::topic_states(&client, &topics)))
     }
 
-    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
-        let gone = || Error::new(ErrorKind::Commit, "the Kafka client was closed");
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, CommitResult> {
+        let gone = || Error::new(ErrorKind::Commit, "the Kafka client was closed").into();
         if offsets.is_empty() {
             return Box::pin(async { Ok(()) });
         }
         if self.shared.is_replaced() {
             let replaced = Known::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS.into();
-            return Box::pin(async move { Err(errors::commit(replaced, "")) });
+            let error = errors::commit(replaced, "", self.client());
+            return Box::pin(async move { Err(error) });
         }
         let Some((id, result)) = self.shared.expect_commit() else {
             return Box::pin(async move { Err(gone()) });
         };
         match PartitionList::new(self.client()) {
-            None => self.shared.finish_commit(id, Err(no_handle("partition list"))),
+            None => self.shared.finish_commit(id, Err(no_handle("partition list").into())),
             Some(mut list) => {
                 for (partition, offset) in &offsets {
                     let metadata = self.growth.metadata(partition);
                     list.add_with(&partition.topic, partition.partition, offset.get(), &metadata);
                 }
                 if let Err(code) = self.client().commit(&list, &self.queue, id) {
-                    self.shared.finish_commit(id, Err(errors::commit(code, "")));
+                    self.shared.finish_commit(id, Err(errors::commit(code, "", self.client())));
                 }
             }
         }

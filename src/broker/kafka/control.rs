@@ -21,8 +21,8 @@ use super::log::{self, Repetitions};
 use super::queue::BesideValues;
 use super::statistics::{Assigned, Reading};
 use super::token::{self, TokenProvider};
-use crate::broker::{Event, RebalanceId};
-use crate::error::{Error, ErrorKind, Result};
+use crate::broker::{CommitResult, Event, RebalanceId};
+use crate::error::{Error, ErrorKind};
 use crate::message::TopicPartition;
 
 pub(super) const POLL: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ pub(super) struct Shared {
 /// Commits under way by their ids; `over` when no more results will come.
 #[derive(Default)]
 struct Commits {
-    waiting: HashMap<usize, oneshot::Sender<Result<()>>>,
+    waiting: HashMap<usize, oneshot::Sender<CommitResult>>,
     over: bool,
 }
 
@@ -116,7 +116,7 @@ impl Shared {
     }
 
     /// A new commit's id, and where its result will come; `None` when the client is gone.
-    pub(super) fn expect_commit(&self) -> Option<(usize, oneshot::Receiver<Result<()>>)> {
+    pub(super) fn expect_commit(&self) -> Option<(usize, oneshot::Receiver<CommitResult>)> {
         let mut commits = lock(&self.commits);
         if commits.over {
             return None;
@@ -128,7 +128,7 @@ impl Shared {
         Some((id, receiver))
     }
 
-    pub(super) fn finish_commit(&self, id: usize, result: Result<()>) {
+    pub(super) fn finish_commit(&self, id: usize, result: CommitResult) {
         if let Some(sender) = lock(&self.commits).waiting.remove(&id) {
             // Whoever is gone does not want to know.
             let _ = sender.send(result);
@@ -318,7 +318,7 @@ impl Control {
                     blamed.iter().map(|entry| entry.topic.as_str()).collect();
                 topics.sort_unstable();
                 topics.dedup();
-                Err(errors::commit(code, &topics.join(", ")))
+                Err(errors::commit(code, &topics.join(", "), &self.client))
             }
         };
         self.shared.finish_commit(id, result);
@@ -332,11 +332,13 @@ impl Control {
                 ErrorKind::Unauthorized => ErrorKind::Unauthorized,
                 _ => ErrorKind::Backend,
             };
-            return self.send(Event::Fatal(Error::new(kind, text).with("code", code.name())));
+            let error = Error::new(kind, text).with("code", code.name());
+            return self.send(Event::Fatal(errors::with_group(error, code, &self.client)));
         }
         let now = Instant::now();
         if code.is(Known::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
-            self.denial.refused(errors::error(code, event.error_text()), now);
+            let error = errors::error(code, event.error_text());
+            self.denial.refused(errors::with_group(error, code, &self.client), now);
         } else if errors::error(code, "").is_retryable() {
             self.denial.disturbed(now);
         }

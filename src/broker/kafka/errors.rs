@@ -3,7 +3,8 @@
 //! Place in the data path: beside it. A code has a [`Class`] and a kind. Whether an error is retryable,
 //! whether a fetch goes on, and how an offset commit failed all follow from these two.
 
-use super::ffi::{Code, Known};
+use super::ffi::{Client, Code, Known};
+use crate::broker::{CommitError, CommitRefusal};
 use crate::error::{Error, ErrorKind};
 
 /// What a code says about making the same request again.
@@ -123,13 +124,33 @@ pub(super) fn warning(code: Code, text: impl Into<String>) -> Error {
     if error.kind() == ErrorKind::Unauthorized { error } else { error.retryable() }
 }
 
+/// Names the group that refuses the client, which librdkafka's error does not.
+pub(super) fn with_group(error: Error, code: Code, client: &Client) -> Error {
+    match code.is(Known::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED) {
+        true => error.with("group", client.property("group.id")),
+        false => error,
+    }
+}
+
 /// The error of an offset commit that failed for `topics`.
-pub(super) fn commit(code: Code, topics: &str) -> Error {
+pub(super) fn commit(code: Code, topics: &str, client: &Client) -> CommitError {
+    use Known as K;
+    let refusal = match code.known() {
+        Some(K::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID) => CommitRefusal::UnknownMember,
+        Some(
+            K::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS
+            | K::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION
+            | K::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH,
+        ) => CommitRefusal::Rebalancing,
+        _ => CommitRefusal::Other,
+    };
     let (class, kind) = classify(code);
     let kind = if class == Class::NeedsRights { kind } else { ErrorKind::Commit };
     let error = Error::new(kind, code.text()).with("code", code.name());
     let error = if topics.is_empty() { error } else { error.with("topic", topics) };
-    if class == Class::Transient { error.retryable() } else { error }
+    let error = with_group(error, code, client);
+    let error = if class == Class::Transient { error.retryable() } else { error };
+    CommitError { refusal, error }
 }
 
 /// Whether librdkafka goes on fetching a partition after this entry in its queue, and loses nothing.

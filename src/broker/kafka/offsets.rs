@@ -94,7 +94,8 @@ pub(super) fn committed_entries(
         list.add(&partition.topic, partition.partition, 0);
     }
     let result = client.committed(&mut list, COMMITTED_TIMEOUT);
-    let failed = |code| errors::plain(code).with("operation", "committed");
+    let failed =
+        |code| errors::with_group(errors::plain(code).with("operation", "committed"), code, client);
     result.map_err(failed)?;
     let entries = list.entries();
     for entry in &entries {

@@ -21,9 +21,8 @@ use tokio::sync::Notify;
 use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
 use super::refusals;
-use crate::broker::{Queue, QueueLength};
-use crate::error::{Error, Result};
-use crate::message::{Keepalive, Offset, Payload, Record};
+use crate::broker::{Queue, QueueError, QueueLength, Taken};
+use crate::message::{Keepalive, Offset, Payload, Record, TopicPartition};
 
 /// The most entries that are taken out of librdkafka's queue in one call.
 const MOST: usize = 8192;
@@ -128,8 +127,6 @@ pub(super) struct KafkaQueue {
     /// The topics seen in the current call, by librdkafka's pointer. Not kept between calls: the
     /// pointer of a topic that is gone may come again as another topic's.
     seen: Vec<(usize, u16)>,
-    /// Came behind messages of the last call.
-    error: Option<Error>,
 }
 
 impl KafkaQueue {
@@ -147,7 +144,6 @@ impl KafkaQueue {
             until_sample: 0,
             buffer: Vec::new(),
             seen: Vec::new(),
-            error: None,
         }
     }
 
@@ -165,7 +161,7 @@ impl KafkaQueue {
 
     /// Turns what is in the buffer into records. Of a topic whose error came, nothing behind the
     /// error is handed out: it would be processed and recorded as if there were no gap.
-    fn sort(&mut self, floors: &mut [i64], into: &mut Vec<Record>) -> Option<Error> {
+    fn sort(&mut self, floors: &mut [i64], into: &mut Vec<Record>) -> Option<QueueError> {
         let (mut failed, mut first_error) = (Vec::new(), None);
         self.seen.clear();
         let mut last = (0, 0);
@@ -211,7 +207,7 @@ impl KafkaQueue {
     }
 
     /// The error that an entry stands for, unless librdkafka deals with it.
-    fn judge(&self, message: &KafkaMessage, code: Code) -> Option<Error> {
+    fn judge(&self, message: &KafkaMessage, code: Code) -> Option<QueueError> {
         if code.is(Known::RD_KAFKA_RESP_ERR__PARTITION_EOF) {
             return None;
         }
@@ -225,24 +221,22 @@ impl KafkaQueue {
             Some((text, codec)) => errors::error(code, text).with("codec", codec),
             None => errors::error(code, text),
         };
-        let error = error.with("topic", topic).with("partition", message.partition());
+        let error = error.with("topic", &topic).with("partition", message.partition());
         // Errors that belong to no offset carry a negative number.
         let known = offset.get() >= 0;
-        Some(if known { error.with("offset", offset) } else { error })
+        let error = if known { error.with("offset", offset) } else { error };
+        Some(QueueError { partition: TopicPartition::new(&*topic, message.partition()), error })
     }
 }
 
 impl Queue for KafkaQueue {
-    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
-        if let Some(error) = self.error_behind() {
-            return Err(error);
-        }
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Taken {
         let queue = Arc::clone(&self.queue);
         let mut floors = match queue.floors.try_lock() {
             Ok(floors) => floors,
             Err(TryLockError::Poisoned(floors)) => floors.into_inner(),
             // Paused; woken when that ends.
-            Err(TryLockError::WouldBlock) => return Ok(0),
+            Err(TryLockError::WouldBlock) => return Taken::default(),
         };
         let before = into.len();
         // The queue is empty only when librdkafka says so: what it gave may have been entries that
@@ -250,21 +244,12 @@ impl Queue for KafkaQueue {
         while queue.arrivals.take(max.min(MOST), &mut self.buffer) > 0 {
             self.sample();
             let error = self.sort(&mut floors, into);
-            let taken = into.len() - before;
-            match error {
-                Some(error) if taken == 0 => return Err(error),
-                Some(error) => self.error = Some(error),
-                None => {}
-            }
-            if taken > 0 {
-                return Ok(taken);
+            let messages = into.len() - before;
+            if messages > 0 || error.is_some() {
+                return Taken { messages, error };
             }
         }
-        Ok(0)
-    }
-
-    fn error_behind(&mut self) -> Option<Error> {
-        self.error.take()
+        Taken::default()
     }
 
     fn arrived(&self) -> Arc<Notify> {

@@ -27,7 +27,7 @@ use super::consumer::KafkaConsumer;
 use super::producer::KafkaProducer;
 use super::{KafkaOptions, TopicPartition};
 use crate::broker::{Consumer, Event, Handover, Producer, Queue, RebalanceId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Message, Offset, OutgoingMessage, OwnedMessage, Payload, Record};
 
@@ -233,7 +233,7 @@ impl Member {
 
     pub(super) fn reader(&self, topics: &[Arc<str>], partition: i32) -> Reader {
         let queue = self.consumer.queue(partition).unwrap();
-        Reader { queue, topics: topics.into(), partition }
+        Reader { queue, topics: topics.into(), partition, error: None }
     }
 }
 
@@ -242,6 +242,8 @@ pub(super) struct Reader {
     pub(super) queue: Box<dyn Queue>,
     topics: Arc<[Arc<str>]>,
     partition: i32,
+    /// Came behind messages.
+    error: Option<Error>,
 }
 
 impl Reader {
@@ -249,10 +251,19 @@ impl Reader {
     pub(super) async fn some(&mut self) -> Result<Vec<Record>> {
         let mut records = Vec::new();
         let arrived = self.queue.arrived();
-        while self.queue.take(1000, &mut records)? == 0 {
-            patiently("a message", arrived.notified()).await;
+        loop {
+            if let Some(error) = self.error.take() {
+                return Err(error);
+            }
+            let taken = self.queue.take(1000, &mut records);
+            self.error = taken.error.map(|error| error.error);
+            if taken.messages > 0 {
+                return Ok(records);
+            }
+            if self.error.is_none() {
+                patiently("a message", arrived.notified()).await;
+            }
         }
-        Ok(records)
     }
 
     /// The next `count` messages; the queue must hold no more than these then.

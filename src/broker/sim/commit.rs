@@ -8,7 +8,8 @@ use super::World;
 use super::client::Next;
 use super::group::Phase;
 use super::weather::Mode;
-use crate::error::{Error, ErrorKind, Result};
+use crate::broker::{CommitError, CommitRefusal, CommitResult};
+use crate::error::{Error, ErrorKind};
 use crate::message::{Offset, TopicPartition};
 
 /// What becomes of a commit.
@@ -30,7 +31,7 @@ pub(super) struct Commit {
     client: u32,
     offsets: Vec<Entry>,
     fate: CommitFate,
-    answer: oneshot::Sender<Result<()>>,
+    answer: oneshot::Sender<CommitResult>,
 }
 
 /// What is to be committed, and of which ownership it was when the commit was called for.
@@ -53,7 +54,7 @@ impl World {
         &mut self,
         id: u32,
         offsets: Vec<(TopicPartition, Offset)>,
-        answer: oneshot::Sender<Result<()>>,
+        answer: oneshot::Sender<CommitResult>,
     ) {
         self.count("commit");
         let fate = self.commit_fates.pop_front().unwrap_or_else(|| self.chance_fate());
@@ -144,7 +145,7 @@ impl World {
         self.after_latency(move |world| world.answer(commit, result));
     }
 
-    fn answer(&mut self, commit: Commit, result: Result<()>) {
+    fn answer(&mut self, commit: Commit, result: CommitResult) {
         // Whoever is gone does not want to know.
         let _ = commit.answer.send(result);
         self.client(commit.client).commits -= 1;
@@ -192,6 +193,14 @@ impl World {
     }
 }
 
-fn refused(code: &'static str) -> Error {
-    Error::new(ErrorKind::Commit, "offsets could not be committed").with("code", code)
+fn refused(code: &'static str) -> CommitError {
+    let error = Error::new(ErrorKind::Commit, "offsets could not be committed").with("code", code);
+    let refusal = match code {
+        "UNKNOWN_MEMBER_ID" => CommitRefusal::UnknownMember,
+        "REBALANCE_IN_PROGRESS" | "ILLEGAL_GENERATION" | "STALE_MEMBER_EPOCH" => {
+            CommitRefusal::Rebalancing
+        }
+        _ => CommitRefusal::Other,
+    };
+    CommitError { refusal, error }
 }

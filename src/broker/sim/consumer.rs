@@ -9,7 +9,8 @@ use super::client::{Client, Life, Next};
 use super::fetch::QueueState;
 use super::{Cluster, World};
 use crate::broker::{
-    Answer, Consumer, Event, OffsetSpec, Queue, QueueLength, RebalanceId, Sought, TopicState,
+    Answer, CommitError, CommitRefusal, CommitResult, Consumer, Event, OffsetSpec, Queue,
+    QueueLength, RebalanceId, Sought, Taken, TopicState,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Keepalive, Offset, Record, TopicPartition};
@@ -105,10 +106,11 @@ fn final_error() -> Error {
     Error::new(ErrorKind::Backend, "the question is refused")
 }
 
-fn replaced() -> Error {
-    Error::new(ErrorKind::Commit, "the assignment was replaced")
+fn replaced() -> CommitError {
+    let error = Error::new(ErrorKind::Commit, "the assignment was replaced")
         .with("code", "REBALANCE_IN_PROGRESS")
-        .retryable()
+        .retryable();
+    CommitError { refusal: CommitRefusal::Rebalancing, error }
 }
 
 impl Drop for SimConsumer {
@@ -228,14 +230,14 @@ impl Consumer for SimConsumer {
         Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader())) })
     }
 
-    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<()>> {
+    fn commit(&self, offsets: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, CommitResult> {
         let (sender, receiver) = oneshot::channel();
         let mut world = self.cluster.world();
         if world.is_replaced(self.id) {
             return Box::pin(async { Err(replaced()) });
         }
         world.commit(self.id, offsets, sender);
-        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader())) })
+        Box::pin(async { receiver.await.unwrap_or_else(|_| Err(no_leader().into())) })
     }
 
     fn assignment_lost(&self) -> bool {
@@ -270,7 +272,7 @@ struct SimQueue {
 }
 
 impl Queue for SimQueue {
-    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Taken {
         let mut world = self.cluster.world();
         let (client, partition) = (self.client, self.partition);
         let reader = world.client(client).queues.get(&partition).map(|queue| queue.reader);
@@ -278,10 +280,6 @@ impl Queue for SimQueue {
             world.violation(|| format!("two readers of partition {partition} of client {client}"));
         }
         world.take(client, partition, max, into)
-    }
-
-    fn error_behind(&mut self) -> Option<Error> {
-        self.cluster.world().error_behind(self.client, self.partition)
     }
 
     fn arrived(&self) -> Arc<Notify> {

@@ -7,7 +7,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::World;
-use crate::error::{Error, ErrorKind, Result};
+use crate::broker::{QueueError, Taken};
+use crate::error::{Error, ErrorKind};
 use crate::message::{Payload, Record, TopicPartition};
 
 /// An assigned partition.
@@ -72,8 +73,6 @@ impl Fetching {
 #[derive(Debug, Default)]
 pub(super) struct QueueState {
     entries: VecDeque<Entry>,
-    /// Came behind the messages of the last take.
-    behind: Option<Entry>,
     pub(super) arrived: Arc<Notify>,
     /// The one who may read.
     pub(super) reader: u64,
@@ -198,14 +197,12 @@ impl World {
         number: i32,
         max: usize,
         into: &mut Vec<Record>,
-    ) -> Result<usize> {
-        let Some(client) = self.clients.get_mut(&id) else { return Ok(0) };
-        let Some(queue) = client.queues.get_mut(&number) else { return Ok(0) };
-        let mut taken = 0;
-        let mut result = Ok(());
-        while taken < max {
-            let entry = queue.behind.take().or_else(|| queue.entries.pop_front());
-            let Some(entry) = entry else { break };
+    ) -> Taken {
+        let mut taken = Taken::default();
+        let Some(client) = self.clients.get_mut(&id) else { return taken };
+        let Some(queue) = client.queues.get_mut(&number) else { return taken };
+        while taken.messages < max && taken.error.is_none() {
+            let Some(entry) = queue.entries.pop_front() else { break };
             let fetching = client.assigned.get(&entry.partition);
             if fetching.is_none_or(|fetching| entry.is_outdated(fetching)) {
                 continue;
@@ -220,15 +217,10 @@ impl World {
                     let message = self.logs[&entry.partition].message(offset).clone();
                     let payload = Payload::Owned(Box::new(message));
                     into.push(Record { payload, topic });
-                    taken += 1;
-                }
-                What::OutOfRange(_) if taken > 0 => {
-                    queue.behind = Some(entry);
-                    break;
+                    taken.messages += 1;
                 }
                 What::OutOfRange(offset) => {
-                    result = Err(out_of_range(&entry.partition, offset));
-                    break;
+                    taken.error = Some(out_of_range(entry.partition, offset));
                 }
             }
         }
@@ -236,20 +228,7 @@ impl World {
         for partition in assigned.cloned().collect::<Vec<_>>() {
             self.arm(id, &partition);
         }
-        result.map(|()| taken)
-    }
-
-    /// The error behind the messages of the last take.
-    pub(super) fn error_behind(&mut self, id: u32, number: i32) -> Option<Error> {
-        let client = self.clients.get_mut(&id)?;
-        let entry = client.queues.get_mut(&number)?.behind.take()?;
-        let fetching = client.assigned.get(&entry.partition)?;
-        match entry.what {
-            What::OutOfRange(offset) if !entry.is_outdated(fetching) => {
-                Some(out_of_range(&entry.partition, offset))
-            }
-            _ => None,
-        }
+        taken
     }
 
     /// What was fetched and not taken is dropped, of all partitions, and fetched again after the answer.
@@ -324,9 +303,10 @@ impl World {
     }
 }
 
-fn out_of_range(partition: &TopicPartition, offset: i64) -> Error {
-    Error::new(ErrorKind::OffsetOutOfRange, "fetch failed: offset out of range")
+fn out_of_range(partition: TopicPartition, offset: i64) -> QueueError {
+    let error = Error::new(ErrorKind::OffsetOutOfRange, "fetch failed: offset out of range")
         .with("topic", &partition.topic)
         .with("partition", partition.partition)
-        .with("offset", offset)
+        .with("offset", offset);
+    QueueError { partition, error }
 }

@@ -8,8 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::message::{OutgoingRecord, TestMessage};
-use crate::broker::{Handover, Producer, Queue};
-use crate::error::Result;
+use crate::broker::{Handover, Producer, Queue, Taken};
 use crate::message::delivery::Delivery;
 use crate::message::undelivered::DeliveryFailure;
 use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record, TopicPartition};
@@ -118,7 +117,7 @@ pub(super) struct TestQueue {
 }
 
 impl Queue for TestQueue {
-    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Result<usize> {
+    fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Taken {
         let mut state = self.log.state();
         let count = max.min(state.open).min(state.queue.len());
         state.open -= count;
@@ -128,7 +127,7 @@ impl Queue for TestQueue {
             let message = OwnedMessage { partition: self.partition, ..message.clone() };
             Record { payload: Payload::Owned(Box::new(message)), topic: *topic }
         }));
-        Ok(count)
+        Taken { messages: count, error: None }
     }
 
     fn arrived(&self) -> Arc<Notify> {

@@ -21,7 +21,7 @@ use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::partition_processor::{LaneEnd, LaneEnvironment, PartitionProcessor};
+use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::settings::{BatchLimits, FlightLimits};
@@ -142,7 +142,7 @@ impl ProcessorTester {
         self.committed_before = self.log.committed();
         self.unassign();
         match end {
-            Some(LaneEnd { result: Err(error), .. }) => Err(error),
+            Some(LaneEnd { ending: Ending::Failed(error), .. }) => Err(error),
             _ => committed,
         }
     }
@@ -153,7 +153,7 @@ impl ProcessorTester {
                 self.committer.finished(&topic.partition, topic.epoch, topic.finished);
             }
         }
-        self.committer.commit_now(|_| true).await
+        self.committer.commit_now(|_| true, false).await.map_err(|error| error.error)
     }
 
     pub(super) fn unassign(&mut self) {

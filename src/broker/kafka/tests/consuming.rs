@@ -90,10 +90,10 @@ async fn take_gives_no_more_than_asked_for() {
     })
     .await;
     let mut records = Vec::new();
-    assert_eq!(reader.queue.take(3, &mut records).unwrap(), 3);
-    assert_eq!(reader.queue.take(4, &mut records).unwrap(), 4);
-    assert_eq!(reader.queue.take(4, &mut records).unwrap(), 3);
-    assert_eq!(reader.queue.take(4, &mut records).unwrap(), 0);
+    assert_eq!(reader.queue.take(3, &mut records).messages, 3);
+    assert_eq!(reader.queue.take(4, &mut records).messages, 4);
+    assert_eq!(reader.queue.take(4, &mut records).messages, 3);
+    assert_eq!(reader.queue.take(4, &mut records).messages, 0);
     let offsets: Vec<_> = records.iter().map(|record| record.offset().get()).collect();
     assert_eq!(offsets, (0..10).collect::<Vec<_>>());
     assert_eq!(records.iter().map(Record::size).sum::<usize>(), 10);

@@ -1,6 +1,7 @@
 //! Assignments, revocations, commits.
 
 use super::*;
+use crate::broker::CommitError;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -95,7 +96,7 @@ async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: 
             let number = partitions.first().unwrap().partition;
             // The mock cluster takes no commits during a rebalance; a real broker does.
             let commit = vec![(partitions[0].clone(), Offset::new(1))];
-            if let Err(error) = member.consumer.commit(commit).await {
+            if let Err(CommitError { error, .. }) = member.consumer.commit(commit).await {
                 assert_eq!(error.get("code"), Some("REBALANCE_IN_PROGRESS"), "{error}");
                 assert!(live().is_none(), "{error}");
             }
@@ -156,7 +157,7 @@ async fn a_second_member_takes_its_share(broker: &Broker, more: &[(&str, &str)])
     let (first, _) = members.remove(0);
     patiently("the close", first.consumer.close()).await;
     balance(&mut members, &[4]).await;
-    assert!(old.iter_mut().all(|old| old.queue.take(100, &mut Vec::new()).unwrap() == 0));
+    assert!(old.iter_mut().all(|old| old.queue.take(100, &mut Vec::new()).messages == 0));
 }
 
 #[tokio::test]
@@ -312,8 +313,7 @@ async fn a_commit_that_meets_a_later_generation_is_refused() {
     next.consumer.commit(vec![(first_of.clone(), Offset::new(10))]).await.unwrap();
     let commit = late.consumer.commit(vec![(first_of.clone(), Offset::new(5))]);
     let error = patiently("the late commit", commit).await.unwrap_err();
-    let code = error.get("code").unwrap();
-    assert!(["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID"].contains(&code), "{error}");
+    assert!(error.is_rebalance(), "{error:?}");
     let observer = Arc::clone(&next.consumer);
     let committed = || observer.committed(vec![first_of.clone()]);
     assert_eq!(committed().await.unwrap(), [Some(Offset::new(10))]);

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::metadata::{MetadataClient, TopicMetadata};
 use super::*;
-use crate::broker::{FetchPosition, OffsetSpec};
+use crate::broker::{CommitError, CommitRefusal, FetchPosition, OffsetSpec};
 use crate::error::ErrorKind;
 
 #[tokio::test]
@@ -69,7 +69,7 @@ async fn a_partition_that_is_assigned_without_a_start() {
         broker.cluster().partition_leader(&topics[0], 1, Some(1)).unwrap();
         number(&broker, &topics[0], 1, 5, 5).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(one.queue.take(100, &mut Vec::new()).unwrap(), 0);
+        assert_eq!(one.queue.take(100, &mut Vec::new()).messages, 0);
         member.consumer.seek(vec![(own[1].clone(), Offset::new(3))]).await.unwrap();
         let values = values(&one.read(7).await);
         assert_eq!(values.first().map(String::as_str), Some("3"));
@@ -96,7 +96,7 @@ async fn a_static_consumer_commits_to_its_group() {
     member.consumer.commit(Vec::new()).await.unwrap();
     member.consumer.close().await;
     let error = member.consumer.commit(vec![(partition(&topics[0], 0), offset(1))]).await;
-    assert_eq!(error.unwrap_err().kind(), ErrorKind::Commit);
+    assert_eq!(error.unwrap_err().error.kind(), ErrorKind::Commit);
 }
 
 #[tokio::test]
@@ -128,7 +128,12 @@ async fn a_refused_commit_says_why() {
     ] {
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[error]);
         let commit = vec![(partition(&topics[0], 0), Offset::new(1))];
-        let error = member.consumer.commit(commit).await.unwrap_err();
+        let CommitError { refusal, error } = member.consumer.commit(commit).await.unwrap_err();
+        let expected = match name {
+            "UNKNOWN_MEMBER_ID" => CommitRefusal::UnknownMember,
+            _ => CommitRefusal::Rebalancing,
+        };
+        assert_eq!(refusal, expected, "{name}");
         assert_eq!(error.kind(), ErrorKind::Commit);
         assert_eq!(error.get("code"), Some(name));
         assert_eq!(error.get("topic"), Some(&*topics[0]));

@@ -46,7 +46,10 @@ async fn an_assignment_may_follow_one_that_was_not_answered() {
     assert!(replaces && second > first);
     assert_eq!(all.len(), 4);
     let commit = member.consumer.commit(vec![(partition(&topics[0], 0), Offset::new(1))]);
-    assert!(commit.await.unwrap_err().is_retryable(), "it would go out with the new generation");
+    assert!(
+        commit.await.unwrap_err().error.is_retryable(),
+        "it would go out with the new generation"
+    );
     let answer = member.consumer.assign(first, &at_zero(&partitions)).unwrap();
     assert_eq!(answer, Answer::Superseded);
     let answer = member.consumer.assign(second, &at_zero(&all)).unwrap();
