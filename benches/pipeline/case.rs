@@ -56,7 +56,7 @@ impl Case {
             (Work::Drain, &[Size::Large]),
         ] {
             for size in sizes {
-                all.extend(work.whos().iter().map(|who| Self { work, size: *size, who: *who }));
+                all.extend(work.contestants().iter().map(|who| Self { work, size: *size, who: *who }));
             }
         }
         all
@@ -121,7 +121,7 @@ impl Work {
         matches!(self, Self::PassThrough | Self::Latency)
     }
 
-    fn whos(self) -> &'static [Who] {
+    fn contestants(self) -> &'static [Who] {
         const STATIC: Who = Who::Ours { group: false, one_in_flight: false };
         const GROUP: Who = Who::Ours { group: true, one_in_flight: false };
         const STATIC_1: Who = Who::Ours { group: false, one_in_flight: true };

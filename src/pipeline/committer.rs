@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_last_commit_is_not_made_again_where_the_partitions_may_be_anothers() {
+    async fn a_last_commit_is_not_made_again_where_another_may_have_the_partitions() {
         use CommitRefusal::{Rebalancing, UnknownMember};
         for (refusal, by_parts) in [(Rebalancing, false), (UnknownMember, true)] {
             let (attempts, result) = last_commit(refusal, by_parts).await;
