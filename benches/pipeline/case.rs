@@ -56,7 +56,11 @@ impl Case {
             (Work::Drain, &[Size::Large]),
         ] {
             for size in sizes {
-                all.extend(work.contestants().iter().map(|who| Self { work, size: *size, who: *who }));
+                all.extend(work.contestants().iter().map(|who| Self {
+                    work,
+                    size: *size,
+                    who: *who,
+                }));
             }
         }
         all
