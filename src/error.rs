@@ -1,10 +1,4 @@
 //! The one error type of the library.
-//!
-//! [`Error`] is opaque on purpose: a caller asks it questions ([`kind`](Error::kind),
-//! [`is_retryable`](Error::is_retryable), [`get`](Error::get)) instead of matching on the inner
-//! workings of a Kafka client or a database driver, so a driver can be replaced without breaking
-//! anybody. The user's own error stays inside and can be downcast with
-//! [`source`](std::error::Error::source) or found with [`find`](Error::find).
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -97,6 +91,11 @@ impl fmt::Display for ErrorKind {
 /// It carries a [kind](ErrorKind), a message, whether a retry of the same call may succeed,
 /// context as name and value pairs (`topic`, `partition`, `offset`, `tenant`, `operation`, …), and
 /// the error that caused it.
+///
+/// It is one opaque type, and no enum with a variant for each fault, because its causes belong to others: to a Kafka
+/// client, to five database drivers, to your code. You ask it questions ([`kind`](Error::kind),
+/// [`is_retryable`](Error::is_retryable), [`get`](Error::get)), and a driver can be replaced without breaking your
+/// `match`. Your own error stays inside: find it with [`find`](Error::find).
 ///
 /// ```
 /// use kasper::{Error, ErrorKind};

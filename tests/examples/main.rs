@@ -13,6 +13,8 @@ mod join;
 #[path = "../../examples/join/data.rs"]
 #[allow(dead_code, reason = "what only the program prints")]
 mod join_data;
+#[path = "../../examples/own_store/directory.rs"]
+mod own_store_directory;
 #[path = "../program/mod.rs"]
 mod program;
 #[path = "../../examples/multitenant/tally.rs"]
@@ -20,5 +22,6 @@ mod tally;
 
 mod enriching;
 mod joining;
+mod own_store;
 mod programs;
 mod tallying;

@@ -42,6 +42,12 @@ fn enrich() {
 }
 
 #[test]
+fn own_store() {
+    let printed = printed("own_store", &["--orders", "3000", "--customers", "7"]);
+    assert!(printed.ends_with("the sums of 7 customers are as expected\n"), "{printed}");
+}
+
+#[test]
 fn a_wrong_url_is_told_before_anything_is_done() {
     for name in ["word_count", "join", "multitenant"] {
         let output = run(name, &["--store", "carrier-pigeon://coop"]);

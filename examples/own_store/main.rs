@@ -1,0 +1,151 @@
+//! State in a store of your own: the sums of customers' orders, in a directory with a file for each customer.
+//!
+//! The store is `directory.rs`. It keeps the rules of [`Store`]: `tests/examples/own_store.rs` runs the conformance
+//! suite on it.
+#![allow(clippy::print_stdout, reason = "a program that prints")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod directory;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use kasper::codec::Json;
+use kasper::store::{Store, TypedStore};
+use kasper::testkit::Feeder;
+use kasper::{Batch, BoxError, Context, Offset, OutgoingMessage, Processor, TopicProcessor};
+use serde::{Deserialize, Serialize};
+
+use common::{Kafka, KafkaOptions};
+use directory::DirectoryStore;
+
+/// Sums up the orders of customers, in a store of the program's own.
+#[derive(Parser)]
+struct Options {
+    /// Where the sums are kept; by default a new directory, removed at the end
+    #[arg(long, value_name = "DIRECTORY")]
+    state: Option<PathBuf>,
+    /// How many orders are made
+    #[arg(long, default_value_t = 10_000)]
+    orders: u64,
+    /// How many customers make them
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    customers: u64,
+    #[command(flatten)]
+    kafka: KafkaOptions,
+}
+
+/// What a customer's orders come to.
+#[derive(Serialize, Deserialize, Default)]
+struct Sum {
+    total: u64,
+    /// Orders below this offset are in the total: those of a batch that comes again are not added twice.
+    next: i64,
+}
+
+/// Sums up the orders of one partition. A customer's orders are all in the same one, since the customer is their key.
+struct SumUp<S> {
+    run: String,
+    sums: TypedStore<S, Json, Sum>,
+}
+
+impl<S: Store + 'static> Processor for SumUp<S> {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        let mut orders: BTreeMap<String, Vec<(Offset, u64)>> = BTreeMap::new();
+        for message in batch.iter() {
+            let customer = str::from_utf8(message.key().unwrap_or_default())?;
+            let amount = str::from_utf8(message.value().unwrap_or_default())?.parse()?;
+            let key = format!("{}/{customer}", self.run);
+            orders.entry(key).or_default().push((message.offset(), amount));
+        }
+        let keys: Vec<&str> = orders.keys().map(String::as_str).collect();
+        let stored = self.sums.get_many(&keys).await?;
+        let changes = orders.iter().zip(stored).map(|((key, orders), stored)| {
+            let mut sum = stored.unwrap_or_default();
+            let known = sum.next;
+            for (offset, amount) in orders.iter().filter(|(offset, _)| offset.get() >= known) {
+                sum.total += amount;
+                sum.next = offset.get() + 1;
+            }
+            (key.as_str(), Some(sum))
+        });
+        Ok(self.sums.write_many(&changes.collect::<Vec<_>>()).await?)
+    }
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    let state = options.state.clone();
+    let directory = state
+        .unwrap_or_else(|| std::env::temp_dir().join(format!("own-store-{}", std::process::id())));
+    let result = run(&options, &directory).await;
+    if options.state.is_none() {
+        // Nothing is lost if it stays.
+        let _ = std::fs::remove_dir_all(&directory);
+    }
+    common::exit_code(result)
+}
+
+async fn run(options: &Options, directory: &std::path::Path) -> Result<(), BoxError> {
+    let store = DirectoryStore::open(directory)?;
+    let kafka = Kafka::start("own-store", &options.kafka)?;
+    kafka.check_room(options.orders)?;
+    let topic = kafka.create_topic("orders").await?;
+    let (run, of_job) = (kafka.run.clone(), store.clone());
+    let processor = TopicProcessor::builder(&kafka.run, [&topic])
+        .brokers(&kafka.brokers)
+        .partitions(0..kafka.partitions)
+        .max_batch_messages(options.kafka.batch.get())
+        .build(move |_partition| SumUp {
+            run: run.clone(),
+            sums: TypedStore::new(of_job.clone(), Json),
+        })
+        .await?;
+    let feeder = Feeder::new(&kafka.brokers, &topic, kafka.partitions, processor.handle())?;
+    let (expected, report) =
+        common::run_while(processor, feed(feeder, &topic, kafka.partitions, options)).await?;
+    println!("{} orders in {} batches", report.messages, report.batches);
+    check(store, &kafka.run, &expected).await
+}
+
+/// Makes the orders, and returns what each customer's come to.
+async fn feed(
+    mut feeder: Feeder,
+    topic: &str,
+    partitions: i32,
+    options: &Options,
+) -> Result<BTreeMap<String, u64>, BoxError> {
+    let mut expected = BTreeMap::new();
+    for number in 0..options.orders {
+        let (customer, amount) = (number % options.customers, number % 97);
+        // A customer's orders are all on one partition, as a producer's hash of the key would have it.
+        let partition = i32::try_from(customer)? % partitions;
+        let customer = format!("customer-{customer}");
+        let value = amount.to_string();
+        let order = OutgoingMessage::new(topic).key(customer.as_bytes()).value(value.as_bytes());
+        feeder.send_message(order.partition(partition)).await?;
+        *expected.entry(customer).or_default() += amount;
+    }
+    feeder.finish().await?;
+    Ok(expected)
+}
+
+async fn check(
+    store: DirectoryStore,
+    run: &str,
+    expected: &BTreeMap<String, u64>,
+) -> Result<(), BoxError> {
+    let sums: TypedStore<_, Json, Sum> = TypedStore::new(store, Json);
+    for (customer, total) in expected {
+        let found = sums.get(&format!("{run}/{customer}")).await?.map_or(0, |sum| sum.total);
+        if found != *total {
+            return Err(format!("{customer} ordered for {total}, the store has {found}").into());
+        }
+    }
+    println!("the sums of {} customers are as expected", expected.len());
+    Ok(())
+}
