@@ -105,7 +105,7 @@ async fn redis() {
             }
         }
         for value in [0, 1, u64::from(u32::MAX) + 1, u64::MAX] {
-            let url = format!("redis://{}/p?{name}_ms={value}", nobody());
+            let url = format!("redis://{}/p?{name}={value}ms", nobody());
             check(name, value, connect(&url).await);
         }
     }
@@ -189,9 +189,9 @@ async fn cassandra() {
             check(name, size, CassandraStore::connect(set(config(), size)).await);
         }
     }
-    for (parameter, setting) in [("ttl", "ttl"), ("timeout", "request_timeout")] {
+    for setting in ["ttl", "request_timeout", "connect_timeout"] {
         for value in [0, 1, u64::MAX] {
-            let url = format!("cassandra://{}/k/t?{parameter}={value}", nobody());
+            let url = format!("cassandra://{}/k/t?{setting}={value}s", nobody());
             check(setting, value, connect(&url).await);
         }
     }

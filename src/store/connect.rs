@@ -24,12 +24,12 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 /// | `local:PATH`, `local:PATH?prefix=NAME&sync=true` | a `LocalStore` in a directory | `local` |
 /// | `redis://…/PREFIX`, `redis+cluster://…/PREFIX` | `RedisStore`, see `RedisConfig` | `redis` |
 /// | `rediss://…/PREFIX`, `rediss+cluster://…/PREFIX` | the same, with TLS | `redis-tls` |
-/// | `cassandra://[user:password@]host1[:port],host2/keyspace/table` | a table of Cassandra or Scylla; settings may follow (`CassandraConfig::from_url`) | `cassandra` |
+/// | `cassandra://user:password@host:9042,host/keyspace/table` | a table of Cassandra or Scylla | `cassandra` |
 /// | `elasticsearch+http://user:password@host:9200,host:9200/index?encoding=binary` | Elasticsearch or OpenSearch | `elasticsearch` |
 /// | `elasticsearch+https://…`, the same | | `elasticsearch-tls` |
 ///
-/// Options for Elasticsearch: `encoding` (`json`, `binary`), `refresh` (`later`, `wait_for`,
-/// `immediate`), `api_key`, `type` (the document type, for servers older than version 7).
+/// The page `docs/stores.md` of the repository has every setting of every kind. All are read alike: `%40` is `@` in every part,
+/// and a duration has its unit (`connect_timeout=5s`, `ttl=24h`).
 ///
 /// # Errors
 /// [`Config`](ErrorKind::Config): no such kind of store, or its feature is not switched on, or the
@@ -129,4 +129,57 @@ fn unknown(scheme: &str) -> Error {
         _ => format!("there is no kind of store `{scheme}`"),
     };
     Error::new(ErrorKind::Config, message)
+}
+
+#[cfg(all(
+    test,
+    any(feature = "redis", feature = "cassandra", feature = "elasticsearch", feature = "local")
+))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The page has every setting of a kind and no other, and its URLs are taken.
+    fn check_page(kind: &str, settings: &[&str], take: impl Fn(&str) -> Result<()>) {
+        let page = include_str!("../../docs/stores.md");
+        let section =
+            page.split("\n## ").find(|section| section.starts_with(&format!("`{kind}:`")));
+        let lines = section.unwrap().lines();
+        let rows = lines.clone().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        assert_eq!(rows.collect::<BTreeSet<_>>(), settings.iter().copied().collect(), "{kind}");
+        let urls: Vec<&str> = lines.filter_map(|line| line.strip_prefix("    ")).collect();
+        assert!(!urls.is_empty());
+        for url in urls {
+            assert!(take(url).is_ok(), "{url}: {:?}", take(url));
+        }
+    }
+
+    #[cfg(feature = "local")]
+    #[test]
+    fn the_page_has_the_settings_of_a_local_store() {
+        let take = |url: &str| LocalConfig::from_url(url).map(drop);
+        check_page("local", crate::store::local::URL_SETTINGS, take);
+    }
+
+    #[cfg(feature = "redis")]
+    #[test]
+    fn the_page_has_the_settings_of_redis() {
+        let take = |url: &str| RedisConfig::from_url(url).map(drop);
+        check_page("redis", crate::store::redis::URL_SETTINGS, take);
+    }
+
+    #[cfg(feature = "cassandra")]
+    #[test]
+    fn the_page_has_the_settings_of_cassandra() {
+        let take = |url: &str| CassandraConfig::from_url(url).map(drop);
+        check_page("cassandra", crate::store::cassandra::URL_SETTINGS, take);
+    }
+
+    #[cfg(feature = "elasticsearch")]
+    #[test]
+    fn the_page_has_the_settings_of_elasticsearch() {
+        check_page("elasticsearch", elasticsearch::URL_SETTINGS, elasticsearch::check_url);
+    }
 }

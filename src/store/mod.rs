@@ -28,7 +28,7 @@ mod map;
 pub(crate) mod redis;
 mod time;
 mod typed;
-#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch", feature = "local"))]
 mod url;
 mod wrappers;
 

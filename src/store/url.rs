@@ -1,7 +1,19 @@
-//! URLs of stores on servers: `scheme://user:password@host:port,host/path?name=value&…`. They name several
-//! hosts, which is why no general parser reads them.
+//! URLs of stores: `scheme://user:password@host:port,host/path?name=value&…`. They name several hosts, which is why no
+//! general parser reads them.
+//!
+//! All kinds of stores read them alike: `%40` is `@` in every part, and a duration has its unit (`10s`, `500ms`).
 
-/// The parts of a URL, as they stand there: `%40` is still to be made an `@`.
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use percent_encoding::percent_decode_str;
+
+/// What is wrong with a URL, without a part of it that may be a password.
+pub(crate) type Wrong = String;
+
+/// The parts of a URL, as they stand there: [`decoded`] is still to be called on them.
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
 pub(crate) struct Parts<'a> {
     pub(crate) scheme: &'a str,
     /// The user, who may be empty, and the password.
@@ -10,9 +22,11 @@ pub(crate) struct Parts<'a> {
     pub(crate) hosts: &'a str,
     /// What is behind the first `/`, if there is one.
     pub(crate) path: Option<&'a str>,
-    settings: &'a str,
+    /// What is behind the `?`, for [`settings`].
+    pub(crate) settings: &'a str,
 }
 
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
 impl<'a> Parts<'a> {
     /// # Errors
     /// What is wrong, without a part of the URL: any of it may be a password.
@@ -41,15 +55,66 @@ impl<'a> Parts<'a> {
         });
         Ok(Self { scheme, login, hosts, path, settings })
     }
+}
 
-    /// Names and values behind the `?`. A name without a `=` has an empty value.
-    pub(crate) fn settings(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
-        let settings = self.settings.split('&').filter(|setting| !setting.is_empty());
-        settings.map(|setting| setting.split_once('=').unwrap_or((setting, "")))
+/// The settings of a URL, which stand behind its `?` with `&` in between.
+pub(crate) fn settings(text: &str) -> impl Iterator<Item = Result<Setting<'_>, Wrong>> {
+    let settings = text.split('&').filter(|setting| !setting.is_empty());
+    settings.map(|setting| {
+        let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+        Ok(Setting { name, value: decoded(format_args!("`{name}`"), value)? })
+    })
+}
+
+/// A name and its value.
+#[derive(Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) value: String,
+}
+
+impl Setting<'_> {
+    pub(crate) fn duration(&self) -> Result<Duration, Wrong> {
+        let units = "is a duration with its unit, such as `10s`, `500ms` or `2h`";
+        humantime::parse_duration(&self.value).map_err(|_| format!("`{}` {units}", self.name))
+    }
+
+    /// `what`: such as "a number from 0 to 15".
+    #[cfg(any(feature = "redis", feature = "cassandra", feature = "local"))]
+    pub(crate) fn parsed<T: FromStr>(&self, what: impl Display) -> Result<T, Wrong> {
+        self.value.parse().map_err(|_| format!("`{}` is {what}", self.name))
+    }
+
+    /// The value that this word stands for; letter case does not count.
+    #[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Wrong> {
+        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&self.value));
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
+            format!("`{}` is one of {}", self.name, words.join(", "))
+        })
+    }
+
+    /// For a name that is none of `known`.
+    pub(crate) fn unknown(&self, known: &[&str]) -> Wrong {
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        format!("there is no setting `{}`, only {}", self.name, known.join(", "))
     }
 }
 
+/// A part of a URL with `@` for `%40`. `what` names it in the error.
+pub(crate) fn decoded(what: impl Display, text: &str) -> Result<String, Wrong> {
+    let mut codes = text.split('%').skip(1);
+    let is_code = |code: &str| code.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !codes.all(is_code) {
+        return Err(format!("{what} has a `%` without two digits behind it; write `%25` for `%`"));
+    }
+    let decoded = percent_decode_str(text).decode_utf8();
+    decoded.map(Into::into).map_err(|_| format!("{what} is not UTF-8"))
+}
+
 /// A server's address without the user and password that somebody may have put there.
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
 pub(crate) fn without_login(server: &str) -> &str {
     server.rsplit_once('@').map_or(server, |(_, rest)| rest)
 }
@@ -65,16 +130,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_setting_is_decoded_and_a_duration_has_its_unit() {
+        let all: Result<Vec<_>, _> = settings("a=1%26&&t=1h%2030m&empty").collect();
+        let all = all.unwrap();
+        let pairs: Vec<_> = all.iter().map(|s| (s.name, s.value.as_str())).collect();
+        assert_eq!(pairs, [("a", "1&"), ("t", "1h 30m"), ("empty", "")]);
+        assert_eq!(all[1].duration().unwrap(), Duration::from_mins(90));
+        for wrong in ["t=10", "t=", "t=soon", "t=-1s", "t=99999999999999999999s"] {
+            let setting = settings(wrong).next().unwrap().unwrap();
+            assert!(setting.duration().unwrap_err().contains("`500ms`"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_is_told_by_its_name() {
+        for wrong in ["%", "a%4", "%zz", "a%é"] {
+            let told = decoded("the user", wrong).unwrap_err();
+            assert!(told.starts_with("the user has a `%`"), "{wrong}: {told}");
+        }
+        assert_eq!(decoded("the user", "%ff").unwrap_err(), "the user is not UTF-8");
+        assert_eq!(decoded("the user", "%C3%a9%2f").unwrap(), "é/");
+    }
+
+    #[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
+    #[test]
     fn every_part_is_found() {
         let parts = Parts::split("s://u:p:@@[::1]:1,b/c/d?e=f=g&&h").unwrap();
         assert_eq!((parts.scheme, parts.hosts, parts.path), ("s", "[::1]:1,b", Some("c/d")));
         assert_eq!(parts.login, Some(("u", Some("p:@"))));
-        assert_eq!(parts.settings().collect::<Vec<_>>(), [("e", "f=g"), ("h", "")]);
+        assert_eq!(parts.settings, "e=f=g&&h");
         let parts = Parts::split("s://u@a?b=/").unwrap();
         assert_eq!((parts.login, parts.hosts, parts.path), (Some(("u", None)), "a", None));
         assert!(Parts::split("s:a").is_err());
     }
 
+    #[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
     #[test]
     fn a_password_is_not_taken_for_a_host() {
         for url in ["s://u:p/q@h/x", "s://u:p?q@h/x", "s://h/a@b", "s://h/a?b=c@d"] {

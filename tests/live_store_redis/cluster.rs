@@ -26,7 +26,7 @@ async fn a_store_keeps_the_rules() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a Redis Cluster; run with cargo xtask test"]
 async fn a_store_with_a_ttl_keeps_the_rules() {
-    let url = format!("redis+cluster://{}/{}?ttl_ms=600000", cluster(), prefix("cluster-ttl"));
+    let url = format!("redis+cluster://{}/{}?ttl=10m", cluster(), prefix("cluster-ttl"));
     check_store(&connect(&url).await.unwrap(), &Profile::default().many_keys(10_000)).await;
 }
 

@@ -189,6 +189,9 @@ impl Reports {
                 event.error_text()
             );
             self.client.purge();
+        } else if self.shared.over.load(Ordering::Acquire) {
+            // Nobody produces any more. The brokers may be gone too, as at the end of a test, and a warning then would
+            // come after the processor's last word.
         } else if self.repetitions.is_new(code, Instant::now()) {
             let error = errors::warning(code, event.error_text());
             tracing::warn!(%error, "the Kafka producer reports an error and keeps trying");

@@ -16,3 +16,5 @@ mod url;
 pub use config::{CassandraConfig, CassandraConsistency};
 pub use multi::{CassandraTenancy, MultiCassandraStore};
 pub use store::CassandraStore;
+#[cfg(test)]
+pub(super) use url::URL_SETTINGS;

@@ -1,10 +1,8 @@
 //! `cassandra://` URLs.
 
-use std::time::Duration;
-
 use super::config::{CassandraConfig, CassandraConsistency};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::url::Parts;
+use crate::store::url::{Parts, Setting, Wrong, decoded, settings};
 
 const FORM: &str =
     "a URL of Cassandra is `cassandra://[user:password@]host1[:port],host2/keyspace/table`";
@@ -14,7 +12,7 @@ impl CassandraConfig {
     ///
     /// Special characters in user and password are written as in any URL (`%40` for `@`). Settings may
     /// follow after a `?`: `consistency` (`local_quorum`, `quorum`, `all`, `local_one`, `one`),
-    /// `datacenter`, `ttl` and `timeout` in seconds, `create_table_if_missing=true`.
+    /// `local_datacenter`, `ttl`, `request_timeout` and `connect_timeout` (as `10s` or `500ms`), `create_table_if_missing=true`.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config): it is not such a URL. The error does not contain the password.
@@ -26,81 +24,83 @@ impl CassandraConfig {
 fn parse(url: &str) -> Result<CassandraConfig> {
     let url = Parts::split(url).map_err(fault)?;
     if url.scheme != "cassandra" {
-        return Err(fault("another scheme"));
+        return Err(fault("the scheme is another one"));
     }
     let mut parts = url.path.unwrap_or_default().trim_end_matches('/').split('/');
     let (Some(keyspace), Some(table), None) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(fault("other parts between the `/`"));
+        return Err(fault("there are other parts between the `/`"));
     };
     if url.hosts.split(',').any(str::is_empty) {
-        return Err(fault("a host without a name"));
+        return Err(fault("a host has no name"));
     }
-    let mut config = CassandraConfig::new(url.hosts.split(','), decode(keyspace)?, decode(table)?);
+    let mut config = CassandraConfig::new(
+        url.hosts.split(','),
+        decode("the keyspace", keyspace)?,
+        decode("the table", table)?,
+    );
     if let Some((user, password)) = url.login {
-        let password = password.ok_or_else(|| fault("a user without a password"))?;
-        config = config.user(decode(user)?, decode(password)?);
+        let password = password.ok_or_else(|| fault("there is a user without a password"))?;
+        config = config.user(decode("the user", user)?, decode("the password", password)?);
     }
-    for (name, value) in url.settings() {
-        config = set(config, name, &decode(value)?)?;
+    for setting in settings(url.settings) {
+        config = setting.and_then(|setting| set(config, &setting)).map_err(fault)?;
     }
     config.check()?;
     Ok(config)
 }
 
-fn set(config: CassandraConfig, name: &str, value: &str) -> Result<CassandraConfig> {
-    let seconds = || value.parse().map(Duration::from_secs).ok();
-    let set = match name {
-        "consistency" => consistency(value).map(|value| config.consistency(value)),
-        "datacenter" => Some(config.local_datacenter(value)),
-        "ttl" => seconds().map(|time| config.ttl(time)),
-        "timeout" => seconds().map(|time| config.request_timeout(time).connect_timeout(time)),
-        "create_table_if_missing" => {
-            value.parse().ok().map(|value| config.create_table_if_missing(value))
-        }
-        _ => return Err(fault("a setting that there is not").with("setting", name)),
-    };
-    set.ok_or_else(|| fault("a setting with a value that it can't have").with("setting", name))
-}
+/// What may stand behind the `?`.
+pub(in crate::store) const URL_SETTINGS: &[&str] = &[
+    "consistency",
+    "local_datacenter",
+    "ttl",
+    "request_timeout",
+    "connect_timeout",
+    "create_table_if_missing",
+];
 
-fn consistency(value: &str) -> Option<CassandraConsistency> {
-    Some(match value.to_ascii_lowercase().as_str() {
-        "local_quorum" => CassandraConsistency::LocalQuorum,
-        "quorum" => CassandraConsistency::Quorum,
-        "all" => CassandraConsistency::All,
-        "local_one" => CassandraConsistency::LocalOne,
-        "one" => CassandraConsistency::One,
-        _ => return None,
+const CONSISTENCIES: &[(&str, CassandraConsistency)] = &[
+    ("local_quorum", CassandraConsistency::LocalQuorum),
+    ("quorum", CassandraConsistency::Quorum),
+    ("all", CassandraConsistency::All),
+    ("local_one", CassandraConsistency::LocalOne),
+    ("one", CassandraConsistency::One),
+];
+
+fn set(config: CassandraConfig, setting: &Setting<'_>) -> Result<CassandraConfig, Wrong> {
+    Ok(match setting.name {
+        "consistency" => config.consistency(setting.word(CONSISTENCIES)?),
+        "local_datacenter" => config.local_datacenter(&setting.value),
+        "ttl" => config.ttl(setting.duration()?),
+        "request_timeout" => config.request_timeout(setting.duration()?),
+        "connect_timeout" => config.connect_timeout(setting.duration()?),
+        "create_table_if_missing" => {
+            config.create_table_if_missing(setting.parsed("`true` or `false`")?)
+        }
+        _ => return Err(setting.unknown(URL_SETTINGS)),
     })
 }
 
-/// `%40` is `@`.
-fn decode(text: &str) -> Result<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut pieces = text.split('%');
-    bytes.extend(pieces.next().unwrap_or_default().bytes());
-    for piece in pieces {
-        let code = piece.get(..2).and_then(|code| u8::from_str_radix(code, 16).ok());
-        let code = code.ok_or_else(|| fault("a `%` without two digits"))?;
-        bytes.push(code);
-        bytes.extend(piece.bytes().skip(2));
-    }
-    String::from_utf8(bytes).map_err(|_| fault("bytes that are no text"))
+fn decode(what: &str, text: &str) -> Result<String> {
+    decoded(what, text).map_err(fault)
 }
 
 /// Without the URL: it may have a password in it.
-fn fault(what: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{FORM}; this one has {what}"))
+fn fault(what: impl std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("{FORM}; in this one {what}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
     fn all_parts_are_read() {
         let config = parse(
             "cassandra://me:p%40ss%2f:@[::1]:9043,b.example/shop/counts\
-             ?consistency=ALL&datacenter=dc%201&ttl=60&timeout=3&create_table_if_missing=true",
+             ?consistency=ALL&local_datacenter=dc%201&ttl=60s&request_timeout=3s&connect_timeout=2500ms&create_table_if_missing=true",
         )
         .unwrap();
         assert_eq!(config.nodes, ["[::1]:9043", "b.example"]);
@@ -110,6 +110,7 @@ mod tests {
         assert_eq!(config.local_datacenter.as_deref(), Some("dc 1"));
         assert_eq!(config.ttl, Some(Duration::from_secs(60)));
         assert_eq!(config.request_timeout, Duration::from_secs(3));
+        assert_eq!(config.connect_timeout, Duration::from_millis(2500));
         assert!(config.create_table_if_missing);
         assert!(!format!("{config:?}").contains("p@ss"), "{config:?}");
     }
@@ -132,8 +133,8 @@ mod tests {
             "cassandra://u:secret@host/key-space/table",
             "cassandra://u:secret@host/keyspace/table%22%3b",
             "cassandra://u:secret@host/keyspace/table?colour=red",
-            "cassandra://u:secret@host/keyspace/table?ttl=soon",
-            "cassandra://u:secret@host/keyspace/table?ttl=0",
+            "cassandra://u:secret@host/keyspace/table?ttl=60",
+            "cassandra://u:secret@host/keyspace/table?ttl=0s",
             "cassandra://u:secret@host/keyspace/table?consistency=any",
         ] {
             let error = parse(url).unwrap_err();

@@ -43,4 +43,6 @@ pub use index::ElasticsearchIndex;
 pub use multi::{ElasticsearchTenancy, MultiElasticsearchStore};
 pub use store::ElasticsearchStore;
 
+#[cfg(test)]
+pub(super) use url::{URL_SETTINGS, check_url};
 pub(super) use url::{connect, connect_multi};

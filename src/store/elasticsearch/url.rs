@@ -1,13 +1,11 @@
 //! `elasticsearch+http://user:password@host:9200,other:9200/index?option=…`
 
-use percent_encoding::percent_decode_str;
-
 use super::config::{ElasticsearchConfig, Encoding, Refresh};
 use super::index::ElasticsearchIndex;
 use super::multi::MultiElasticsearchStore;
 use super::store::ElasticsearchStore;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::url::Parts;
+use crate::store::url::{Parts, Setting, Wrong, decoded, settings};
 
 /// What a URL says.
 #[derive(Debug)]
@@ -21,44 +19,68 @@ struct Parsed {
 /// # Errors
 /// [`Config`](ErrorKind::Config), without what may be a password.
 fn parse(url: &str) -> Result<Parsed> {
-    let fault = |message: &str| {
+    let fault = |message: Wrong| {
         let form = "elasticsearch+http://user:password@host:9200,host:9200/index";
         Error::new(ErrorKind::Config, format!("{message}; a URL is such as {form}"))
     };
-    let parts = Parts::split(url).map_err(fault)?;
+    let parts = Parts::split(url).map_err(|wrong| fault(wrong.to_owned()))?;
     let scheme = if parts.scheme.ends_with("https") { "https" } else { "http" };
-    let index = decoded(parts.path.unwrap_or_default().trim_end_matches('/'));
+    let path = parts.path.unwrap_or_default().trim_end_matches('/');
+    let index = decoded("the index", path).map_err(fault)?;
     if index.is_empty() {
-        return Err(fault("the index is missing"));
+        return Err(fault("the index is missing".to_owned()));
     }
     let mut nodes = parts.hosts.split(',').map(|host| format!("{scheme}://{}", with_port(host)));
     let mut config = ElasticsearchConfig::new(nodes.next().unwrap_or_default());
     config = nodes.fold(config, ElasticsearchConfig::node);
     if let Some((user, password)) = parts.login {
-        config = config.basic_auth(&decoded(user), &decoded(password.unwrap_or_default()));
+        let user = decoded("the user", user).map_err(fault)?;
+        let password = decoded("the password", password.unwrap_or_default()).map_err(fault)?;
+        config = config.basic_auth(&user, &password);
     }
     let mut document_type = None;
-    for (name, value) in parts.settings() {
-        config = match (name, value) {
-            ("encoding", "json") => config.encoding(Encoding::Json),
-            ("encoding", "binary") => config.encoding(Encoding::Binary),
-            ("refresh", "later") => config.refresh(Refresh::Later),
-            ("refresh", "wait_for") => config.refresh(Refresh::WaitFor),
-            ("refresh", "immediate") => config.refresh(Refresh::Immediate),
-            ("api_key", key) => config.api_key(&decoded(key)),
-            ("type", name) => {
-                document_type = Some(decoded(name));
-                config
-            }
-            (name, _) => {
-                return Err(fault(&format!(
-                    "`{name}` is no option, or has no such value: there are encoding=json|binary, \
-                     refresh=later|wait_for|immediate, api_key and type"
-                )));
-            }
-        };
+    for setting in settings(parts.settings) {
+        let setting = setting.map_err(fault)?;
+        let set = set(config, &mut document_type, setting);
+        config = set.map_err(fault)?;
     }
     Ok(Parsed { config, index, document_type })
+}
+
+/// What may stand behind the `?`.
+pub(in crate::store) const URL_SETTINGS: &[&str] =
+    &["encoding", "refresh", "api_key", "type", "deadline", "request_timeout", "connect_timeout"];
+
+fn set(
+    config: ElasticsearchConfig,
+    document_type: &mut Option<String>,
+    setting: Setting<'_>,
+) -> Result<ElasticsearchConfig, Wrong> {
+    Ok(match setting.name {
+        "encoding" => {
+            let words = [("json", Encoding::Json), ("binary", Encoding::Binary)];
+            config.encoding(setting.word(&words)?)
+        }
+        "refresh" => config.refresh(setting.word(&[
+            ("later", Refresh::Later),
+            ("wait_for", Refresh::WaitFor),
+            ("immediate", Refresh::Immediate),
+        ])?),
+        "api_key" => config.api_key(&setting.value),
+        "type" => {
+            *document_type = Some(setting.value);
+            config
+        }
+        "deadline" => config.deadline(setting.duration()?),
+        "request_timeout" => config.request_timeout(setting.duration()?),
+        "connect_timeout" => config.connect_timeout(setting.duration()?),
+        _ => return Err(setting.unknown(URL_SETTINGS)),
+    })
+}
+
+#[cfg(test)]
+pub(in crate::store) fn check_url(url: &str) -> Result<()> {
+    parse(url).map(drop)
 }
 
 /// [`connect`](crate::store::connect) for this kind of store.
@@ -83,10 +105,6 @@ fn with_port(host: &str) -> String {
     if after_address.contains(':') { host.to_owned() } else { format!("{host}:9200") }
 }
 
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::client::ElasticsearchClient;
@@ -94,7 +112,8 @@ mod tests {
 
     #[test]
     fn a_url_says_all() {
-        let url = "elasticsearch+https://me:p%40ss@a,b:1,[::1]/my-index?refresh=wait_for&encoding=binary&type=t";
+        let url = "elasticsearch+https://me:p%40ss@a,b:1,[::1]/my-index?refresh=wait_for&encoding=binary&type=t\
+                   &deadline=2m&request_timeout=30s&connect_timeout=500ms";
         let parsed = parse(url).unwrap();
         assert_eq!(parsed.config.nodes, ["https://a:9200", "https://b:1", "https://[::1]:9200"]);
         assert_eq!(parsed.config.authorization.as_deref(), Some("Basic bWU6cEBzcw=="));
@@ -103,6 +122,9 @@ mod tests {
             (Refresh::WaitFor, Encoding::Binary)
         );
         assert_eq!((&*parsed.index, parsed.document_type.as_deref()), ("my-index", Some("t")));
+        let config = parsed.config;
+        let times = [config.deadline, config.request_timeout, config.connect_timeout];
+        assert_eq!(times.map(|time| time.as_millis()), [120_000, 30_000, 500]);
         let parsed = parse("elasticsearch://a/i/").unwrap();
         assert_eq!((&*parsed.config.nodes[0], &*parsed.index), ("http://a:9200", "i"));
     }

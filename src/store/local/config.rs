@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::url::{Wrong, decoded, settings};
+
+/// What may stand behind the `?` of a URL.
+pub(in crate::store) const URL_SETTINGS: &[&str] = &["prefix", "sync", "timeout"];
 
 /// The longest prefix, in bytes.
 pub(super) const MAX_PREFIX_BYTES: usize = 500;
@@ -89,31 +93,32 @@ impl LocalConfig {
         &self.directory
     }
 
-    /// `local:PATH`, then `?`, then `prefix=…` and `sync=true`, with `&` in between. What stands there is
-    /// taken as it stands: nothing is percent-decoded.
+    /// `local:PATH`, then `?`, then `prefix=…`, `sync=true` and `timeout=60s`, with `&` in between. As in any URL, `%3F` is
+    /// a `?`.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config): another URL.
     pub fn from_url(url: &str) -> Result<Self> {
-        let fault = |message: String| Error::new(ErrorKind::Config, message).with("url", url);
-        let Some(rest) = url.strip_prefix("local:") else {
-            return Err(fault("a local store's URL begins with `local:`".to_owned()));
-        };
+        Self::parse(url).map_err(|wrong| {
+            let message = format!("the URL of a local store is wrong: {wrong}");
+            Error::new(ErrorKind::Config, message).with("url", url)
+        })
+    }
+
+    fn parse(url: &str) -> Result<Self, Wrong> {
+        let rest = url.strip_prefix("local:").ok_or("it begins with `local:`")?;
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         if path.is_empty() {
-            return Err(fault("a local store's URL names its directory: `local:PATH`".to_owned()));
+            return Err("it names its directory: `local:PATH`".to_owned());
         }
-        let mut config = Self::new(path);
-        for option in query.split('&').filter(|option| !option.is_empty()) {
-            config = match option.split_once('=') {
-                Some(("prefix", prefix)) => config.prefix(prefix),
-                Some(("sync", "true")) => config.sync(true),
-                Some(("sync", "false")) => config.sync(false),
-                _ => {
-                    return Err(fault(format!(
-                        "`{option}` is none of a local store's options: `prefix=…`, `sync=true`"
-                    )));
-                }
+        let mut config = Self::new(decoded("the directory", path)?);
+        for setting in settings(query) {
+            let setting = setting?;
+            config = match setting.name {
+                "prefix" => config.prefix(setting.value),
+                "sync" => config.sync(setting.parsed("`true` or `false`")?),
+                "timeout" => config.timeout(setting.duration()?),
+                _ => return Err(setting.unknown(URL_SETTINGS)),
             };
         }
         Ok(config)
@@ -172,8 +177,10 @@ mod tests {
         for (url, fault) in [
             ("local:", "names its directory"),
             ("local:?prefix=a", "names its directory"),
-            ("local:a?prefx=b", "`prefx=b`"),
-            ("local:a?sync=yes", "`sync=yes`"),
+            ("local:a?prefx=b", "no setting `prefx`, only `prefix`"),
+            ("local:a?sync=yes", "`sync` is `true` or `false`"),
+            ("local:a?timeout=60", "`timeout` is a duration with its unit"),
+            ("local:a%", "the directory has a `%`"),
             ("map:", "begins with"),
         ] {
             let error = LocalConfig::from_url(url).unwrap_err();

@@ -13,6 +13,8 @@ mod store;
 use super::limits::Limits;
 
 pub use config::LocalConfig;
+#[cfg(test)]
+pub(super) use config::URL_SETTINGS;
 pub use database::{LocalDatabase, LocalStats};
 pub use multi::MultiLocalStore;
 pub use store::LocalStore;

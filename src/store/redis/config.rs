@@ -129,7 +129,7 @@ impl<P: Into<String>> From<P> for RedisOptions {
 /// # As a URL
 ///
 /// ```text
-/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?db=N&timeout_ms=N&connect_timeout_ms=N&ttl_ms=N]
+/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?db=N&timeout=10s&connect_timeout=5s&ttl=24h]
 /// redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/PREFIX[?…]
 /// ```
 ///
@@ -142,7 +142,7 @@ impl<P: Into<String>> From<P> for RedisOptions {
 /// use kasper::store::RedisConfig;
 ///
 /// # fn main() -> kasper::Result<()> {
-/// RedisConfig::from_url("redis://:open%40sesame@10.0.0.7:6379/word-counts?db=3&ttl_ms=60000")?;
+/// RedisConfig::from_url("redis://:open%40sesame@10.0.0.7:6379/word-counts?db=3&ttl=60s")?;
 /// RedisConfig::from_url("redis+cluster://10.0.0.7,10.0.0.8/word-counts")?;
 /// assert!(RedisConfig::from_url("redis://10.0.0.7/3").is_err());
 /// # Ok(())

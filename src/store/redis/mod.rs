@@ -20,3 +20,5 @@ pub use client::RedisClient;
 pub use config::{RedisConfig, RedisOptions};
 pub use multi::MultiRedisStore;
 pub use store::RedisStore;
+#[cfg(test)]
+pub(super) use url::URL_SETTINGS;

@@ -1,12 +1,8 @@
 //! URLs of stores in Redis.
 
-use std::time::Duration;
-
-use percent_encoding::percent_decode_str;
-
 use super::{RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::url::Parts;
+use crate::store::url::{Parts, decoded, settings};
 
 impl RedisConfig {
     /// A configuration from a URL, as described above.
@@ -31,7 +27,7 @@ fn parse(url: &str) -> Result<RedisConfig> {
     let path = parts
         .path
         .ok_or_else(|| wrong("the prefix is missing: write `/PREFIX` behind the server"))?;
-    let prefix = decoded("the prefix", path)?;
+    let prefix = decoded("the prefix", path).map_err(wrong)?;
     if !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong(format!(
             "the path is the prefix of the keys, and `{prefix}` looks like a database's number: write `?db={prefix}` for that"
@@ -46,44 +42,35 @@ fn parse(url: &str) -> Result<RedisConfig> {
     }
     if let Some((user, password)) = parts.login {
         if !user.is_empty() {
-            config = config.user(decoded("the user", user)?);
+            config = config.user(decoded("the user", user).map_err(wrong)?);
         }
         if let Some(password) = password.filter(|password| !password.is_empty()) {
-            config = config.password(decoded("the password", password)?);
+            config = config.password(decoded("the password", password).map_err(wrong)?);
         }
     }
     with_settings(config, &parts)
 }
 
+/// What may stand behind the `?`.
+pub(in crate::store) const URL_SETTINGS: &[&str] = &["db", "timeout", "connect_timeout", "ttl"];
+
 fn with_settings(mut config: RedisConfig, parts: &Parts<'_>) -> Result<RedisConfig> {
     let mut options: RedisOptions = config.options().clone();
-    for (name, value) in parts.settings() {
-        let number: u64 = value.parse().map_err(|_| {
-            wrong(format!("`{name}` has to be a number from 0 to {}, and not `{value}`", u64::MAX))
-        })?;
-        let time = Duration::from_millis(number);
-        match name {
+    for setting in settings(parts.settings) {
+        let setting = setting.map_err(wrong)?;
+        let time = || setting.duration().map_err(wrong);
+        match setting.name {
             "db" => {
-                let database = u32::try_from(number);
-                let too_large =
-                    |_| wrong(format!("`db` can be {} at most, and not {number}", u32::MAX));
-                config = config.database(database.map_err(too_large)?);
+                let what = format!("a number from 0 to {}", u32::MAX);
+                config = config.database(setting.parsed(what).map_err(wrong)?);
             }
-            "timeout_ms" => options = options.timeout(time),
-            "connect_timeout_ms" => options = options.connect_timeout(time),
-            "ttl_ms" => options = options.ttl(time),
-            _ => {
-                let known = "`db`, `timeout_ms`, `connect_timeout_ms` and `ttl_ms`";
-                return Err(wrong(format!("there is no option `{name}`, only {known}")));
-            }
+            "timeout" => options = options.timeout(time()?),
+            "connect_timeout" => options = options.connect_timeout(time()?),
+            "ttl" => options = options.ttl(time()?),
+            _ => return Err(wrong(setting.unknown(URL_SETTINGS))),
         }
     }
     Ok(config.with_options(options))
-}
-
-fn decoded(what: &str, text: &str) -> Result<String> {
-    let decoded = percent_decode_str(text).decode_utf8();
-    decoded.map(Into::into).map_err(|_| wrong(format!("{what} is not UTF-8")))
 }
 
 fn wrong(message: impl std::fmt::Display) -> Error {
@@ -101,7 +88,7 @@ mod tests {
     #[test]
     fn every_part_is_read() {
         let config = debug(
-            "redis://an%6E:open%40sesame@[::1]:7000/a%20b?db=3&timeout_ms=1500&connect_timeout_ms=700&ttl_ms=60000",
+            "redis://an%6E:open%40sesame@[::1]:7000/a%20b?db=3&timeout=1500ms&connect_timeout=700ms&ttl=1m",
         );
         for part in [
             "servers: \"[::1]:7000\"",
@@ -117,8 +104,7 @@ mod tests {
         ] {
             assert!(config.contains(part), "{part} in {config}");
         }
-        // 60 days.
-        assert!(debug("redis://h/p?ttl_ms=5184000000").contains("ttl: Some(5184000s)"));
+        assert!(debug("redis://h/p?ttl=60days").contains("ttl: Some(5184000s)"));
         let config = debug("rediss+cluster://:p@a,b:7001/p");
         for part in ["servers: \"a,b:7001\"", "is_cluster: true", "user: None", "has_tls: true"] {
             assert!(config.contains(part), "{part} in {config}");
@@ -132,12 +118,13 @@ mod tests {
             ("http://h/p", "`http` is none"),
             ("redis://:sesame@h", "prefix is missing"),
             ("redis://:sesame@h/3", "`?db=3`"),
-            ("redis://:sesame@h/p?db=x", "`db` has to be a number"),
-            ("redis://:sesame@h/p?db=4294967296", "`db` can be 4294967295 at most"),
-            ("redis://:sesame@h/p?ttl_ms=18446744073709551616", "`ttl_ms` has to be a number"),
-            ("redis://:sesame@h/p?ttl_ms=18446744073709551615", "`ttl` can be"),
-            ("redis://:sesame@h/p?timeout_ms=0", "`timeout` is zero"),
-            ("redis://:sesame@h/p?database=3", "no option `database`"),
+            ("redis://:sesame@h/p?db=x", "`db` is a number from 0 to 4294967295"),
+            ("redis://:sesame@h/p?db=4294967296", "`db` is a number from 0 to 4294967295"),
+            ("redis://:sesame@h/p?ttl=60", "`ttl` is a duration with its unit"),
+            ("redis://:sesame@h/p?ttl=18446744073709551615s", "`ttl` can be"),
+            ("redis://:sesame@h/p?timeout=0s", "`timeout` is zero"),
+            ("redis://:sesame@h/p?timeout_ms=10", "no setting `timeout_ms`, only `db`, `timeout`"),
+            ("redis://:sesame@h/p?database=3", "no setting `database`"),
             ("redis://:%FF@h/p", "the password is not UTF-8"),
             ("redis://:open/sesame@h/p", "an `@` behind"),
             ("redis://:open?sesame@h/p", "an `@` behind"),

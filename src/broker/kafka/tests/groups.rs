@@ -314,6 +314,8 @@ async fn a_commit_that_meets_a_later_generation_is_refused() {
     let commit = late.consumer.commit(vec![(first_of.clone(), Offset::new(5))]);
     let error = patiently("the late commit", commit).await.unwrap_err();
     assert!(error.is_rebalance(), "{error:?}");
+    let code = error.error.get("code").unwrap();
+    assert!(["ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID"].contains(&code), "{error:?}");
     let observer = Arc::clone(&next.consumer);
     let committed = || observer.committed(vec![first_of.clone()]);
     assert_eq!(committed().await.unwrap(), [Some(Offset::new(10))]);

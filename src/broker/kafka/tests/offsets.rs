@@ -125,6 +125,7 @@ async fn a_refused_commit_says_why() {
         (RDKafkaRespErr::RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION, "ILLEGAL_GENERATION"),
         (RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID, "UNKNOWN_MEMBER_ID"),
         (RDKafkaRespErr::RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS, "REBALANCE_IN_PROGRESS"),
+        (RDKafkaRespErr::RD_KAFKA_RESP_ERR_STALE_MEMBER_EPOCH, "STALE_MEMBER_EPOCH"),
     ] {
         broker.cluster().request_errors(RDKafkaApiKey::OffsetCommit, &[error]);
         let commit = vec![(partition(&topics[0], 0), Offset::new(1))];
@@ -137,7 +138,8 @@ async fn a_refused_commit_says_why() {
         assert_eq!(error.kind(), ErrorKind::Commit);
         assert_eq!(error.get("code"), Some(name));
         assert_eq!(error.get("topic"), Some(&*topics[0]));
-        assert_eq!(error.is_retryable(), name == "REBALANCE_IN_PROGRESS");
+        let is_retryable = ["REBALANCE_IN_PROGRESS", "STALE_MEMBER_EPOCH"].contains(&name);
+        assert_eq!(error.is_retryable(), is_retryable, "{name}");
     }
 }
 
