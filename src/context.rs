@@ -104,8 +104,8 @@ impl Context {
     /// before it is acknowledged.
     ///
     /// Once the partition was given away, which happens to a `process` that blocks its thread past the
-    /// [drain deadline](crate::Builder::drain_deadline), nothing is produced: the future stays pending until
-    /// it is dropped, together with the call of `process`.
+    /// [drain deadline](crate::Builder::drain_deadline), nothing is produced: `flush` fails with an error
+    /// of kind [`Delivery`](crate::ErrorKind::Delivery) if there was something to send.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.hand_over().await?;
         while let Some(delivery) = self.deliveries.front() {

@@ -17,8 +17,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The configuration is wrong; the message lists every fault found. Or input topics, or what the group has given
-    /// this member of them, do not fit together.
+    /// The configuration is wrong; the message lists every fault found. Also: input topics have
+    /// different numbers of partitions, or this member was assigned a partition number of only some of them.
     Config,
     /// A topic does not exist on the cluster, or no longer.
     UnknownTopic,
@@ -93,7 +93,7 @@ impl fmt::Display for ErrorKind {
 /// the error that caused it.
 ///
 /// It is one opaque type, and no enum with a variant for each fault, because its causes belong to others: to a Kafka
-/// client, to five database drivers, to your code. You ask it questions ([`kind`](Error::kind),
+/// client, to the stores' drivers, to your code. You ask it questions ([`kind`](Error::kind),
 /// [`is_retryable`](Error::is_retryable), [`get`](Error::get)), and a driver can be replaced without breaking your
 /// `match`. Your own error stays inside: find it with [`find`](Error::find).
 ///

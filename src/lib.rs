@@ -22,7 +22,7 @@
 //! - `admin`: status, health and a live page over HTTP; feature `admin`.
 //! - [`codec`]: values of your types in stores and messages.
 //! - [`testkit`]: test a processor without a broker; feature `testkit`.
-//! - The examples `word_count`, `join`, `multitenant` and `enrich`: whole programs.
+//! - The examples `word_count`, `join`, `multitenant`, `enrich` and `own_store`: whole programs.
 //!
 //! # A processor and its test
 //!

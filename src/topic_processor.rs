@@ -98,8 +98,8 @@ impl TopicProcessor {
     ///
     /// Then the batches in flight are finished (until the
     /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are committed
-    /// ([`commit_timeout`](Builder::commit_timeout)), and the group is left (10 s at most). Lanes run
-    /// as tasks of the current tokio runtime.
+    /// ([`commit_timeout`](Builder::commit_timeout)), and the group is left (10 s at most). Each partition
+    /// number is processed in a task of the current tokio runtime.
     ///
     /// # Errors
     /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code
@@ -112,12 +112,14 @@ impl TopicProcessor {
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
     ///   [`Config`](crate::ErrorKind::Config): input topics, or the group's members, no longer fit together. See
     ///   [`topic_check_interval`](Builder::topic_check_interval).
-    /// - [`Commit`](crate::ErrorKind::Commit): everything went well but the last commit.
+    /// - [`Commit`](crate::ErrorKind::Commit): the last commit failed; or the group has members and takes no offsets of
+    ///   [static partitions](Builder::partitions).
+    /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a right to a topic or to the group has been missing for 10 s.
     ///
     /// Brokers that go away are no error: the clients try again until they return.
     ///
     /// # Cancel safety
-    /// Dropping the future is a crash: lanes end at their next await, no further commit is made, what
+    /// Dropping the future is a crash: the partitions' tasks end at their next await, no further commit is made, what
     /// was not committed comes again. The group is left in the background. Nothing blocks.
     #[doc(alias = "RunLoop")]
     pub async fn run(self) -> Result<Report> {

@@ -128,8 +128,8 @@ impl Builder {
     }
 
     /// The most bytes of keys and values in a batch. Default: 4 MiB. A single larger message makes a
-    /// batch of its own. A partition may have this much twice outside of its queue, in the batch that is
-    /// processed and in what waits for its acks, and what is large leaves the processor's caches.
+    /// batch of its own. A partition may have this much twice outside of its queue: in the batch that is
+    /// processed, and in what waits for its acks. Large batches no longer fit into the CPU's caches.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.options.max_batch_bytes = bytes;
         self
@@ -152,10 +152,9 @@ impl Builder {
     }
 
     /// The memory that a partition's outgoing messages may take up while they wait for their acks; the
-    /// next batch begins when they take less. Each counts with its own bytes and 128 more, for most
-    /// of the 200 that the Kafka client needs besides; a batch that is mostly [forwarded](crate::Context::forward), with
-    /// the keys and values of all its messages. Such a batch also keeps what they were fetched in, which
-    /// other partitions may share, and that is not counted.
+    /// next batch begins when they take less. Each message counts as its bytes and 128 more, for what the Kafka client needs
+    /// besides. A batch of which at least half is [forwarded](crate::Context::forward) counts as a whole. The memory
+    /// that it was fetched into, which other partitions may share, is not counted.
     ///
     /// Default: 2 MiB. More keeps brokers busy that answer slowly (2 MiB for each 10 ms is 200 MiB/s,
     /// for each partition), and costs memory and, with brokers that are near, CPU: what waits leaves
@@ -196,9 +195,8 @@ impl Builder {
     /// committed at a clean shutdown.
     ///
     /// Brokers delete a committed offset some time (`offsets.retention.minutes`, 7 days by default) after its last
-    /// commit, unless the group has members: those of [static partitions](Builder::partitions), and
-    /// with the [consumer protocol](Builder::consumer_protocol) those of a group whose processes are all
-    /// gone. A partition without messages would lose its offset while the processor runs, and begin at
+    /// commit, unless the group has members. [Static partitions](Builder::partitions) have a group without members, and
+    /// with the [consumer protocol](Builder::consumer_protocol) so has a job whose processes have all ended. A partition without messages would lose its offset while the processor runs, and begin at
     /// [`start_from`](Builder::start_from) after a restart. The default is short enough for every retention that a
     /// broker can have. A longer interval saves the group's coordinator a request, and a record for each idle
     /// partition; keep it far below the retention.

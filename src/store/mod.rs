@@ -55,8 +55,8 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 
 /// A key-value store: keys are text, values are bytes.
 ///
-/// Two methods are to be written, both for many keys at once, since a round trip per batch instead
-/// of one per message is what a store is fast by. `Arc<S>` and `&S` are stores where `S` is one.
+/// Two methods are to be written, both for many keys at once: a store is fast where a batch takes one round trip instead of
+/// one per message. `Arc<S>` and `&S` are stores where `S` is one.
 ///
 /// # Rules
 /// 1. [`get_many`](Store::get_many) answers by position: one entry for each key, in the order of the
@@ -103,8 +103,7 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 /// | `CassandraStore` | may be made later, and loses: the write with the later timestamp stays |
 /// | `ElasticsearchStore` | **may be made later, over a newer one**, if the server, or a proxy, had taken it in. Otherwise its connection is reset, which takes effect when the runtime next runs the connection's task; until then, and with TLS while the connection is shut down, it may still be delivered |
 ///
-/// "Later" covers this process. When a partition moves to another process, the same holds for what the first one wrote
-/// until its call returned or was dropped.
+/// "Later" means later in this process and, once the call here has returned or was dropped, in any other process too.
 ///
 /// # A store of your own
 /// ```

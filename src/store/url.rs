@@ -4,7 +4,6 @@
 //! All kinds of stores read them alike: `%40` is `@` in every part, and a duration has its unit (`10s`, `500ms`).
 
 use std::fmt::Display;
-use std::str::FromStr;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -81,7 +80,7 @@ impl Setting<'_> {
 
     /// `what`: such as "a number from 0 to 15".
     #[cfg(any(feature = "redis", feature = "cassandra", feature = "local"))]
-    pub(crate) fn parsed<T: FromStr>(&self, what: impl Display) -> Result<T, Wrong> {
+    pub(crate) fn parsed<T: std::str::FromStr>(&self, what: impl Display) -> Result<T, Wrong> {
         self.value.parse().map_err(|_| format!("`{}` is {what}", self.name))
     }
 

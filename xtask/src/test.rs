@@ -21,7 +21,7 @@ use crate::tools::{self, Tool};
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed; and one that soon deletes a group's offsets
-///   4. stores: each backend built by itself, without librdkafka, on its own servers
+///   4. stores: each backend built by itself, without the feature `kafka`, on its own servers
 ///   5. takeover: a deployment of Go Kasper is taken over, with a broker and a Redis
 ///   6. the examples in the documentation
 ///   7. what must not compile; this tool's own tests; the terminal program
