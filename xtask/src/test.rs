@@ -26,7 +26,7 @@ use crate::tools::{self, Tool};
 ///   6. the examples in the documentation
 ///   7. what must not compile; this tool's own tests; the terminal program
 ///
-/// Filters reach 1, 6 and 7; for the others give `--only` besides. `--quick` needs no server and nothing installed:
+/// Filters reach 1, 6 and 7; for the others give `--only` besides. `--quick` needs no server and only C and C++ compilers:
 /// 1 without what is ignored, 6 and 7.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
@@ -96,12 +96,15 @@ impl Part {
 
 /// Installs what the whole run needs.
 pub(crate) fn set_up() -> Result<()> {
-    tools::install(&Args::default().tools()?)
+    tools::install(&Args::default().tools()?)?;
+    println!("everything that the tests need is installed");
+    Ok(())
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let mut steps = Steps::new(args.no_fail_fast);
     if args.quick {
+        tools::install(tools::COMPILE)?;
         build_examples(&mut steps)?;
         let mut command = main(args, &["--lib", "--tests"], &[]);
         if std::env::var_os("KASPER_SIM_SEEDS").is_none() {
@@ -322,7 +325,7 @@ impl Args {
     /// What must be installed for what is run.
     fn tools(&self) -> Result<Vec<Tool>> {
         let mut names = Vec::new();
-        let mut tools = Vec::new();
+        let mut tools = tools::COMPILE.to_vec();
         if self.only.is_none() {
             names.push(Name::Kafka);
         }

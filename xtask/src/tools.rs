@@ -22,11 +22,17 @@ pub(crate) enum Tool {
     Chromium,
     /// What drives the browser.
     ChromeDriver,
+    /// What librdkafka's build asks for, though it compiles only C.
+    Cxx,
+    Make,
     /// Tells librdkafka's build where OpenSSL is.
     PkgConfig,
     /// A header for librdkafka's features `ssl`, `gssapi` and `libz`.
     Header(&'static str),
 }
+
+/// What librdkafka is compiled with, besides the C compiler that Rust links with.
+pub(crate) const COMPILE: &[Tool] = &[Tool::Cxx, Tool::Make];
 
 /// What the tests of the admin server's page need.
 pub(crate) const BROWSER: &[Tool] = &[Tool::Chromium, Tool::ChromeDriver];
@@ -122,6 +128,8 @@ impl Tool {
             Self::OpenSsl => "openssl",
             Self::Chromium => "chromium",
             Self::ChromeDriver => "chromium-driver",
+            Self::Cxx => "g++",
+            Self::Make => "make",
             Self::PkgConfig => "pkg-config",
             Self::Header("sasl/sasl.h") => "libsasl2-dev",
             Self::Header("zlib.h") => "zlib1g-dev",
@@ -143,6 +151,11 @@ impl Tool {
             Self::Maven => absent("mvn", "--version"),
             Self::Chromium => absent("chromium", "--version"),
             Self::ChromeDriver => absent("chromedriver", "--version"),
+            Self::Cxx => {
+                let given = env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
+                absent(&given, "--version")
+            }
+            Self::Make => absent("make", "--version"),
             Self::PkgConfig => absent("pkg-config", "--version"),
             Self::Header(name) => {
                 (!has_header(name)).then(|| format!("the C header `{name}` is missing"))
