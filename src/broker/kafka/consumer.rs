@@ -5,12 +5,10 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
-use tracing::Span;
 
 use super::assignment::Context;
 use super::control::{Control, Shared};
@@ -23,7 +21,7 @@ use super::metadata;
 use super::offsets::{self, Questions};
 use super::queue::KafkaQueue;
 use super::statistics::{Protocol, Reading};
-use super::{KafkaOptions, create_client, no_thread};
+use super::{KafkaOptions, create_client, spawn};
 use crate::broker::{
     Answer, CommitResult, Consumer, Event, OffsetSpec, Queue, RebalanceId, Sought, TopicState,
 };
@@ -102,9 +100,7 @@ impl KafkaConsumer {
             unsubscribes: protocol == Protocol::Cooperative && !is_static_member,
             closing: false,
         };
-        let thread = thread::Builder::new().name("kasper-consumer".into());
-        let span = Span::current();
-        thread.spawn(move || span.in_scope(|| control.run())).map_err(no_thread)?;
+        spawn("kasper-consumer", move || control.run())?;
         let consumer = Self {
             context: Context { client, topics: options.topics },
             queue,

@@ -26,7 +26,7 @@ mod queue;
 mod reports;
 mod topics;
 
-pub(crate) use self::client::Client;
+pub(crate) use self::client::{Client, Counted};
 pub(crate) use self::code::{Code, Known, version};
 #[cfg(test)]
 pub(crate) use self::configuration::table_of_properties;

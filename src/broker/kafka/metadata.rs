@@ -6,18 +6,19 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
-use std::thread;
 use std::time::{Duration, Instant};
 
-use tracing::{Span, debug};
+use tracing::debug;
 
 use super::control::POLL;
-use super::errors::{self, no_handle};
-use super::ffi::{Client, ClientEvent, Code, EventKind, Known, QueueHandle, Role, TopicHandle};
+use super::errors;
+use super::ffi::{
+    Client, ClientEvent, Code, Counted, EventKind, Known, QueueHandle, Role, TopicHandle,
+};
 use super::log;
 use super::offsets::blocking;
 use super::token::{self, TokenProvider};
-use super::{create_client, no_thread};
+use super::{create_client, main_queue, spawn};
 use crate::broker::TopicState;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -78,25 +79,18 @@ impl MetadataClient {
         let brokers = properties.iter().rfind(|(name, _)| name == "bootstrap.servers");
         let brokers = brokers.map(|(_, value)| value.clone()).unwrap_or_default();
         let client = create_client(Role::Consumer, properties.to_vec())?;
-        let queue = QueueHandle::main(&client).ok_or_else(|| no_handle("queue"))?;
-        let queue = Arc::new(queue);
-        queue.take_log();
+        let queue = main_queue(&client)?;
         let shared = Arc::new(Shared::default());
         let token_provider = token_provider.map(|provider| watched(provider, &shared));
         let polled = (Arc::clone(&queue), Arc::clone(&shared));
-        let thread = thread::Builder::new().name("kasper-metadata".into());
-        let span = Span::current();
-        thread
-            .spawn(move || {
-                let _of_processor = span.entered();
-                let (queue, shared) = polled;
-                while !shared.over.load(Ordering::Acquire) {
-                    if let Some(event) = queue.poll(POLL) {
-                        shared.handle(&event, queue.client(), token_provider.as_ref());
-                    }
+        spawn("kasper-metadata", move || {
+            let (queue, shared) = polled;
+            while !shared.over.load(Ordering::Acquire) {
+                if let Some(event) = queue.poll(POLL) {
+                    shared.handle(&event, queue.client(), token_provider.as_ref());
                 }
-            })
-            .map_err(no_thread)?;
+            }
+        })?;
         Ok(Self { client, brokers, shared, queue })
     }
 
@@ -197,24 +191,25 @@ impl Shared {
         let handle = TopicHandle::new(client, &topic)
             .map_err(|code| errors::plain(code).with("topic", &topic))?;
         let handle = Arc::new(handle);
-        let mut result = Err(Code::from(Known::RD_KAFKA_RESP_ERR__TIMED_OUT));
+        let mut counted = Counted::NoAnswer(Known::RD_KAFKA_RESP_ERR__TIMED_OUT.into());
         // librdkafka gives up before the time is over where a broker refuses the connection.
-        while result.is_err() {
+        while let Counted::NoAnswer(_) = counted {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.is_refused() {
                 break;
             }
-            result = self.partition_count(client, &handle, left)?;
+            counted = self.partition_count(client, &handle, left)?;
         }
-        let answer = result.map_err(|code| self.unavailable(code, brokers))?;
-        *self.trouble() = Trouble::default();
-        match answer {
-            Ok(partitions) => Ok(TopicMetadata { topic, partitions }),
-            Err(code) if errors::kind(code) == ErrorKind::UnknownTopic => {
+        let answer = match counted {
+            Counted::NoAnswer(code) => return Err(self.unavailable(code, brokers)),
+            Counted::Partitions(partitions) => Ok(TopicMetadata { topic, partitions }),
+            Counted::Refused(code) if errors::kind(code) == ErrorKind::UnknownTopic => {
                 Ok(TopicMetadata { topic, partitions: 0 })
             }
-            Err(code) => Err(errors::plain(code).with("topic", topic)),
-        }
+            Counted::Refused(code) => Err(errors::plain(code).with("topic", topic)),
+        };
+        *self.trouble() = Trouble::default();
+        answer
     }
 
     /// The answer to one question. Asked from a thread of its own: librdkafka would wait for the
@@ -224,20 +219,20 @@ impl Shared {
         client: &Arc<Client>,
         topic: &Arc<TopicHandle>,
         timeout: Duration,
-    ) -> Result<Result<Result<usize, Code>, Code>> {
+    ) -> Result<Counted> {
         let (sender, receiver) = mpsc::channel();
         let (client, topic) = (Arc::clone(client), Arc::clone(topic));
-        let thread = thread::Builder::new().name("kasper-question".into());
-        let ask = move || {
+        spawn("kasper-question", move || {
             // Nobody may be left who wants to know.
             let _ = sender.send(client.partition_count(&topic, timeout));
-        };
-        thread.spawn(ask).map_err(no_thread)?;
+        })?;
         loop {
             match receiver.recv_timeout(POLL) {
-                Ok(answer) => return Ok(answer),
+                Ok(counted) => return Ok(counted),
                 Err(mpsc::RecvTimeoutError::Timeout) if !self.is_refused() => {}
-                Err(_) => return Ok(Err(Known::RD_KAFKA_RESP_ERR__TIMED_OUT.into())),
+                Err(_) => {
+                    return Ok(Counted::NoAnswer(Known::RD_KAFKA_RESP_ERR__TIMED_OUT.into()));
+                }
             }
         }
     }

@@ -40,11 +40,13 @@ mod token;
 
 use std::fmt;
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use self::consumer::KafkaConsumer;
-use self::ffi::{Client, CreateError, Role};
+use self::ffi::{Client, CreateError, QueueHandle, Role};
 use self::producer::KafkaProducer;
 use crate::broker::{Consumer, Event, Producer};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,7 +112,20 @@ fn create_client(role: Role, mut properties: Vec<(String, String)>) -> Result<Ar
     })
 }
 
-fn no_thread(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Internal, "the operating system gave no thread for the Kafka client")
-        .with_source(error)
+/// Where a client's events and its log come, unless it is a consumer.
+fn main_queue(client: &Arc<Client>) -> Result<Arc<QueueHandle>> {
+    let queue = QueueHandle::main(client).ok_or_else(|| errors::no_handle("queue"))?;
+    queue.take_log();
+    Ok(Arc::new(queue))
+}
+
+/// Runs this on a thread of its own; what it logs is the current processor's.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<()> {
+    let span = Span::current();
+    let thread = thread::Builder::new().name(name.into());
+    let spawned = thread.spawn(move || span.in_scope(run));
+    spawned.map(drop).map_err(|error| {
+        let message = "the operating system gave no thread for the Kafka client";
+        Error::new(ErrorKind::Internal, message).with_source(error)
+    })
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::errors::{self, no_handle};
-use super::ffi::{Client, Code, Known, ListEntry, PartitionList, TopicHandle};
+use super::ffi::{Client, Code, Counted, Known, ListEntry, PartitionList, TopicHandle};
 use crate::broker::OffsetSpec;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
@@ -261,7 +261,10 @@ impl<'q> Search<'q> {
 /// The number of a topic's partitions, from the cluster.
 pub(super) fn partition_count(client: &Arc<Client>, topic: &str) -> Result<usize, Code> {
     let topic = TopicHandle::new(client, topic)?;
-    client.partition_count(&topic, METADATA_TIMEOUT)?
+    match client.partition_count(&topic, METADATA_TIMEOUT) {
+        Counted::Partitions(count) => Ok(count),
+        Counted::Refused(code) | Counted::NoAnswer(code) => Err(code),
+    }
 }
 
 fn number(spec: OffsetSpec) -> i64 {

@@ -10,21 +10,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tracing::Span;
 
 use super::control::POLL;
-use super::errors::{self, no_handle};
+use super::errors;
 use super::ffi::{
     self, Client, ClientEvent, EventKind, HandedOver, QueueHandle, Role, TopicHandle,
 };
 use super::log::{self, Repetitions};
 use super::token::{self, TokenProvider};
-use super::{create_client, no_thread};
+use super::{create_client, main_queue, spawn};
 use crate::broker::{Handover, Producer};
 use crate::error::Result;
 use crate::message::delivery::Delivery;
@@ -61,9 +59,7 @@ impl KafkaProducer {
         token_provider: Option<TokenProvider>,
     ) -> Result<Self> {
         let client = create_client(Role::Producer, properties)?;
-        let queue = QueueHandle::main(&client).ok_or_else(|| no_handle("queue"))?;
-        let queue = Arc::new(queue);
-        queue.take_log();
+        let queue = main_queue(&client)?;
         let shared = Arc::new(Shared::default());
         let reports = Reports {
             client: Arc::clone(&client),
@@ -72,9 +68,7 @@ impl KafkaProducer {
             token_provider,
             repetitions: Repetitions::default(),
         };
-        let thread = thread::Builder::new().name("kasper-producer".into());
-        let span = Span::current();
-        thread.spawn(move || span.in_scope(|| reports.run())).map_err(no_thread)?;
+        spawn("kasper-producer", move || reports.run())?;
         Ok(Self { client, queue, topics: Mutex::default(), shared })
     }
 

@@ -5,12 +5,10 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tracing::Span;
-
 use super::ffi::Client;
+use super::spawn;
 use crate::error::BoxError;
 
 /// librdkafka counts in microseconds, which a longer time would overflow.
@@ -97,10 +95,7 @@ pub(super) fn refresh(client: &Arc<Client>, provider: Option<&TokenProvider>) {
         return;
     };
     let own = Arc::clone(client);
-    let thread = thread::Builder::new().name("kasper-token".into());
-    let span = Span::current();
-    let started = thread.spawn(move || {
-        let _of_processor = span.entered();
+    let started = spawn("kasper-token", move || {
         let result = catch_unwind(AssertUnwindSafe(|| provider()))
             .unwrap_or_else(|_| Err("the token provider panicked".into()))
             .map_err(|error| reason(&error))
@@ -114,7 +109,7 @@ pub(super) fn refresh(client: &Arc<Client>, provider: Option<&TokenProvider>) {
         }
     });
     if let Err(error) = started {
-        client.set_token_failure(&format!("no thread for the token provider: {error}"));
+        client.set_token_failure(&format!("the token provider was not asked: {error}"));
     }
 }
 

@@ -16,6 +16,16 @@ use super::{
     take_error,
 };
 
+/// What comes of the question how many partitions a topic has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Partitions(usize),
+    /// The cluster's error for the topic.
+    Refused(Code),
+    /// No broker has answered, for this reason.
+    NoAnswer(Code),
+}
+
 /// A librdkafka client. Whatever points into it holds an `Arc` of it.
 ///
 /// Dropping the last `Arc` never blocks: the client is destroyed on a thread of its own.
@@ -271,12 +281,8 @@ impl Client {
         usize::try_from(unsafe { rd::rd_kafka_outq_len(self.raw()) }).unwrap_or(0)
     }
 
-    /// The number of partitions of a topic, or the error that the cluster has for it. Blocks.
-    pub(crate) fn partition_count(
-        &self,
-        topic: &TopicHandle,
-        timeout: Duration,
-    ) -> Result<Result<usize, Code>, Code> {
+    /// How many partitions a topic has. Blocks.
+    pub(crate) fn partition_count(&self, topic: &TopicHandle, timeout: Duration) -> Counted {
         let mut metadata = ptr::null();
         // SAFETY: client and topic are valid; on success `metadata` is ours and freed below, after
         // it was read within the count it gives.
@@ -284,18 +290,18 @@ impl Client {
             let (topic, timeout) = (topic.raw(), milliseconds(timeout));
             let code = raw::metadata(self.raw(), 0, topic, &raw mut metadata, timeout);
             if let Some(code) = Code::of(code) {
-                return Err(code);
+                return Counted::NoAnswer(code);
             }
             let answer = if (*metadata).topic_cnt < 1 {
-                Err(Code::from(Known::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+                Counted::Refused(Known::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART.into())
             } else {
                 let topic = (*metadata).topics;
                 let code = (&raw const (*topic).err).cast::<c_int>().read();
                 let count = usize::try_from((*topic).partition_cnt).unwrap_or(0);
-                Code::of(code).map_or(Ok(count), Err)
+                Code::of(code).map_or(Counted::Partitions(count), Counted::Refused)
             };
             rd::rd_kafka_metadata_destroy(metadata);
-            Ok(answer)
+            answer
         }
     }
 
