@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,7 +38,7 @@ fn running(name: &str) -> (Arc<Board>, Arc<LaneProgress>, Handle) {
     lane.set_state(PartitionState::Running);
     board.insert(lane.clone());
     board.set_state(ProcessorState::Running);
-    board.settled.store(true, Ordering::SeqCst);
+    board.set_settled(true);
     let handle = Handle::new(board.clone(), name.into());
     (board, lane, handle)
 }
@@ -180,10 +179,10 @@ async fn ready_names_each_reason_why_not() {
     assert_eq!(ready().await, not("orders: in/3 stalled\n"));
     lane.finish_batch(&[]);
     assert_eq!(ready().await.0, StatusCode::OK);
-    board.settled.store(false, Ordering::SeqCst);
+    board.set_settled(false);
     other.set_state(ProcessorState::Starting);
     assert_eq!(ready().await, not("orders: waits for its partitions\nbills: does not run yet\n"));
-    board.settled.store(true, Ordering::SeqCst);
+    board.set_settled(true);
     other.set_state(ProcessorState::Closing);
     assert_eq!(ready().await, not("bills: is closing\n"));
     other.remove(3);

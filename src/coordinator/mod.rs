@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -366,17 +365,14 @@ impl Coordinator {
         }
         self.empty_reports += 1;
         if self.empty_reports >= BELIEVED_EMPTY {
-            self.board.settled.store(true, Ordering::SeqCst);
-            self.board.changed.notify_one();
+            self.board.set_settled(true);
         }
     }
 
     /// The assignment stands. Without lanes nothing is left to consume, and yet we are not done: an eager rebalance
     /// takes everything and then brings it back. Only reports that we get nothing are believed.
     pub(super) fn settle(&self) {
-        let settled = !self.lanes.is_empty() && self.late.is_empty();
-        self.board.settled.store(settled, Ordering::SeqCst);
-        self.board.changed.notify_one();
+        self.board.set_settled(!self.lanes.is_empty() && self.late.is_empty());
     }
 
     /// Drains all lanes, commits what finished, leaves the group.

@@ -1,7 +1,6 @@
 //! Answering the group: partitions come, partitions go.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
 
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
@@ -82,7 +81,7 @@ impl Coordinator {
 
     fn note_assignment(&self) {
         if self.by_parts {
-            self.board.settled.store(false, Ordering::SeqCst);
+            self.board.set_settled(false);
         } else {
             self.settle();
         }
@@ -197,7 +196,7 @@ impl Coordinator {
     }
 
     fn forget(&mut self, numbers: Vec<i32>, revoked: &[TopicPartition]) {
-        self.board.settled.store(false, Ordering::SeqCst);
+        self.board.set_settled(false);
         for number in numbers {
             let remains = self.lanes.get_mut(&number).is_some_and(|l| l.remove_topics(revoked));
             if !remains {

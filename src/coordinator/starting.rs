@@ -8,7 +8,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -170,7 +169,7 @@ impl Coordinator {
     ) {
         if !partitions.is_empty() {
             // Until they are with us: they are not consumed.
-            self.board.settled.store(false, Ordering::SeqCst);
+            self.board.set_settled(false);
         }
         let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
         let find = async move {

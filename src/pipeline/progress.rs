@@ -233,7 +233,7 @@ pub(crate) struct Board {
     pub(crate) closed: watch::Sender<bool>,
     phase: AtomicU8,
     /// The group is stable as far as we are told, or the partitions are static.
-    pub(crate) settled: AtomicBool,
+    settled: AtomicBool,
     failure: OnceLock<String>,
     topics: Mutex<Vec<(TopicWarning, Instant)>>,
 }
@@ -304,6 +304,12 @@ impl Board {
             ..warning.clone()
         };
         warnings.iter().map(now).collect()
+    }
+
+    /// Whoever waits for the processor looks again.
+    pub(crate) fn set_settled(&self, settled: bool) {
+        self.settled.store(settled, Ordering::SeqCst);
+        self.changed.notify_one();
     }
 
     pub(crate) fn is_settled(&self) -> bool {
