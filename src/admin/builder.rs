@@ -10,12 +10,12 @@ use crate::topic_processor::TopicProcessor;
 
 /// What the builder was told.
 #[derive(Clone)]
-pub(crate) struct OfBuilder {
+pub(crate) struct AdminAddress {
     address: String,
     admin: Admin,
 }
 
-impl OfBuilder {
+impl AdminAddress {
     /// First of all that `build` does: what is wrong with the address is known before anybody is connected to.
     pub(crate) async fn listen(this: Option<Self>) -> Result<Option<(Listener, Admin)>> {
         let Some(Self { address, admin }) = this else { return Ok(None) };
@@ -64,7 +64,7 @@ impl Builder {
     /// # Ok::<(), kasper::Error>(())
     /// ```
     pub fn admin_with(mut self, address: impl Into<String>, admin: Admin) -> Self {
-        self.admin = Some(OfBuilder { address: address.into(), admin });
+        self.admin = Some(AdminAddress { address: address.into(), admin });
         self
     }
 }

@@ -10,16 +10,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use tracing::info;
 
-use super::shared::Shared;
+use super::shared::ServerState;
 use crate::handle::Handle;
 
 /// The request has the token. Checked first, so that a client without it learns nothing.
 struct Authorized;
 
-impl FromRequestParts<Arc<Shared>> for Authorized {
+impl FromRequestParts<Arc<ServerState>> for Authorized {
     type Rejection = Response;
 
-    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Response> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        shared: &Arc<ServerState>,
+    ) -> Result<Self, Response> {
         let given = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
         match (&shared.token, given) {
@@ -37,10 +40,10 @@ impl FromRequestParts<Arc<Shared>> for Authorized {
     }
 }
 
-pub(super) fn routes() -> Router<Arc<Shared>> {
+pub(super) fn routes() -> Router<Arc<ServerState>> {
     let whole = |name, act: fn(&Handle)| {
         let handler = move |_: Authorized,
-                            State(shared): State<Arc<Shared>>,
+                            State(shared): State<Arc<ServerState>>,
                             Path(id): Path<String>| async move {
             command(&shared, &id, None, name, act)
         };
@@ -48,7 +51,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
     };
     let single = |name, act: fn(&Handle, i32)| {
         let handler = move |_: Authorized,
-                            State(shared): State<Arc<Shared>>,
+                            State(shared): State<Arc<ServerState>>,
                             Path((id, number)): Path<(String, String)>| async move {
             let Ok(number) = number.parse() else {
                 return (StatusCode::NOT_FOUND, "no such partition number\n");
@@ -67,7 +70,7 @@ pub(super) fn routes() -> Router<Arc<Shared>> {
 }
 
 fn command(
-    shared: &Shared,
+    shared: &ServerState,
     id: &str,
     partition: Option<i32>,
     name: &str,

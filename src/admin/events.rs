@@ -12,13 +12,13 @@ use futures_util::stream::{self, StreamExt};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::sampler::History;
-use super::shared::{Shared, Watched};
+use super::shared::{ServerState, Watched};
 use super::status::{json, to_json};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looks once a second, until nobody has the router any more.
-pub(super) async fn run(shared: Weak<Shared>) {
+pub(super) async fn run(shared: Weak<ServerState>) {
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -33,7 +33,7 @@ pub(super) async fn run(shared: Weak<Shared>) {
 
 /// The history and the status at once, then a status at each look. A client that is slow misses some: nothing is
 /// queued for it.
-pub(super) async fn events(State(shared): State<Arc<Shared>>) -> Response {
+pub(super) async fn events(State(shared): State<Arc<ServerState>>) -> Response {
     let Ok(place) = shared.places.clone().try_acquire_owned() else {
         let message = "too many clients listen; ask for /status instead\n";
         let wait = [(header::RETRY_AFTER, "10")];

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::shared::Shared;
+use super::shared::ServerState;
 use crate::status::{PartitionState, ProcessorState, Status};
 
 /// That there is an answer is the answer: to start a process again that only waits for its brokers would mend nothing.
@@ -14,7 +14,7 @@ pub(super) async fn live() -> &'static str {
     "live\n"
 }
 
-pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+pub(super) async fn ready(State(shared): State<Arc<ServerState>>) -> (StatusCode, String) {
     let mut reasons = String::new();
     for processor in &shared.processors {
         if let Some(reason) = unready(&processor.handle.status()) {

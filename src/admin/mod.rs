@@ -83,13 +83,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 #[cfg(feature = "kafka")]
-pub(crate) use builder::OfBuilder;
+pub(crate) use builder::AdminAddress;
 pub use server::AdminServer;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use server::Listener;
-use shared::Shared;
+use shared::ServerState;
 use token::Token;
 
 type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
@@ -179,7 +179,7 @@ impl Admin {
         if let Some(token) = &self.token {
             token.check()?;
         }
-        let shared = Arc::new(Shared::new(self.processors, self.metrics, self.token));
+        let shared = Arc::new(ServerState::new(self.processors, self.metrics, self.token));
         runtime.spawn(events::run(Arc::downgrade(&shared)));
         Ok(routes(shared))
     }
@@ -214,7 +214,7 @@ impl fmt::Debug for Admin {
     }
 }
 
-fn routes(shared: Arc<Shared>) -> Router {
+fn routes(shared: Arc<ServerState>) -> Router {
     let mut router = Router::new()
         .route("/", get(page::page))
         .route("/status", get(status::status))
@@ -244,7 +244,7 @@ async fn with_headers(mut response: Response) -> Response {
     response
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+async fn metrics(State(shared): State<Arc<ServerState>>) -> Response {
     match &shared.metrics {
         Some(text) => {
             let kind = "text/plain; version=0.0.4; charset=utf-8";

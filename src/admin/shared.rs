@@ -14,7 +14,7 @@ use crate::handle::Handle;
 pub(super) const MAX_LISTENERS: usize = 16;
 
 /// What requests share.
-pub(super) struct Shared {
+pub(super) struct ServerState {
     pub(super) processors: Vec<Watched>,
     pub(super) metrics: Option<MetricsText>,
     pub(super) token: Option<Token>,
@@ -24,7 +24,7 @@ pub(super) struct Shared {
     pub(super) latest: watch::Sender<Arc<str>>,
 }
 
-impl Shared {
+impl ServerState {
     pub(super) fn new(
         processors: Vec<Handle>,
         metrics: Option<MetricsText>,

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::health::unready;
 use super::sampler::Rates;
-use super::shared::{Shared, Watched};
+use super::shared::{ServerState, Watched};
 use crate::message::Offset;
 use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
 
@@ -70,11 +70,11 @@ struct Partition {
     last_error: Option<String>,
 }
 
-pub(super) async fn status(State(shared): State<Arc<Shared>>) -> Response {
+pub(super) async fn status(State(shared): State<Arc<ServerState>>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], json(&shared)).into_response()
 }
 
-pub(super) fn json(shared: &Shared) -> String {
+pub(super) fn json(shared: &ServerState) -> String {
     let all = All {
         version: VERSION,
         at_ms: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis(),

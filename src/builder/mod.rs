@@ -34,7 +34,7 @@ use crate::topic_processor::TopicProcessor;
 pub struct Builder {
     options: Options,
     #[cfg(feature = "admin")]
-    pub(crate) admin: Option<crate::admin::OfBuilder>,
+    pub(crate) admin: Option<crate::admin::AdminAddress>,
 }
 
 impl Builder {

@@ -41,7 +41,7 @@ use crate::broker::{
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lanes::Lane;
 use crate::coordinator::log_ends::Ends;
-use crate::coordinator::starting::{Late, Starting, found};
+use crate::coordinator::starting::{Late, Starting, answer_of};
 use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
@@ -203,11 +203,11 @@ impl Coordinator {
                 _ = ticks.tick() => self.tick(),
                 _ = gauge_ticks.tick() => self.gauges.set(&self.board.status()),
                 _ = lag_ticks.tick() => self.ask_for_ends(),
-                ends = found(&mut self.ends) => self.note_ends(ends),
+                ends = answer_of(&mut self.ends) => self.note_ends(ends),
                 _ = topic_ticks.tick() => self.ask_for_topics(),
-                answer = found(&mut self.topic_states) => self.note_topics(answer),
-                found = found(&mut self.starting) => self.starts_found(found).await,
-                round = found(&mut self.late.round) => self.late_starts_found(round).await,
+                answer = answer_of(&mut self.topic_states) => self.note_topics(answer),
+                starts = answer_of(&mut self.starting) => self.starts_found(starts).await,
+                round = answer_of(&mut self.late.round) => self.late_starts_found(round).await,
                 next = self.events.next(answering) => self.handle_next(next).await,
                 () = changed.notified(), if until == Until::CaughtUp => {}
             }

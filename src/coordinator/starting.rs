@@ -41,7 +41,7 @@ pub(super) type Starting = BoxFuture<'static, Found>;
 type Round = Result<Vec<(u64, Candidate, Result<Start>)>>;
 
 /// What is being looked up; never done while nothing is. Cancel-safe.
-pub(super) async fn found<T>(lookup: &mut Option<BoxFuture<'static, T>>) -> T {
+pub(super) async fn answer_of<T>(lookup: &mut Option<BoxFuture<'static, T>>) -> T {
     match lookup {
         Some(lookup) => lookup.await,
         None => std::future::pending().await,

@@ -32,10 +32,10 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[doc(alias = "NewPrometheus")]
 #[derive(Clone)]
 pub struct Prometheus {
-    shared: Arc<Shared>,
+    shared: Arc<Installed>,
 }
 
-struct Shared {
+struct Installed {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     /// Upkeep ends when it is dropped.
@@ -75,7 +75,7 @@ pub fn prometheus_from(mut builder: PrometheusBuilder) -> Result<Prometheus> {
     };
     let thread = thread::Builder::new().name("kasper-prometheus".into()).spawn(keep_up);
     thread.map_err(|error| failed("can't start the thread for upkeep").with_source(error))?;
-    Ok(Prometheus { shared: Arc::new(Shared { recorder, handle, _upkeep: upkeep }) })
+    Ok(Prometheus { shared: Arc::new(Installed { recorder, handle, _upkeep: upkeep }) })
 }
 
 impl Prometheus {

@@ -229,7 +229,7 @@ pub(crate) struct Board {
     totals: Mutex<Totals>,
     /// Wakes the topic processor: a lane finished a batch or ran dry, a handle was used.
     pub(crate) changed: Arc<Notify>,
-    pub(crate) control: watch::Sender<Control>,
+    pub(crate) control: watch::Sender<Requests>,
     pub(crate) closed: watch::Sender<bool>,
     phase: AtomicU8,
     /// The group is stable as far as we are told, or the partitions are static.
@@ -240,7 +240,7 @@ pub(crate) struct Board {
 
 /// What handles ask for, and lanes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Control {
+pub(crate) struct Requests {
     pub(crate) close: bool,
     /// A lane has failed, and may still have to wait for acks before it ends.
     pub(crate) failed: bool,
@@ -248,7 +248,7 @@ pub(crate) struct Control {
     pub(crate) paused_partitions: Vec<i32>,
 }
 
-impl Control {
+impl Requests {
     pub(crate) fn is_over(&self) -> bool {
         self.close || self.failed
     }
@@ -264,7 +264,7 @@ impl Board {
             lanes: Mutex::default(),
             totals: Mutex::default(),
             changed: Arc::default(),
-            control: watch::Sender::new(Control::default()),
+            control: watch::Sender::new(Requests::default()),
             closed: watch::Sender::new(false),
             phase: AtomicU8::new(ProcessorState::Starting as u8),
             settled: AtomicBool::new(false),

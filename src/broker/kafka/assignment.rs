@@ -58,12 +58,12 @@ pub(super) struct Assigns {
 
 /// What assigning needs to know about the consumer.
 #[derive(Clone)]
-pub(super) struct Context {
+pub(super) struct AssignmentContext {
     pub(super) client: Arc<Client>,
     pub(super) topics: Arc<[Arc<str>]>,
 }
 
-impl Context {
+impl AssignmentContext {
     fn topic_index(&self, topic: &str) -> Result<usize> {
         self.topics.iter().position(|known| **known == *topic).ok_or_else(|| {
             let message = "a partition belongs to a topic that is not an input topic";
@@ -100,7 +100,7 @@ impl Slots {
     /// are gone afterwards.
     pub(super) fn assign(
         &mut self,
-        context: &Context,
+        context: &AssignmentContext,
         starts: &[(TopicPartition, Option<Offset>)],
     ) -> Result<Assigns> {
         let cooperative = context.client.is_cooperative();
@@ -124,7 +124,7 @@ impl Slots {
         } else {
             context.client.assign(&list).map_err(|code| (code, code.text()))
         };
-        result.map_err(|error| Context::failed("assign", error))?;
+        result.map_err(|error| AssignmentContext::failed("assign", error))?;
         if replaces_others {
             self.forward_again(context);
         }
@@ -132,7 +132,7 @@ impl Slots {
     }
 
     /// Sets the forwarding anew: stopping partitions has ended it for those that go on.
-    fn forward_again(&self, context: &Context) {
+    fn forward_again(&self, context: &AssignmentContext) {
         // Any question will do: the answer comes after the partitions have been stopped, and with that their
         // forwarding. What arrived unforwarded in between follows.
         context.client.is_cooperative();
@@ -151,7 +151,7 @@ impl Slots {
     /// Answers a revocation, unless closed.
     pub(super) fn unassign(
         &mut self,
-        context: &Context,
+        context: &AssignmentContext,
         partitions: &[TopicPartition],
     ) -> Result<()> {
         let result = if context.client.is_cooperative() {
@@ -170,7 +170,7 @@ impl Slots {
         for partition in partitions {
             self.remove(context, partition);
         }
-        result.map_err(|error| Context::failed("unassign", error))
+        result.map_err(|error| AssignmentContext::failed("unassign", error))
     }
 
     /// Moves partitions to other offsets. Blocks for a few round trips to librdkafka's main thread,
@@ -181,7 +181,7 @@ impl Slots {
     /// which are still being worked on.
     pub(super) fn seek(
         &mut self,
-        context: &Context,
+        context: &AssignmentContext,
         positions: &[(TopicPartition, Offset)],
         is_answer_due: impl Fn() -> bool,
     ) -> Result<Sought> {
@@ -211,7 +211,7 @@ impl Slots {
         }
         if !begun.is_empty() {
             let sought = context.client.seek(&mut list, SEEK_TIMEOUT);
-            sought.map_err(|error| Context::failed("seek", error))?;
+            sought.map_err(|error| AssignmentContext::failed("seek", error))?;
         }
         for (entry, partition) in list.entries().iter().zip(begun) {
             match entry.error {
@@ -220,7 +220,7 @@ impl Slots {
                     stopped.push(partition.clone());
                 }
                 Some(code) => {
-                    return Err(Context::failed("seek", (code, code.text()))
+                    return Err(AssignmentContext::failed("seek", (code, code.text()))
                         .with("topic", &partition.topic)
                         .with("partition", partition.partition));
                 }
@@ -245,12 +245,12 @@ impl Slots {
         Ok(Sought::Done)
     }
 
-    fn part(&self, context: &Context, partition: &TopicPartition) -> Option<&Part> {
+    fn part(&self, context: &AssignmentContext, partition: &TopicPartition) -> Option<&Part> {
         let index = context.topic_index(&partition.topic).ok()?;
         self.by_number.get(&partition.partition)?.parts.get(&index)
     }
 
-    fn is_begun(&self, context: &Context, partition: &TopicPartition) -> bool {
+    fn is_begun(&self, context: &AssignmentContext, partition: &TopicPartition) -> bool {
         self.part(context, partition).is_some_and(|part| part.begun)
     }
 
@@ -261,7 +261,7 @@ impl Slots {
     /// reader has reached. What was fetched ahead is fetched once more; that is rare enough.
     fn restart(
         &self,
-        context: &Context,
+        context: &AssignmentContext,
         stopped: &[TopicPartition],
         paused: &BTreeMap<i32, ReadingPaused<'_>>,
     ) -> Result<()> {
@@ -289,11 +289,11 @@ impl Slots {
             (true, false) => Ok(()),
             (false, _) => context.client.assign(&list).map_err(|code| (code, code.text())),
         };
-        result.map_err(|error| Context::failed("seek", error))?;
+        result.map_err(|error| AssignmentContext::failed("seek", error))?;
         self.forward_again(context);
         if cooperative {
             let result = context.client.incremental_assign(&list);
-            return result.map_err(|error| Context::failed("seek", error));
+            return result.map_err(|error| AssignmentContext::failed("seek", error));
         }
         Ok(())
     }
@@ -306,7 +306,7 @@ impl Slots {
     /// Sends the messages of a partition into its number's queue.
     fn forward(
         &mut self,
-        context: &Context,
+        context: &AssignmentContext,
         partition: &TopicPartition,
         offset: Option<Offset>,
     ) -> Result<()> {
@@ -329,7 +329,7 @@ impl Slots {
         Ok(())
     }
 
-    fn remove(&mut self, context: &Context, partition: &TopicPartition) {
+    fn remove(&mut self, context: &AssignmentContext, partition: &TopicPartition) {
         let Ok(index) = context.topic_index(&partition.topic) else { return };
         let Some(slot) = self.by_number.get_mut(&partition.partition) else { return };
         if let Some(part) = slot.parts.remove(&index) {

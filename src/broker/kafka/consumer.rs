@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::assignment::Context;
-use super::control::{Control, Shared};
+use super::assignment::AssignmentContext;
+use super::control::{ConsumerShared, ControlThread};
 use super::denial::Denial;
 use super::errors::{self, no_handle};
 use super::ffi::{Client, Known, PartitionList, QueueHandle, Role};
@@ -36,12 +36,12 @@ const STATISTICS: (&str, &str) = ("statistics.interval.ms", "500");
 /// Dropping it without [`close`](Consumer::close) blocks nobody: its thread leaves the group by
 /// itself, with nothing committed, and the client is destroyed when the last message is gone.
 pub(crate) struct KafkaConsumer {
-    context: Context,
+    context: AssignmentContext,
     /// librdkafka's queue of the consumer's events; results of commits come there too.
     queue: Arc<QueueHandle>,
     partitions: Option<Vec<TopicPartition>>,
     read_committed: bool,
-    shared: Arc<Shared>,
+    shared: Arc<ConsumerShared>,
     /// Apart from the others: a new assignment must not wait behind questions to leaders that are away.
     questions_about_commits: Questions,
     questions_about_logs: Questions,
@@ -81,9 +81,9 @@ impl KafkaConsumer {
         let queue = Arc::new(queue);
         client.poll_set_consumer();
         queue.take_log();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ConsumerShared::default());
         let (sender, receiver) = mpsc::unbounded_channel();
-        let control = Control {
+        let control = ControlThread {
             client: Arc::clone(&client),
             queue: Arc::clone(&queue),
             topics: Arc::clone(&options.topics),
@@ -102,7 +102,7 @@ impl KafkaConsumer {
         };
         spawn("kasper-consumer", move || control.run())?;
         let consumer = Self {
-            context: Context { client, topics: options.topics },
+            context: AssignmentContext { client, topics: options.topics },
             queue,
             partitions: options.partitions,
             read_committed: options.isolation_read_committed,

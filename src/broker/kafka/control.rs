@@ -29,7 +29,7 @@ pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// What the consumer and its thread share.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct ConsumerShared {
     slots: Mutex<Slots>,
     rebalances: Rebalances,
     commits: Mutex<Commits>,
@@ -68,7 +68,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Shared {
+impl ConsumerShared {
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots> {
         lock(&self.slots)
     }
@@ -163,11 +163,11 @@ impl Shared {
 }
 
 /// The thread's own things.
-pub(super) struct Control {
+pub(super) struct ControlThread {
     pub(super) client: Arc<Client>,
     pub(super) queue: Arc<QueueHandle>,
     pub(super) topics: Arc<[Arc<str>]>,
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<ConsumerShared>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) reading: Reading,
     pub(super) token_provider: Option<TokenProvider>,
@@ -178,14 +178,14 @@ pub(super) struct Control {
     pub(super) closing: bool,
 }
 
-impl Drop for Control {
+impl Drop for ControlThread {
     /// Also where a subscriber of the log panics: nobody may wait for a thread that is gone.
     fn drop(&mut self) {
         self.shared.finish();
     }
 }
 
-impl Control {
+impl ControlThread {
     pub(super) fn run(mut self) {
         loop {
             let queue = Arc::clone(&self.queue);

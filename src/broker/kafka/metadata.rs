@@ -40,12 +40,12 @@ pub(crate) struct TopicMetadata {
 pub(crate) struct MetadataClient {
     client: Arc<Client>,
     brokers: String,
-    shared: Arc<Shared>,
+    shared: Arc<MetadataShared>,
     queue: Arc<QueueHandle>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct MetadataShared {
     over: AtomicBool,
     trouble: Mutex<Trouble>,
     /// The user's provider was called and has not returned.
@@ -80,7 +80,7 @@ impl MetadataClient {
         let brokers = brokers.map(|(_, value)| value.clone()).unwrap_or_default();
         let client = create_client(Role::Consumer, properties.to_vec())?;
         let queue = main_queue(&client)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(MetadataShared::default());
         let token_provider = token_provider.map(|provider| watched(provider, &shared));
         let polled = (Arc::clone(&queue), Arc::clone(&shared));
         spawn("kasper-metadata", move || {
@@ -155,7 +155,7 @@ impl Trouble {
     }
 }
 
-impl Shared {
+impl MetadataShared {
     fn handle(&self, event: &ClientEvent<'_>, client: &Arc<Client>, token: Option<&TokenProvider>) {
         match event.kind() {
             EventKind::Log => {
@@ -266,7 +266,7 @@ impl Shared {
 }
 
 /// The same provider, of which is known whether it is being waited for.
-fn watched(provider: TokenProvider, shared: &Arc<Shared>) -> TokenProvider {
+fn watched(provider: TokenProvider, shared: &Arc<MetadataShared>) -> TokenProvider {
     let shared = Arc::clone(shared);
     Arc::new(move || {
         shared.awaits_token.store(true, Ordering::Release);

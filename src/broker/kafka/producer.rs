@@ -36,11 +36,11 @@ pub(crate) struct KafkaProducer {
     client: Arc<Client>,
     queue: Arc<QueueHandle>,
     topics: Mutex<HashMap<Arc<str>, Arc<TopicHandle>>>,
-    shared: Arc<Shared>,
+    shared: Arc<ProducerShared>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct ProducerShared {
     over: AtomicBool,
     room: Notify,
 }
@@ -60,7 +60,7 @@ impl KafkaProducer {
     ) -> Result<Self> {
         let client = create_client(Role::Producer, properties)?;
         let queue = main_queue(&client)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(ProducerShared::default());
         let reports = Reports {
             client: Arc::clone(&client),
             queue: Arc::clone(&queue),
@@ -134,7 +134,7 @@ impl Drop for KafkaProducer {
 struct Reports {
     client: Arc<Client>,
     queue: Arc<QueueHandle>,
-    shared: Arc<Shared>,
+    shared: Arc<ProducerShared>,
     token_provider: Option<TokenProvider>,
     repetitions: Repetitions,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use scylla::client::session::Session;
 
 use super::config::{CassandraConfig, TENANT_BYTES};
-use super::store::{CassandraStore, Item, Shared};
+use super::store::{CassandraStore, Item, SharedSession};
 use super::table::{Layout, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::multitenant::tenants::{Owners, Tenants, check_fetch, check_push, check_tenant};
@@ -47,7 +47,7 @@ impl<F: Fn(&str) -> String + Send + Sync> CassandraTenancy for F {
 #[doc(alias("MultiCassandra", "NewMultiCassandra"))]
 #[derive(Clone)]
 pub struct MultiCassandraStore {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSession>,
     tables: Tables,
     tenants: Tenants<CassandraStore>,
 }
@@ -87,7 +87,7 @@ impl MultiCassandraStore {
     pub async fn from_client(session: Arc<Session>, config: CassandraConfig) -> Result<Self> {
         config.check()?;
         let table = Table::new(&config.keyspace, &config.table, Layout::ByTenantAndKey)?;
-        let shared = Shared::new(session, config).await?;
+        let shared = SharedSession::new(session, config).await?;
         table.statements(shared.session(), &shared.config).await.map_err(|error| {
             error.with("operation", "connect").with("server", shared.config.server())
         })?;
@@ -130,7 +130,7 @@ impl MultiCassandraStore {
         tenancy: impl CassandraTenancy + 'static,
     ) -> Result<Self> {
         config.check()?;
-        let shared = Shared::new(session, config).await?;
+        let shared = SharedSession::new(session, config).await?;
         let tables = Tables::Each(Arc::new(tenancy), Owners::default());
         Ok(Self { shared, tables, tenants: Tenants::default() })
     }

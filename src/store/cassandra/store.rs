@@ -62,13 +62,13 @@ use crate::store::limits::{Limits, shortened};
 #[doc(alias("NewCassandra", "Cassandra", "Scylla"))]
 #[derive(Clone)]
 pub struct CassandraStore {
-    shared: Arc<Shared>,
+    shared: Arc<SharedSession>,
     table: Arc<Table>,
     tenant: Option<Arc<str>>,
 }
 
 /// What all stores on one session have in common.
-pub(super) struct Shared {
+pub(super) struct SharedSession {
     session: Arc<Session>,
     clock: Clock,
     pub(super) config: CassandraConfig,
@@ -117,7 +117,7 @@ impl CassandraStore {
     pub async fn from_client(session: Arc<Session>, config: CassandraConfig) -> Result<Self> {
         config.check()?;
         let table = Table::new(&config.keyspace, &config.table, Layout::ByKey)?;
-        let shared = Shared::new(session, config).await?;
+        let shared = SharedSession::new(session, config).await?;
         let store = Self::new(&shared, &Arc::new(table), None);
         store.table.statements(&shared.session, &shared.config).await.map_err(|error| {
             error.with("operation", "connect").with("server", shared.config.server())
@@ -125,7 +125,11 @@ impl CassandraStore {
         Ok(store)
     }
 
-    pub(super) fn new(shared: &Arc<Shared>, table: &Arc<Table>, tenant: Option<&str>) -> Self {
+    pub(super) fn new(
+        shared: &Arc<SharedSession>,
+        table: &Arc<Table>,
+        tenant: Option<&str>,
+    ) -> Self {
         let (shared, table) = (Arc::clone(shared), Arc::clone(table));
         Self { shared, table, tenant: tenant.map(Arc::from) }
     }
@@ -189,7 +193,7 @@ impl CassandraStore {
     }
 }
 
-impl Shared {
+impl SharedSession {
     /// # Errors
     /// The servers do not tell their time.
     pub(super) async fn new(session: Arc<Session>, config: CassandraConfig) -> Result<Arc<Self>> {

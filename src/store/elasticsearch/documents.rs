@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use super::client::{Answer, Call, ElasticsearchClient};
 use super::config::Encoding;
 use super::error::{self, Fault};
-use super::request::{self, Change, Place};
+use super::request::{self, Change, DocumentId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
 
@@ -19,11 +19,12 @@ impl ElasticsearchClient {
     pub(super) async fn read(
         &self,
         operation: &'static str,
-        places: &[Place<'_>],
+        places: &[DocumentId<'_>],
     ) -> Result<Vec<Option<Bytes>>> {
         let call = self.call(operation);
         let config = self.config();
-        let chunks = chunks(places, config.max_request_items, self.request_bytes(), Place::size);
+        let chunks =
+            chunks(places, config.max_request_items, self.request_bytes(), DocumentId::size);
         let mut reads = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             reads.push(self.read_chunk(call, chunk));
@@ -32,13 +33,17 @@ impl ElasticsearchClient {
     }
 
     /// One request's worth of [`read`](Self::read); what a busy shard refuses is asked for again.
-    async fn read_chunk(&self, call: Call, places: &[Place<'_>]) -> Result<Vec<Option<Bytes>>> {
+    async fn read_chunk(
+        &self,
+        call: Call,
+        places: &[DocumentId<'_>],
+    ) -> Result<Vec<Option<Bytes>>> {
         let mut values = vec![None; places.len()];
         let mut left: Vec<usize> = (0..places.len()).collect();
         let mut waits = Call::waits();
         let mut refusal = None;
         loop {
-            let asked: Vec<Place<'_>> = left.iter().map(|index| places[*index]).collect();
+            let asked: Vec<DocumentId<'_>> = left.iter().map(|index| places[*index]).collect();
             let request = request::mget(&asked);
             let Answer { body, server } = match self.send(call, &request).await {
                 Err(error) if call.is_cut_short(&error) => return Err(refusal.unwrap_or(error)),
@@ -162,7 +167,7 @@ impl ElasticsearchClient {
     }
 
     /// The error of a request for this key alone.
-    fn of_one(&self, error: Error, place: Place<'_>, request_bytes: usize) -> Error {
+    fn of_one(&self, error: Error, place: DocumentId<'_>, request_bytes: usize) -> Error {
         match error::is_too_large(&error) {
             true => self.too_large(error, place, request_bytes),
             false => place.name(error),
@@ -170,7 +175,7 @@ impl ElasticsearchClient {
     }
 
     /// A request that was refused for its size, and cannot be divided.
-    fn too_large(&self, refusal: Error, place: Place<'_>, request_bytes: usize) -> Error {
+    fn too_large(&self, refusal: Error, place: DocumentId<'_>, request_bytes: usize) -> Error {
         let message = format!(
             "the server, or a proxy before it, refuses a request with one key, of {request_bytes} bytes, as too large \
              (413): keep the value smaller, or raise their limit (`http.max_content_length`; in nginx \
@@ -240,7 +245,7 @@ fn check_document(value: &[u8]) -> Result<()> {
 }
 
 /// One error for all keys that failed: of the kind of the first that trying again does not help, if there is one.
-fn report(call: Call, faults: Vec<(Place<'_>, Fault)>, total: usize) -> Error {
+fn report(call: Call, faults: Vec<(DocumentId<'_>, Fault)>, total: usize) -> Error {
     let failed = faults.len();
     let names: Vec<String> = faults
         .iter()

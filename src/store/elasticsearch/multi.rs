@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::client::ElasticsearchClient;
 use super::config::ElasticsearchConfig;
 use super::index::ElasticsearchIndex;
-use super::request::{self, Change, Place};
+use super::request::{self, Change, DocumentId};
 use super::store::ElasticsearchStore;
 use crate::error::Result;
 use crate::multitenant::tenants::{Owners, Tenants, check_fetch, check_push, check_tenant};
@@ -140,9 +140,9 @@ impl MultiStore for MultiElasticsearchStore {
                 stores.insert(key.tenant, self.known("fetch", key.tenant)?);
             }
         }
-        let places: Vec<Place<'_>> = keys
+        let places: Vec<DocumentId<'_>> = keys
             .iter()
-            .map(|key| Place {
+            .map(|key| DocumentId {
                 tenant: Some(key.tenant),
                 index: stores[key.tenant].index(),
                 id: key.key,
@@ -164,7 +164,7 @@ impl MultiStore for MultiElasticsearchStore {
             .iter()
             .map(|(key, value)| {
                 let index = stores[key.tenant].index();
-                Change { place: Place { tenant: Some(key.tenant), index, id: key.key }, value }
+                Change { place: DocumentId { tenant: Some(key.tenant), index, id: key.key }, value }
             })
             .collect();
         self.client.write("push", &changes).await

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Where a value is.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct DocumentId<'a> {
     /// For errors.
     pub(super) tenant: Option<&'a str>,
     pub(super) index: &'a ElasticsearchIndex,
@@ -30,11 +30,11 @@ pub(super) struct Place<'a> {
 /// A value to set, or a deletion.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Change<'a> {
-    pub(super) place: Place<'a>,
+    pub(super) place: DocumentId<'a>,
     pub(super) value: Option<&'a Bytes>,
 }
 
-impl Place<'_> {
+impl DocumentId<'_> {
     /// About how many bytes it takes in a request.
     pub(super) fn size(&self) -> usize {
         64 + self.index.name.len() + self.id.len()
@@ -106,8 +106,8 @@ fn write_value(body: &mut Vec<u8>, value: &Bytes, encoding: Encoding) {
 }
 
 /// Reads these.
-pub(super) fn mget(places: &[Place<'_>]) -> Request {
-    let mut body = Vec::with_capacity(16 + places.iter().map(Place::size).sum::<usize>());
+pub(super) fn mget(places: &[DocumentId<'_>]) -> Request {
+    let mut body = Vec::with_capacity(16 + places.iter().map(DocumentId::size).sum::<usize>());
     body.extend_from_slice(b"{\"docs\":[");
     for (index, place) in places.iter().enumerate() {
         if index > 0 {
@@ -149,7 +149,7 @@ pub(super) fn bulk(changes: &[Change<'_>], encoding: Encoding, refresh: Refresh)
 }
 
 /// Sets one value that does not fit a line.
-pub(super) fn put(place: Place<'_>, value: &Bytes, refresh: Refresh) -> Request {
+pub(super) fn put(place: DocumentId<'_>, value: &Bytes, refresh: Refresh) -> Request {
     let document_type = place.index.document_type.as_deref().unwrap_or("_doc");
     let path = format!(
         "/{}/{}/{}{}",
@@ -196,7 +196,7 @@ pub(super) fn path_segment(text: &str) -> String {
 /// The values in the answer to [`mget`], or why there is none, by position.
 pub(super) fn found(
     body: &Bytes,
-    places: &[Place<'_>],
+    places: &[DocumentId<'_>],
     encoding: Encoding,
 ) -> Result<Vec<Result<Option<Bytes>, Fault>>> {
     #[derive(Deserialize)]
@@ -328,8 +328,8 @@ fn with_spaces<'a>(body: &'a [u8], part: &str) -> &'a [u8] {
 mod tests {
     use super::*;
 
-    fn place<'a>(index: &'a ElasticsearchIndex, id: &'a str) -> Place<'a> {
-        Place { tenant: None, index, id }
+    fn place<'a>(index: &'a ElasticsearchIndex, id: &'a str) -> DocumentId<'a> {
+        DocumentId { tenant: None, index, id }
     }
 
     fn text(request: &Request) -> &str {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::client::ElasticsearchClient;
 use super::config::ElasticsearchConfig;
 use super::index::ElasticsearchIndex;
-use super::request::{self, Change, Place};
+use super::request::{self, Change, DocumentId};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::chunks::last_of_each_key;
@@ -106,8 +106,8 @@ impl Store for ElasticsearchStore {
     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
         self.client.config().limits().check_keys("get_many", keys.iter().copied())?;
         let index = &*self.index;
-        let places: Vec<Place<'_>> =
-            keys.iter().map(|key| Place { tenant: None, index, id: key }).collect();
+        let places: Vec<DocumentId<'_>> =
+            keys.iter().map(|key| DocumentId { tenant: None, index, id: key }).collect();
         self.client.read("get_many", &places).await
     }
 
@@ -117,7 +117,10 @@ impl Store for ElasticsearchStore {
         let index = &*self.index;
         let changes: Vec<Change<'_>> = last_of_each_key(changes)
             .into_iter()
-            .map(|(key, value)| Change { place: Place { tenant: None, index, id: key }, value })
+            .map(|(key, value)| Change {
+                place: DocumentId { tenant: None, index, id: key },
+                value,
+            })
             .collect();
         self.client.write("write_many", &changes).await
     }

@@ -8,7 +8,7 @@ use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use super::RedisClient;
-use super::error::Place;
+use super::error::ServerName;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::url::{is_url, without_login};
 
@@ -252,10 +252,10 @@ impl RedisConfig {
         self
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> ServerName {
         match self.is_cluster {
-            true => Place::cluster(&*self.servers),
-            false => Place::standalone(self.servers.clone()),
+            true => ServerName::cluster(&*self.servers),
+            false => ServerName::standalone(self.servers.clone()),
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::Connection;
 use super::command::{Failed, Request};
-use super::error::{self, Place};
+use super::error::{self, ServerName};
 use super::thread::{Ended, Thread};
 use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
@@ -63,7 +63,7 @@ struct InUse<'a> {
 /// A server or a cluster, with the connection to it.
 pub(super) struct Server {
     client: RedisClient,
-    place: Place,
+    place: ServerName,
     timeout: Duration,
     connect_timeout: Duration,
     current: Mutex<Option<Numbered>>,
@@ -86,16 +86,16 @@ impl Server {
     pub(super) fn from_client(client: RedisClient, options: &RedisOptions) -> Result<Self> {
         let place = match &client {
             RedisClient::Standalone(client) => {
-                Place::standalone(address(client.get_connection_info().addr()))
+                ServerName::standalone(address(client.get_connection_info().addr()))
             }
             // The driver does not tell.
-            RedisClient::Cluster(_) => Place::cluster("a cluster"),
+            RedisClient::Cluster(_) => ServerName::cluster("a cluster"),
         };
         options.check()?;
         Ok(Self::new(client, place, options))
     }
 
-    fn new(client: RedisClient, place: Place, options: &RedisOptions) -> Self {
+    fn new(client: RedisClient, place: ServerName, options: &RedisOptions) -> Self {
         Self {
             client,
             place,

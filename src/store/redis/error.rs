@@ -12,12 +12,12 @@ type DynError = dyn std::error::Error + Send + Sync;
 
 /// Which server an error is about.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ServerName {
     address: String,
     is_cluster: bool,
 }
 
-impl Place {
+impl ServerName {
     pub(super) fn standalone(address: String) -> Self {
         Self { address, is_cluster: false }
     }
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn an_error_names_operation_and_server_and_keeps_the_cause() {
-        let place = Place::standalone("10.0.0.7:6379".into());
+        let place = ServerName::standalone("10.0.0.7:6379".into());
         let error = place.error("get_many", from_server("LOADING Redis is loading"));
         assert_eq!(
             (error.get("operation"), error.get("server")),
