@@ -72,7 +72,7 @@ impl From<CassandraConsistency> for scylla::statement::Consistency {
 ///     .ttl(Duration::from_secs(30 * 24 * 60 * 60));
 /// # let _ = config;
 /// let same = CassandraConfig::from_url(
-///     "cassandra://kasper:secret@10.0.0.7,10.0.0.8:9042/shop/counts?consistency=quorum&ttl=2592000",
+///     "cassandra://kasper:secret@10.0.0.7,10.0.0.8:9042/shop/counts?consistency=quorum&ttl=30days",
 /// )?;
 /// # let _ = same;
 /// # Ok::<(), kasper::Error>(())
