@@ -9,7 +9,7 @@ mod common;
 mod directory;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -90,7 +90,7 @@ async fn main() -> ExitCode {
     common::exit_code(result)
 }
 
-async fn run(options: &Options, directory: &std::path::Path) -> Result<(), BoxError> {
+async fn run(options: &Options, directory: &Path) -> Result<(), BoxError> {
     let store = DirectoryStore::open(directory)?;
     let kafka = Kafka::start("own-store", &options.kafka)?;
     kafka.check_room(options.orders)?;

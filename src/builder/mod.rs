@@ -196,7 +196,8 @@ impl Builder {
     ///
     /// Brokers delete a committed offset some time (`offsets.retention.minutes`, 7 days by default) after its last
     /// commit, unless the group has members. [Static partitions](Builder::partitions) have a group without members, and
-    /// with the [consumer protocol](Builder::consumer_protocol) so has a job whose processes have all ended. A partition without messages would lose its offset while the processor runs, and begin at
+    /// with the [consumer protocol](Builder::consumer_protocol) so has a job whose processes have all ended. A partition
+    /// without messages would lose its offset while the processor runs, and begin at
     /// [`start_from`](Builder::start_from) after a restart. The default is short enough for every retention that a
     /// broker can have. A longer interval saves the group's coordinator a request, and a record for each idle
     /// partition; keep it far below the retention.

@@ -21,8 +21,8 @@ use crate::store::chunks::last_of_each_key;
 ///   one that the index's mapping does not fit; the error names the key.
 /// - **The index** is made by the server when something is first written, unless its setting
 ///   `action.auto_create_index` forbids it: then writing is an error of kind
-///   [`NotFound`](crate::ErrorKind::NotFound). *Reading* where there is no index finds nothing and is no
-///   error, as a new job begins, and a new tenant, by reading: so mind the index's name. By default the
+///   [`NotFound`](crate::ErrorKind::NotFound). *Reading* from a missing index finds nothing and is no
+///   error, because a new job or a new tenant begins by reading: so mind the index's name. By default the
 ///   server indexes every field of every document; for mere state make the index with
 ///   [`create_index_if_missing`](Self::create_index_if_missing), which makes writes cheaper.
 /// - **Reads** find what was written at once, no refresh needed; searches see it as

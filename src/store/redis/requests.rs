@@ -276,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads into the text until it has so many of these.
+    /// Reads into `text` until it has `name` `count` times.
     async fn read(connection: &mut TcpStream, text: &mut String, name: &str, count: usize) {
         while text.matches(name).count() < count {
             let mut bytes = vec![0; 100_000];
