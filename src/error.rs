@@ -232,8 +232,12 @@ impl Error {
     }
 }
 
+/// `{}` is the error alone, `{:#}` the whole chain of causes.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return write!(f, "{self:?}");
+        }
         write!(f, "{}: {}", self.inner.kind, self.inner.message)?;
         for (index, (name, value)) in self.inner.context.iter().enumerate() {
             let open = if index == 0 { " (" } else { ", " };
@@ -249,11 +253,16 @@ impl fmt::Display for Error {
 /// Prints the whole chain of causes, so that `main` returning an [`Error`] tells all of it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
+        let mut last = self.to_string();
+        f.write_str(&last)?;
         let mut next = self.source();
         while let Some(error) = next {
-            write!(f, ": {error}")?;
-            // A library error prints its own causes no further here: this loop walks them.
+            let cause = error.to_string();
+            // Many errors print their cause themselves.
+            if !last.contains(&cause) {
+                write!(f, ": {cause}")?;
+                last = cause;
+            }
             next = error.source();
         }
         Ok(())
@@ -286,6 +295,18 @@ mod tests {
             format!("{error:?}"),
             "process failed: process returned an error: timed out: no answer (operation=push)"
         );
+    }
+
+    #[test]
+    fn the_alternate_form_is_the_chain_with_each_cause_once() {
+        let broken = std::io::Error::other("broken pipe");
+        let told = std::io::Error::other("could not write: broken pipe");
+        let inner = Error::new(ErrorKind::Unavailable, "broken pipe").with_source(broken);
+        let outer = Error::new(ErrorKind::Process, "process returned an error").with_source(inner);
+        assert_eq!(format!("{outer}"), "process failed: process returned an error");
+        assert_eq!(format!("{outer:#}"), "process failed: process returned an error: unavailable: broken pipe");
+        let outer = Error::new(ErrorKind::Process, "x").with_source(told);
+        assert_eq!(format!("{outer:#}"), "process failed: x: could not write: broken pipe");
     }
 
     #[test]

@@ -63,7 +63,8 @@
 //!
 //! `kafka` (default): the real broker, librdkafka compiled from source. `testkit`: see above. `ssl`,
 //! `zstd`, `gssapi`: TLS and SASL with SCRAM or tokens (OAUTHBEARER), zstd compression, Kerberos. `redis`,
-//! `redis-tls`, `cassandra`, `cassandra-tls`: stores in Redis and in Cassandra, and TLS to them. `prometheus`: metrics
+//! `redis-tls`, `cassandra`, `cassandra-tls`, `elasticsearch`, `elasticsearch-tls`: stores in Redis, Cassandra, Elasticsearch and
+//! OpenSearch, and TLS to them. `local`: a store in local files. `json`: values as JSON. `prometheus`: metrics
 //! as text for Prometheus. `logging`: logging set up in one call. `admin`: status, health and a live page over HTTP. Without
 //! default features the crate has no C code, and only what processors and stores are written against.
 #![cfg_attr(docsrs, feature(doc_cfg))]

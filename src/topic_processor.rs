@@ -106,15 +106,20 @@ impl TopicProcessor {
     ///   failed. Context: `topic`, `partition`, `offsets`; the user's error is the source. That batch
     ///   is not committed.
     /// - [`Delivery`](crate::ErrorKind::Delivery): an outgoing message could not be delivered.
-    ///   Context: its `topic`, and the `batch` that it was made from, which is not committed.
+    ///   Context: its `topic`, and the `batch` that it was made from, which is not committed. `Process`, with this
+    ///   as its source, where `process` returns the error of a [flush](crate::Context::flush).
     /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see
     ///   [`out_of_range`](Builder::out_of_range). Also where an input topic was deleted and created again.
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
+    ///   [`UnknownPartition`](crate::ErrorKind::UnknownPartition): a static partition is not there;
     ///   [`Config`](crate::ErrorKind::Config): input topics, or the group's members, no longer fit together. See
     ///   [`topic_check_interval`](Builder::topic_check_interval).
     /// - [`Commit`](crate::ErrorKind::Commit): the last commit failed; or the group has members and takes no offsets of
     ///   [static partitions](Builder::partitions).
-    /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a right to a topic or to the group has been missing for 10 s.
+    /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a right to a topic or to the group is missing: at once where it
+    ///   is fetched from or with the [consumer protocol](Builder::consumer_protocol), else after 10 s.
+    /// - [`Backend`](crate::ErrorKind::Backend): the Kafka client failed for good, or got a message that it cannot
+    ///   decode.
     ///
     /// Brokers that go away are no error: the clients try again until they return.
     ///

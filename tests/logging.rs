@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use kasper::logging::Logging;
 use kasper::testkit::{EmbeddedBroker, Feeder};
-use kasper::{Batch, BoxError, Context, ErrorKind, Processor, TopicProcessor};
+use kasper::{Batch, BoxError, Context, Error, ErrorKind, Processor, TopicProcessor};
 use serde_json::Value;
 
 /// The kind of output; with it, the program is the job.
@@ -31,6 +31,27 @@ impl Processor for Tell {
         tracing::info!(target: "job", first = batch.iter().next().unwrap().offset().get(), "batch");
         Ok(())
     }
+}
+
+/// Fails at the first message, as a store would that cannot be reached.
+struct Fail;
+
+impl Processor for Fail {
+    async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let error = Error::new(ErrorKind::Unavailable, "the ledger did not answer");
+        Err(error.with_source(refused).into())
+    }
+}
+
+async fn failing_job() -> kasper::Result<()> {
+    let broker = EmbeddedBroker::start()?;
+    broker.create_topic("in", 1)?;
+    let processor =
+        TopicProcessor::builder("told", ["in"]).brokers(broker.brokers()).build(|_| Fail).await?;
+    let mut feeder = Feeder::new(&broker.brokers(), "in", 1, processor.handle())?;
+    feeder.send(b"value").await?;
+    tokio::time::timeout(Duration::from_secs(60), processor.run()).await.unwrap().map(drop)
 }
 
 /// Small batches of 2,000 messages. librdkafka's own log is on where it is asked for.
@@ -63,6 +84,12 @@ fn the_job_runs_and_logs() {
     let (logging, of_librdkafka) = match output.as_str() {
         "text" => (Logging::text("told-0"), None),
         "json" => (Logging::json("told-0"), None),
+        "json of a failure" => {
+            Logging::json("told-0").init().unwrap();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            assert_eq!(runtime.block_on(failing_job()).unwrap_err().kind(), ErrorKind::Process);
+            return;
+        }
         "json with debug" => (Logging::json("told-0").debug(true), None),
         "json of librdkafka" => (Logging::json("told-0"), Some("broker")),
         "installed already" => {
@@ -117,6 +144,18 @@ fn info_is_quiet_in_steady_state() {
         assert_eq!(spans(object), ["processor", "partition"]);
         assert_eq!(object["spans"][0]["processor"], "told");
         assert!([0, 1].contains(&object["spans"][1]["partition"].as_i64().unwrap()));
+    }
+}
+
+#[test]
+fn a_failure_is_logged_with_its_causes() {
+    let objects = objects("json of a failure", "");
+    let failures: Vec<_> = objects.iter().filter(|object| object["level"] == "ERROR").collect();
+    let [failure] = failures.as_slice() else { panic!("{objects:?}") };
+    assert_eq!(failure["message"], "the processor stops because of an error");
+    let error = failure["error"].as_str().unwrap();
+    for part in ["topic=in", "partition=0", "the ledger did not answer", "connection refused"] {
+        assert!(error.contains(part), "{error}");
     }
 }
 

@@ -144,8 +144,8 @@ impl Builder {
         self
     }
 
-    /// How many processed batches of a partition may wait for their acks while the next is
-    /// processed. Default: 16. With 1, a batch begins when the one before is acknowledged.
+    /// How many batches of a partition may have begun and not be finished: the one in `process`, and those that
+    /// wait for their acks. Default: 16. With 1, a batch begins when the one before is acknowledged.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
         self.options.max_in_flight = batches;
         self
@@ -178,14 +178,14 @@ impl Builder {
     ///
     /// Larger keys and headers count as one message, too, and take more. So do producers' batches that are
     /// compressed or have many thousands of messages: the broker returns at least one whole batch for each
-    /// partition. `docs/operations.md` has figures.
+    /// partition. So do many partitions with a small budget: each takes some 110 KiB of small messages at least. `docs/operations.md` has figures.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
         self.options.max_buffered_bytes = bytes;
         self
     }
 
     /// How often the offsets of finished batches are committed, besides at revocations and at the end.
-    /// Default: 1 s. A crash replays at most what finished in this time and what was in flight.
+    /// Default: 1 s. A crash replays what finished since the last commit, and what was in flight.
     pub fn commit_interval(mut self, interval: Duration) -> Self {
         self.options.commit_interval = interval;
         self

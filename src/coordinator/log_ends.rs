@@ -51,7 +51,7 @@ fn question(consumer: Arc<dyn Consumer>, asked: Vec<Asked>) -> BoxFuture<'static
         let ends = asked.into_iter().zip(answers).filter_map(|(asked, answer)| match answer {
             Ok(end) => Some((asked, end)),
             Err(error) => {
-                debug!(%error, "the end of a log is not known; asking again later");
+                debug!(?error, "the end of a log is not known; asking again later");
                 None
             }
         });

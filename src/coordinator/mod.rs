@@ -256,7 +256,7 @@ impl Coordinator {
             Event::Positions { taken, positions } => self.note_positions(taken, &positions),
             Event::Settled { assigned } => self.note_settled(assigned),
             Event::Warning(error) => {
-                warn!(%error, "the Kafka consumer reports an error and keeps trying");
+                warn!(?error, "the Kafka consumer reports an error and keeps trying");
             }
             Event::Fatal(error) => {
                 // A right that is taken away gives nobody our place.
@@ -269,7 +269,7 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            error!(%error, "the processor stops because of an error");
+            error!(?error, "the processor stops because of an error");
             if self.failure.is_none() {
                 self.metrics.failed(&error);
                 self.board.note_failure(&error);
@@ -312,7 +312,7 @@ impl Coordinator {
         if error.kind() == ErrorKind::Unauthorized && !asks_again {
             return self.note(Err(error));
         }
-        warn!(%error, "the offset commit failed and will be tried again");
+        warn!(?error, "the offset commit failed and will be tried again");
     }
 
     pub(super) fn show_committed(&self) {
@@ -384,6 +384,7 @@ impl Coordinator {
             false => self.drain_lanes(&numbers).await,
         }
         let committed = self.commit_at_the_end().await;
+        self.note(committed);
         let report = self.report();
         if timeout(GOODBYE, self.consumer.close()).await.is_err() {
             warn!(
@@ -391,13 +392,7 @@ impl Coordinator {
             );
         }
         info!(messages = report.messages, "closed");
-        match self.failure.take() {
-            Some(failure) => Err(failure),
-            None => {
-                let committed = committed.inspect_err(|error| self.board.note_failure(error));
-                committed.map(|()| report)
-            }
-        }
+        self.failure.take().map_or(Ok(report), Err)
     }
 
     async fn commit_at_the_end(&mut self) -> Result<()> {

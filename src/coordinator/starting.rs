@@ -145,7 +145,7 @@ impl Late {
                     found.push(start);
                 }
                 Err(error) if waiting.doubt.asks_again(&error) => {
-                    warn!(%error, "a partition cannot start yet, asking again");
+                    warn!(?error, "a partition cannot start yet, asking again");
                     waiting.candidate = Some(asked);
                 }
                 Err(error) => return Err(believed(error)),
@@ -229,7 +229,7 @@ impl Coordinator {
         }
         if let Some(error) = first {
             let late = self.late.waiting.len();
-            warn!(%error, late, "some partitions start later, when their offsets are known");
+            warn!(?error, late, "some partitions start later, when their offsets are known");
         }
         self.ask_for_late_starts();
         Ok(starts)

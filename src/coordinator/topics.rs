@@ -302,7 +302,7 @@ impl Coordinator {
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                debug!(%error, "the state of the input topics is not known; asking again later");
+                debug!(?error, "the state of the input topics is not known; asking again later");
                 return;
             }
         };

@@ -18,14 +18,14 @@
 //!
 //! | level | what |
 //! | --- | --- |
-//! | `error` | the processor stops |
+//! | `error` | the processor stops, or cannot listen for signals. librdkafka (target `librdkafka`) has errors of its own, most of which it gets over |
 //! | `warn` | something is wrong, and is tried again or waited for: a broker that is away, a commit that failed, no progress |
 //! | `info` | began, partitions came or went, ended. In steady state: nothing |
 //! | `debug` | what the library's developers ask for, and librdkafka's own reports |
 //! | `trace` | librdkafka's `debug` property, if it is set |
 //!
-//! Targets are the module paths below `kasper`, and `librdkafka`. Values of properties, keys and values of messages are
-//! never logged.
+//! Targets are the module paths below `kasper`, and `librdkafka`. Values of messages,
+//! passwords and tokens are never logged. Keys are only where a store's error names its key.
 
 mod fields;
 #[cfg(feature = "logging")]

@@ -95,7 +95,7 @@ impl TraceContext {
         self.parent_id
     }
 
-    /// Whether who sent it committed the trace.
+    /// Whether the sender recorded the trace.
     pub fn is_sampled(&self) -> bool {
         self.flags & 1 == 1
     }

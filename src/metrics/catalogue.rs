@@ -58,8 +58,9 @@ macro_rules! catalogue {
             go_name: first_name(&[$(Some($go),)? None]),
         };)*
 
-        /// All metrics. Those of stores and caches are there once a store
-        /// [is metered](crate::store::Metered).
+        /// All metrics. Those of stores, retries and caches are there once a
+        /// [`Metered`](crate::store::Metered), [`Retry`](crate::store::Retry::metered) or
+        /// [`Cached`](crate::store::Cached::metered) store reports them.
         pub static CATALOGUE: &[Metric] = &[$($metric),*];
     };
 }
@@ -88,7 +89,7 @@ catalogue! {
     BATCH_MESSAGES = "kasper_batch_messages", Histogram, Count, [], buckets: SIZES;
         "Messages in a batch."
     BATCH_AGE = "kasper_batch_age_seconds", Histogram, Seconds, [], buckets: TIMES;
-        "The time from taking a batch's first message out of its queue to calling `process`."
+        "The time from taking the first message out of its queue to `process`; under load it includes the call before."
     PROCESS_TIME = "kasper_process_seconds", Histogram, Seconds, [], buckets: TIMES;
         "The duration of calls of `process`, including its store calls and flushes."
     PRODUCE_TIME = "kasper_produce_seconds", Histogram, Seconds, [], buckets: TIMES;

@@ -24,7 +24,8 @@
 //! | what the group does | `kasper_rebalances_total`, `kasper_rebalanced_partitions_total` |
 //! | what stores do | `kasper_store_calls_total`, `kasper_store_keys_total`, `kasper_store_bytes_total`, `kasper_cache_hits_total`, `kasper_cache_misses_total` |
 //!
-//! The series of stores are there for stores that [are metered](crate::store::Metered). Histograms are of the
+//! The series of stores are there for stores that [are metered](crate::store::Metered); those of retries and caches for
+//! [`Retry::metered`](crate::store::Retry::metered) and [`Cached::metered`](crate::store::Cached::metered). Histograms are of the
 //! whole processor: one for each partition would be thousands of series.
 //!
 //! Gauges are set every [`metrics_interval`](crate::Builder::metrics_interval). Those of a partition are zero

@@ -157,7 +157,7 @@ impl PartitionProcessor {
         // replay must not overtake what is still on the way.
         let settled = self.settle().await;
         if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {
-            warn!(%error, "a batch before the failed one could not be delivered either");
+            warn!(?error, "a batch before the failed one could not be delivered either");
         }
         ended.and(settled)
     }

@@ -235,7 +235,7 @@ async fn retried<T, F: Future<Output = Result<T>>>(what: &str, ask: impl Fn() ->
     loop {
         match ask().await {
             Err(error) if doubt.asks_again(&error) => {
-                warn!(%error, "could not get the {what}; the next attempt is in {pause:?}");
+                warn!(?error, "could not get the {what}; the next attempt is in {pause:?}");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(5));
             }

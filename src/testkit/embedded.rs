@@ -23,7 +23,7 @@ use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 /// A Kafka broker inside the process: real protocol on a loopback port, data in memory.
 ///
 /// It is librdkafka's mock cluster, so a client can't tell it from a broker by its behaviour:
-/// groups, rebalances and commits work. It does not have the admin API or transactions. It
+/// groups, rebalances and commits work. It does not have the admin API, and transactions are not to be relied on. It
 /// keeps at most 5 MiB or 100,000 messages per partition and drops the oldest silently: a test that writes more must
 /// wait for the reader, as [`Feeder`] does. A group's first join takes 3 s there; static
 /// [`partitions`](crate::Builder::partitions) start at once.

@@ -231,6 +231,7 @@ async fn a_missing_key_of_one_tenant_hides_no_other() {
     let long = "t".repeat(1025);
     let error = store.tenant(&long).unwrap_err();
     assert_eq!((error.kind(), error.get("limit")), (ErrorKind::InvalidInput, Some("1024")));
+    assert_eq!(error.get("tenant"), Some(long.as_str()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

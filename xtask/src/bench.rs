@@ -15,7 +15,7 @@ use crate::steps::Steps;
 /// pipeline   the library against raw librdkafka; needs Kafka (with a heap of 1 GB)
 /// stores     each store against its server's raw driver, and counting messages from Kafka into
 ///            each; needs Kafka, Redis, a Redis Cluster, Cassandra, Elasticsearch and OpenSearch (heaps
-///            of 512 MB each, about 4 GB of memory in all). `--on redis local` uses these only
+///            of 512 MB each, about 4 GB of memory in all). `--on redis local` uses these and Kafka only
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its
 /// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,

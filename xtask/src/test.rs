@@ -26,7 +26,7 @@ use crate::tools::{self, Tool};
 ///   6. the examples in the documentation
 ///   7. what must not compile; this tool's own tests; the terminal program
 ///
-/// Filters reach 1, 6 and 7; for the others give `--only` besides. `--quick` needs no server and only C and C++ compilers:
+/// Filters reach 1, 6 and 7; for the others give `--only` besides. `--quick` needs no server, only C and C++ compilers and make:
 /// 1 without what is ignored, 6 and 7.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:

@@ -188,7 +188,7 @@ impl Reports {
             // come after the processor's last word.
         } else if self.repetitions.is_new(code, Instant::now()) {
             let error = errors::warning(code, event.error_text());
-            tracing::warn!(%error, "the Kafka producer reports an error and keeps trying");
+            tracing::warn!(?error, "the Kafka producer reports an error and keeps trying");
         }
     }
 }

@@ -189,3 +189,15 @@ async fn a_changed_topic_is_one_while_it_is_so() {
     assert_eq!(member.error().await.kind(), ErrorKind::UnknownTopic);
     assert_eq!(book.gauge(series), 0.0, "it is no longer kept up to date");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_last_commit_is_a_failure() {
+    let (sim, book) = (Sim::new(Mode::Eager, &["a"], 1), Book::default());
+    sim.produce(&at("a", 0), 1);
+    let late = sim.member().set(|settings| settings.commit_interval = Duration::from_secs(60));
+    let member = reporting_to(&book, late).start();
+    sleep(millis(50)).await;
+    sim.world().commit_fates.push_back(CommitFate::Held);
+    assert_eq!(member.close().await.unwrap_err().kind(), ErrorKind::Commit);
+    assert_eq!(book.counter("kasper_failures_total{kind=commit failed}"), 1);
+}

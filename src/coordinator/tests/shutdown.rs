@@ -108,9 +108,11 @@ async fn a_last_commit_without_an_answer_is_an_error() {
         one_member(|m| m.set(|s| s.commit_interval = Duration::from_secs(60))).await;
     sim.world().commit_fates.push_back(CommitFate::Held);
     let asked = Instant::now();
+    let handle = member.handle.clone();
     let error = member.close().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Commit);
     assert!(error.is_retryable());
+    assert_eq!(handle.status().failure, Some(format!("{error:#}")));
     assert!(asked.elapsed() < Duration::from_secs(15));
 }
 

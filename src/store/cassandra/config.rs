@@ -162,7 +162,8 @@ impl CassandraConfig {
         self
     }
 
-    /// How long connecting may take in all; 10 seconds by default.
+    /// How long opening the session may take in all; 10 seconds by default. The requests that prepare statements
+    /// afterwards have the request time-out each.
     #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;

@@ -145,7 +145,8 @@ impl MultiCassandraStore {
             _ if tenant.len() > TENANT_BYTES => {
                 let message = format!("the tenant's name is longer than {TENANT_BYTES} bytes");
                 let error = Error::new(ErrorKind::InvalidInput, message);
-                Err(error.with("limit", TENANT_BYTES).with("operation", operation))
+                let error = error.with("tenant", tenant).with("limit", TENANT_BYTES);
+                Err(error.with("operation", operation))
             }
             Tables::One(table) => Ok(CassandraStore::new(&self.shared, table, Some(tenant))),
             Tables::Each(tenancy, owners) => {

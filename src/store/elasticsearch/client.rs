@@ -211,7 +211,7 @@ impl ElasticsearchClient {
                     if !fault.verdict.again || !call.wait(&mut waits).await {
                         return Err(error);
                     }
-                    tracing::debug!(target: "kasper", %error, "trying again");
+                    tracing::debug!(target: "kasper", ?error, "trying again");
                     refusal = Some(error);
                 }
                 Err(Attempt::NoAnswer(error)) => {
@@ -228,7 +228,7 @@ impl ElasticsearchClient {
                     if !another || call.remaining().is_none() {
                         return Err(error);
                     }
-                    tracing::debug!(target: "kasper", %error, "trying another server");
+                    tracing::debug!(target: "kasper", ?error, "trying another server");
                 }
             }
         }

@@ -38,7 +38,7 @@ use crate::store::Store;
 ///
 /// # Disk errors
 /// After a write or a sync that failed (the disk is full, say) the database takes no more writes until it
-/// is opened again: what of it reached the disk can't be known. Those errors are not retryable.
+/// is opened again: what of it reached the disk can't be known. Those errors are not retryable, but for what passes: too many open files, an interrupted or timed-out system call.
 ///
 /// ```
 /// use kasper::store::{LocalConfig, LocalStore, Store};

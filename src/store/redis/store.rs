@@ -15,8 +15,8 @@ use crate::store::chunks::last_of_each_key;
 /// Its keys are `{prefix}/{key}`, as Go Kasper's. Values are Redis strings. Clones share one
 /// connection.
 ///
-/// A `get_many` is one `MGET`, a `write_many` one `MSET` and one `DEL`, sent at the same time; both in
-/// chunks of 1,000 keys, four under way at a time. With a [time to live](RedisOptions::ttl) a write is
+/// A `get_many` is one `MGET` (one key: a `GET`), a `write_many` one `MSET` and one `DEL`, sent at the same time; both in
+/// chunks of 1,000 keys (10,000 in a cluster) and 4 MiB of writes, four under way at a time. With a [time to live](RedisOptions::ttl) a write is
 /// a pipeline of `SET`s. In a cluster each key is a command of its own, and each server gets a pipeline of
 /// those whose keys it has.
 ///
@@ -38,6 +38,7 @@ use crate::store::chunks::last_of_each_key;
 /// | `maxmemory` is reached, or the server can't write its data to disk | [`NoSpace`](crate::ErrorKind::NoSpace) | yes: memory is freed by what expires, or by who looks after it |
 /// | user, password or their permissions; a certificate that is not trusted | [`Unauthorized`](crate::ErrorKind::Unauthorized) | no |
 /// | no such database; a member of a cluster that is used as a single server | [`Config`](crate::ErrorKind::Config) | no |
+/// | a key or value over the server's `proto-max-bulk-len` | [`InvalidInput`](crate::ErrorKind::InvalidInput) | no |
 /// | anything else the server refuses | [`Backend`](crate::ErrorKind::Backend) | no |
 ///
 /// Errors name the `operation`, the `server`, and the `key` where one is at fault. A connection that

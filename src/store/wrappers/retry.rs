@@ -18,7 +18,7 @@ use crate::store::time::{Waits, deadline};
 /// A call is made again while its error is [retryable](Error::is_retryable) and the
 /// [deadline](Retry::deadline) is not over, after waits that double and are shortened at random, so that
 /// many processors don't come back at the same moment. The error that comes out at last is the store's
-/// own last one, and it says in `attempts` how many there were. It is still retryable if it was. Each
+/// own last one (a [`Timeout`](crate::ErrorKind::Timeout) if the store never answered within the deadline), and it says in `attempts` how many there were. It is still retryable if it was. Each
 /// failure that is followed by another attempt is logged as a warning.
 ///
 /// Making a write again is right by the [rules](Store#rules): rule 9. The batch, and with it the
