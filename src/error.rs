@@ -304,7 +304,10 @@ mod tests {
         let inner = Error::new(ErrorKind::Unavailable, "broken pipe").with_source(broken);
         let outer = Error::new(ErrorKind::Process, "process returned an error").with_source(inner);
         assert_eq!(format!("{outer}"), "process failed: process returned an error");
-        assert_eq!(format!("{outer:#}"), "process failed: process returned an error: unavailable: broken pipe");
+        assert_eq!(
+            format!("{outer:#}"),
+            "process failed: process returned an error: unavailable: broken pipe"
+        );
         let outer = Error::new(ErrorKind::Process, "x").with_source(told);
         assert_eq!(format!("{outer:#}"), "process failed: x: could not write: broken pipe");
     }

@@ -20,9 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 type How = fn(Builder) -> Builder;
 
-/// The client looks at its topics by itself as often.
 fn classic(builder: Builder) -> Builder {
-    builder.kafka("topic.metadata.refresh.interval.ms", "1000")
+    builder
 }
 
 fn statics(builder: Builder) -> Builder {

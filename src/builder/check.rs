@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::options::{GroupProtocol, Options};
+use super::properties::REFRESH;
 use super::{brokers, names};
 use crate::broker::kafka::refusals;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +41,7 @@ pub(super) fn check(options: &Options) -> Result<Plan> {
     let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
     check_properties(options, &mut faults);
     check_protocol(options, &mut faults);
+    check_refresh(options, &mut faults);
     check_queue(options, &mut faults);
     let max_poll_interval = max_poll_interval(options, &mut faults);
     let default_deadline = Duration::from_secs(30).min(max_poll_interval / 2);
@@ -181,6 +183,28 @@ fn check_queue(options: &Options, faults: &mut Vec<String>) {
     }
 }
 
+/// A member that hears of one topic's new partitions much later than of another's would stop: see
+/// [`Builder::topic_check_interval`](super::Builder::topic_check_interval).
+fn check_refresh(options: &Options, faults: &mut Vec<String>) {
+    let is_joined = options.topics.len() > 1
+        && options.partitions.is_none()
+        && !options.allow_unaligned_topics
+        && options.group_protocol == GroupProtocol::Classic;
+    // What is not a number is a fault of its own.
+    let value = options.property(REFRESH).and_then(|value| value.parse::<i64>().ok());
+    let Some(value) = value.filter(|_| is_joined) else { return };
+    let interval = options.topic_check_interval;
+    let is_within = u64::try_from(value)
+        .is_ok_and(|value| Duration::from_millis(value) <= interval.saturating_mul(2));
+    if !is_within {
+        faults.push(format!(
+            "property `{REFRESH}` is {value}, which is not within twice `topic_check_interval` ({interval:?}): the group \
+             would give out new partitions of one input topic long before those of another; leave it out, or set \
+             `topic_check_interval` too"
+        ));
+    }
+}
+
 fn check_protocol(options: &Options, faults: &mut Vec<String>) {
     if options.group_protocol == GroupProtocol::Classic {
         return;
@@ -295,6 +319,24 @@ mod tests {
         let plan = check(&builder().options).unwrap();
         assert_eq!(plan.drain_deadline, Duration::from_secs(30));
         assert_eq!(plan.commit_timeout, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn all_members_hear_of_new_partitions_in_time() {
+        let joined = || TopicProcessor::builder("test", ["a", "b"]).brokers("localhost:9092");
+        let late = |builder: Builder| builder.kafka(REFRESH, "20001");
+        assert!(faults(&late(joined())).contains("20001"));
+        assert!(faults(&joined().kafka(REFRESH, "-1")).contains(REFRESH), "never");
+        for builder in [
+            joined().kafka(REFRESH, "20000"),
+            late(joined().topic_check_interval(Duration::from_secs(11))),
+            late(builder()),
+            late(joined().allow_unaligned_topics()),
+            late(joined().partitions([0])),
+            late(joined().consumer_protocol()),
+        ] {
+            assert!(check(&builder.options).is_ok());
+        }
     }
 
     #[test]

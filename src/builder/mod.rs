@@ -310,7 +310,7 @@ impl Builder {
     }
 
     /// How often brokers are asked whether the input topics are still there, the same, and with the same number of
-    /// partitions. Default: 10 s, at one small request. What they say is in
+    /// partitions. Default: 10 s, at two small requests (the client asks for its group, too). What they say is in
     /// [`Status::topics`](crate::Status::topics), in the log, and in a metric.
     ///
     /// The processor stops with an error that says what to do

@@ -5,6 +5,12 @@ use super::fetch_ahead::FetchAhead;
 use super::names::{self, CONSUMER_ONLY, PRODUCER_ONLY, canonical};
 use super::options::{GroupProtocol, Options};
 
+/// How often librdkafka looks at the topics of its group.
+pub(super) const REFRESH: &str = "topic.metadata.refresh.interval.ms";
+
+/// The most that librdkafka takes for it: an hour.
+const MOST_REFRESH: u128 = 3_600_000;
+
 type Properties = Vec<(String, String)>;
 
 /// The properties of the consumer and of the producer, for a process that gets `numbers`
@@ -46,6 +52,10 @@ fn consumer_defaults(options: &Options, plan: &Plan, numbers: usize, topics: usi
     match options.group_protocol {
         GroupProtocol::Classic => {
             properties.push(("partition.assignment.strategy".into(), "range".into()));
+            // How soon a member hears of added partitions, and of a topic that a broker did not know when it joined. The
+            // default is 5 minutes, in which another member may have heard of another topic's.
+            let hears = options.topic_check_interval.as_millis().clamp(10, MOST_REFRESH);
+            properties.push((REFRESH.into(), hears.to_string()));
         }
         GroupProtocol::Consumer => {
             properties.push(("group.protocol".into(), "consumer".into()));

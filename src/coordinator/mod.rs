@@ -188,7 +188,7 @@ impl Coordinator {
         topic_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let changed = self.board.changed.clone();
         loop {
-            let caught_up = until == Until::CaughtUp && self.board.reached_targets();
+            let caught_up = until == Until::CaughtUp && self.has_caught_up();
             if caught_up || self.failure.is_some() || control.borrow_and_update().is_over() {
                 break;
             }
@@ -222,6 +222,12 @@ impl Coordinator {
         self.topic_gauges = TopicGauges::new(&self.settings.metrics);
         self.topic_gauges.register(&self.settings.topics);
         self.committer.measure(self.metrics.commits());
+    }
+
+    /// Not before it is known which topics there are: the group may have left one out.
+    fn has_caught_up(&self) -> bool {
+        let knows_topics = !self.settings.needs_alignment || self.topics.is_heard();
+        knows_topics && self.board.reached_targets()
     }
 
     async fn handle_next(&mut self, next: Next) {

@@ -232,7 +232,10 @@ impl Coordinator {
         match committed {
             Ok(Ok(())) => {}
             Ok(Err(CommitError { error, .. })) => {
-                warn!(?error, "the offset commit at a revocation failed: the last batches will be processed again");
+                warn!(
+                    ?error,
+                    "the offset commit at a revocation failed: the last batches will be processed again"
+                );
             }
             Err(_) => warn!(
                 "no answer to the offset commit at a revocation: the last batches may be processed again"

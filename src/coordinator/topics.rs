@@ -43,6 +43,8 @@ pub(super) struct Topics {
     recreated: Vec<Arc<str>>,
     /// That topics were recreated has stopped the processor.
     is_certain: bool,
+    /// The cluster has been asked, and has answered, or failed to.
+    is_heard: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,10 @@ struct Seen {
 }
 
 impl Topics {
+    pub(super) fn is_heard(&self) -> bool {
+        self.is_heard
+    }
+
     pub(super) fn holds(&self, number: i32) -> bool {
         self.held.contains(&number)
     }
@@ -299,6 +305,7 @@ impl Coordinator {
 
     pub(super) fn note_topics(&mut self, answer: Answer) {
         self.topic_states = None;
+        self.topics.is_heard = true;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {

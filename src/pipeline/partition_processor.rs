@@ -159,7 +159,11 @@ impl PartitionProcessor {
         if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {
             warn!(?error, "a batch before the failed one could not be delivered either");
         }
-        ended.and(settled)
+        match ended {
+            // To go on elsewhere would pass over a batch that was not delivered.
+            Err(Interrupt::OutOfRange(_)) if settled.is_err() => settled,
+            ended => ended.and(settled),
+        }
     }
 
     /// Says so before the lane has ended.

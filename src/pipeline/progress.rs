@@ -16,7 +16,7 @@ use crate::broker::{FetchPosition, QueueLength};
 use crate::error::Error;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::topic_progress::TopicProgress;
-use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicWarning};
+use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicChange, TopicWarning};
 
 #[derive(Debug)]
 pub(crate) struct LaneStatus {
@@ -375,7 +375,15 @@ impl Board {
     }
 
     fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
-        self.is_settled() && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
+        self.is_settled()
+            && !self.lacks_topics()
+            && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
+    }
+
+    /// Whether partition numbers are ours of some topics only: the group is to give us the rest.
+    fn lacks_topics(&self) -> bool {
+        let warnings = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        warnings.iter().any(|(warning, _)| warning.change == TopicChange::Incomplete)
     }
 
     pub(crate) fn status(&self) -> Vec<PartitionStatus> {

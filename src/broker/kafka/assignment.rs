@@ -233,16 +233,16 @@ impl Slots {
         if is_answer_due() {
             return Ok(Sought::AfterAnswer);
         }
-        self.restart(context, &stopped, &paused)?;
+        let sought = self.restart(context, &stopped, &paused, is_answer_due)?;
         drop(paused);
         for partition in &stopped {
             let index = context.topic_index(&partition.topic)?;
             let slot = self.by_number.get_mut(&partition.partition);
             if let Some(part) = slot.and_then(|slot| slot.parts.get_mut(&index)) {
-                part.begun = true;
+                part.begun = sought == Sought::Done;
             }
         }
-        Ok(Sought::Done)
+        Ok(sought)
     }
 
     fn part(&self, context: &AssignmentContext, partition: &TopicPartition) -> Option<&Part> {
@@ -259,12 +259,15 @@ impl Slots {
     ///
     /// Where assignments change as a whole, all partitions begin again at the positions that their
     /// reader has reached. What was fetched ahead is fetched once more; that is rare enough.
+    ///
+    /// A rebalance that comes when they are stopped and not yet started is answered first.
     fn restart(
         &self,
         context: &AssignmentContext,
         stopped: &[TopicPartition],
         paused: &BTreeMap<i32, ReadingPaused<'_>>,
-    ) -> Result<()> {
+        is_answer_due: impl Fn() -> bool,
+    ) -> Result<Sought> {
         let cooperative = context.client.is_cooperative();
         let (mut list, mut given_up) = (context.list()?, context.list()?);
         let mut gives_up = false;
@@ -292,10 +295,13 @@ impl Slots {
         result.map_err(|error| AssignmentContext::failed("seek", error))?;
         self.forward_again(context);
         if cooperative {
+            if gives_up && is_answer_due() {
+                return Ok(Sought::AfterAnswer);
+            }
             let result = context.client.incremental_assign(&list);
-            return result.map_err(|error| AssignmentContext::failed("seek", error));
+            result.map_err(|error| AssignmentContext::failed("seek", error))?;
         }
-        Ok(())
+        Ok(Sought::Done)
     }
 
     fn pause_reading(&self) -> BTreeMap<i32, ReadingPaused<'_>> {

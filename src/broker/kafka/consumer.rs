@@ -128,6 +128,27 @@ impl KafkaConsumer {
         act()
     }
 
+    /// Keeps the thread from finishing with what it has in hand, until the sender is dropped.
+    #[cfg(test)]
+    pub(super) fn hold_thread(&self) -> std::sync::mpsc::Sender<()> {
+        let shared = Arc::clone(&self.shared);
+        let (held, is_held) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let _assigned = shared.assigned();
+            held.send(()).unwrap();
+            let _ = receiver.recv();
+        });
+        is_held.recv().unwrap();
+        sender
+    }
+
+    /// Whether librdkafka has said something that the thread has not dealt with.
+    #[cfg(test)]
+    pub(super) fn has_news(&self) -> bool {
+        self.queue.len() > 0 || self.shared.is_at_work()
+    }
+
     #[cfg(test)]
     pub(super) fn raise_fatal_error(&self) {
         self.client().raise_fatal_error();
@@ -145,6 +166,7 @@ impl Consumer for KafkaConsumer {
         if slots.is_closed() {
             return Ok(());
         }
+        self.shared.start();
         if let Some(partitions) = &self.partitions {
             if let Some(events) = self.events.upgrade() {
                 // The receiver may be gone; then nobody waits for the answer either.
@@ -217,10 +239,12 @@ impl Consumer for KafkaConsumer {
 
     fn seek(&self, positions: Vec<(TopicPartition, Offset)>) -> BoxFuture<'static, Result<Sought>> {
         let (context, shared) = (self.context.clone(), Arc::clone(&self.shared));
+        let events = Arc::clone(&self.queue);
         Box::pin(async move {
             offsets::blocking(move || {
                 let mut slots = shared.slots();
-                let sought = slots.seek(&context, &positions, || shared.is_answer_due())?;
+                let is_answer_due = || shared.is_answer_due_now(&events);
+                let sought = slots.seek(&context, &positions, is_answer_due)?;
                 drop(slots);
                 let (mut assigned, now) = (shared.assigned(), Instant::now());
                 assigned.all_sought(now);

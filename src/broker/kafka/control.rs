@@ -7,7 +7,7 @@
 //! this member is alive. Only while the consumer closes does it answer rebalances itself.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,11 +27,18 @@ use crate::message::TopicPartition;
 
 pub(super) const POLL: Duration = Duration::from_millis(100);
 
+/// How long the thread may take with the events that are there, for whoever waits for that.
+const CATCHES_UP: Duration = Duration::from_secs(2);
+
 /// What the consumer and its thread share.
 #[derive(Default)]
 pub(super) struct ConsumerShared {
     slots: Mutex<Slots>,
     rebalances: Rebalances,
+    /// The thread has taken an event that it has not finished with.
+    at_work: AtomicBool,
+    /// `run` has begun: somebody reads the events.
+    started: AtomicBool,
     commits: Mutex<Commits>,
     next_commit: AtomicUsize,
     closing: Mutex<Closing>,
@@ -88,6 +95,28 @@ impl ConsumerShared {
     pub(super) fn answered(&self, id: RebalanceId) {
         let reported = self.rebalances.reported.load(Ordering::Acquire);
         self.rebalances.answered.fetch_max(id.min(reported), Ordering::AcqRel);
+    }
+
+    /// Whether a rebalance waits for its answer, with what librdkafka has said and the thread has not heard yet. Blocks
+    /// until the thread has, [`CATCHES_UP`] at most.
+    pub(super) fn is_answer_due_now(&self, events: &QueueHandle) -> bool {
+        let deadline = Instant::now() + CATCHES_UP;
+        // In this order: what is no longer in the queue is in hand, or noted.
+        while events.len() > 0 || self.is_at_work() {
+            if self.is_answer_due() || Instant::now() > deadline {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.is_answer_due()
+    }
+
+    pub(super) fn is_at_work(&self) -> bool {
+        self.at_work.load(Ordering::Acquire)
+    }
+
+    pub(super) fn start(&self) {
+        self.started.store(true, Ordering::Release);
     }
 
     pub(super) fn is_answer_due(&self) -> bool {
@@ -190,7 +219,9 @@ impl ControlThread {
         loop {
             let queue = Arc::clone(&self.queue);
             if let Some(event) = queue.poll(POLL) {
+                self.shared.at_work.store(true, Ordering::Release);
                 self.handle(&event);
+                self.shared.at_work.store(false, Ordering::Release);
             }
             if !self.closing && self.shared.close_requested() {
                 self.closing = true;
@@ -247,9 +278,12 @@ impl ControlThread {
         }
     }
 
-    /// To the topic processor, if it is still there.
+    /// To the topic processor, if it is still there. Before it runs only what stops it is kept for it: nobody takes
+    /// the rest out.
     fn send(&self, event: Event) {
-        let _ = self.events.send(event);
+        if self.shared.started.load(Ordering::Acquire) || matches!(event, Event::Fatal(_)) {
+            let _ = self.events.send(event);
+        }
     }
 
     /// Sends under the lock: a seek takes it too, so what is sent after the seek was judged after

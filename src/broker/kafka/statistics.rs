@@ -95,12 +95,15 @@ impl Freshness {
     /// librdkafka forgets `app_offset` when a partition is stopped or sought, and sets it when it
     /// hands a message out; and it forgets `eof_offset` when a partition is started, and sets it
     /// when a fetch finds the end. Either proves that the fetcher has been at work since.
-    /// Where only time has passed, the fetcher must have had its rounds: of a partition without a broker it has none.
-    fn holds(self, partition: &Partition, taken: Instant) -> bool {
+    /// Where only time has passed, the fetcher must have had its rounds: of a partition without a broker it has none,
+    /// nor while its broker's thread waits for a connection or a name server. `heard` is when each broker that is
+    /// connected has last answered.
+    fn holds(self, partition: &Partition, heard: &HashMap<i32, Instant>, taken: Instant) -> bool {
         if taken < self.since {
             return false;
         }
-        let is_fetched = partition.fetch_state == "active" && partition.broker >= 0;
+        let is_fetched = partition.fetch_state == "active"
+            && heard.get(&partition.broker).is_some_and(|heard| *heard > self.since);
         let settled = taken - self.since >= POSITIONS_SETTLE && is_fetched;
         let (app, end) = (partition.app_offset >= 0, partition.eof_offset >= 0);
         match self.began {
@@ -182,12 +185,13 @@ impl Reading {
         let group = statistics.cgrp.as_ref();
         let is_steady = group.is_none_or(|group| group.join_state == "steady");
         let is_steady = self.protocol == Protocol::None || is_steady;
+        let heard = last_answers(statistics, taken);
         let mut positions = Vec::with_capacity(assigned.len());
         for (topic, partitions) in &assigned.partitions {
             let Some(seen) = statistics.topics.get(&**topic) else { continue };
             for (number, freshness) in partitions {
                 let Some(seen) = seen.partitions.get(number) else { continue };
-                if freshness.holds(seen, taken) {
+                if freshness.holds(seen, &heard, taken) {
                     let queued = u64::try_from(seen.fetchq_cnt).unwrap_or(0);
                     let end = if self.read_committed { seen.ls_offset } else { seen.hi_offset };
                     positions.push(FetchPosition {
@@ -226,7 +230,60 @@ impl Reading {
     }
 }
 
+/// When each broker that is connected has last answered, by its id.
+fn last_answers(statistics: &Statistics, taken: Instant) -> HashMap<i32, Instant> {
+    let connected = statistics.brokers.values().filter(|broker| broker.state == "UP");
+    let heard = connected.filter_map(|broker| {
+        let idle = Duration::from_micros(u64::try_from(broker.rxidle).ok()?);
+        Some((broker.nodeid, taken.checked_sub(idle)?))
+    });
+    heard.collect()
+}
+
 /// An offset, unless the number stands for "none".
 fn offset(number: i64) -> Option<Offset> {
     (number >= 0).then_some(Offset::new(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_from_before_is_not_believed_of_a_broker_that_has_not_answered_since() {
+        let since = Instant::now();
+        let taken = since + 2 * POSITIONS_SETTLE;
+        let purged = Freshness { since, began: Began::Purged };
+        let partition = Partition {
+            broker: 1,
+            fetch_state: "active".into(),
+            app_offset: 7,
+            eof_offset: 8,
+            ..Partition::default()
+        };
+        let holds = |heard: &[(i32, Instant)]| {
+            purged.holds(&partition, &heard.iter().copied().collect(), taken)
+        };
+        assert!(holds(&[(1, taken)]));
+        assert!(!holds(&[(1, since)]), "connected, and silent");
+        assert!(!holds(&[(2, taken)]), "another one");
+        assert!(!holds(&[]), "not connected");
+    }
+
+    #[test]
+    fn a_broker_that_is_not_connected_has_not_answered() {
+        let taken = Instant::now() + POSITIONS_SETTLE;
+        let broker = |nodeid, state: &str, rxidle| rdkafka::statistics::Broker {
+            nodeid,
+            state: state.into(),
+            rxidle,
+            ..Default::default()
+        };
+        let brokers =
+            [broker(1, "UP", 500_000), broker(2, "TRY_CONNECT", 500_000), broker(3, "UP", -1)];
+        let brokers = brokers.map(|broker| (broker.nodeid.to_string(), broker));
+        let statistics = Statistics { brokers: HashMap::from(brokers), ..Statistics::default() };
+        let heard = last_answers(&statistics, taken);
+        assert_eq!(heard, HashMap::from([(1, taken - Duration::from_millis(500))]));
+    }
 }

@@ -4,7 +4,7 @@
 //!   assigned or sought to, and only while it is assigned.
 //! - An offset is committed only when everything before it, from the start of the same ownership, is
 //!   finished: `process` returned `Ok` and all that it sent is acknowledged.
-//! - What is committed never goes back.
+//! - What is committed never goes back. (Where the log is cut these two hold for what was not delivered only.)
 //! - A processor value serves one ownership of a partition, one batch at a time.
 //! - A revocation is answered in time.
 //! - What one processor value sends to one partition arrives in order.
@@ -127,6 +127,15 @@ impl Monitor {
     /// The number of processor values that have processed something.
     pub(crate) fn incarnations(&self) -> usize {
         self.incarnations.len()
+    }
+
+    /// A message that was processed, and whose output was not delivered. Nobody may go on behind it, not even where
+    /// the log begins later by now.
+    fn first_undelivered(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
+        let finished = &self.grants.get(&grant)?.finished;
+        let failed = self.calls.iter().filter(|call| call.failed).flat_map(|call| &call.messages);
+        let passed = failed.filter(|(p, offset, g)| p == partition && *g == grant && *offset < to);
+        passed.map(|(_, offset, _)| *offset).find(|offset| !finished.contains(offset))
     }
 
     fn finish_if_complete(&mut self, id: usize) {
@@ -320,7 +329,10 @@ impl World {
     }
 
     fn first_unfinished(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
-        let grant = self.monitor.grants.get(&grant).filter(|_| !self.monitor.offsets_jump)?;
+        if self.monitor.offsets_jump {
+            return self.monitor.first_undelivered(partition, grant, to);
+        }
+        let grant = self.monitor.grants.get(&grant)?;
         let mut offsets = self.logs[partition].offsets(grant.start, to);
         offsets.find(|offset| !grant.finished.contains(offset))
     }

@@ -26,6 +26,8 @@ pub(super) struct Case {
     pub(super) catches_up: bool,
     /// Retention deletes messages, also ones that were not read.
     pub(super) cuts_logs: bool,
+    /// That often in a hundred, between two events of the storm, besides.
+    pub(super) more_cuts: u64,
     start_from: StartFrom,
     out_of_range: OutOfRange,
     /// Messages per partition at the beginning.
@@ -86,6 +88,9 @@ impl Case {
         if rng.chance(15) {
             case.cuts_logs = true;
             case.out_of_range = rng.pick(&[OutOfRange::Fail, OutOfRange::Earliest]);
+            if rng.chance(50) {
+                case.favour_late_failures(rng);
+            }
         } else if rng.chance(15) {
             case.start_from = rng.pick(&[StartFrom::Latest, StartFrom::Timestamp(5000)]);
         }
@@ -125,6 +130,22 @@ impl Case {
         self.habits.panics = 0;
     }
 
+    /// Batches wait long for their acks, and some for nothing, and what is behind them is deleted meanwhile.
+    fn favour_late_failures(&mut self, rng: &mut Rng) {
+        self.more_cuts = rng.within(10..=50);
+        self.out_of_range = OutOfRange::Earliest;
+        self.gusts = 10..=rng.within(20..=200);
+        self.messages = 20..=40;
+        self.weather.ack = 1..=rng.within(100..=1000);
+        self.weather.fetch = 1..=rng.within(1..=400);
+        self.limits.in_flight_bytes = 1000;
+        self.limits.in_flight = 16;
+        self.habits.sends = 100;
+        self.habits.undeliverable = rng.within(1..=10);
+        self.habits.fails = 0;
+        self.habits.panics = 0;
+    }
+
     fn draw_any(rng: &mut Rng) -> Self {
         let drain_deadline = rng.millis(50..=2000);
         let names = ["a", "b", "c"];
@@ -141,6 +162,7 @@ impl Case {
             joins: false,
             catches_up: rng.chance(30),
             cuts_logs: false,
+            more_cuts: 0,
             start_from: StartFrom::Earliest,
             out_of_range: OutOfRange::Fail,
             mode: rng.pick(&[Mode::Eager, Mode::Incremental]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::harness::{Member, MemberSetup, Sim, Step, at, gate, millis, waits_at};
-use crate::broker::sim::{Mode, Spread};
+use crate::broker::sim::{Mode, Spread, UNDELIVERABLE};
 use crate::{Batch, ErrorKind, OutOfRange, StartFrom};
 
 fn policy(policy: OutOfRange) -> impl FnOnce(MemberSetup) -> MemberSetup {
@@ -160,6 +160,26 @@ async fn out_of_range_behind_messages_and_then_revoked() {
     assert_eq!(sim.committed(&at("b", 0)), Some(12));
     first.close().await.unwrap();
     second.close().await.unwrap();
+}
+
+/// A batch waits for its acks when what follows is deleted. Going on elsewhere would pass over its failure.
+#[tokio::test(start_paused = true)]
+async fn out_of_range_hides_no_failed_delivery() {
+    for choice in [OutOfRange::Earliest, OutOfRange::Latest] {
+        let sim = Sim::new(Mode::Eager, &["a"], 1);
+        sim.world().monitor.offsets_jump = true;
+        sim.world().hold(UNDELIVERABLE);
+        sim.produce(&at("a", 0), 10);
+        let member = policy(choice)(sim.member()).plan(|_| vec![Step::Send(UNDELIVERABLE)]).start();
+        sim.until("it is sent", |world| world.unreported() == 10).await;
+        sim.produce(&at("a", 0), 20);
+        sim.world().delete_before(&at("a", 0), 25);
+        sleep(millis(500)).await;
+        sim.world().release(UNDELIVERABLE);
+        let error = member.error().await;
+        assert_eq!(error.get("batch"), Some("a/0 0..=9"), "{error}");
+        assert_eq!(sim.committed(&at("a", 0)), None);
+    }
 }
 
 /// A member whose offset is out of range, and the brokers do not say where to go on.

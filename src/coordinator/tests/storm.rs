@@ -103,6 +103,9 @@ impl Storm {
         while Instant::now() < end {
             self.tend().await;
             self.gust().await;
+            if self.cluster.world().rng.chance(self.case.more_cuts) {
+                self.cut_log(1..=200);
+            }
             self.check_consumed();
             let pause = self.cluster.world().rng.millis(self.case.gusts.clone());
             sleep(pause).await;
@@ -149,18 +152,18 @@ impl Storm {
             (74..79, Some(member)) => member.handle.close(),
             (79..88, Some(member)) => self.pause(&member.handle.clone()),
             (88..94, Some(member)) => member.handle.resume(),
-            (97..100, _) if self.case.cuts_logs => self.cut_log(),
+            (97..100, _) if self.case.cuts_logs => self.cut_log(1..=20),
             (94..97, _) if !self.case.is_static && !self.case.joins => self.grow(),
             _ => {}
         }
     }
 
     /// Retention deletes the first messages of a log.
-    fn cut_log(&self) {
+    fn cut_log(&self, messages: RangeInclusive<u64>) {
         let world = &mut *self.cluster.world();
         let partitions = world.partitions();
         let partition = partitions[world.rng.size(0..=partitions.len() - 1)].clone();
-        let messages = world.rng.within(1..=20);
+        let messages = world.rng.within(messages);
         world.count("log cut");
         world.cut(&partition, i64::try_from(messages).unwrap());
     }

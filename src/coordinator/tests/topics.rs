@@ -316,6 +316,23 @@ async fn a_member_with_more_topics_than_the_others_joins_nothing() {
     }
 }
 
+/// The group gives nothing of one topic for a while, as where a broker had not heard of it: what is in it is not
+/// consumed, and was not looked at.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_caught_up_without_a_topic() {
+    for mode in MODES {
+        let sim = Sim::new(mode, &["a", "b"], 1);
+        sim.produce(&at("b", 0), 5);
+        let member = joining(&sim, &["a", "b"]).until_caught_up().start();
+        sim.give(&[(at("a", 0), member.id)]);
+        sim.settled().await;
+        member.has_not_consumed_all_for(20_000).await;
+        sim.world().group.spread = Spread::Range;
+        sim.world().rebalance();
+        assert_eq!(member.end().await.unwrap().messages, 5);
+    }
+}
+
 /// Partitions of a number may come one after the other.
 #[tokio::test(start_paused = true)]
 async fn a_number_that_is_in_pieces_for_a_while_waits_for_the_rest() {

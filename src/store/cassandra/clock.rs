@@ -8,14 +8,15 @@
 //!   its call, so it loses to every call made since. (Timestamps given by the server would be new at
 //!   each arrival: the late one would win. And nodes whose clocks differ would order a put and the
 //!   deletion after it by chance, when they go to two of them.)
-//! - **The time is the servers', not this machine's**: asked for when connecting and once a minute.
+//! - **The time is the servers', not this machine's**: asked for when connecting, once a minute, and after this
+//!   machine has slept. It is known to half of the time that the answer took; a slow one is asked for again.
 //! - **What was read is overwritten.** Reads bring along when a value was written; what is written
 //!   later, is later than that, even if the owner before had a clock that was ahead.
 //! - A value from further in the future than [`MAX_LEAD`] is an error when it is read: following it
 //!   would carry the fault to all other keys, and not following would lose writes silently.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How far ahead of the servers' time a value's write time may be.
 pub(super) const MAX_LEAD: Duration = Duration::from_secs(600);
@@ -23,6 +24,13 @@ pub(super) const MAX_LEAD: Duration = Duration::from_secs(600);
 /// How long the servers' time is reckoned from the last answer, before they are asked again: machines'
 /// clocks drift by some milliseconds in that.
 const ASK_EVERY: Duration = Duration::from_secs(60);
+
+/// An answer that took longer than this tells the time too badly, if there is a better one.
+const PROMPT: Duration = Duration::from_millis(100);
+
+/// How far this machine's two clocks may move apart: of these the one that the servers' time is reckoned by stands
+/// still while the machine sleeps.
+const SLEPT: Duration = Duration::from_secs(1);
 
 /// Between 1582-10-15, where the time in UUIDs begins, and 1970-01-01, in units of 100 ns.
 const UUID_EPOCH: i64 = 0x01B2_1DD2_1381_4000;
@@ -33,30 +41,78 @@ pub(super) struct Clock {
     state: Mutex<State>,
 }
 
+/// A moment by this machine's two clocks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moment {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        Self { monotonic: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// How long after an earlier one this is.
+    fn since(self, earlier: Self) -> Duration {
+        self.monotonic.saturating_duration_since(earlier.monotonic)
+    }
+
+    /// Whether the machine slept in between, or its time was set.
+    fn slept_since(self, earlier: Self) -> bool {
+        let wall = self.wall.duration_since(earlier.wall);
+        wall.map_or(true, |wall| wall.abs_diff(self.since(earlier)) > SLEPT)
+    }
+}
+
+/// What the servers said of their time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ServersTime {
+    pub(super) micros: i64,
+    pub(super) asked: Moment,
+    pub(super) came: Moment,
+}
+
+impl ServersTime {
+    pub(super) fn is_prompt(self) -> bool {
+        self.took() <= PROMPT
+    }
+
+    fn took(self) -> Duration {
+        self.came.since(self.asked)
+    }
+
+    /// The one that came sooner, so it is better known when that was.
+    pub(super) fn or_better(self, other: Self) -> Self {
+        if other.took() < self.took() { other } else { self }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     /// The servers' time in microseconds since 1970, and when it was that.
-    servers: Option<(i64, Instant)>,
+    servers: Option<(i64, Moment)>,
     /// The latest timestamp given out or seen.
     last: i64,
 }
 
 impl Clock {
     /// Whether to ask the servers for their time.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(super) fn is_due(&self, now: Moment) -> bool {
         let servers = self.state().servers;
-        servers.is_none_or(|(_, at)| now.saturating_duration_since(at) >= ASK_EVERY)
+        servers.is_none_or(|(_, at)| now.since(at) >= ASK_EVERY || now.slept_since(at))
     }
 
-    /// Takes the servers' time: the answer that was asked for at one time and came at the other.
-    pub(super) fn set(&self, micros: i64, asked: Instant, came: Instant) {
+    pub(super) fn set(&self, answer: ServersTime) {
         // On the way for the same time there and back, as far as we know.
-        let middle = asked + came.saturating_duration_since(asked) / 2;
-        self.state().servers = Some((micros, middle));
+        let half = answer.took() / 2;
+        let asked = answer.asked;
+        let middle = Moment { monotonic: asked.monotonic + half, wall: asked.wall + half };
+        self.state().servers = Some((answer.micros, middle));
     }
 
     /// The timestamp of a call.
-    pub(super) fn stamp(&self, now: Instant) -> i64 {
+    pub(super) fn stamp(&self, now: Moment) -> i64 {
         let mut state = self.state();
         state.last = state.now(now).max(state.last.saturating_add(1));
         state.last
@@ -66,7 +122,7 @@ impl Clock {
     ///
     /// # Errors
     /// By how much it is in the future, if that is too much.
-    pub(super) fn saw(&self, written: i64, now: Instant) -> Result<(), Duration> {
+    pub(super) fn saw(&self, written: i64, now: Moment) -> Result<(), Duration> {
         let mut state = self.state();
         if written <= state.last {
             return Ok(());
@@ -87,9 +143,9 @@ impl Clock {
 }
 
 impl State {
-    fn now(&self, now: Instant) -> i64 {
+    fn now(&self, now: Moment) -> i64 {
         let Some((micros, at)) = self.servers else { return 0 };
-        let since = now.saturating_duration_since(at).as_micros();
+        let since = now.since(at).as_micros();
         micros.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
     }
 }
@@ -110,9 +166,21 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
     const MINUTE_MICROS: i64 = 60_000_000;
 
-    fn clock(micros: i64) -> (Clock, Instant) {
-        let (clock, now) = (Clock::default(), Instant::now());
-        clock.set(micros, now, now);
+    impl std::ops::Add<Duration> for Moment {
+        type Output = Self;
+
+        fn add(self, time: Duration) -> Self {
+            Self { monotonic: self.monotonic + time, wall: self.wall + time }
+        }
+    }
+
+    fn answer(micros: i64, asked: Moment, took: Duration) -> ServersTime {
+        ServersTime { micros, asked, came: asked + took }
+    }
+
+    fn clock(micros: i64) -> (Clock, Moment) {
+        let (clock, now) = (Clock::default(), Moment::now());
+        clock.set(answer(micros, now, Duration::ZERO));
         (clock, now)
     }
 
@@ -128,14 +196,14 @@ mod tests {
     fn the_servers_clock_set_back_sets_no_timestamp_back() {
         let (clock, now) = clock(1000);
         assert_eq!(clock.stamp(now), 1000);
-        clock.set(500, now, now);
+        clock.set(answer(500, now, Duration::ZERO));
         assert_eq!(clock.stamp(now), 1001);
     }
 
     #[test]
     fn the_answer_is_of_the_middle_of_its_way() {
         let (clock, now) = clock(0);
-        clock.set(1000, now, now + Duration::from_micros(200));
+        clock.set(answer(1000, now, Duration::from_micros(200)));
         assert_eq!(clock.stamp(now + Duration::from_micros(200)), 1100);
     }
 
@@ -158,11 +226,29 @@ mod tests {
 
     #[test]
     fn the_servers_are_asked_at_first_and_once_a_minute() {
-        let (clock, now) = (Clock::default(), Instant::now());
+        let (clock, now) = (Clock::default(), Moment::now());
         assert!(clock.is_due(now));
-        clock.set(1, now, now);
+        clock.set(answer(1, now, Duration::ZERO));
         assert!(!clock.is_due(now + MINUTE / 2));
         assert!(clock.is_due(now + MINUTE));
+    }
+
+    #[test]
+    fn the_servers_are_asked_after_the_machine_has_slept() {
+        let (clock, now) = clock(1);
+        let awake = Moment { monotonic: now.monotonic, wall: now.wall + 2 * SLEPT };
+        assert!(clock.is_due(awake));
+        let set_back = Moment { monotonic: now.monotonic, wall: now.wall - 2 * SLEPT };
+        assert!(clock.is_due(set_back));
+    }
+
+    #[test]
+    fn the_answer_that_came_soonest_is_taken() {
+        let now = Moment::now();
+        let (slow, soon) = (answer(1, now, 2 * PROMPT), answer(2, now, PROMPT));
+        assert!(soon.is_prompt() && !slow.is_prompt());
+        assert_eq!(slow.or_better(soon).micros, 2);
+        assert_eq!(soon.or_better(slow).micros, 2);
     }
 
     #[test]

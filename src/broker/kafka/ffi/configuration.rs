@@ -41,6 +41,9 @@ impl Conf {
     /// # Errors
     /// librdkafka's reason to refuse the name or the value; it may quote the value.
     fn set(&self, name: &str, value: &str) -> Result<(), String> {
+        if name.contains('\0') || value.contains('\0') {
+            return Err("there is a zero byte in it".into());
+        }
         let mut text: [c_char; 512] = [0; 512];
         let (c_name, c_value) = (c_string(name), c_string(value));
         // SAFETY: the strings live until the call returns; the buffer is as long as said, and

@@ -36,6 +36,10 @@ impl TopicHandle {
     }
 
     pub(crate) fn new(client: &Arc<Client>, topic: &str) -> Result<Self, Code> {
+        // librdkafka would take what is before it for the name, which may be another topic's.
+        if topic.contains('\0') {
+            return Err(Known::RD_KAFKA_RESP_ERR__INVALID_ARG.into());
+        }
         let name = c_string(topic);
         // SAFETY: the client is valid, the string is copied, null stands for the client's own
         // topic settings; the handle is ours.

@@ -95,6 +95,12 @@ impl QueueHandle {
         }
     }
 
+    /// How many entries wait in it.
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: the queue is valid.
+        unsafe { rd::rd_kafka_queue_length(self.raw()) }
+    }
+
     /// Ends a [`poll`](QueueHandle::poll) that waits, or the next one.
     pub(crate) fn wake(&self) {
         // SAFETY: the queue is valid.
@@ -137,8 +143,7 @@ impl ArrivalQueue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        // SAFETY: the queue is valid.
-        unsafe { rd::rd_kafka_queue_length(self.handle.raw()) }
+        self.handle.len()
     }
 
     /// Moves up to `max` entries that are there into `into`, without waiting; returns how many.

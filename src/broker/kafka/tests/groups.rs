@@ -1,7 +1,7 @@
 //! Assignments, revocations, commits.
 
 use super::*;
-use crate::broker::CommitError;
+use crate::broker::{CommitError, Sought};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -374,4 +374,42 @@ async fn a_lost_assignment_is_reported_as_lost() {
     number(&broker, &topics[0], 0, 0, 3).await;
     member.assign_from_zero().await;
     member.reader(&topics, 0).read(3).await;
+}
+
+/// The thread has not heard of the rebalance yet: to stop and start partitions then would be taken for the answer.
+#[tokio::test]
+async fn a_seek_waits_for_a_rebalance_that_is_on_its_way_to_us() {
+    let broker = Broker::mock();
+    let topics = [broker.topic("a", 4).await];
+    let group = unique("group");
+    let properties =
+        [("partition.assignment.strategy", "cooperative-sticky"), ("statistics.interval.ms", "0")];
+    let join = || {
+        let options =
+            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
+        let member = Member::new(&broker, &topics, options);
+        member.consumer.start().unwrap();
+        member
+    };
+    let mut first = join();
+    let own = first.assigned().await;
+    // Out of range: librdkafka stops reading them.
+    let starts: Vec<_> = own.iter().map(|p| (p.clone(), Some(Offset::new(999)))).collect();
+    first.consumer.assign(LATEST, &starts).unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!first.consumer.has_news());
+    let held = first.consumer.hold_thread();
+    let _second = join();
+    patiently("the rebalance", async {
+        while !first.consumer.has_news() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let sought = tokio::spawn(first.consumer.seek(vec![(own[0].clone(), Offset::new(0))]));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    drop(held);
+    assert_eq!(sought.await.unwrap().unwrap(), Sought::AfterAnswer);
+    let (gone, lost) = first.revoked().await;
+    assert!(!gone.is_empty() && !lost);
 }

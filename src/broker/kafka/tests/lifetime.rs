@@ -19,6 +19,24 @@ async fn static_member(broker: &Broker) -> (Member, [Arc<str>; 2]) {
     (Member::fixed(broker, &topics, own).await, topics)
 }
 
+/// A processor may be built long before it runs: nobody takes the events out meanwhile.
+#[tokio::test]
+async fn nothing_is_reported_before_the_start() {
+    let broker = Broker::mock();
+    let topics = [broker.topic("a", 1).await];
+    let group = unique("group");
+    let options = MemberOptions {
+        group: &group,
+        properties: &[("statistics.interval.ms", "1")],
+        ..MemberOptions::default()
+    };
+    let mut member = Member::new(&broker, &topics, options);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(member.events.len(), 0);
+    member.consumer.start().unwrap();
+    member.assign_from_zero().await;
+}
+
 /// As when the future that runs everything is dropped: nothing is closed, and everything ends.
 #[tokio::test]
 async fn dropping_everything_ends_everything() {

@@ -66,6 +66,21 @@ async fn an_impossible_topic_name_fails_its_delivery() {
     released(delivery).await;
 }
 
+/// librdkafka ends a name at its first zero byte: the message would arrive in another topic, acknowledged.
+#[tokio::test]
+async fn a_topic_name_with_a_zero_byte_fails_its_delivery() {
+    let broker = Broker::mock();
+    let topic = broker.topic("named", 1).await;
+    let producer = producer(&broker, &[]);
+    let name = format!("{topic}\0more");
+    let delivery = delivery([OutgoingMessage::new(&*name).value("a")]);
+    hand_over(&producer, &delivery).await;
+    let error = reports(&delivery).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Delivery);
+    assert!(error.to_string().contains("name"), "{error}");
+    released(delivery).await;
+}
+
 /// The client holds no reference to a delivery whose messages are all counted.
 async fn released(delivery: Arc<Delivery>) {
     patiently("the client's reference", async {
