@@ -7,7 +7,6 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::broker::{Consumer, Event, Producer};
-use crate::builder::Builder;
 use crate::coordinator::{Coordinator, Until};
 use crate::error::Result;
 use crate::handle::Handle;
@@ -64,18 +63,6 @@ pub(crate) struct Connected {
 }
 
 impl TopicProcessor {
-    /// Begins to configure a processor of these input topics.
-    ///
-    /// The name is part of the consumer group's, of log lines and of metrics. All instances of the
-    /// same job have the same name.
-    #[doc(alias = "NewTopicProcessor")]
-    pub fn builder<T: Into<String>>(
-        name: impl Into<String>,
-        topics: impl IntoIterator<Item = T>,
-    ) -> Builder {
-        Builder::new(name.into(), topics.into_iter().map(Into::into).collect())
-    }
-
     pub(crate) fn new(settings: Arc<Settings>, connected: Connected) -> Self {
         let board = Board::new();
         let handle = Handle::new(board.clone(), settings.name.clone());
@@ -97,8 +84,8 @@ impl TopicProcessor {
     /// Processes until [`Handle::close`] is called or something fails.
     ///
     /// Then the batches in flight are finished (until the
-    /// [drain deadline](Builder::drain_deadline)), the offsets of finished ones are committed
-    /// ([`commit_timeout`](Builder::commit_timeout)), and the group is left (10 s at most). Each partition
+    /// [drain deadline](crate::Builder::drain_deadline)), the offsets of finished ones are committed
+    /// ([`commit_timeout`](crate::Builder::commit_timeout)), and the group is left (10 s at most). Each partition
     /// number is processed in a task of the current tokio runtime.
     ///
     /// # Errors
@@ -109,15 +96,15 @@ impl TopicProcessor {
     ///   Context: its `topic`, and the `batch` that it was made from, which is not committed. `Process`, with this
     ///   as its source, where `process` returns the error of a [flush](crate::Context::flush).
     /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see
-    ///   [`out_of_range`](Builder::out_of_range). Also where an input topic was deleted and created again.
+    ///   [`out_of_range`](crate::Builder::out_of_range). Also where an input topic was deleted and created again.
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
     ///   [`UnknownPartition`](crate::ErrorKind::UnknownPartition): a static partition is not there;
     ///   [`Config`](crate::ErrorKind::Config): input topics, or the group's members, no longer fit together. See
-    ///   [`topic_check_interval`](Builder::topic_check_interval).
+    ///   [`topic_check_interval`](crate::Builder::topic_check_interval).
     /// - [`Commit`](crate::ErrorKind::Commit): the last commit failed; or the group has members and takes no offsets of
-    ///   [static partitions](Builder::partitions).
+    ///   [static partitions](crate::Builder::partitions).
     /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a right to a topic or to the group is missing: at once where it
-    ///   is fetched from or with the [consumer protocol](Builder::consumer_protocol), else after 10 s.
+    ///   is fetched from or with the [consumer protocol](crate::Builder::consumer_protocol), else after 10 s.
     /// - [`Backend`](crate::ErrorKind::Backend): the Kafka client failed for good, or got a message that it cannot
     ///   decode.
     ///
@@ -144,7 +131,7 @@ impl TopicProcessor {
     /// member was given its partitions.
     ///
     /// Partitions assigned later count too, up to where they ended then; partitions that go away no
-    /// longer count. With the [consumer protocol](Builder::consumer_protocol) partitions may come one
+    /// longer count. With the [consumer protocol](crate::Builder::consumer_protocol) partitions may come one
     /// by one: it returns when those that are there are done. Without any partition it returns once
     /// the group is stable: after some seconds, or about 15 with the consumer protocol. Messages
     /// produced after the assignment may or may not be processed.

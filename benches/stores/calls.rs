@@ -7,10 +7,27 @@ use kasper::store::{AnyStore, Store as _};
 
 use crate::case::{Call, Case, Server, Who, Work};
 use crate::common::BoxError;
+use crate::common::measure::Sample;
 use crate::common::runs::Size;
 use crate::place::Place;
 use crate::raw::Raw;
-use crate::rounds::Run;
+
+/// One run of one case.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Run {
+    /// Keys or messages.
+    pub(crate) count: usize,
+    pub(crate) seconds: f64,
+    /// Of a whole job.
+    pub(crate) sample: Option<Sample>,
+}
+
+impl Run {
+    pub(crate) fn add(&mut self, keys: usize, took: Duration) {
+        self.count += keys;
+        self.seconds += took.as_secs_f64();
+    }
+}
 
 /// There are so many of each size; a call takes the next of them, in turn.
 const KEYS: usize = 10_000;

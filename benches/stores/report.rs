@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use crate::calls::Run;
 use crate::case::{Case, Who, Work};
 use crate::common::measure::Spread;
 use crate::common::runs::Case as _;
 use crate::common::table::{decimals, line, put, put_bars, range, ratio, verdict};
-use crate::rounds::{Results, Run};
+use crate::rounds::Results;
 
 const WIDTHS: &[usize] = &[24, 23, 23, 20, 6];
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
-use crate::calls::Calls;
+use crate::calls::{Calls, Run};
 use crate::case::{Case, Server, Who, Work};
 use crate::common::BoxError;
 use crate::common::child::wait;
@@ -23,23 +23,6 @@ pub(crate) struct Plan {
     pub(crate) cases: Vec<Case>,
     pub(crate) rounds: u32,
     pub(crate) quick: bool,
-}
-
-/// One run of one case.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Run {
-    /// Keys or messages.
-    pub(crate) count: usize,
-    pub(crate) seconds: f64,
-    /// Of a whole job.
-    pub(crate) sample: Option<Sample>,
-}
-
-impl Run {
-    pub(crate) fn add(&mut self, keys: usize, took: Duration) {
-        self.count += keys;
-        self.seconds += took.as_secs_f64();
-    }
 }
 
 pub(crate) struct Results {

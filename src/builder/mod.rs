@@ -37,6 +37,20 @@ pub struct Builder {
     pub(crate) admin: Option<crate::admin::AdminAddress>,
 }
 
+impl TopicProcessor {
+    /// Begins to configure a processor of these input topics.
+    ///
+    /// The name is part of the consumer group's, of log lines and of metrics. All instances of the
+    /// same job have the same name.
+    #[doc(alias = "NewTopicProcessor")]
+    pub fn builder<T: Into<String>>(
+        name: impl Into<String>,
+        topics: impl IntoIterator<Item = T>,
+    ) -> Builder {
+        Builder::new(name.into(), topics.into_iter().map(Into::into).collect())
+    }
+}
+
 impl Builder {
     pub(crate) fn new(name: String, topics: Vec<String>) -> Self {
         Self {

@@ -405,6 +405,24 @@ impl Delivery {
         self.origin.as_ref()
     }
 
+    /// Why the message with this index was not delivered; `partition` is where it was sent to, if that is known.
+    pub(crate) fn failure_of(
+        &self,
+        index: usize,
+        partition: Option<i32>,
+        reason: String,
+    ) -> DeliveryFailure {
+        let message = self.message(index);
+        let size =
+            |bytes: Option<&[u8]>| bytes.map_or("none".into(), |bytes| bytes.len().to_string());
+        let mut about = vec![("topic", self.topics()[message.topic].to_string())];
+        about.extend(partition.map(|partition| ("output_partition", partition.to_string())));
+        about.push(("message", format!("{} of {}", index + 1, self.len())));
+        about.push(("key_bytes", size(message.key)));
+        about.push(("value_bytes", size(message.value)));
+        DeliveryFailure::of_message(reason, about)
+    }
+
     /// Fails the delivery, unless it has failed before: the first failure is kept. The failed message is
     /// counted down besides.
     pub(crate) fn fail(&self, failure: DeliveryFailure) {

@@ -5,7 +5,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::delivery::Delivery;
 use super::{Batch, OffsetRange};
 use crate::error::{Error, ErrorKind};
 
@@ -53,21 +52,8 @@ impl DeliveryFailure {
         Self { reason: reason.into(), about, named_by_broker: false }
     }
 
-    /// Of the message with this index; `partition` is where it was sent to, if that is known.
-    pub(crate) fn of(
-        delivery: &Delivery,
-        index: usize,
-        partition: Option<i32>,
-        reason: String,
-    ) -> Self {
-        let message = delivery.message(index);
-        let size =
-            |bytes: Option<&[u8]>| bytes.map_or("none".into(), |bytes| bytes.len().to_string());
-        let mut about = vec![("topic", delivery.topics()[message.topic].to_string())];
-        about.extend(partition.map(|partition| ("output_partition", partition.to_string())));
-        about.push(("message", format!("{} of {}", index + 1, delivery.len())));
-        about.push(("key_bytes", size(message.key)));
-        about.push(("value_bytes", size(message.value)));
+    /// Of one message, with what is known of it.
+    pub(crate) fn of_message(reason: String, about: Vec<(&'static str, String)>) -> Self {
         Self { reason, about, named_by_broker: false }
     }
 

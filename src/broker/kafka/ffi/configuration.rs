@@ -112,11 +112,13 @@ pub(super) fn configuration(
         | rd::RD_KAFKA_EVENT_STATS
         | rd::RD_KAFKA_EVENT_LOG
         | rd::RD_KAFKA_EVENT_OAUTHBEARER_TOKEN_REFRESH;
-    if role == Role::Producer {
-        note_refusals(&conf);
-    }
     // SAFETY: the configuration is valid.
-    unsafe { rd::rd_kafka_conf_set_events(conf.0.as_ptr(), events) };
+    unsafe {
+        if role == Role::Producer {
+            note_refusals(conf.0.as_ptr());
+        }
+        rd::rd_kafka_conf_set_events(conf.0.as_ptr(), events);
+    }
     Ok(conf)
 }
 

@@ -9,7 +9,6 @@ use rdkafka::bindings as rd;
 use super::{Client, Code, Known, c_string, raw, take_error};
 use crate::broker::kafka::refusals;
 use crate::message::delivery::{Delivery, OutgoingRef};
-use crate::message::undelivered::DeliveryFailure;
 
 /// A topic of a client.
 pub(crate) struct TopicHandle {
@@ -190,7 +189,7 @@ pub(crate) fn hand_over(delivery: &Arc<Delivery>, topics: &[Arc<TopicHandle>]) -
         let fatal = client.fatal_text();
         let limit = || client.property("message.max.bytes");
         let reason = fatal.unwrap_or_else(|| refusals::not_taken(code, limit));
-        let failure = DeliveryFailure::of(delivery, index, message.partition, reason);
+        let failure = delivery.failure_of(index, message.partition, reason);
         delivery.fail(failure.with("code", code.name()));
         delivery.handed_over(end);
         // SAFETY: these messages are not with the client, so nobody else counts them.

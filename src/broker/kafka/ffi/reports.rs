@@ -6,7 +6,6 @@ use std::ptr;
 
 use rdkafka::bindings as rd;
 
-use super::configuration::Conf;
 use super::message::bytes;
 use super::produce::settle;
 use super::{Client, ClientEvent, Code, EventKind, Known, string};
@@ -55,7 +54,7 @@ impl Undelivered {
             let value = bytes((*self.message).payload, (*self.message).len);
             let partition = Some(self.partition()).filter(|partition| *partition >= 0);
             let failure = match delivery.index_of(&self.topic(), key, value) {
-                Some(index) => DeliveryFailure::of(delivery, index, partition, reason),
+                Some(index) => delivery.failure_of(index, partition, reason),
                 None => DeliveryFailure::new(&self.topic(), &reason),
             };
             failure.with("code", self.code.name())
@@ -64,16 +63,14 @@ impl Undelivered {
 }
 
 /// Lets [`note_refusal`] see each message of a producer before its report.
-pub(super) fn note_refusals(conf: &Conf) {
+///
+/// # Safety
+/// The configuration is valid.
+pub(super) unsafe fn note_refusals(conf: *mut rd::rd_kafka_conf_t) {
     let name = c"kasper".as_ptr();
-    // SAFETY: the configuration is valid, the name is copied, and the function needs no data of its own.
+    // SAFETY: the caller's promise; the name is copied, and the function needs no data of its own.
     unsafe {
-        rd::rd_kafka_conf_interceptor_add_on_new(
-            conf.0.as_ptr(),
-            name,
-            Some(begin),
-            ptr::null_mut(),
-        );
+        rd::rd_kafka_conf_interceptor_add_on_new(conf, name, Some(begin), ptr::null_mut());
     }
 }
 
