@@ -86,6 +86,7 @@ mod context;
 mod coordinator;
 mod error;
 mod handle;
+mod lock;
 pub mod logging;
 mod message;
 pub mod metrics;

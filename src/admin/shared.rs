@@ -1,6 +1,6 @@
 //! What requests share: the processors that are watched, and who listens.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
@@ -9,6 +9,7 @@ use super::MetricsText;
 use super::sampler::{History, Lately, Rates};
 use super::token::Token;
 use crate::handle::Handle;
+use crate::lock::Mutex;
 
 /// How many clients may listen to `/events`.
 pub(super) const MAX_LISTENERS: usize = 16;
@@ -52,7 +53,7 @@ impl Watched {
     }
 
     fn lately(&self) -> MutexGuard<'_, Lately> {
-        self.lately.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lately.lock()
     }
 
     pub(super) fn look(&self) {

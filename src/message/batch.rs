@@ -5,9 +5,10 @@
 //! recorded when it is finished.
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::{Keepalive, Message, Offset, Record, Tally};
+use crate::lock::Mutex;
 
 /// First and last offset of one topic in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,8 +16,8 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::MutexGuard;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -26,6 +26,7 @@ use super::need::Need;
 use super::undelivered::{DeliveryFailure, Origin};
 use super::{Batch, Message, OutgoingBytes, OutgoingMessage, Tally};
 use crate::error::Error;
+use crate::lock::Mutex;
 
 /// Messages collected and not yet handed to the producer: one byte buffer, one entry a message.
 #[derive(Default)]
@@ -438,7 +439,7 @@ impl Delivery {
     }
 
     fn first_failure(&self) -> MutexGuard<'_, Option<DeliveryFailure>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failure.lock()
     }
 
     pub(crate) fn is_finished(&self) -> bool {

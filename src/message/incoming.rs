@@ -4,10 +4,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Mutex;
 
 use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 use super::{Offset, OwnedMessage, Payload, Record};
+use crate::lock::Mutex;
 
 /// A message of a [`Batch`](crate::Batch), borrowed from it: nothing is copied.
 ///

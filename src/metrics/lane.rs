@@ -4,7 +4,7 @@
 //! topics, when it first sends to one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::Counter;
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::catalogue::{self, Metric};
 use super::processor::ProcessorMetrics;
 use super::recorder::Metrics;
+use crate::lock::Mutex;
 use crate::message::delivery::Delivery;
 use crate::message::{Batch, Tally};
 
@@ -81,7 +82,7 @@ impl LaneMetrics {
     pub(crate) fn acknowledged(&self, delivery: &Delivery) {
         let Some(since) = delivery.first_notice() else { return };
         self.processor.produce_time.record(since.elapsed());
-        let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outgoing = self.outgoing.lock();
         for (topic, tally) in delivery.tallies() {
             if let Some(traffic) = outgoing.get(topic) {
                 traffic.count(tally);

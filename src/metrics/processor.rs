@@ -1,7 +1,7 @@
 //! What is counted for a topic processor as a whole: histograms of its batches, commits, rebalances, failures.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::metrics::{Counter, Histogram, NoopRecorder};
@@ -9,6 +9,7 @@ use ::metrics::{Counter, Histogram, NoopRecorder};
 use super::catalogue;
 use super::recorder::Metrics;
 use crate::error::Error;
+use crate::lock::Mutex;
 use crate::status::RebalanceEvent;
 
 /// So many outgoing topics are told apart. A processor that sends to a topic for each of its customers would
@@ -84,7 +85,7 @@ impl ProcessorMetrics {
 
     /// What an outgoing topic is called in labels.
     pub(super) fn topic_label<'a>(&self, topic: &'a Arc<str>) -> &'a str {
-        let mut named = self.outgoing_topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut named = self.outgoing_topics.lock();
         if named.len() < NAMED_TOPICS {
             named.insert(Arc::clone(topic));
         }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::fmt;
 #[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
-use std::sync::Mutex;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use super::{TenantKey, TenantMap};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::{Mutex, RwLock};
 use crate::store::limits::Limits;
 
 /// Shared by the clones of a multitenant store.
@@ -31,7 +31,7 @@ impl<S> Default for Tenants<S> {
 
 impl<S> fmt::Debug for Tenants<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.stores.read().unwrap_or_else(PoisonError::into_inner).len();
+        let count = self.stores.read().len();
         f.debug_struct("Tenants").field("count", &count).finish()
     }
 }
@@ -42,25 +42,24 @@ impl<S: Clone> Tenants<S> {
     /// # Errors
     /// Those of `create`.
     pub(crate) fn get(&self, tenant: &str, create: impl FnOnce() -> Result<S>) -> Result<S> {
-        // A panic cannot come in the middle of a change, so a poisoned map is still whole.
-        let known = self.stores.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned();
+        let known = self.stores.read().get(tenant).cloned();
         if let Some(store) = known {
             return Ok(store);
         }
         let store = create()?;
-        let mut stores = self.stores.write().unwrap_or_else(PoisonError::into_inner);
+        let mut stores = self.stores.write();
         // Another task may have been quicker; all get the same.
         Ok(stores.entry(tenant.to_owned()).or_insert(store).clone())
     }
 
     /// Names, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.stores.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.stores.read().keys().cloned().collect()
     }
 
     /// All stores, by name.
     pub(crate) fn all(&self) -> Vec<(String, S)> {
-        let stores = self.stores.read().unwrap_or_else(PoisonError::into_inner);
+        let stores = self.stores.read();
         stores.iter().map(|(name, store)| (name.clone(), store.clone())).collect()
     }
 }
@@ -93,7 +92,7 @@ impl<P: Eq + std::hash::Hash> Owners<P> {
     /// # Errors
     /// It is another tenant's.
     pub(crate) fn claim(&self, what: &str, place: P, tenant: &str) -> Result<()> {
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut owners = self.owners.lock();
         let owner = owners.entry(place).or_insert_with(|| tenant.to_owned());
         if owner == tenant {
             return Ok(());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::broker::{FetchPosition, QueueLength};
 use crate::error::Error;
+use crate::lock::Mutex;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicChange, TopicWarning};
@@ -74,7 +75,7 @@ impl LaneProgress {
     }
 
     pub(crate) fn status(&self) -> MutexGuard<'_, LaneStatus> {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+        self.status.lock()
     }
 
     /// The status, and whether the lane has nothing to do: everything that was fetched is finished.
@@ -294,11 +295,11 @@ impl Board {
 
     /// What is to be said of the input topics, each with the time when it was first seen.
     pub(crate) fn set_topic_warnings(&self, warnings: Vec<(TopicWarning, Instant)>) {
-        *self.topics.lock().unwrap_or_else(PoisonError::into_inner) = warnings;
+        *self.topics.lock() = warnings;
     }
 
     pub(crate) fn topic_warnings(&self) -> Vec<TopicWarning> {
-        let warnings = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let warnings = self.topics.lock();
         let now = |(warning, first): &(TopicWarning, Instant)| TopicWarning {
             since: first.elapsed(),
             ..warning.clone()
@@ -337,7 +338,7 @@ impl Board {
     }
 
     fn lanes(&self) -> MutexGuard<'_, BTreeMap<i32, Arc<LaneProgress>>> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lanes.lock()
     }
 
     pub(crate) fn insert(&self, progress: Arc<LaneProgress>) {
@@ -353,14 +354,14 @@ impl Board {
     }
 
     pub(crate) fn add_batch(&self, messages: usize, bytes: usize) {
-        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut totals = self.totals.lock();
         totals.messages += messages as u64;
         totals.batches += 1;
         totals.bytes += bytes as u64;
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.totals.lock()
     }
 
     /// Whether each assigned partition is finished up to where it ended when it was assigned.
@@ -382,7 +383,7 @@ impl Board {
 
     /// Whether partition numbers are ours of some topics only: the group is to give us the rest.
     fn lacks_topics(&self) -> bool {
-        let warnings = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let warnings = self.topics.lock();
         warnings.iter().any(|(warning, _)| warning.change == TopicChange::Incomplete)
     }
 

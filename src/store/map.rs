@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
 use super::Store;
 use super::limits::Limits;
 use crate::error::Result;
+use crate::lock::RwLock;
 
 /// A store in the memory of the process, for tests and for state that may be lost.
 ///
@@ -68,13 +69,12 @@ impl MapStore {
         self.read().is_empty()
     }
 
-    // A panic cannot come in the middle of a change, so a poisoned map is still whole.
     fn read(&self) -> RwLockReadGuard<'_, HashMap<String, Bytes>> {
-        self.map.read().unwrap_or_else(PoisonError::into_inner)
+        self.map.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<String, Bytes>> {
-        self.map.write().unwrap_or_else(PoisonError::into_inner)
+        self.map.write()
     }
 }
 

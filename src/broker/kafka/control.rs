@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -23,6 +23,7 @@ use super::statistics::{Assigned, Reading};
 use super::token::{self, TokenProvider};
 use crate::broker::{CommitResult, Event, RebalanceId};
 use crate::error::{Error, ErrorKind};
+use crate::lock::Mutex;
 use crate::message::TopicPartition;
 
 pub(super) const POLL: Duration = Duration::from_millis(100);
@@ -71,13 +72,9 @@ struct Closing {
     waiting: Vec<oneshot::Sender<()>>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl ConsumerShared {
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots> {
-        lock(&self.slots)
+        self.slots.lock()
     }
 
     /// Notes that a rebalance waits for its answer; `replaces` everything that was assigned. Its number.
@@ -136,17 +133,17 @@ impl ConsumerShared {
     }
 
     pub(super) fn assigned(&self) -> MutexGuard<'_, Assigned> {
-        lock(&self.assigned)
+        self.assigned.lock()
     }
 
     /// How large keys and headers of this partition number are.
     pub(super) fn beside_values(&self, number: i32) -> Arc<BesideValues> {
-        Arc::clone(lock(&self.beside_values).entry(number).or_default())
+        Arc::clone(self.beside_values.lock().entry(number).or_default())
     }
 
     /// A new commit's id, and where its result will come; `None` when the client is gone.
     pub(super) fn expect_commit(&self) -> Option<(usize, oneshot::Receiver<CommitResult>)> {
-        let mut commits = lock(&self.commits);
+        let mut commits = self.commits.lock();
         if commits.over {
             return None;
         }
@@ -158,7 +155,7 @@ impl ConsumerShared {
     }
 
     pub(super) fn finish_commit(&self, id: usize, result: CommitResult) {
-        if let Some(sender) = lock(&self.commits).waiting.remove(&id) {
+        if let Some(sender) = self.commits.lock().waiting.remove(&id) {
             // Whoever is gone does not want to know.
             let _ = sender.send(result);
         }
@@ -167,7 +164,7 @@ impl ConsumerShared {
     /// Asks the thread to close; the receiver hears when that is done, and by its end at the latest.
     pub(super) fn request_close(&self) -> oneshot::Receiver<()> {
         let (sender, receiver) = oneshot::channel();
-        let mut closing = lock(&self.closing);
+        let mut closing = self.closing.lock();
         closing.requested = true;
         if !closing.done {
             closing.waiting.push(sender);
@@ -176,16 +173,16 @@ impl ConsumerShared {
     }
 
     fn close_requested(&self) -> bool {
-        lock(&self.closing).requested
+        self.closing.lock().requested
     }
 
     /// No result and no event will come any more: lets everybody go who waits for one.
     fn finish(&self) {
-        let mut commits = lock(&self.commits);
+        let mut commits = self.commits.lock();
         commits.over = true;
         commits.waiting.clear();
         drop(commits);
-        let mut closing = lock(&self.closing);
+        let mut closing = self.closing.lock();
         closing.done = true;
         closing.waiting.clear();
     }

@@ -11,12 +11,13 @@
 //! start at the end; the group they are of has existed before, and all else counts as added.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use super::errors;
 use super::ffi::{Client, ListEntry};
 use super::offsets::{committed_entries, partition_count};
 use crate::error::Result;
+use crate::lock::Mutex;
 use crate::message::TopicPartition;
 
 const PREFIX: &str = "kasper partitions=";
@@ -27,7 +28,7 @@ pub(super) struct Growth(Mutex<HashMap<TopicPartition, usize>>);
 
 impl Growth {
     fn counts(&self) -> MutexGuard<'_, HashMap<TopicPartition, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// What is to be committed beside the offset of a partition.

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, MutexGuard, mpsc};
 use std::time::{Duration, Instant};
 
 use tracing::debug;
@@ -21,6 +21,7 @@ use super::token::{self, TokenProvider};
 use super::{create_client, main_queue, spawn};
 use crate::broker::TopicState;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Mutex;
 
 /// How long the other brokers have to answer when one has refused this client.
 const OTHERS: Duration = Duration::from_secs(1);
@@ -178,7 +179,7 @@ impl MetadataShared {
 
     /// What went wrong since the last answer.
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+        self.trouble.lock()
     }
 
     fn ask(

@@ -8,8 +8,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -25,6 +25,7 @@ use super::token::{self, TokenProvider};
 use super::{create_client, main_queue, spawn};
 use crate::broker::{Handover, Producer};
 use crate::error::Result;
+use crate::lock::Mutex;
 use crate::message::delivery::Delivery;
 use futures_util::future::BoxFuture;
 
@@ -79,7 +80,7 @@ impl KafkaProducer {
 
     /// Handles for all topics of a delivery: once a delivery, not once a message.
     fn handles(&self, delivery: &Delivery) -> Result<Vec<Arc<TopicHandle>>, (usize, ffi::Code)> {
-        let mut known = self.topics.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.topics.lock();
         let topics = delivery.topics().iter().enumerate();
         let handles = topics.map(|(index, topic)| {
             if let Some(handle) = known.get(topic) {

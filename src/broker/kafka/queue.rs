@@ -14,7 +14,7 @@
 //!   the note of what was seen. The repetition is dropped here.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, MutexGuard};
 
 use tokio::sync::Notify;
 
@@ -22,6 +22,7 @@ use super::errors;
 use super::ffi::{ArrivalQueue, Client, Code, KafkaMessage, Known};
 use super::refusals;
 use crate::broker::{Queue, QueueError, QueueLength, Taken};
+use crate::lock::Mutex;
 use crate::message::{Keepalive, Offset, Payload, Record, TopicPartition};
 
 /// The most entries that are taken out of librdkafka's queue in one call.
@@ -80,7 +81,7 @@ impl PartitionQueue {
     /// Keeps the reader out until the guard is dropped; waits for a batch call that is under way,
     /// which takes microseconds. The reader gets nothing meanwhile and is woken afterwards.
     pub(super) fn pause_reading(&self) -> ReadingPaused<'_> {
-        let floors = self.floors.lock().unwrap_or_else(PoisonError::into_inner);
+        let floors = self.floors.lock();
         ReadingPaused { floors: Some(floors), arrived: self.arrivals.arrived() }
     }
 }
@@ -232,12 +233,8 @@ impl KafkaQueue {
 impl Queue for KafkaQueue {
     fn take(&mut self, max: usize, into: &mut Vec<Record>) -> Taken {
         let queue = Arc::clone(&self.queue);
-        let mut floors = match queue.floors.try_lock() {
-            Ok(floors) => floors,
-            Err(TryLockError::Poisoned(floors)) => floors.into_inner(),
-            // Paused; woken when that ends.
-            Err(TryLockError::WouldBlock) => return Taken::default(),
-        };
+        // Else paused; woken when that ends.
+        let Some(mut floors) = queue.floors.try_lock() else { return Taken::default() };
         let before = into.len();
         // The queue is empty only when librdkafka says so: what it gave may have been entries that
         // are no messages, and no wake-up comes for those that are still behind them.

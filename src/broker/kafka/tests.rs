@@ -279,7 +279,7 @@ impl Reader {
 
     pub(super) fn own(&self, record: &Record) -> OwnedMessage {
         assert!(matches!(record.payload, Payload::Kafka(_)));
-        let (lock, topic) = (std::sync::Mutex::new(()), &self.topics[usize::from(record.topic)]);
+        let (lock, topic) = (crate::lock::Mutex::new(()), &self.topics[usize::from(record.topic)]);
         Message::new(record, topic, self.partition, &lock).to_owned()
     }
 }

@@ -37,7 +37,7 @@ mod rng;
 mod weather;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -57,6 +57,7 @@ use self::log::Log;
 use self::monitor::Monitor;
 use self::producer::Outgoing;
 use crate::error::ErrorKind;
+use crate::lock::Mutex;
 use crate::message::TopicPartition;
 
 type Action = Box<dyn FnOnce(&mut World) + Send>;
@@ -75,7 +76,7 @@ impl Cluster {
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -89,7 +90,7 @@ async fn drive(world: Weak<Mutex<World>>, wake: Arc<Notify>) {
             () = sleep_until(next) => {}
         }
         let Some(world) = world.upgrade() else { return };
-        let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut world = world.lock();
         while let Some(action) = world.due() {
             action(&mut world);
         }

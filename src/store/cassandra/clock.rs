@@ -15,8 +15,10 @@
 //! - A value from further in the future than [`MAX_LEAD`] is an error when it is read: following it
 //!   would carry the fault to all other keys, and not following would lose writes silently.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant, SystemTime};
+
+use crate::lock::Mutex;
 
 /// How far ahead of the servers' time a value's write time may be.
 pub(super) const MAX_LEAD: Duration = Duration::from_secs(600);
@@ -136,9 +138,8 @@ impl Clock {
         Ok(())
     }
 
-    // A panic cannot come in the middle of a change, so a poisoned state is still whole.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

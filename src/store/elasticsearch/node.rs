@@ -1,12 +1,12 @@
 //! A server of the cluster: its address, and whether it can be reached.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::Url;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Mutex;
 use crate::store::url::without_login;
 
 /// How long a server that could not be reached is left out.
@@ -41,17 +41,16 @@ impl Node {
     }
 
     pub(super) fn is_up(&self) -> bool {
-        let until = *self.down_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.down_until.lock();
         until.is_none_or(|until| until <= Instant::now())
     }
 
     pub(super) fn set_down(&self) {
-        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Instant::now() + DOWN);
+        *self.down_until.lock() = Some(Instant::now() + DOWN);
     }
 
     pub(super) fn set_up(&self) {
-        *self.down_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.down_until.lock() = None;
     }
 }
 

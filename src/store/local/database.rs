@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::config::LocalConfig;
 use super::error::of_engine;
 use super::keys::{Change, Keys};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Mutex;
 
 /// An open database: the client that [`LocalStore`](super::LocalStore)s and
 /// [`MultiLocalStore`](super::MultiLocalStore)s share. Clones are the same database.
@@ -304,7 +305,7 @@ fn open(config: &LocalConfig) -> Result<Arc<Inner>> {
     std::fs::create_dir_all(config.directory()).map_err(of_disk)?;
     let directory = config.directory().canonicalize().map_err(of_disk)?;
     // Held until the end: of two that open a directory, the second is to find what the first opened.
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = OPEN.lock();
     if let Some(inner) = open.get(&directory).and_then(|known| known.inner.upgrade()) {
         let fault = "this process has the database open already, with other options";
         let agrees = inner.config.agrees_with(config);
@@ -318,7 +319,7 @@ fn open(config: &LocalConfig) -> Result<Arc<Inner>> {
 
 /// Returns at once if somebody uses the database still.
 fn wait_until_closed(directory: &Path) {
-    join_closing(&mut OPEN.lock().unwrap_or_else(PoisonError::into_inner), directory);
+    join_closing(&mut OPEN.lock(), directory);
 }
 
 fn join_closing(open: &mut BTreeMap<PathBuf, Opened>, directory: &Path) {

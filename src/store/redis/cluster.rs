@@ -10,8 +10,8 @@
 //! not sent again.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crc::{CRC_16_XMODEM, Crc, Table};
 use futures_util::future::join_all;
@@ -21,6 +21,7 @@ use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::command::{Commands, Failed};
+use crate::lock::Mutex;
 use crate::store::chunks::in_order;
 
 /// Requests to the driver under way at a time, of all calls together. A part counts once, however many commands it
@@ -138,7 +139,7 @@ impl Cluster {
 
     /// `None` if no server tells; commands then go one by one, and the driver says what is wrong.
     async fn owners(&self) -> Option<Arc<Owners>> {
-        if let Some(owners) = &*self.owners.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(owners) = &*self.owners.lock() {
             return Some(Arc::clone(owners));
         }
         let mut command = redis::cmd("CLUSTER");
@@ -148,12 +149,12 @@ impl Cluster {
         let answer = connection.route_command(command, anywhere).await.ok()?;
         drop(permit);
         let owners = Arc::new(owners(&answer)?);
-        *self.owners.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&owners));
+        *self.owners.lock() = Some(Arc::clone(&owners));
         Some(owners)
     }
 
     fn forget_owners(&self) {
-        *self.owners.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.owners.lock() = None;
     }
 }
 

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use redis::{ConnectionAddr, RedisError, Value};
@@ -20,6 +20,7 @@ use super::error::{self, ServerName};
 use super::thread::{Ended, Thread};
 use super::{RedisClient, RedisConfig, RedisOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Mutex;
 use crate::store::time::deadline;
 
 /// A connection, the thread that its tasks run on, and how many were made before it.
@@ -219,9 +220,9 @@ impl Server {
         }
     }
 
-    // Never held across an await. A panic cannot come in the middle of a change.
+    // Never held across an await.
     fn current(&self) -> MutexGuard<'_, Option<Numbered>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     #[cfg(test)]
@@ -271,7 +272,7 @@ impl<'a> InUse<'a> {
     }
 
     fn silence(&self) -> MutexGuard<'_, Silence> {
-        self.silence.lock().unwrap_or_else(PoisonError::into_inner)
+        self.silence.lock()
     }
 
     /// How long nothing was answered, when this request is under way no more.

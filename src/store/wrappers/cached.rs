@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use bytes::Bytes;
 
 use super::cache::Cache;
 use crate::error::Result;
+use crate::lock::Mutex;
 use crate::metrics::Metrics;
 use crate::metrics::store::CacheMetrics;
 use crate::store::Store;
@@ -118,9 +119,8 @@ impl<S> Cached<S> {
         CacheStats { hits: state.hits, misses: state.misses, keys, bytes }
     }
 
-    // A panic cannot come in the middle of a change, so a poisoned state is still whole.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Forgets the keys that are to be written.

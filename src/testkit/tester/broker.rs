@@ -2,13 +2,14 @@
 //! what it gets.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::message::{OutgoingRecord, TestMessage};
 use crate::broker::{Handover, Producer, Queue, Taken};
+use crate::lock::Mutex;
 use crate::message::delivery::Delivery;
 use crate::message::undelivered::DeliveryFailure;
 use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record, TopicPartition};
@@ -42,7 +43,7 @@ impl TestLog {
     }
 
     fn state(&self) -> MutexGuard<'_, LogState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// The offset of the topic's next message.
@@ -164,7 +165,7 @@ struct Held {
 
 impl TestProducer {
     fn state(&self) -> MutexGuard<'_, ProducerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn outgoing(&self) -> Vec<OutgoingRecord> {

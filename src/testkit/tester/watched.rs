@@ -1,12 +1,13 @@
 //! The user's factory and processors, watched: the tester must know whether it waits for their code.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use futures_util::future::BoxFuture;
 
 use super::broker::TestProducer;
 use crate::context::Context;
 use crate::error::BoxError;
+use crate::lock::Mutex;
 use crate::message::Batch;
 use crate::processor::{DynFactory, DynProcessor};
 
@@ -32,7 +33,7 @@ impl Calls {
     }
 
     fn state(&self) -> MutexGuard<'_, CallsState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     pub(super) fn is_busy(&self) -> bool {

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::ffi::{CStr, c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::{Mutex, PoisonError};
 
 use rdkafka::bindings as rd;
 
 use super::{Code, string};
+use crate::lock::Mutex;
 use crate::message::Offset;
 
 /// A message, or a partition's error, in librdkafka's memory. One pointer wide.
@@ -87,7 +87,7 @@ impl KafkaMessage {
     /// everybody who shares a message must pass the same lock: its batch's.
     pub(crate) fn headers(&self, lock: &Mutex<()>) -> Headers<'_> {
         let mut headers = ptr::null_mut();
-        let guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard = lock.lock();
         // SAFETY: the message is valid, and changed by nobody else while the lock is held. The list
         // belongs to the message and never changes afterwards. Any error leaves it null.
         unsafe { rd::rd_kafka_message_headers(self.0.as_ptr(), &raw mut headers) };
