@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::broker::{Handover, Producer};
+use crate::command::{self, Command};
 use crate::error::{Error, ErrorKind};
 use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Batch, Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
-use crate::pipeline::command::{self, Command};
 
 /// Sends messages, and tells a processor where it is. Given to
 /// [`Processor::process`](crate::Processor::process) with each batch.

@@ -82,6 +82,7 @@ mod broker;
 #[cfg(feature = "kafka")]
 mod builder;
 pub mod codec;
+mod command;
 mod context;
 mod coordinator;
 mod error;

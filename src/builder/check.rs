@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::brokers;
+use super::names::{self, REFRESH};
 use super::options::{GroupProtocol, Options};
-use super::properties::REFRESH;
-use super::{brokers, names};
 use crate::broker::kafka::refusals;
 use crate::error::{Error, ErrorKind, Result};
 use crate::settings::StartFrom;

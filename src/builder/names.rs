@@ -4,6 +4,9 @@
 //! would pass the refusal of what the library owns: `topic.message.timeout.ms` would set a time-out on
 //! messages that the library promises to send without one.
 
+/// How often librdkafka looks at the topics of its group.
+pub(super) const REFRESH: &str = "topic.metadata.refresh.interval.ms";
+
 /// Names that stand for another.
 ///
 /// `enable.auto.commit` is missing on purpose: it is an alias among the topic properties alone. The
@@ -24,7 +27,7 @@ const ALIASES: &[(&str, &str)] = &[
 
 /// Properties whose own names begin with `topic.`; the prefix of all others is dropped.
 const BEGIN_WITH_TOPIC: &[&str] = &[
-    "topic.metadata.refresh.interval.ms",
+    REFRESH,
     "topic.metadata.refresh.fast.interval.ms",
     "topic.metadata.refresh.fast.cnt",
     "topic.metadata.refresh.sparse",

@@ -2,11 +2,8 @@
 
 use super::check::Plan;
 use super::fetch_ahead::FetchAhead;
-use super::names::{self, CONSUMER_ONLY, PRODUCER_ONLY, canonical};
+use super::names::{self, CONSUMER_ONLY, PRODUCER_ONLY, REFRESH, canonical};
 use super::options::{GroupProtocol, Options};
-
-/// How often librdkafka looks at the topics of its group.
-pub(super) const REFRESH: &str = "topic.metadata.refresh.interval.ms";
 
 /// The most that librdkafka takes for it: an hour.
 const MOST_REFRESH: u128 = 3_600_000;

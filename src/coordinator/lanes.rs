@@ -9,12 +9,12 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::broker::{QueueError, Sought};
+use crate::command::Command;
 use crate::coordinator::Coordinator;
 use crate::coordinator::out_of_range::search;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::command::Command;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
 use crate::pipeline::topic_progress::TopicProgress;

@@ -38,6 +38,7 @@ use crate::broker::{
     CommitError, CommitRefusal, CommitResult, Consumer, Event, FetchPosition, POSITIONS_SETTLE,
     Producer,
 };
+use crate::command::Command;
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lanes::Lane;
 use crate::coordinator::log_ends::Ends;
@@ -48,7 +49,6 @@ use crate::message::{Offset, TopicPartition};
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::metrics::topics::TopicGauges;
-use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::LaneEnd;
 use crate::pipeline::progress::Board;

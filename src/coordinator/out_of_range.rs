@@ -9,9 +9,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::broker::{Consumer, QueueError};
+use crate::command::{Command, ending};
 use crate::message::Offset;
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::command::{Command, ending};
 use crate::pipeline::partition_processor::{Ending, LaneEnd};
 use crate::pipeline::start::after_out_of_range;
 use crate::settings::OutOfRange;

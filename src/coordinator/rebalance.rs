@@ -6,11 +6,11 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::broker::{Answer, CommitError, POSITIONS_SETTLE, RebalanceId};
+use crate::command::Command;
 use crate::coordinator::Coordinator;
 use crate::coordinator::lanes::{Before, Lane};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
-use crate::pipeline::command::Command;
 use crate::pipeline::start::Start;
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::status::RebalanceEvent;

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 #[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
 use std::collections::HashMap;
 use std::fmt;
-#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
 use std::sync::Arc;
 
 use super::{TenantKey, TenantMap};
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::{Mutex, RwLock};
+#[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+use crate::lock::Mutex;
+use crate::lock::RwLock;
 use crate::store::limits::Limits;
 
 /// Shared by the clones of a multitenant store.

@@ -7,10 +7,9 @@
 //! 4. [`committer`] commits the next offsets of what is finished;
 //! 5. [`progress`] is what the others may know about it: status, lag, caught up.
 //!
-//! Beside it, [`command`] is what a lane is told. Before it all, [`start`] finds the offsets to begin at.
+//! Beside it, [`command`](crate::command) is what a lane is told. Before it all, [`start`] finds the offsets to begin at.
 
 pub(crate) mod batcher;
-pub(crate) mod command;
 pub(crate) mod committer;
 pub(crate) mod in_flight;
 pub(crate) mod partition_processor;

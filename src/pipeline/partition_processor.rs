@@ -26,13 +26,13 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, debug_span, warn};
 
 use crate::broker::{Producer, QueueError};
+use crate::command::{Command, ending, is_over, over};
 use crate::context::Context;
 use crate::error::{BoxError, Error, ErrorKind, Result, panic_error};
 use crate::message::{Batch, Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::command::{Command, ending, is_over, over};
 use crate::pipeline::in_flight::{InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::processor::{DynFactory, DynProcessor};

@@ -15,11 +15,11 @@ use tokio::sync::watch;
 
 use super::ProcessorTester;
 use super::broker::{TestLog, TestQueue};
+use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::command::Command;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
