@@ -1,10 +1,13 @@
 //! Starting and ending lanes: one per partition number of which a topic is ours.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, Id, JoinError};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, info, info_span, warn};
 
@@ -50,7 +53,7 @@ pub(super) enum Before {
 }
 
 impl Lane {
-    pub(super) fn new(number: i32, topics: Vec<TopicProgress>, before: Before) -> Self {
+    fn new(number: i32, topics: Vec<TopicProgress>, before: Before) -> Self {
         Self {
             progress: Arc::new(LaneProgress::new(number, topics, Arc::new(|| 0), Arc::default())),
             commands: watch::Sender::new(Command::Run),
@@ -72,7 +75,7 @@ impl Lane {
         self.commands.send_replace(command);
     }
 
-    pub(super) fn add_topics(&mut self, topics: Vec<TopicProgress>, before: Before) {
+    fn add_topics(&mut self, topics: Vec<TopicProgress>, before: Before) {
         self.progress.status().topics.extend(topics);
         // Everything else implies it.
         if matches!(self.before, Before::Nothing) {
@@ -82,7 +85,7 @@ impl Lane {
 
     /// Forgets topics that were revoked, and drops what was buffered of them. The lane's task has
     /// ended. Returns whether there are topics left.
-    pub(super) fn remove_topics(&mut self, revoked: &[TopicPartition]) -> bool {
+    fn remove_topics(&mut self, revoked: &[TopicPartition]) -> bool {
         let mut status = self.progress.status();
         status.topics.retain(|topic| !revoked.contains(&topic.partition));
         let left: Vec<u16> = status.topics.iter().map(|topic| topic.topic).collect();
@@ -125,12 +128,180 @@ impl Lane {
     }
 }
 
+/// How a lane's task ended.
+pub(super) type TaskEnd = Result<(Id, LaneEnd), JoinError>;
+
+/// The lanes of this process by their numbers, and their tasks.
+#[derive(Default)]
+pub(super) struct Lanes {
+    by_number: BTreeMap<i32, Lane>,
+    tasks: JoinSet<LaneEnd>,
+}
+
+impl Lanes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_number.is_empty()
+    }
+
+    pub(super) fn get(&self, number: i32) -> Option<&Lane> {
+        self.by_number.get(&number)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (i32, &Lane)> {
+        self.by_number.iter().map(|(number, lane)| (*number, lane))
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Lane> {
+        self.by_number.values()
+    }
+
+    pub(super) fn numbers(&self) -> Vec<i32> {
+        self.by_number.keys().copied().collect()
+    }
+
+    /// The numbers of these partitions that have lanes.
+    pub(super) fn of(&self, partitions: &[TopicPartition]) -> Vec<i32> {
+        let numbers: BTreeSet<i32> = partitions.iter().map(|p| p.partition).collect();
+        numbers.into_iter().filter(|number| self.by_number.contains_key(number)).collect()
+    }
+
+    /// A running lane that gets more topics finishes what it has and begins again with all of them. Returns the lane's
+    /// progress if it is new.
+    pub(super) fn add_topics(
+        &mut self,
+        number: i32,
+        topics: Vec<TopicProgress>,
+        before: Before,
+    ) -> Option<Arc<LaneProgress>> {
+        if let Some(lane) = self.by_number.get_mut(&number) {
+            lane.add_topics(topics, before);
+            lane.command(Command::Drain(None));
+            return None;
+        }
+        let lane = Lane::new(number, topics, before);
+        let progress = lane.progress.clone();
+        self.by_number.insert(number, lane);
+        Some(progress)
+    }
+
+    /// Forgets revoked topics of these lanes, whose tasks have ended. Returns the numbers of which no topic is left:
+    /// their lanes are gone.
+    pub(super) fn remove_topics(
+        &mut self,
+        numbers: Vec<i32>,
+        revoked: &[TopicPartition],
+    ) -> Vec<i32> {
+        let mut gone = numbers;
+        gone.retain(|number| {
+            !self.by_number.get_mut(number).is_some_and(|lane| lane.remove_topics(revoked))
+        });
+        gone.iter().for_each(|number| drop(self.by_number.remove(number)));
+        gone
+    }
+
+    /// The next task that ends; `None` while there is none. Cancel-safe.
+    pub(super) async fn next_end(&mut self) -> Option<TaskEnd> {
+        self.tasks.join_next_with_id().await
+    }
+
+    /// Takes over what an ended task left.
+    ///
+    /// # Errors
+    /// The lane's failure, which stops the processor.
+    pub(super) fn take_over(&mut self, end: TaskEnd) -> Result<()> {
+        let (id, end) = match end {
+            Ok(end) => end,
+            // Aborted past its deadline: nobody waits for it any more.
+            Err(error) if error.is_cancelled() => return Ok(()),
+            Err(error) => {
+                let fault = Error::new(ErrorKind::Internal, "the task of a partition panicked");
+                return Err(fault.with_source(error));
+            }
+        };
+        let lane = self.by_number.get_mut(&end.partition);
+        // Another one than the current task was aborted, and ended by itself after all.
+        match lane.filter(|lane| lane.task.as_ref().is_some_and(|task| task.id() == id)) {
+            Some(lane) => lane.take_over(end),
+            None => Ok(()),
+        }
+    }
+
+    fn idle(&self) -> Vec<i32> {
+        self.iter().filter(|(_, lane)| lane.task.is_none()).map(|(number, _)| number).collect()
+    }
+
+    fn spawn(&mut self, number: i32, task: impl Future<Output = LaneEnd> + Send + 'static) {
+        let task = self.tasks.spawn(task);
+        if let Some(lane) = self.by_number.get_mut(&number) {
+            lane.task = Some(task);
+        }
+    }
+
+    fn command(&self, numbers: &[i32], command: Command) {
+        let lanes = numbers.iter().filter_map(|number| self.get(*number));
+        lanes.for_each(|lane| lane.command(command));
+    }
+
+    /// Ends the tasks of these lanes and waits until they have ended, at most until shortly behind
+    /// the deadline. They are stopped when the client goes on without them: when `superseded` is done. Returns their failures.
+    ///
+    /// A task whose thread is blocked is left to itself then: whatever it still does, nobody takes anything from it,
+    /// and it is gone at its next await.
+    async fn end(
+        &mut self,
+        numbers: &[i32],
+        command: Command,
+        deadline: Instant,
+        superseded: impl Future<Output = ()>,
+    ) -> Vec<Error> {
+        let mut superseded = pin!(superseded);
+        let (mut command, mut deadline, mut failures) = (command, deadline, Vec::new());
+        self.command(numbers, command);
+        while numbers.iter().any(|number| self.get(*number).is_some_and(|l| l.task.is_some())) {
+            let end = tokio::select! {
+                biased;
+                () = &mut superseded, if command != Command::Stop => {
+                    (command, deadline) = (Command::Stop, Instant::now() + LOST_DEADLINE);
+                    self.command(numbers, command);
+                    continue;
+                }
+                end = timeout_at(deadline + GRACE, self.tasks.join_next_with_id()) => end,
+            };
+            match end {
+                Ok(Some(end)) => failures.extend(self.take_over(end).err()),
+                Ok(None) => break,
+                Err(_) => {
+                    self.abort(numbers);
+                    break;
+                }
+            }
+        }
+        failures
+    }
+
+    fn abort(&mut self, numbers: &[i32]) {
+        for number in numbers {
+            let Some(lane) = self.by_number.get_mut(number) else { continue };
+            if let Some(task) = lane.task.take() {
+                warn!(
+                    partition = number,
+                    "`process` has not returned by the drain deadline and blocks its thread: its batch will be \
+                     processed again"
+                );
+                lane.command(Command::Stop);
+                task.abort();
+                lane.before = Before::GoBack;
+            }
+        }
+    }
+}
+
 impl Coordinator {
     /// Passes on what handles asked for.
     pub(super) fn apply_pauses(&self) {
         let control = self.board.control.borrow().clone();
-        for (number, lane) in &self.lanes {
-            let is_paused = control.is_paused(*number) || self.topics.holds(*number);
+        for (number, lane) in self.lanes.iter() {
+            let is_paused = control.is_paused(number) || self.topics.holds(number);
             let (from, to) = match is_paused {
                 true => (Command::Run, Command::Pause),
                 false => (Command::Pause, Command::Run),
@@ -152,10 +323,8 @@ impl Coordinator {
             return Ok(());
         }
         self.judge_alignment();
-        let idle = self.lanes.iter().filter(|(_, lane)| lane.task.is_none());
-        let numbers: Vec<i32> = idle.map(|(number, _)| *number).collect();
         let (back, mut ready): (Vec<i32>, Vec<i32>) =
-            numbers.into_iter().partition(|number| self.must_go_back(*number));
+            self.lanes.idle().into_iter().partition(|number| self.must_go_back(*number));
         if self.go_back(&back).await? == Sought::Done {
             ready.extend(back);
         }
@@ -164,7 +333,7 @@ impl Coordinator {
 
     /// Whether the last task gave up messages, so that the lane begins at the finished ones.
     fn must_go_back(&mut self, number: i32) -> bool {
-        let Some(lane) = self.lanes.get_mut(&number) else { return false };
+        let Some(lane) = self.lanes.by_number.get_mut(&number) else { return false };
         let progress = lane.progress.clone();
         if let Some(batcher) = &mut lane.batcher
             && !matches!(lane.before, Before::Nothing)
@@ -192,7 +361,7 @@ impl Coordinator {
         if numbers.is_empty() {
             return Ok(Sought::Done);
         }
-        let lanes = numbers.iter().filter_map(|number| self.lanes.get(number));
+        let lanes = numbers.iter().filter_map(|number| self.lanes.get(*number));
         let topics = lanes.flat_map(|lane| lane.progress.status().topics.clone());
         let positions = topics.map(|topic| (topic.partition, topic.finished)).collect();
         info!(partitions = ?numbers, "going back to the finished messages");
@@ -200,8 +369,9 @@ impl Coordinator {
         // The others may be fetched anew, too.
         self.restart_positions(Duration::ZERO);
         if let Ok(Sought::AfterAnswer) = sought {
-            let lanes = self.lanes.iter_mut().filter(|(number, _)| numbers.contains(number));
-            lanes.for_each(|(_, lane)| lane.before = Before::GoBack);
+            let lanes = self.lanes.by_number.iter_mut();
+            let waiting = lanes.filter(|(number, _)| numbers.contains(number));
+            waiting.for_each(|(_, lane)| lane.before = Before::GoBack);
         }
         sought
     }
@@ -220,7 +390,7 @@ impl Coordinator {
 
     fn start_lane(&mut self, number: i32) -> Result<()> {
         let paused = self.board.control.borrow().is_paused(number) || self.topics.holds(number);
-        let Some(lane) = self.lanes.get_mut(&number) else { return Ok(()) };
+        let Some(lane) = self.lanes.by_number.get_mut(&number) else { return Ok(()) };
         let batcher = match lane.batcher.take() {
             Some(batcher) => batcher,
             None => {
@@ -241,7 +411,7 @@ impl Coordinator {
             let (consumer, policy) = (self.consumer.clone(), self.settings.out_of_range);
             let position = lane.position(&error.partition).unwrap_or(Offset::new(-1));
             let search = search(consumer, policy, error, position, batcher, commands);
-            lane.task = Some(self.tasks.spawn(search.instrument(span)));
+            self.lanes.spawn(number, search.instrument(span));
             return Ok(());
         }
         let environment = LaneEnvironment {
@@ -254,33 +424,15 @@ impl Coordinator {
         let progress = lane.progress.clone();
         let partition_processor = PartitionProcessor::new(batcher, progress, commands, environment);
         let run = partition_processor.run(self.factory.clone());
-        lane.task = Some(self.tasks.spawn(run.instrument(span)));
+        self.lanes.spawn(number, run.instrument(span));
         Ok(())
     }
 
-    pub(super) async fn lane_ended(&mut self, end: Result<(Id, LaneEnd), JoinError>) {
-        self.note_lane_end(end);
+    pub(super) async fn lane_ended(&mut self, end: TaskEnd) {
+        let taken_over = self.lanes.take_over(end);
+        self.note(taken_over);
         let started = self.start_lanes().await;
         self.note(started);
-    }
-
-    fn note_lane_end(&mut self, end: Result<(Id, LaneEnd), JoinError>) {
-        let (id, end) = match end {
-            Ok(end) => end,
-            // Aborted past its deadline: nobody waits for it any more.
-            Err(error) if error.is_cancelled() => return,
-            Err(error) => {
-                let fault = Error::new(ErrorKind::Internal, "the task of a partition panicked")
-                    .with_source(error);
-                return self.note(Err(fault));
-            }
-        };
-        let lane = self.lanes.get_mut(&end.partition);
-        let current = lane.filter(|lane| lane.task.as_ref().is_some_and(|task| task.id() == id));
-        // Another one than the current task was aborted, and ended by itself after all.
-        let Some(lane) = current else { return };
-        let taken_over = lane.take_over(end);
-        self.note(taken_over);
     }
 
     /// Ends these lanes with what they have finished: their partitions are lost.
@@ -294,51 +446,10 @@ impl Coordinator {
         self.end_lanes(numbers, Command::Drain(Some(deadline)), deadline).await;
     }
 
-    /// Ends the tasks of these lanes and waits until they have ended, at most until shortly behind
-    /// the deadline. They are stopped when the client goes on without them.
-    ///
-    /// A task whose thread is blocked is left to itself then: whatever it still does, nobody takes anything from it,
-    /// and it is gone at its next await.
     async fn end_lanes(&mut self, numbers: &[i32], command: Command, deadline: Instant) {
-        let (mut command, mut deadline) = (command, deadline);
-        self.command_lanes(numbers, command);
-        while numbers.iter().any(|number| self.lanes.get(number).is_some_and(|l| l.task.is_some()))
-        {
-            let end = tokio::select! {
-                biased;
-                () = self.events.superseded(), if command != Command::Stop => {
-                    (command, deadline) = (Command::Stop, Instant::now() + LOST_DEADLINE);
-                    self.command_lanes(numbers, command);
-                    continue;
-                }
-                end = timeout_at(deadline + GRACE, self.tasks.join_next_with_id()) => end,
-            };
-            match end {
-                Ok(Some(end)) => self.note_lane_end(end),
-                Ok(None) => break,
-                Err(_) => return self.abort_lanes(numbers),
-            }
-        }
-    }
-
-    fn command_lanes(&self, numbers: &[i32], command: Command) {
-        let lanes = numbers.iter().filter_map(|number| self.lanes.get(number));
-        lanes.for_each(|lane| lane.command(command));
-    }
-
-    fn abort_lanes(&mut self, numbers: &[i32]) {
-        for number in numbers {
-            let Some(lane) = self.lanes.get_mut(number) else { continue };
-            if let Some(task) = lane.task.take() {
-                warn!(
-                    partition = number,
-                    "`process` has not returned by the drain deadline and blocks its thread: its batch will be \
-                     processed again"
-                );
-                lane.command(Command::Stop);
-                task.abort();
-                lane.before = Before::GoBack;
-            }
+        let superseded = self.events.superseded();
+        for failure in self.lanes.end(numbers, command, deadline, superseded).await {
+            self.note(Err(failure));
         }
     }
 }

@@ -30,7 +30,6 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, error, info, info_span, warn};
 
@@ -40,7 +39,7 @@ use crate::broker::{
 };
 use crate::command::Command;
 use crate::coordinator::events::{Events, Next};
-use crate::coordinator::lanes::Lane;
+use crate::coordinator::lanes::Lanes;
 use crate::coordinator::log_ends::Ends;
 use crate::coordinator::starting::{Late, Starting, answer_of};
 use crate::coordinator::topics::Topics;
@@ -50,7 +49,6 @@ use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::metrics::topics::TopicGauges;
 use crate::pipeline::committer::Committer;
-use crate::pipeline::partition_processor::LaneEnd;
 use crate::pipeline::progress::Board;
 use crate::pipeline::start::Doubt;
 use crate::processor::DynFactory;
@@ -79,8 +77,7 @@ pub(crate) struct Coordinator {
     factory: Arc<Mutex<Box<dyn DynFactory>>>,
     board: Arc<Board>,
     committer: Committer,
-    lanes: BTreeMap<i32, Lane>,
-    tasks: JoinSet<LaneEnd>,
+    lanes: Lanes,
     next_epoch: u64,
     /// Ends of logs, while they are asked for.
     ends: Option<BoxFuture<'static, Ends>>,
@@ -144,8 +141,7 @@ impl Coordinator {
             events: Events::new(events),
             factory: Arc::new(Mutex::new(factory)),
             board,
-            lanes: BTreeMap::new(),
-            tasks: JoinSet::new(),
+            lanes: Lanes::default(),
             next_epoch: 1,
             starting: None,
             ends: None,
@@ -198,7 +194,7 @@ impl Coordinator {
                 biased;
                 () = &mut stop => break,
                 _ = control.changed() => {}
-                Some(end) = self.tasks.join_next_with_id() => self.lane_ended(end).await,
+                Some(end) = self.lanes.next_end() => self.lane_ended(end).await,
                 result = self.committer.settle() => self.commit_settled(result),
                 _ = ticks.tick() => self.tick(),
                 _ = gauge_ticks.tick() => self.gauges.set(&self.board.status()),
@@ -344,7 +340,7 @@ impl Coordinator {
 
     fn note_positions(&mut self, taken: Instant, positions: &[FetchPosition]) {
         for position in positions {
-            if let Some(lane) = self.lanes.get(&position.partition.partition) {
+            if let Some(lane) = self.lanes.get(position.partition.partition) {
                 lane.progress().note_position(taken, position);
             }
         }
@@ -384,7 +380,7 @@ impl Coordinator {
     /// Drains all lanes, commits what finished, leaves the group.
     async fn shut_down(mut self) -> Result<Report> {
         self.board.set_state(ProcessorState::Closing);
-        let numbers: Vec<i32> = self.lanes.keys().copied().collect();
+        let numbers = self.lanes.numbers();
         match self.client_failed {
             true => self.stop_lanes(&numbers).await,
             false => self.drain_lanes(&numbers).await,

@@ -1,14 +1,13 @@
 //! Answering the group: partitions come, partitions go.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::broker::{Answer, CommitError, POSITIONS_SETTLE, RebalanceId};
-use crate::command::Command;
 use crate::coordinator::Coordinator;
-use crate::coordinator::lanes::{Before, Lane};
+use crate::coordinator::lanes::Before;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
 use crate::pipeline::start::Start;
@@ -74,7 +73,10 @@ impl Coordinator {
             by_number.entry(number).or_default().push(topic);
         }
         for (number, topics) in by_number {
-            self.add_topics(number, topics, before());
+            // Not only when it starts: until then it is not consumed either.
+            if let Some(new) = self.lanes.add_topics(number, topics, before()) {
+                self.board.insert(new);
+            }
         }
         Ok(())
     }
@@ -101,22 +103,6 @@ impl Coordinator {
         Ok(progress)
     }
 
-    /// A running lane that gets more topics finishes what it has and begins again with all of them.
-    fn add_topics(&mut self, number: i32, topics: Vec<TopicProgress>, before: Before) {
-        match self.lanes.get_mut(&number) {
-            Some(lane) => {
-                lane.add_topics(topics, before);
-                lane.command(Command::Drain(None));
-            }
-            None => {
-                let lane = Lane::new(number, topics, before);
-                // Not only when it starts: until then it is not consumed either.
-                self.board.insert(lane.progress().clone());
-                self.lanes.insert(number, lane);
-            }
-        }
-    }
-
     /// Gives partitions back: drains their lanes, commits what finished, and only then lets go.
     ///
     /// The client may go on without the answer (see [`Event`](crate::broker::Event)): then they are lost.
@@ -129,7 +115,7 @@ impl Coordinator {
         let word = if lost { "lost" } else { "revoked" };
         info!(partitions = %names(revoked), "{word}");
         self.end_late_starts(revoked);
-        let numbers = self.lanes_of(revoked);
+        let numbers = self.lanes.of(revoked);
         match lost {
             true => self.stop_lanes(&numbers).await,
             false => self.drain_lanes(&numbers).await,
@@ -156,7 +142,7 @@ impl Coordinator {
         }
         warn!(partitions = %names(&lost), "the group has assigned all partitions anew: these are lost");
         self.end_late_starts(&lost);
-        let numbers = self.lanes_of(&lost);
+        let numbers = self.lanes.of(&lost);
         self.stop_lanes(&numbers).await;
         self.end_epochs(&lost, true);
         self.given_up(numbers, &lost, true);
@@ -165,12 +151,6 @@ impl Coordinator {
 
     fn end_late_starts(&mut self, partitions: &[TopicPartition]) {
         partitions.iter().for_each(|partition| self.late.remove(partition));
-    }
-
-    /// The numbers of these partitions that have lanes.
-    fn lanes_of(&self, partitions: &[TopicPartition]) -> Vec<i32> {
-        let numbers: BTreeSet<i32> = partitions.iter().map(|p| p.partition).collect();
-        numbers.into_iter().filter(|number| self.lanes.contains_key(number)).collect()
     }
 
     /// From here on nothing is committed for these partitions.
@@ -197,12 +177,8 @@ impl Coordinator {
 
     fn forget(&mut self, numbers: Vec<i32>, revoked: &[TopicPartition]) {
         self.board.set_settled(false);
-        for number in numbers {
-            let remains = self.lanes.get_mut(&number).is_some_and(|l| l.remove_topics(revoked));
-            if !remains {
-                self.lanes.remove(&number);
-                self.board.remove(number);
-            }
+        for gone in self.lanes.remove_topics(numbers, revoked) {
+            self.board.remove(gone);
         }
         self.empty_reports = 0;
         self.note_assignment();

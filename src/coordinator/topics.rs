@@ -342,7 +342,7 @@ impl Coordinator {
         let mut owned = Owned::new();
         let running = self.lanes.iter().flat_map(|(number, lane)| {
             let status = lane.progress().status();
-            let topics = status.topics.iter().map(|topic| (*number, usize::from(topic.topic)));
+            let topics = status.topics.iter().map(|topic| (number, usize::from(topic.topic)));
             topics.collect::<Vec<_>>()
         });
         let late = self.late.partitions().filter_map(|partition| {
