@@ -259,7 +259,7 @@ impl fmt::Debug for Error {
         while let Some(error) = next {
             let cause = error.to_string();
             // Many errors print their cause themselves.
-            if !last.contains(&cause) {
+            if last != cause && !last.contains(&format!(": {cause}")) {
                 write!(f, ": {cause}")?;
                 last = cause;
             }

@@ -71,7 +71,8 @@ impl Handle {
 
     /// Whether everything is consumed: true only when each assigned partition is known to be at its
     /// end, an empty one included, everything before is finished, and nothing is queued or in flight.
-    /// False until partitions are assigned, or it is known that there are none for this process; and while some are being looked up or given back.
+    /// False until partitions are assigned, or it is known that there are none for this process; and while some are being looked up or given back, or an input topic is missing, unaligned or incomplete (see
+    /// [`TopicChange`](crate::TopicChange)).
     ///
     /// Ends are learnt from the fetches, about twice a second once a partition is being read; what
     /// was produced since is not known here.

@@ -49,9 +49,7 @@ impl Builder {
             metrics_interval: addable(options.metrics_interval),
             lag_interval: addable(options.lag_interval),
             topic_check_interval: addable(options.topic_check_interval),
-            needs_alignment: assignment.is_none()
-                && !options.allow_unaligned_topics
-                && options.topics.len() > 1,
+            needs_alignment: options.is_joined(),
         };
         let connected = kafka::connect(KafkaOptions {
             consumer_properties,

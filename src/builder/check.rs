@@ -186,10 +186,7 @@ fn check_queue(options: &Options, faults: &mut Vec<String>) {
 /// A member that hears of one topic's new partitions much later than of another's would stop: see
 /// [`Builder::topic_check_interval`](super::Builder::topic_check_interval).
 fn check_refresh(options: &Options, faults: &mut Vec<String>) {
-    let is_joined = options.topics.len() > 1
-        && options.partitions.is_none()
-        && !options.allow_unaligned_topics
-        && options.group_protocol == GroupProtocol::Classic;
+    let is_joined = options.is_joined() && options.group_protocol == GroupProtocol::Classic;
     // What is not a number is a fault of its own.
     let value = options.property(REFRESH).and_then(|value| value.parse::<i64>().ok());
     let Some(value) = value.filter(|_| is_joined) else { return };

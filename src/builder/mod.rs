@@ -324,7 +324,7 @@ impl Builder {
     }
 
     /// How often brokers are asked whether the input topics are still there, the same, and with the same number of
-    /// partitions. Default: 10 s, at two small requests (the client asks for its group, too). What they say is in
+    /// partitions. Default: 10 s, at one small request. What they say is in
     /// [`Status::topics`](crate::Status::topics), in the log, and in a metric.
     ///
     /// The processor stops with an error that says what to do
@@ -336,6 +336,10 @@ impl Builder {
     ///   differing numbers of partitions, or this process has a partition number of some of the topics only.
     ///   Meanwhile it processes nothing of what is affected. See
     ///   [`allow_unaligned_topics`](Builder::allow_unaligned_topics).
+    ///
+    /// With several input topics and the classic protocol the client looks for changed topics of its group as often (1 s to
+    /// 5 min): the property `topic.metadata.refresh.interval.ms`, which may be set to at most twice this interval then.
+    /// With `client.rack` a member then also notices that a broker comes or goes, and joins its group again.
     pub fn topic_check_interval(mut self, interval: Duration) -> Self {
         self.options.topic_check_interval = interval;
         self

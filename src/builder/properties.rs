@@ -5,8 +5,8 @@ use super::fetch_ahead::FetchAhead;
 use super::names::{self, CONSUMER_ONLY, PRODUCER_ONLY, REFRESH, canonical};
 use super::options::{GroupProtocol, Options};
 
-/// The most that librdkafka takes for it: an hour.
-const MOST_REFRESH: u128 = 3_600_000;
+/// librdkafka's default for [`REFRESH`].
+const DEFAULT_REFRESH: u128 = 300_000;
 
 type Properties = Vec<(String, String)>;
 
@@ -49,10 +49,14 @@ fn consumer_defaults(options: &Options, plan: &Plan, numbers: usize, topics: usi
     match options.group_protocol {
         GroupProtocol::Classic => {
             properties.push(("partition.assignment.strategy".into(), "range".into()));
-            // How soon a member hears of added partitions, and of a topic that a broker did not know when it joined. The
-            // default is 5 minutes, in which another member may have heard of another topic's.
-            let hears = options.topic_check_interval.as_millis().clamp(10, MOST_REFRESH);
-            properties.push((REFRESH.into(), hears.to_string()));
+            if options.is_joined() {
+                // How soon a member hears of added partitions, and of a topic that a broker did not know when it joined.
+                // The default is 5 minutes, in which another member may have heard of another topic's.
+                let hears = options.topic_check_interval.as_millis().clamp(1_000, DEFAULT_REFRESH);
+                properties.push((REFRESH.into(), hears.to_string()));
+                // The default is three times that.
+                properties.push(("metadata.max.age.ms".into(), (3 * DEFAULT_REFRESH).to_string()));
+            }
         }
         GroupProtocol::Consumer => {
             properties.push(("group.protocol".into(), "consumer".into()));

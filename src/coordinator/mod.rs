@@ -169,7 +169,11 @@ impl Coordinator {
     async fn consume(mut self, until: Until, stop: impl Future<Output = ()>) -> Result<Report> {
         self.started = Instant::now();
         self.begin_metrics();
-        self.consumer.start().inspect_err(|error| self.board.note_failure(error))?;
+        let started = self.consumer.start();
+        self.note(started);
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
+        }
         self.board.set_state(ProcessorState::Running);
         info!(topics = ?self.settings.topics, "running");
         let mut stop = pin!(stop);

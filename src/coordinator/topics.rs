@@ -30,6 +30,9 @@ type Key = (usize, TopicChange);
 /// The topics, by their indexes, of which a partition number is ours.
 type Owned = BTreeMap<i32, BTreeSet<usize>>;
 
+/// A cluster that has failed to answer so often is not waited for.
+const BELIEVED_SILENT: u32 = 3;
+
 #[derive(Default)]
 pub(super) struct Topics {
     /// As they were when they were first heard of.
@@ -43,8 +46,10 @@ pub(super) struct Topics {
     recreated: Vec<Arc<str>>,
     /// That topics were recreated has stopped the processor.
     is_certain: bool,
-    /// The cluster has been asked, and has answered, or failed to.
+    /// The cluster has said how they are.
     is_heard: bool,
+    /// How often it has failed to.
+    failed: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +65,9 @@ struct Seen {
 }
 
 impl Topics {
+    /// Whether it is known how they are, or known that the cluster does not say so.
     pub(super) fn is_heard(&self) -> bool {
-        self.is_heard
+        self.is_heard || self.failed >= BELIEVED_SILENT
     }
 
     pub(super) fn holds(&self, number: i32) -> bool {
@@ -305,14 +311,15 @@ impl Coordinator {
 
     pub(super) fn note_topics(&mut self, answer: Answer) {
         self.topic_states = None;
-        self.topics.is_heard = true;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
+                self.topics.failed += 1;
                 debug!(?error, "the state of the input topics is not known; asking again later");
                 return;
             }
         };
+        self.topics.is_heard = true;
         self.topics.note(&answer, &self.settings);
         self.judge();
         let confirmed = self.topics.confirm(&answer, &self.settings);

@@ -155,7 +155,7 @@ impl PartitionProcessor {
         }
         // After a failure too: what was finished before the failed batch is to be committed, and its
         // replay must not overtake what is still on the way.
-        let settled = self.settle().await;
+        let settled = self.settle(matches!(ended, Err(Interrupt::Failed(_)))).await;
         if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {
             warn!(?error, "a batch before the failed one could not be delivered either");
         }
@@ -273,17 +273,25 @@ impl PartitionProcessor {
         Ok(())
     }
 
-    /// Waits until everything in flight is finished or, behind a failed batch, at least acked.
-    async fn settle(&mut self) -> Result<(), Interrupt> {
+    /// Waits until everything in flight is finished or, behind a failed batch, at least acked. A failure is reported
+    /// at once, unless the lane `has_failed` before, and is what is returned at the drain deadline, too.
+    async fn settle(&mut self, has_failed: bool) -> Result<(), Interrupt> {
         let mut failure = None;
         while !self.in_flight.is_empty() {
             let finished = tokio::select! {
                 biased;
-                () = over(&mut self.commands) => return Err(Interrupt::Abandoned),
+                () = over(&mut self.commands) => match failure {
+                    Some(error) if *self.commands.borrow() != Command::Stop => return Err(Interrupt::Failed(error)),
+                    _ => return Err(Interrupt::Abandoned),
+                },
                 finished = self.in_flight.front_finished() => finished,
             };
             if let Err(error) = finished {
-                failure.get_or_insert(error);
+                if !has_failed {
+                    self.fail(&error);
+                }
+                // There is one: the queue tells of its first failure only.
+                failure = Some(error);
             }
         }
         failure.map_or(Ok(()), |error| Err(error.into()))

@@ -381,10 +381,15 @@ impl Board {
             && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
     }
 
-    /// Whether partition numbers are ours of some topics only: the group is to give us the rest.
+    /// Whether there may be input that the group has not given to anybody, or not to us.
     fn lacks_topics(&self) -> bool {
-        let warnings = self.topics.lock();
-        warnings.iter().any(|(warning, _)| warning.change == TopicChange::Incomplete)
+        let lacks = |change| {
+            matches!(
+                change,
+                TopicChange::Deleted | TopicChange::Unaligned | TopicChange::Incomplete
+            )
+        };
+        self.topics.lock().iter().any(|(warning, _)| lacks(warning.change))
     }
 
     pub(crate) fn status(&self) -> Vec<PartitionStatus> {

@@ -143,10 +143,10 @@ impl KafkaConsumer {
         sender
     }
 
-    /// Whether librdkafka has said something that the thread has not dealt with.
+    /// Grows while the thread is not held up.
     #[cfg(test)]
-    pub(super) fn has_news(&self) -> bool {
-        self.queue.len() > 0 || self.shared.is_at_work()
+    pub(super) fn turns(&self) -> u64 {
+        self.shared.turns()
     }
 
     #[cfg(test)]

@@ -29,15 +29,15 @@ use crate::message::TopicPartition;
 pub(super) const POLL: Duration = Duration::from_millis(100);
 
 /// How long the thread may take with the events that are there, for whoever waits for that.
-const CATCHES_UP: Duration = Duration::from_secs(2);
+const CATCHES_UP: Duration = Duration::from_secs(5);
 
 /// What the consumer and its thread share.
 #[derive(Default)]
 pub(super) struct ConsumerShared {
     slots: Mutex<Slots>,
     rebalances: Rebalances,
-    /// The thread has taken an event that it has not finished with.
-    at_work: AtomicBool,
+    /// Counts the thread's turns: it waits for an event, and handles it.
+    turns: AtomicU64,
     /// `run` has begun: somebody reads the events.
     started: AtomicBool,
     commits: Mutex<Commits>,
@@ -98,22 +98,28 @@ impl ConsumerShared {
     /// until the thread has, [`CATCHES_UP`] at most.
     pub(super) fn is_answer_due_now(&self, events: &QueueHandle) -> bool {
         let deadline = Instant::now() + CATCHES_UP;
-        // In this order: what is no longer in the queue is in hand, or noted.
-        while events.len() > 0 || self.is_at_work() {
-            if self.is_answer_due() || Instant::now() > deadline {
-                break;
-            }
+        let waits = || {
             std::thread::sleep(Duration::from_millis(1));
-        }
+            Instant::now() < deadline && !self.is_answer_due() && !self.close_requested()
+        };
+        while events.len() > 0 && waits() {}
+        // What is no longer in the queue is in hand in this turn, or was in an earlier one.
+        let turn = self.turns();
+        events.wake();
+        while self.turns() == turn && waits() {}
         self.is_answer_due()
     }
 
-    pub(super) fn is_at_work(&self) -> bool {
-        self.at_work.load(Ordering::Acquire)
+    pub(super) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Acquire)
     }
 
     pub(super) fn start(&self) {
         self.started.store(true, Ordering::Release);
+    }
+
+    fn has_started(&self) -> bool {
+        self.started.load(Ordering::Acquire)
     }
 
     pub(super) fn is_answer_due(&self) -> bool {
@@ -214,11 +220,10 @@ impl Drop for ControlThread {
 impl ControlThread {
     pub(super) fn run(mut self) {
         loop {
+            self.shared.turns.fetch_add(1, Ordering::AcqRel);
             let queue = Arc::clone(&self.queue);
             if let Some(event) = queue.poll(POLL) {
-                self.shared.at_work.store(true, Ordering::Release);
                 self.handle(&event);
-                self.shared.at_work.store(false, Ordering::Release);
             }
             if !self.closing && self.shared.close_requested() {
                 self.closing = true;
@@ -278,7 +283,7 @@ impl ControlThread {
     /// To the topic processor, if it is still there. Before it runs only what stops it is kept for it: nobody takes
     /// the rest out.
     fn send(&self, event: Event) {
-        if self.shared.started.load(Ordering::Acquire) || matches!(event, Event::Fatal(_)) {
+        if self.shared.has_started() || matches!(event, Event::Fatal(_)) {
             let _ = self.events.send(event);
         }
     }
@@ -373,7 +378,7 @@ impl ControlThread {
         } else if errors::error(code, "").is_retryable() {
             self.denial.disturbed(now);
         }
-        if self.repetitions.is_new(code, now) {
+        if self.shared.has_started() && self.repetitions.is_new(code, now) {
             self.send(Event::Warning(errors::warning(code, event.error_text())));
         }
     }

@@ -103,6 +103,7 @@ impl Freshness {
             return false;
         }
         let is_fetched = partition.fetch_state == "active"
+            && partition.broker >= 0
             && heard.get(&partition.broker).is_some_and(|heard| *heard > self.since);
         let settled = taken - self.since >= POSITIONS_SETTLE && is_fetched;
         let (app, end) = (partition.app_offset >= 0, partition.eof_offset >= 0);
@@ -230,9 +231,11 @@ impl Reading {
     }
 }
 
-/// When each broker that is connected has last answered, by its id.
+/// When each broker that is connected has last answered, by its id. Connections without one (to the group's coordinator,
+/// to an address of `brokers`) are not fetched from.
 fn last_answers(statistics: &Statistics, taken: Instant) -> HashMap<i32, Instant> {
-    let connected = statistics.brokers.values().filter(|broker| broker.state == "UP");
+    let brokers = statistics.brokers.values();
+    let connected = brokers.filter(|broker| broker.state == "UP" && broker.nodeid >= 0);
     let heard = connected.filter_map(|broker| {
         let idle = Duration::from_micros(u64::try_from(broker.rxidle).ok()?);
         Some((broker.nodeid, taken.checked_sub(idle)?))
@@ -268,6 +271,9 @@ mod tests {
         assert!(!holds(&[(1, since)]), "connected, and silent");
         assert!(!holds(&[(2, taken)]), "another one");
         assert!(!holds(&[]), "not connected");
+        let partition = Partition { broker: -1, ..partition.clone() };
+        let heard = HashMap::from([(-1, taken)]);
+        assert!(!purged.holds(&partition, &heard, taken), "nobody's");
     }
 
     #[test]
@@ -279,8 +285,12 @@ mod tests {
             rxidle,
             ..Default::default()
         };
-        let brokers =
-            [broker(1, "UP", 500_000), broker(2, "TRY_CONNECT", 500_000), broker(3, "UP", -1)];
+        let brokers = [
+            broker(1, "UP", 500_000),
+            broker(2, "TRY_CONNECT", 500_000),
+            broker(3, "UP", -1),
+            broker(-1, "UP", 1),
+        ];
         let brokers = brokers.map(|broker| (broker.nodeid.to_string(), broker));
         let statistics = Statistics { brokers: HashMap::from(brokers), ..Statistics::default() };
         let heard = last_answers(&statistics, taken);

@@ -42,6 +42,8 @@ struct Grant {
     /// `process` gets this offset next, or the first message behind it.
     expected: i64,
     finished: BTreeSet<i64>,
+    /// What calls before this one left unfinished is processed again, if it is still in the log.
+    since_call: usize,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +82,9 @@ impl Monitor {
         (start, end): (i64, i64),
     ) {
         self.current.insert((id, partition.clone()), grant);
-        let grant_begins = Grant { start, end, expected: start, finished: BTreeSet::new() };
+        let since_call = self.calls.len();
+        let grant_begins =
+            Grant { start, end, expected: start, finished: BTreeSet::new(), since_call };
         self.grants.insert(grant, grant_begins);
     }
 
@@ -132,8 +136,9 @@ impl Monitor {
     /// A message that was processed, and whose output was not delivered. Nobody may go on behind it, not even where
     /// the log begins later by now.
     fn first_undelivered(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
-        let finished = &self.grants.get(&grant)?.finished;
-        let failed = self.calls.iter().filter(|call| call.failed).flat_map(|call| &call.messages);
+        let Grant { finished, since_call, .. } = self.grants.get(&grant)?;
+        let failed = self.calls.iter().skip(*since_call).filter(|call| call.failed);
+        let failed = failed.flat_map(|call| &call.messages);
         let passed = failed.filter(|(p, offset, g)| p == partition && *g == grant && *offset < to);
         passed.map(|(_, offset, _)| *offset).find(|offset| !finished.contains(offset))
     }
@@ -275,8 +280,10 @@ impl World {
                 format!("{partition} is sought to {offset}, {skipped} is unfinished")
             });
         }
+        let calls = self.monitor.calls.len();
         if let Some(state) = self.monitor.grants.get_mut(&grant) {
             state.expected = offset;
+            state.since_call = calls;
         }
     }
 

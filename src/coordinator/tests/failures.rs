@@ -309,3 +309,24 @@ async fn what_was_finished_when_the_hook_panicked_is_committed() {
     assert_eq!(member.error().await.kind(), ErrorKind::Panic);
     assert_eq!(sim.committed(&at("a", 0)), Some(10));
 }
+
+/// The batch behind the failed one has no acks until the drain deadline.
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_at_the_drain_deadline_too() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.world().hold("slow");
+    sim.world().hold(UNDELIVERABLE);
+    sim.produce(&at("a", 0), 10);
+    let plan = |batch: &Batch| match batch.iter().next().unwrap().offset().get() {
+        0 => vec![Step::Send(UNDELIVERABLE)],
+        _ => vec![Step::Send("slow")],
+    };
+    let member = sim.member().set(|s| s.batch.max_messages = 5).plan(plan).start();
+    sim.until("both are sent", |world| world.unreported() == 10).await;
+    member.handle.close();
+    sleep(millis(100)).await;
+    sim.world().release(UNDELIVERABLE);
+    let error = member.error().await;
+    assert_eq!((error.kind(), error.get("batch")), (ErrorKind::Delivery, Some("a/0 0..=4")));
+    assert_eq!(sim.committed(&at("a", 0)), Some(0));
+}

@@ -357,3 +357,19 @@ async fn a_number_that_is_in_pieces_for_a_while_waits_for_the_rest() {
         member.close().await.unwrap();
     }
 }
+
+/// The broker that is asked has not heard of the topic either.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_caught_up_while_a_topic_is_missing() {
+    let sim = Sim::new(Mode::Eager, &["a", "b"], 1);
+    sim.produce(&at("b", 0), 5);
+    let id = sim.world().forget_topic("b");
+    let member = joining(&sim, &["a", "b"]).until_caught_up().start();
+    sim.give(&[(at("a", 0), member.id)]);
+    sim.settled().await;
+    member.has_not_consumed_all_for(15_000).await;
+    sim.world().remember_topic("b", id);
+    sim.world().group.spread = Spread::Range;
+    sim.world().rebalance();
+    assert_eq!(member.end().await.unwrap().messages, 5);
+}

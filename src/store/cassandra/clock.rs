@@ -80,8 +80,16 @@ impl ServersTime {
         self.took() <= PROMPT
     }
 
+    /// Without end if the machine slept meanwhile: nobody knows when the answer was made.
     fn took(self) -> Duration {
-        self.came.since(self.asked)
+        match self.came.slept_since(self.asked) {
+            true => Duration::MAX,
+            false => self.came.since(self.asked),
+        }
+    }
+
+    fn is_old(self, now: Moment) -> bool {
+        now.since(self.came) >= ASK_EVERY || now.slept_since(self.asked)
     }
 
     /// The one that came sooner, so it is better known when that was.
@@ -92,8 +100,8 @@ impl ServersTime {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The servers' time in microseconds since 1970, and when it was that.
-    servers: Option<(i64, Moment)>,
+    /// What the servers said last, or better.
+    servers: Option<ServersTime>,
     /// The latest timestamp given out or seen.
     last: i64,
 }
@@ -101,16 +109,14 @@ struct State {
 impl Clock {
     /// Whether to ask the servers for their time.
     pub(super) fn is_due(&self, now: Moment) -> bool {
-        let servers = self.state().servers;
-        servers.is_none_or(|(_, at)| now.since(at) >= ASK_EVERY || now.slept_since(at))
+        self.state().servers.is_none_or(|servers| servers.is_old(now))
     }
 
+    /// Takes an answer, unless there is one that is not old and came sooner: several calls may have asked.
     pub(super) fn set(&self, answer: ServersTime) {
-        // On the way for the same time there and back, as far as we know.
-        let half = answer.took() / 2;
-        let asked = answer.asked;
-        let middle = Moment { monotonic: asked.monotonic + half, wall: asked.wall + half };
-        self.state().servers = Some((answer.micros, middle));
+        let mut state = self.state();
+        let present = state.servers.filter(|present| !present.is_old(answer.came));
+        state.servers = Some(present.map_or(answer, |present| answer.or_better(present)));
     }
 
     /// The timestamp of a call.
@@ -145,9 +151,11 @@ impl Clock {
 
 impl State {
     fn now(&self, now: Moment) -> i64 {
-        let Some((micros, at)) = self.servers else { return 0 };
-        let since = now.since(at).as_micros();
-        micros.saturating_add(i64::try_from(since).unwrap_or(i64::MAX))
+        let Some(servers) = self.servers else { return 0 };
+        // On the way for the same time there and back, as far as we know.
+        let half = servers.came.since(servers.asked) / 2;
+        let since = now.since(servers.came) + half;
+        servers.micros.saturating_add(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
     }
 }
 
@@ -203,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_answer_is_of_the_middle_of_its_way() {
-        let (clock, now) = clock(0);
+        let (clock, now) = (Clock::default(), Moment::now());
         clock.set(answer(1000, now, Duration::from_micros(200)));
         assert_eq!(clock.stamp(now + Duration::from_micros(200)), 1100);
     }

@@ -397,12 +397,13 @@ async fn a_seek_waits_for_a_rebalance_that_is_on_its_way_to_us() {
     let starts: Vec<_> = own.iter().map(|p| (p.clone(), Some(Offset::new(999)))).collect();
     first.consumer.assign(LATEST, &starts).unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!first.consumer.has_news());
     let held = first.consumer.hold_thread();
     let _second = join();
     patiently("the rebalance", async {
-        while !first.consumer.has_news() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        // The thread has it in hand when it no longer turns.
+        let mut turns = 0;
+        while std::mem::replace(&mut turns, first.consumer.turns()) < turns {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
         }
     })
     .await;

@@ -27,7 +27,7 @@ async fn nothing_is_reported_before_the_start() {
     let group = unique("group");
     let options = MemberOptions {
         group: &group,
-        properties: &[("statistics.interval.ms", "1")],
+        properties: &[("statistics.interval.ms", "20")],
         ..MemberOptions::default()
     };
     let mut member = Member::new(&broker, &topics, options);
