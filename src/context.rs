@@ -1,4 +1,4 @@
-//! [`Context`]: what `process` may do besides reading its batch.
+//! [`Context`]: what `process` can do besides reading its batch.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,20 +14,27 @@ use crate::message::{Batch, Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
 
-/// Sends messages, and tells a processor where it is. Given to
-/// [`Processor::process`](crate::Processor::process) with each batch.
+/// Sends messages, and tells a processor which partition it works on.
+/// [`Processor::process`](crate::Processor::process) gets it with each batch.
+///
+/// # Sometimes you want to…
+/// - send a message without waiting: [`send`](Context::send);
+/// - send an input message on, unchanged: [`forward`](Context::forward);
+/// - wait for the acknowledgements now, before `process` returns: [`flush`](Context::flush);
+/// - count something of your own: [`metrics`](Context::metrics);
+/// - stop the processor: [`close`](Context::close).
 #[doc(alias = "Sender")]
 pub struct Context {
     partition: i32,
     outbox: Outbox,
     producer: Arc<dyn Producer>,
-    /// What this batch sends and is not known to be acknowledged, in order.
+    /// Deliveries of this batch that are not known to be acknowledged, in order.
     deliveries: VecDeque<Arc<Delivery>>,
     /// How many of `deliveries`, from the first, are with the producer.
     handed_over: usize,
     /// The first delivery of this batch that failed at a flush. It fails the batch.
     failed: Option<Arc<Delivery>>,
-    /// The send buffer of a delivery that is done with, empty; the next one takes it.
+    /// The empty send buffer of a finished delivery; the next delivery takes it.
     spent: Option<Outbox>,
     close: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<LaneMetrics>,
@@ -56,13 +63,14 @@ impl Context {
         }
     }
 
-    /// Adds a message to those that are produced when `process` returns `Ok`, or at
+    /// Adds a message to the outgoing messages, which are produced when `process` returns `Ok`, or at
     /// [`flush`](Context::flush).
     ///
-    /// The message is copied into a buffer; nothing is sent, nothing blocks, nothing fails here. If
-    /// it turns out that it can't be delivered (too large, no such topic, delivery time-out), the
-    /// batch is not committed and the topic processor stops with an error that names the message (topic,
-    /// partition, its place among those sent together, sizes of key and value), the batch and the reason. Messages to one partition keep the order in which they were sent.
+    /// This call copies the message into a buffer. It sends nothing, doesn't block, and can't fail. If the message
+    /// can't be delivered later (too large, no such topic, delivery time-out), the batch is not committed, and the
+    /// topic processor stops with an error that has the batch, the reason, and the message's topic, partition,
+    /// position among the messages sent together, and sizes of key and value. Messages to one partition keep the
+    /// order in which they were sent.
     ///
     /// ```
     /// # use kasper::{Batch, BoxError, Context, OutgoingMessage};
@@ -78,34 +86,33 @@ impl Context {
         self.outbox.push(&message);
     }
 
-    /// [Sends](Context::send) an incoming message on to another topic: its key, value, headers and
-    /// timestamp. The partition is chosen anew, from the key.
+    /// [Sends](Context::send) an incoming message on to another topic, with its key, value, headers and timestamp.
+    /// The partitioner chooses its partition anew, from the key.
     ///
-    /// Where at least half of a batch, by bytes, is forwarded, it is not copied: the batch stays in
-    /// memory until it is acknowledged, within
-    /// [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes).
+    /// If at least half of a batch, by bytes, is forwarded, keys and values are not copied: the whole batch stays in
+    /// memory until it is acknowledged, within [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes).
     pub fn forward(&mut self, topic: &str, message: &Message<'_>) {
         self.outbox.push_forwarded(topic, message);
     }
 
-    /// Produces everything sent so far and waits until it is acknowledged. The memory of what was sent is
-    /// free again afterwards: a call of `process` that sends far more than it reads should flush every
-    /// megabyte or so, since what it sends stays in memory until it flushes or returns.
+    /// Produces everything that was sent so far, waits until it is acknowledged, and then frees its memory. A call of
+    /// `process` that sends far more than it reads should flush every megabyte or so: what it sends stays in memory
+    /// until it flushes or returns.
     ///
-    /// The offsets of the batch are still committed only when `process` has returned and the rest is
-    /// acknowledged too; after a failure what was flushed will be sent again with the replay.
+    /// The offsets of the batch are committed only when `process` has returned and the remaining messages are
+    /// acknowledged too. After a failure, flushed messages are sent again when the batch is replayed.
     ///
     /// # Errors
-    /// A message could not be delivered. The batch fails with that error even if `process` ignores
-    /// it and returns `Ok`; each later flush of the batch returns it again.
+    /// A message could not be delivered. The batch fails with that error even if `process` ignores it and returns
+    /// `Ok`, and each later flush of the batch returns the error again.
+    ///
+    /// If the partition was given away in the meantime, nothing is produced, and `flush` fails with an error of kind
+    /// [`Delivery`](crate::ErrorKind::Delivery) if there was something to send. This happens to a `process` that
+    /// blocks its thread past the [drain deadline](crate::Builder::drain_deadline).
     ///
     /// # Cancel safety
-    /// If the future is dropped, what was sent stays part of the batch: the batch is not committed
-    /// before it is acknowledged.
-    ///
-    /// Once the partition was given away, which happens to a `process` that blocks its thread past the
-    /// [drain deadline](crate::Builder::drain_deadline), nothing is produced: `flush` fails with an error
-    /// of kind [`Delivery`](crate::ErrorKind::Delivery) if there was something to send.
+    /// If the future is dropped, the messages stay part of the batch: the batch is not committed before they are
+    /// acknowledged.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.hand_over().await?;
         while let Some(delivery) = self.deliveries.front() {
@@ -132,8 +139,8 @@ impl Context {
         self.partition
     }
 
-    /// Registers metrics of your own where the topic processor's go. Keep what it gives: registering is too
-    /// slow for every batch.
+    /// Registers metrics of your own, with the recorder that the topic processor uses. Keep each counter, gauge or
+    /// histogram that you register: registering is too slow to do for every batch.
     ///
     /// ```
     /// # use kasper::{Batch, BoxError, Context, Processor};
@@ -168,7 +175,7 @@ impl Context {
         (self.close)();
     }
 
-    /// Drops what the last call of `process` left, so that the next begins with nothing but its batch.
+    /// Drops what the last call of `process` left, so that the next call begins with nothing but its batch.
     pub(crate) fn begin(&mut self, batch: Arc<Batch>, spent: Option<Outbox>) {
         self.outbox.begin(batch);
         self.abandon();
@@ -203,7 +210,7 @@ impl Context {
         Ok(())
     }
 
-    /// Lets go of what was begun to be sent for a batch that was given up.
+    /// Abandons the deliveries of a batch that was given up.
     fn abandon(&mut self) {
         self.handed_over = 0;
         self.failed = None;
@@ -214,7 +221,7 @@ impl Context {
         }
     }
 
-    /// Ends the batch. Its deliveries that failed or are not known to be acknowledged; call after
+    /// Ends the batch. Returns its deliveries that failed or are not known to be acknowledged; call it after
     /// [`hand_over`](Context::hand_over).
     pub(crate) fn end(&mut self) -> VecDeque<Arc<Delivery>> {
         self.outbox.end();

@@ -1,8 +1,8 @@
 //! A batch: the messages of one partition number, across all input topics.
 //!
 //! Place in the data path: the [batcher](crate::pipeline) fills it from the partition's queue,
-//! [`Processor::process`](crate::Processor::process) reads it, and its next offsets are what is
-//! recorded when it is finished.
+//! [`Processor::process`](crate::Processor::process) reads it, and when it is finished, its next offsets are
+//! committed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 use super::{Keepalive, Message, Offset, Record, Tally};
 use crate::lock::Mutex;
 
-/// First and last offset of one topic in a batch.
+/// The first and the last offset of one topic in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetRange {
     /// The offset of the topic's first message in the batch.
     pub first: Offset,
-    /// The offset of the topic's last message in the batch. Between the two, offsets may be
-    /// missing: compaction and transactions leave gaps.
+    /// The offset of the topic's last message in the batch. Offsets between the two may be missing, because
+    /// compaction and transactions leave gaps.
     pub last: Offset,
 }
 
@@ -26,12 +26,20 @@ impl fmt::Display for OffsetRange {
     }
 }
 
-/// The messages of one partition number, across all input topics: what one call of
-/// [`Processor::process`](crate::Processor::process) gets. Never empty.
+/// The messages of one partition number, from all input topics. Each call of
+/// [`Processor::process`](crate::Processor::process) gets one batch, which is never empty.
 ///
-/// Messages of one topic are in the order of their offsets. Messages of different topics come in
-/// the order in which they arrived, which says nothing about when they were produced.
+/// Messages of one topic are in the order of their offsets. Messages of different topics are in the order in which
+/// they arrived, which says nothing about when they were produced.
 ///
+/// # Sometimes you want to…
+/// - read all messages, whatever their topic: [`iter`](Batch::iter), or `for message in batch`;
+/// - read the messages of one input topic: [`topic`](Batch::topic);
+/// - know which offsets the batch has: [`offsets`](Batch::offsets);
+/// - keep a message after `process` has returned: [`Message::to_owned`];
+/// - send a message on to another topic: [`Context::forward`](crate::Context::forward).
+///
+/// # Lifetime
 /// References into a batch cannot outlive the call:
 ///
 /// ```compile_fail
@@ -100,12 +108,12 @@ impl Batch {
         self.bytes
     }
 
-    /// All messages.
+    /// All messages of the batch.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Message<'_>> + DoubleEndedIterator {
         self.records.iter().map(|record| self.message(record))
     }
 
-    /// The messages of one input topic; none if the topic has no message in this batch.
+    /// The messages of one input topic; empty if the topic has no message in this batch.
     pub fn topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let index = self.topics.iter().position(|name| &**name == topic);
         let present = index.filter(|index| self.ranges[*index].is_some());
@@ -127,12 +135,12 @@ impl Batch {
         &self.topics
     }
 
-    /// Per index of an input topic, the range of offsets in this batch.
+    /// The range of offsets in this batch, by index of the input topic.
     pub(crate) fn ranges(&self) -> &[Option<OffsetRange>] {
         &self.ranges
     }
 
-    /// What there is of each input topic, by its index.
+    /// The messages and bytes of each input topic, by its index.
     pub(crate) fn tally(&self, mut tell: impl FnMut(usize, Tally)) {
         let mut present = (0..).zip(&self.ranges).filter(|(_, range)| range.is_some());
         if let (Some((topic, _)), None) = (present.next(), present.next()) {

@@ -5,8 +5,8 @@
 //! [`broker::Producer`](crate::broker::Producer). A delivery owns the bytes that the producer's
 //! client reads from, so it stays alive until the last report, whatever happens to the partition.
 //!
-//! What is sent is copied into the outbox. What is forwarded isn't, where it is much of the batch:
-//! then the delivery keeps the whole batch alive, and the client reads from the batch's messages.
+//! Sent messages are copied into the outbox. Forwarded messages are not copied if they are at least half of the
+//! batch: then the delivery keeps the whole batch alive, and the client reads from the batch's messages.
 //!
 //! Invariants:
 //! - Every message handed to the client is counted down exactly once, by its report or by the
@@ -36,7 +36,7 @@ pub(crate) struct Outbox {
     headers: Vec<HeaderEntry>,
     needs: Needs,
     topics: Vec<Arc<str>>,
-    /// What there is to each topic; as long as `topics`.
+    /// The messages and bytes for each topic; as long as `topics`.
     tallies: Vec<Tally>,
     last_topic: usize,
     /// The batch being processed, which forwarded messages are in.
@@ -46,7 +46,7 @@ pub(crate) struct Outbox {
     last_forwarded: Option<usize>,
 }
 
-/// Of the buffers of the same names.
+/// The needs of the buffers of the same names.
 #[derive(Default)]
 struct Needs {
     bytes: Need,
@@ -96,7 +96,7 @@ impl Outbox {
         self.entries.len()
     }
 
-    /// Drops what was collected and keeps the memory that batches lately needed.
+    /// Drops the collected messages, and keeps the memory that batches needed lately.
     pub(crate) fn clear(&mut self) {
         self.needs.bytes.recycle(&mut self.bytes);
         self.needs.entries.recycle(&mut self.entries);
@@ -191,7 +191,7 @@ impl Outbox {
         self.headers.push(HeaderEntry { name, value });
     }
 
-    /// Most processors send to one topic, or to few by turns: look at the last one first.
+    /// Most processors send to one topic, or to a few in turn: look at the last one first.
     fn topic_index(&mut self, topic: &str) -> u32 {
         if self.topics.get(self.last_topic).is_none_or(|last| **last != *topic) {
             let known = self.topics.iter().position(|known| **known == *topic);
@@ -204,8 +204,8 @@ impl Outbox {
         index32(self.last_topic)
     }
 
-    /// Copies what was forwarded, unless that is at least half of the batch: a few messages are not
-    /// worth it to keep all others in memory until they are acknowledged.
+    /// Copies the forwarded messages, unless they are at least half of the batch: for a few messages it isn't worth
+    /// keeping all others in memory until they are acknowledged.
     fn settle_forwarded(&mut self) {
         let Some(batch) = self.batch.take() else { return };
         if self.forwarded_bytes > 0 && self.forwarded_bytes >= batch.bytes().div_ceil(2) {
@@ -253,10 +253,10 @@ fn size_of_slice(bytes: Option<&[u8]>) -> usize {
     bytes.map_or(0, <[u8]>::len)
 }
 
-/// What a message counts with besides its own bytes. librdkafka keeps about 200 of each (measured).
+/// Counted for each message besides its own bytes. librdkafka keeps about 200 bytes for each (measured).
 const BYTES_A_MESSAGE: usize = 128;
 
-/// So many names of topics are kept from one batch to the next.
+/// At most this many names of topics are kept from one batch to the next.
 const KEPT_TOPICS: usize = 64;
 
 #[allow(clippy::cast_possible_truncation, reason = "asserted")]
@@ -311,18 +311,18 @@ impl Delivery {
         self.outbox.entries.len()
     }
 
-    /// About the memory that is kept until the last report.
+    /// About how much memory is kept until the last report.
     pub(crate) fn bytes(&self) -> usize {
         let batch = self.outbox.batch.as_ref().map_or(0, |batch| batch.bytes());
         self.outbox.bytes.len() + batch + self.len() * BYTES_A_MESSAGE
     }
 
-    /// When it began, for the first caller alone: who counts it.
+    /// The time when it began, for the first caller only: that caller counts the delivery.
     pub(crate) fn first_notice(&self) -> Option<Instant> {
         (!self.noticed.swap(true, Ordering::Relaxed)).then_some(self.begun)
     }
 
-    /// What it has to each topic.
+    /// Its messages and bytes for each topic.
     pub(crate) fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, Tally)> {
         let tallies = self.outbox.topics.iter().zip(self.outbox.tallies.iter().copied());
         tallies.filter(|(_, tally)| tally.messages > 0)
@@ -337,7 +337,7 @@ impl Delivery {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Notes how many messages, from the first, are handed over.
+    /// Notes how many messages, counted from the first, are handed over.
     pub(crate) fn handed_over(&self, next: usize) {
         self.next.store(next, Ordering::Relaxed);
     }
@@ -374,8 +374,8 @@ impl Delivery {
         }
     }
 
-    /// Counts `count` messages as done with, delivered or not. Says whether these were the last:
-    /// true for one caller only.
+    /// Counts down `count` messages that are done, delivered or not. Says whether these were the last: true for one
+    /// caller only.
     pub(crate) fn count_down(&self, count: usize) -> bool {
         let last = count > 0 && self.remaining.fetch_sub(count, Ordering::AcqRel) == count;
         if last {

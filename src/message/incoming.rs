@@ -1,6 +1,6 @@
-//! A message of a batch, borrowed from it.
+//! An incoming message, borrowed from its batch.
 //!
-//! Place in the data path: what a [`Batch`](crate::Batch) hands out.
+//! Place in the data path: a [`Batch`](crate::Batch) hands it out.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,8 +11,8 @@ use crate::lock::Mutex;
 
 /// A message of a [`Batch`](crate::Batch), borrowed from it: nothing is copied.
 ///
-/// It cannot outlive the call of [`process`](crate::Processor::process) that it was given to;
-/// [`to_owned`](Message::to_owned) copies what is to be kept.
+/// It cannot outlive the call of [`process`](crate::Processor::process) that gets the batch. To keep a message, copy
+/// it with [`to_owned`](Message::to_owned).
 #[derive(Clone, Copy)]
 pub struct Message<'a> {
     record: &'a Record,
@@ -51,7 +51,7 @@ impl<'a> Message<'a> {
         self.record.key()
     }
 
-    /// The value; `None` is a *tombstone*: the key's deletion in a compacted topic.
+    /// The value. `None` for a *tombstone*, which deletes the key in a compacted topic.
     pub fn value(&self) -> Option<&'a [u8]> {
         self.record.value()
     }
@@ -60,7 +60,7 @@ impl<'a> Message<'a> {
         self.record
     }
 
-    /// The timestamp in milliseconds since 1970-01-01 UTC: the producer's or, with
+    /// The timestamp in milliseconds since 1970-01-01 UTC. It is the producer's timestamp or, with
     /// `message.timestamp.type=LogAppendTime`, the broker's. `None` if the message has none.
     pub fn timestamp(&self) -> Option<i64> {
         match &self.record.payload {
@@ -70,7 +70,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The headers, in order, repeated names included. They are parsed at the first call.
+    /// The headers, in order, including repeated names. They are parsed at the first call.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         let list = match &self.record.payload {
             #[cfg(feature = "kafka")]
@@ -80,15 +80,15 @@ impl<'a> Message<'a> {
         (0..).map_while(move |index| list.get(index))
     }
 
-    /// The value of the last header of this name, as Kafka's own clients look it up.
-    /// `None` if there is no such header or its value is null.
+    /// The value of the last header of this name, as Kafka's own clients look headers up. `None` if there is no such
+    /// header or its value is null.
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         let headers = self.headers().filter(|header| header.name == name);
         headers.last().and_then(|header| header.value)
     }
 
-    /// The trace that the message belongs to, by its W3C headers `traceparent` and `tracestate`; `None` without
-    /// them, or if the first is not as [Trace Context](https://www.w3.org/TR/trace-context/) has it.
+    /// The trace that the message belongs to, from its W3C headers `traceparent` and `tracestate`. `None` if there is
+    /// no `traceparent`, or if it is not valid according to [Trace Context](https://www.w3.org/TR/trace-context/).
     pub fn trace_context(&self) -> Option<TraceContext> {
         TraceContext::parse(self.header(TRACEPARENT)?, self.header(TRACESTATE))
     }
@@ -145,8 +145,8 @@ impl<'a> HeaderList<'a> {
 /// One header of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// The name. Owned only where the sender's bytes are not UTF-8, which Kafka forbids and no
-    /// broker checks; those bytes are replaced by U+FFFD.
+    /// The name. It is owned only if the sender's bytes are not UTF-8, which Kafka forbids but no broker checks. The
+    /// invalid bytes are replaced by U+FFFD.
     pub name: Cow<'a, str>,
     /// The value; `None` is Kafka's null.
     pub value: Option<&'a [u8]>,

@@ -1,4 +1,4 @@
-//! Messages, those that come in and those that go out, and what they are collected in.
+//! Incoming and outgoing messages, and the collections that hold them.
 
 mod batch;
 pub(crate) mod delivery;

@@ -1,6 +1,6 @@
 //! A message that a processor sends.
 //!
-//! Place in the data path: what [`Context::send`](crate::Context::send) takes.
+//! Place in the data path: [`Context::send`](crate::Context::send) takes it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 /// A message to send, built part by part; see [`Context::send`](crate::Context::send).
 ///
-/// The parts may be borrowed (`&[u8]`, `&str`) or owned (`Vec<u8>`, `String`): they are copied
-/// into the batch's send buffer, so that nothing is allocated for a single message.
+/// The parts may be borrowed (`&[u8]`, `&str`) or owned (`Vec<u8>`, `String`). They are copied into the batch's send
+/// buffer, so a message without headers needs no allocation of its own.
 ///
 /// ```
 /// use kasper::OutgoingMessage;
@@ -64,7 +64,7 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
-    /// Sets the key, or none: for a key that comes from a message that may have none.
+    /// Sets the key, or removes it if `key` is `None`: for a key that is taken from a message that may have none.
     ///
     /// ```
     /// # use kasper::{Message, OutgoingMessage};
@@ -79,14 +79,14 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
-    /// Sets the value, or none, which makes the message a tombstone.
+    /// Sets the value, or removes it if `value` is `None`, which makes the message a tombstone.
     #[must_use]
     pub fn optional_value(mut self, value: Option<impl Into<OutgoingBytes<'a>>>) -> Self {
         self.value = value.map(Into::into);
         self
     }
 
-    /// Adds a header; names may repeat.
+    /// Adds a header. The same name may be added more than once.
     #[must_use]
     pub fn header(
         mut self,
@@ -104,8 +104,9 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
-    /// Adds the headers of a trace, so that who reads the message can go on with it: a message's
-    /// [own](crate::Message::trace_context), or a [child](TraceContext::child) of it. `None` adds nothing.
+    /// Adds the headers of a trace, so that the reader of the message can continue the trace: the trace context of an
+    /// [incoming message](crate::Message::trace_context), or a [child](TraceContext::child) of it. `None` adds
+    /// nothing.
     ///
     /// ```
     /// # use kasper::{Message, OutgoingMessage};
@@ -123,15 +124,15 @@ impl<'a> OutgoingMessage<'a> {
         }
     }
 
-    /// Sets the timestamp, in milliseconds since 1970-01-01 UTC. Default: the time of sending, for
-    /// which Kafka's client takes a 0 too.
+    /// Sets the timestamp, in milliseconds since 1970-01-01 UTC. Default: the time of sending. Kafka's client treats
+    /// 0 as the time of sending, too.
     #[must_use]
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);
         self
     }
 
-    /// Sends to this partition. Default: the partitioner's choice, from the key.
+    /// Sends the message to this partition. Default: the partitioner chooses one from the key.
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
@@ -144,8 +145,8 @@ impl<'a> OutgoingMessage<'a> {
     }
 }
 
-/// Bytes of an [`OutgoingMessage`], borrowed or owned. Made by `into()` from `&[u8]`, `&str`,
-/// `&[u8; N]`, `&Vec<u8>`, `&String`, `Vec<u8>`, `String` and [`bytes::Bytes`].
+/// Bytes of an [`OutgoingMessage`], borrowed or owned. Made by `into()` from `&[u8]`, `&str`, `&[u8; N]`, `&Vec<u8>`,
+/// `&String`, `Vec<u8>`, `String`, `Cow<[u8]>`, [`bytes::Bytes`] and `&Bytes`.
 #[derive(Clone)]
 pub struct OutgoingBytes<'a>(BytesRepr<'a>);
 

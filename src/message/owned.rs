@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::Offset;
 
-/// A message that owns its parts: what [`Message::to_owned`](crate::Message::to_owned) gives, and what tests are fed with.
+/// A message that owns its parts. [`Message::to_owned`](crate::Message::to_owned) returns one, and tests can be fed
+/// with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnedMessage {
     /// The topic's name.

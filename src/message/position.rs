@@ -1,12 +1,12 @@
-//! Where a message is: its topic, partition and offset.
+//! The place of a message: its topic, partition and offset.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// A position in a partition's log.
 ///
-/// The offset of a message is its own position; what Kafka records for a consumer is the *next*
-/// offset, the one to read first. [`Offset::next`] is the only place where one becomes the other.
+/// A message's own offset is the position of that message. A consumer group instead commits the *next* offset: the
+/// first one to read. [`Offset::next`] is the only conversion from one to the other.
 ///
 /// ```
 /// use kasper::Offset;
@@ -28,7 +28,7 @@ impl Offset {
         self.0
     }
 
-    /// The offset after this one: what is committed once the message at `self` is done.
+    /// The offset after this one: the offset to commit once the message at `self` is finished.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)

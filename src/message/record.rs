@@ -1,4 +1,4 @@
-//! One message in a buffer or a batch, wherever its bytes are.
+//! A message in a buffer or a batch, whoever owns its bytes.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! W3C Trace Context in the headers of messages: read strictly, handed on as it is.
+//! W3C Trace Context in the headers of messages: parsed strictly, and passed on unchanged.
 
 use std::fmt;
 
@@ -8,8 +8,9 @@ pub(crate) const TRACESTATE: &str = "tracestate";
 /// A place in a distributed trace; see [`Message::trace_context`](crate::Message::trace_context) and
 /// [`OutgoingMessage::trace_context`](crate::OutgoingMessage::trace_context).
 ///
-/// Kasper makes no spans of its own for messages: a batch of ten thousand would be ten thousand of them. It hands
-/// you what came, for those messages that you want to trace, and sends on what you ask it to.
+/// Kasper makes no spans of its own for messages, because a batch of ten thousand messages would need ten thousand
+/// spans. It gives you the trace context of each message that you want to trace, and sends the trace contexts that
+/// you add to outgoing messages.
 ///
 /// ```
 /// # #[cfg(feature = "testkit")]
@@ -58,16 +59,18 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
-    /// `None` if one of the ids is all zeros, which the specification forbids.
+    /// A new trace context. `None` if one of the ids is all zeros, which the specification forbids.
     pub fn new(trace_id: [u8; 16], parent_id: [u8; 8], sampled: bool) -> Option<Self> {
         let valid = trace_id != [0; 16] && parent_id != [0; 8];
         valid.then(|| Self { trace_id, parent_id, flags: sampled.into(), tracestate: None })
     }
 
-    /// From the values of the two headers. A `tracestate` that is not visible ASCII is left out; what is in it
-    /// belongs to those who wrote it and is not looked at.
+    /// Parses the values of the two headers. `None` if `traceparent` is not valid. A `tracestate` that is not
+    /// printable ASCII is left out. Otherwise its content is not examined, because it belongs to the systems that
+    /// wrote it.
     ///
-    /// Versions after 00 are read as the specification wants it: as 00, with more behind a dash.
+    /// Versions after 00 are read as the specification requires: like version 00, except that more fields may follow
+    /// after a dash.
     pub fn parse(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Self> {
         let (version, rest) = (hex::<1>(traceparent.get(..2)?)?, traceparent.get(2..)?);
         let (trace_id, rest) = field::<16>(rest)?;
@@ -85,12 +88,12 @@ impl TraceContext {
         Some(Self { tracestate, flags, ..Self::new(trace_id, parent_id, false)? })
     }
 
-    /// The trace that it belongs to.
+    /// The id of the trace.
     pub fn trace_id(&self) -> [u8; 16] {
         self.trace_id
     }
 
-    /// The span that sent it.
+    /// The id of the span that sent the message.
     pub fn parent_id(&self) -> [u8; 8] {
         self.parent_id
     }
@@ -100,7 +103,7 @@ impl TraceContext {
         self.flags & 1 == 1
     }
 
-    /// What tracing systems have added, as it came.
+    /// The data that tracing systems have added, unchanged except for spaces at both ends.
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref()
     }
@@ -109,13 +112,13 @@ impl TraceContext {
         self.tracestate
     }
 
-    /// The same trace, sent by a span of yours; `None` if its id is all zeros.
+    /// The same trace, continued by a span of yours; `None` if the span's id is all zeros.
     #[must_use]
     pub fn child(&self, span_id: [u8; 8]) -> Option<Self> {
         (span_id != [0; 8]).then(|| Self { parent_id: span_id, ..self.clone() })
     }
 
-    /// The value of the header `traceparent`, in version 00.
+    /// The value for the header `traceparent`, in version 00.
     pub fn traceparent(&self) -> String {
         let (trace, parent) =
             (u128::from_be_bytes(self.trace_id), u64::from_be_bytes(self.parent_id));
