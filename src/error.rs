@@ -5,28 +5,28 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
-/// The error type a [`Processor`](crate::Processor) returns: anything that is an error.
+/// The error type that a [`Processor`](crate::Processor) returns: any error.
 ///
-/// `?` converts every error type into it, strings included.
+/// `?` converts every error type into it, and strings too.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A result whose error is the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, in the coarse terms a program can act on.
+/// What went wrong, in categories that a program can act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The configuration is wrong; the message lists every fault found. Also: input topics have
     /// different numbers of partitions, or this member was assigned a partition number of only some of them.
     Config,
-    /// A topic does not exist on the cluster, or no longer.
+    /// A topic does not exist on the cluster, or no longer exists.
     UnknownTopic,
-    /// A partition number that no input topic has.
+    /// No input topic has this partition number.
     UnknownPartition,
     /// No broker, or no server of a store, could be reached.
     Unavailable,
-    /// An operation did not finish in its time.
+    /// An operation did not finish within its time limit.
     Timeout,
     /// The server refused the credentials or the operation, there are no credentials, or the server's
     /// certificate is not trusted.
@@ -42,15 +42,15 @@ pub enum ErrorKind {
     Delivery,
     /// The offsets of finished batches could not be committed.
     Commit,
-    /// The input of a call is not acceptable: an empty key, a value over a limit.
+    /// The input of a call is not acceptable, for example an empty key, or a value over a limit.
     InvalidInput,
-    /// Bytes of a message or a store that cannot be decoded as the type that was asked for.
+    /// Bytes of a message or of a store cannot be decoded as the requested type.
     Decode,
     /// A table, index or keyspace of a store does not exist.
     NotFound,
-    /// A store's server has no room for a write.
+    /// A store's server has no space for a write.
     NoSpace,
-    /// The Kafka client or a store's driver failed in a way that none of the others says.
+    /// The Kafka client or a store's driver failed in a way that no other kind describes.
     Backend,
     /// A fault in the library itself.
     Internal,
@@ -88,14 +88,13 @@ impl fmt::Display for ErrorKind {
 
 /// An error of the library, or of a store written by a user.
 ///
-/// It carries a [kind](ErrorKind), a message, whether a retry of the same call may succeed,
-/// context as name and value pairs (`topic`, `partition`, `offset`, `tenant`, `operation`, …), and
-/// the error that caused it.
+/// It carries a [kind](ErrorKind), a message, whether the same call may succeed when it is made again, context as
+/// pairs of name and value (`topic`, `partition`, `offset`, `tenant`, `operation`, …), and the error that caused it.
 ///
-/// It is one opaque type, and no enum with a variant for each fault, because its causes belong to others: to a Kafka
-/// client, to the stores' drivers, to your code. You ask it questions ([`kind`](Error::kind),
-/// [`is_retryable`](Error::is_retryable), [`get`](Error::get)), and a driver can be replaced without breaking your
-/// `match`. Your own error stays inside: find it with [`find`](Error::find).
+/// It is one opaque type instead of an enum with a variant for each fault, because its causes belong to others: to a
+/// Kafka client, to the stores' drivers, to your code. You ask it questions ([`kind`](Error::kind),
+/// [`is_retryable`](Error::is_retryable), [`get`](Error::get)), so a driver can be replaced without breaking your
+/// `match`. Your own error stays inside: get it back with [`find`](Error::find).
 ///
 /// ```
 /// use kasper::{Error, ErrorKind};
@@ -125,7 +124,7 @@ struct Inner {
 }
 
 impl Error {
-    /// An error of this kind with a message for a person; not retryable.
+    /// Makes an error of this kind, with a message for people. It is not retryable.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             inner: Box::new(Inner {
@@ -138,14 +137,14 @@ impl Error {
         }
     }
 
-    /// Says that the same call may succeed when it is made again.
+    /// Marks the error as retryable: the same call may succeed when it is made again.
     #[must_use]
     pub fn retryable(mut self) -> Self {
         self.inner.retryable = true;
         self
     }
 
-    /// Adds a name and a value that say where it happened.
+    /// Adds a pair of name and value that says where the error happened.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.inner.context.push((name, value.to_string()));
@@ -166,8 +165,8 @@ impl Error {
 
     /// Whether the same call may succeed when it is made again.
     ///
-    /// True if this error, or a library [`Error`] anywhere in its chain of causes, says so: a
-    /// store's retryable error keeps its meaning when the user wraps it in an error of their own.
+    /// True if this error, or a library [`Error`] anywhere in its chain of causes, is marked as retryable. So a
+    /// store's retryable error stays retryable when the user wraps it in an error of their own.
     ///
     /// ```
     /// use kasper::{Error, ErrorKind};
@@ -180,9 +179,9 @@ impl Error {
         self.chain_any(|error| error.inner.retryable)
     }
 
-    /// How long the same call is made again before this error is believed: what it says may be out of
-    /// date. A broker that has just become a leader may not know a topic yet, and a right that was
-    /// granted a moment ago takes a while to reach all brokers.
+    /// How long the same call is repeated before this error counts, because its information may be out of date. A
+    /// broker that has just become a leader may not know a topic yet, and a right that was granted a moment ago takes
+    /// a while to reach all brokers.
     pub(crate) fn doubted_for(&self) -> Duration {
         match self.kind() {
             ErrorKind::UnknownTopic | ErrorKind::UnknownPartition => Duration::from_secs(30),
@@ -191,7 +190,7 @@ impl Error {
         }
     }
 
-    /// The value of a context pair, if the error has it.
+    /// The value of a pair of the context, if the error has a pair of this name.
     pub fn get(&self, name: &str) -> Option<&str> {
         let pair = self.inner.context.iter().find(|(n, _)| *n == name);
         pair.map(|(_, value)| value.as_str())
@@ -232,7 +231,7 @@ impl Error {
     }
 }
 
-/// `{}` is the error alone, `{:#}` the whole chain of causes.
+/// `{}` prints the error alone, `{:#}` the whole chain of causes.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if f.alternate() {
@@ -250,7 +249,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// Prints the whole chain of causes, so that `main` returning an [`Error`] tells all of it.
+/// Prints the whole chain of causes, so that a `main` that returns an [`Error`] shows all of it.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = self.to_string();
@@ -275,7 +274,7 @@ impl StdError for Error {
     }
 }
 
-/// An error for what a panic carries.
+/// Makes an error of what a panic carries.
 pub(crate) fn panic_error(message: &str, panic: &(dyn Any + Send)) -> Error {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));

@@ -1,4 +1,4 @@
-//! [`Handle`]: what may be asked and wanted of a running topic processor, from any task.
+//! [`Handle`]: watches and controls a running topic processor, from any task.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::pipeline::progress::Board;
 use crate::status::{ProcessorState, Status};
 
-/// Controls and watches a topic processor from anywhere: other tasks, signal handlers, and from
-/// within `process`. Cheap to clone; outlives the processor.
+/// Controls and watches a topic processor from anywhere: from other tasks, from signal handlers, and from within
+/// `process`. It is cheap to clone, and outlives the processor.
 #[derive(Clone)]
 pub struct Handle {
     board: Arc<Board>,
@@ -24,28 +24,28 @@ impl Handle {
         &self.name
     }
 
-    /// Asks for a shutdown: the batches in flight are finished (until the
-    /// [drain deadline](crate::Builder::drain_deadline)) and committed, the group is left, and `run`
-    /// returns. Only signals: returns at once, may be called as often as you like, before `run` too.
+    /// Asks for a shutdown: the batches in flight finish (until the [drain deadline](crate::Builder::drain_deadline))
+    /// and are committed, the process leaves the group, and `run` returns. This call only sends the request, and
+    /// returns at once. Call it as often as you like, even before `run`.
     #[doc(alias = "Close")]
     pub fn close(&self) {
         self.board.request_close();
     }
 
-    /// Done when `run` has returned or its future was dropped. Cancel-safe.
+    /// Completes when `run` has returned, or when its future was dropped. Cancel-safe.
     pub async fn closed(&self) {
         let mut closed = self.board.closed.subscribe();
         // An error would mean that the board is gone, and we hold it.
         let _closed = closed.wait_for(|closed| *closed).await;
     }
 
-    /// Begins no new batch, for no partition, until [`resume`](Handle::resume); what is in flight
-    /// finishes and is committed. Partitions are kept, and ones assigned later are paused too.
+    /// Starts no new batch of any partition until [`resume`](Handle::resume). Batches in flight finish and are
+    /// committed. The partitions stay assigned, and partitions that are assigned later are paused too.
     pub fn pause(&self) {
         self.board.control.send_modify(|control| control.paused = true);
     }
 
-    /// Like [`pause`](Handle::pause) for one partition number, whether it is assigned now or later.
+    /// Like [`pause`](Handle::pause), but for one partition number, whether it is assigned now or later.
     pub fn pause_partition(&self, partition: i32) {
         self.board.control.send_modify(|control| {
             if !control.paused_partitions.contains(&partition) {
@@ -54,7 +54,7 @@ impl Handle {
         });
     }
 
-    /// Ends every pause, of the whole and of single partition numbers.
+    /// Ends every pause, both of [all partitions](Handle::pause) and of single partition numbers.
     pub fn resume(&self) {
         self.board.control.send_modify(|control| {
             control.paused = false;
@@ -62,33 +62,33 @@ impl Handle {
         });
     }
 
-    /// Ends the pause of one partition number. While [all are paused](Handle::pause) it stays so.
+    /// Ends the pause of one partition number. The number stays paused while [all partitions are](Handle::pause).
     pub fn resume_partition(&self, partition: i32) {
         self.board.control.send_modify(|control| {
             control.paused_partitions.retain(|paused| *paused != partition);
         });
     }
 
-    /// Whether everything is consumed: true only when each assigned partition is known to be at its
-    /// end, an empty one included, everything before is finished, and nothing is queued or in flight.
-    /// False until partitions are assigned, or it is known that there are none for this process; and while some are being looked up or given back, or an input topic is missing, unaligned or incomplete (see
+    /// Whether everything is consumed. True only if every assigned partition is known to be at its end (empty
+    /// partitions included), all messages before that end are finished, and nothing is queued or in flight. False
+    /// until partitions are assigned or it is known that this process gets none, while partitions are being
+    /// looked up or given back, and while an input topic is missing, unaligned or incomplete (see
     /// [`TopicChange`](crate::TopicChange)).
     ///
-    /// Ends are learnt from the fetches, about twice a second once a partition is being read; what
-    /// was produced since is not known here.
+    /// The ends of the logs come from fetches, about twice a second once a partition is being read. Messages that
+    /// were produced since the last report are not known here.
     #[doc(alias = "HasConsumedAllMessages")]
     pub fn has_consumed_all(&self) -> bool {
         self.board.state() == ProcessorState::Running && self.board.reached_ends()
     }
 
-    /// The sum of the lags of all assigned partitions, but for those that have not begun because no
-    /// broker leads them.
+    /// The sum of the lags of all assigned partitions, except those that have not begun because no broker leads them.
     pub fn lag(&self) -> u64 {
         self.board.status().iter().map(|partition| partition.lag).sum()
     }
 
-    /// The state of the processor and of each partition that has started. Never waits, so a health check may
-    /// ask for it.
+    /// The state of the processor and of each partition that has started. The call never waits, so a health check may
+    /// make it.
     pub fn status(&self) -> Status {
         let totals = self.board.totals();
         Status {

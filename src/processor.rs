@@ -1,4 +1,4 @@
-//! What the user writes: a [`Processor`], and the [`ProcessorFactory`] that makes one per partition.
+//! The traits that users implement: [`Processor`], and [`ProcessorFactory`], which makes one per partition.
 
 use std::future::Future;
 
@@ -10,25 +10,32 @@ use crate::message::Batch;
 
 /// Processes the messages of one partition number, batch by batch.
 ///
-/// One value serves one partition number for one *assignment epoch*: the [factory](ProcessorFactory)
-/// makes a fresh one whenever the partition number is assigned (or its set of topics changes), and
-/// it is dropped when that ends. So `&mut self` may keep state without a lock, and state in memory
-/// never outlives the right to the partition.
+/// Each value serves one partition number for one *assignment epoch*: the [factory](ProcessorFactory) makes a fresh
+/// value whenever the partition number is assigned or its set of topics changes, and the value is dropped when the
+/// epoch ends. So `&mut self` may keep state without a lock, and state in memory never outlives the right to the
+/// partition.
 ///
 /// # Rules
-/// 1. `process` gets each message at least once, those of one topic in the order of their offsets.
-///    After a failure or a rebalance a batch is delivered again, perhaps cut differently: write so
-///    that doing it twice gives the same result.
-/// 2. When `process` returns `Ok`, what was [sent](Context::send) is produced; when that is
-///    acknowledged, the batch's offsets are committed. Meanwhile the next batch may already be
-///    processed ([`max_in_flight`](crate::Builder::max_in_flight)).
-/// 3. When `process` returns an error or panics, nothing of the batch is sent (but for what was
-///    [flushed](Context::flush)) or committed, and the processor stops with that error.
-/// 4. The future may be dropped at any `await`: when the partition is revoked and the drain
-///    deadline passes, when it is lost, or when what an earlier batch sent could not be delivered.
-///    The batch is then not committed and comes again, here or elsewhere.
-/// 5. Don't block the thread for long (use `tokio::task::spawn_blocking`): a blocked thread cannot
-///    be interrupted by rule 4.
+/// 1. `process` gets each message at least once, and the messages of one topic in the order of their offsets. After a
+///    failure or a rebalance, batches that were not committed are delivered again, perhaps cut differently: write
+///    `process` so that processing messages twice gives the same result.
+/// 2. When `process` returns `Ok`, the messages that it [sent](Context::send) are produced. When they are
+///    acknowledged, the batch's offsets are committed. Meanwhile, the next batch may already be processed
+///    ([`max_in_flight`](crate::Builder::max_in_flight)).
+/// 3. When `process` returns an error or panics, nothing of the batch is committed, and of the messages that it sent,
+///    only those are produced that were already [flushed](Context::flush). The processor stops with that error.
+/// 4. The future may be dropped at any `await`: when the partition is revoked and the drain deadline passes, when the
+///    partition is lost, or when messages of an earlier batch could not be delivered. The batch is then not
+///    committed, and it is processed again, by this process or by another one.
+/// 5. Don't block the thread for long (use `tokio::task::spawn_blocking`): rule 4 cannot interrupt a blocked thread.
+///
+/// # Sometimes you want to…
+/// - send a message: [`Context::send`];
+/// - read the messages of one input topic only: [`Batch::topic`];
+/// - keep a message after `process` has returned: [`Message::to_owned`](crate::Message::to_owned);
+/// - load something before the first batch of a partition: [`ProcessorFactory::create`];
+/// - stop the topic processor from within `process`: [`Context::close`];
+/// - find your own error in the one that `run` returns: [`Error::find`](crate::Error::find).
 ///
 /// ```
 /// use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
@@ -58,9 +65,9 @@ pub trait Processor: Send + 'static {
     /// Processes one batch; see the trait's rules.
     ///
     /// # Errors
-    /// Whatever the user's code returns; it comes out of [`run`](crate::TopicProcessor::run) as the
-    /// source of an [`Error`](crate::Error) of kind [`Process`](crate::ErrorKind::Process) that
-    /// names the batch's topics, partition and offsets.
+    /// Any error that the user's code returns. [`run`](crate::TopicProcessor::run) returns it as the source of an
+    /// [`Error`](crate::Error) of kind [`Process`](crate::ErrorKind::Process) that names the batch's topics,
+    /// partition and offsets.
     fn process(
         &mut self,
         batch: &Batch,
@@ -68,10 +75,9 @@ pub trait Processor: Send + 'static {
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-/// Makes the [`Processor`] of a partition number, each time it is assigned.
+/// Makes the [`Processor`] of a partition number, each time the number is assigned.
 ///
-/// Every `FnMut(i32) -> P` is a factory; implement the trait where making a processor is async or
-/// can fail:
+/// Every `FnMut(i32) -> P` is a factory. Implement the trait if making a processor is async or can fail:
 ///
 /// ```
 /// use kasper::{Batch, BoxError, Context, Processor, ProcessorFactory};
@@ -105,15 +111,15 @@ pub trait Processor: Send + 'static {
             async or can fail"
 )]
 pub trait ProcessorFactory: Send + 'static {
-    /// The type of processor made.
+    /// The type of the processors that the factory makes.
     type Processor: Processor;
 
-    /// Makes the processor of this partition number. Partitions that start at the same time are
-    /// served one after the other. The future may be dropped at any `await`, when the partition is
-    /// revoked meanwhile.
+    /// Makes the processor of this partition number. When several partitions start at the same time, the factory is
+    /// called for one after the other. The future may be dropped at any `await`, if the partition is revoked in the
+    /// meantime.
     ///
     /// # Errors
-    /// An error stops the topic processor, as an error of `process` does.
+    /// An error stops the topic processor, just as an error of `process` does.
     fn create(
         &mut self,
         partition: i32,
@@ -132,7 +138,7 @@ where
     }
 }
 
-/// [`Processor`] behind a pointer: one box a batch.
+/// [`Processor`] as a trait object: one box for each batch.
 pub(crate) trait DynProcessor: Send {
     fn process_dyn<'a>(
         &'a mut self,
@@ -151,7 +157,7 @@ impl<P: Processor> DynProcessor for P {
     }
 }
 
-/// [`ProcessorFactory`] behind a pointer.
+/// [`ProcessorFactory`] as a trait object.
 pub(crate) trait DynFactory: Send {
     fn create_dyn(
         &mut self,

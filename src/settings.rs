@@ -1,4 +1,4 @@
-//! The settings of a topic processor, once they are checked.
+//! The settings of a topic processor, after they were checked.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use crate::error::{Result, panic_error};
 use crate::metrics::Metrics;
 use crate::status::RebalanceEvent;
 
-/// As good as for ever. A longer wait, added to the time of day, would be beyond what clocks can tell.
+/// Practically for ever. A longer wait, added to the time of day, would be beyond what clocks can represent.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// A duration that can be added to any point in time of a running process.
@@ -20,7 +20,7 @@ pub(crate) fn addable(duration: Duration) -> Duration {
 /// Called with each [`RebalanceEvent`].
 pub(crate) type RebalanceHook = Arc<dyn Fn(&RebalanceEvent) + Send + Sync>;
 
-/// What the coordinator and the lanes go by. Made by the [`Builder`](crate::Builder).
+/// The settings of the coordinator and the lanes. Made by the [`Builder`](crate::Builder).
 pub(crate) struct Settings {
     pub(crate) name: Arc<str>,
     pub(crate) group_id: String,
@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     pub(crate) metrics_interval: Duration,
     pub(crate) lag_interval: Duration,
     pub(crate) topic_check_interval: Duration,
-    /// A partition number of several topics must be processed as a whole: they are joined.
+    /// All topics of a partition number must be processed together, because they are joined.
     pub(crate) needs_alignment: bool,
 }
 
@@ -53,7 +53,7 @@ impl Settings {
     /// Calls the user's hook.
     ///
     /// # Errors
-    /// It panicked.
+    /// The hook panicked.
     pub(crate) fn rebalanced(&self, event: &RebalanceEvent) -> Result<()> {
         let Some(hook) = &self.on_rebalance else { return Ok(()) };
         catch_unwind(AssertUnwindSafe(|| hook(event)))
@@ -74,35 +74,35 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Where a partition begins for which the group has no committed offset.
+/// Where a partition begins that has no committed offset in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StartFrom {
     /// At the earliest message that the broker still has. The default: nothing is skipped.
     #[default]
     Earliest,
-    /// At the end: only what is produced from now on. A partition that is added to a topic while the
-    /// group reads it begins at the earliest message, so that nothing is skipped that was produced
-    /// before the group noticed. A group that has committed offsets with another library reads it, too:
-    /// its partitions without a committed offset begin at the earliest message.
+    /// At the end: only messages that are produced from now on are processed. If a partition is added to a topic that
+    /// the group already reads, the partition begins at its earliest message instead, so that nothing is skipped that
+    /// was produced before the group noticed. A group that has committed offsets with another library counts as
+    /// reading the topic, too: its partitions without a committed offset begin at their earliest message.
     Latest,
-    /// At the first message with this timestamp (milliseconds since 1970-01-01 UTC) or a later one;
-    /// at the end if there is none. This holds for partitions that are added later, too.
+    /// At the first message with this timestamp (milliseconds since 1970-01-01 UTC) or a later one; at the end if
+    /// there is none. This also applies to partitions that are added later.
     Timestamp(i64),
 }
 
-/// What happens when the offset to read from is not in the log: older than what retention left, or
-/// beyond the end because the topic was recreated or truncated.
+/// What happens if the offset to read from is not in the log: retention has deleted it, or it lies beyond the end
+/// because the topic was recreated or truncated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OutOfRange {
-    /// Stop with an error that names the partition, the offset and the log's range. The default:
-    /// messages were lost, and a person should know before processing goes on.
+    /// Stop with an error that names the partition, the offset and the range of the log. The default: messages were
+    /// lost, and a person should know before processing continues.
     #[default]
     Fail,
-    /// Warn and go on at the earliest message that the broker still has.
+    /// Log a warning, and continue at the earliest message that the broker still has.
     Earliest,
-    /// Warn and go on at the end.
+    /// Log a warning, and continue at the end.
     Latest,
 }
 
@@ -114,7 +114,7 @@ pub(crate) struct BatchLimits {
     pub(crate) max_wait: Duration,
 }
 
-/// How much may wait for its acks, per partition number.
+/// How much may wait for acks, for each partition number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FlightLimits {
     pub(crate) max_batches: usize,

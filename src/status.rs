@@ -1,4 +1,4 @@
-//! What a topic processor tells of itself: its state, that of its partitions, and what happened to them.
+//! What a topic processor reports about itself: its state, the state of its partitions, and what happened to them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,23 +6,24 @@ use std::time::Duration;
 
 use crate::message::{Offset, TopicPartition};
 
-/// A picture of a topic processor at one moment.
+/// A snapshot of a topic processor.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Status {
-    /// Where it is in its life.
+    /// The stage of the processor's life.
     pub state: ProcessorState,
-    /// Its partitions are assigned and have begun, or it is known that there are none for it; false while it
-    /// waits for the group, and while some are being looked up or given back. With KIP-848 or a cooperative assignor it
-    /// comes true again up to half a second after the rebalance.
+    /// True if the partitions are assigned and have begun, or if it is known that this process gets none. False while
+    /// the processor waits for the group, and while partitions are being looked up or given back. With KIP-848 or a
+    /// cooperative assignor, it becomes true again up to half a second after the rebalance.
     pub settled: bool,
-    /// [`Handle::pause`](crate::Handle::pause) holds all partitions. Single ones have it in their state.
+    /// Whether [`Handle::pause`](crate::Handle::pause) pauses all partitions. A partition that is paused on its own
+    /// shows it in its [state](PartitionStatus::state).
     pub paused: bool,
-    /// What stopped it, with what caused that, once it has failed.
+    /// If the processor has failed: the error that stopped it, with its causes.
     pub failure: Option<String>,
-    /// The assigned partitions, by topic and number.
+    /// The assigned partitions, sorted by topic and number.
     pub partitions: Vec<PartitionStatus>,
-    /// Input topics that are no longer as they were when `run` began, or not as they have to be.
+    /// Input topics that have changed since `run` began, or that are not as they have to be.
     pub topics: Vec<TopicWarning>,
     /// Messages in finished batches since `run` began.
     pub messages: u64,
@@ -32,7 +33,7 @@ pub struct Status {
     pub bytes: u64,
 }
 
-/// What a lane is doing.
+/// What the task of a partition number (its *lane*) is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PartitionState {
@@ -40,46 +41,48 @@ pub enum PartitionState {
     Starting,
     /// Waiting for messages or processing them.
     Running,
-    /// Held by [`Handle::pause`](crate::Handle::pause).
+    /// Paused by [`Handle::pause`](crate::Handle::pause) or
+    /// [`Handle::pause_partition`](crate::Handle::pause_partition), or because of a [change](TopicChange) of an input
+    /// topic.
     Paused,
-    /// About to be given up: finishing what was begun, starting nothing new.
+    /// About to be given up: it finishes what it has begun, and starts nothing new.
     Draining,
-    /// It failed; the topic processor is stopping.
+    /// The partition failed; the topic processor is stopping.
     Failed,
 }
 
-/// What is wrong with an input topic, or was changed while the processor runs. The cluster is asked
+/// What is wrong with an input topic, or what changed in it while the processor runs. The processor asks the cluster
 /// [at intervals](crate::Builder::topic_check_interval).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TopicWarning {
     /// The topic.
     pub topic: Arc<str>,
-    /// What it is about.
+    /// The kind of change.
     pub change: TopicChange,
-    /// What was seen, and what to do.
+    /// What was seen, and what to do about it.
     pub message: String,
-    /// The time since it was first seen.
+    /// The time since the change was first seen.
     pub since: Duration,
 }
 
-/// How an input topic can be other than it should be.
+/// How an input topic can differ from what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum TopicChange {
     /// The cluster no longer has the topic.
     Deleted,
-    /// The topic was deleted and created again, so that its offsets begin anew. Its partition numbers are
-    /// paused, and its offsets are not committed. When the processor stops with that, the next start begins at
-    /// offset 0 of the new topic.
+    /// The topic was deleted and created again, so its offsets start anew. Its partition numbers are paused, and its
+    /// offsets are not committed. When the processor has stopped because of this, the next start begins at offset 0
+    /// of the new topic.
     Recreated,
-    /// In a group: the input topics have differing numbers of partitions. All partitions are paused.
+    /// In a group: the input topics have different numbers of partitions. All partitions are paused.
     Unaligned,
-    /// In a group: this process has a partition number of some input topics, and not of this one, which has the
-    /// number, too. The number is paused.
+    /// In a group: this process was assigned a partition number of some input topics but not of this topic, although
+    /// this topic has that number too. The number is paused.
     Incomplete,
-    /// Partitions were added to the topic that no process gets by itself, because
-    /// [`partitions`](crate::Builder::partitions) names those to process.
+    /// Partitions were added to the topic. No process reads them automatically, because
+    /// [`partitions`](crate::Builder::partitions) lists the partitions to process.
     PartitionsAdded,
 }
 
@@ -98,67 +101,66 @@ impl TopicChange {
         }
     }
 
-    /// Whether the processor stops with an error if it lasts.
+    /// Whether the processor stops with an error if the change persists.
     pub fn stops(self) -> bool {
         self != Self::PartitionsAdded
     }
 }
 
-/// Where a topic processor is in its life.
+/// The stage of a topic processor's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ProcessorState {
-    /// Built; `run` was not called or has not begun to consume.
+    /// Built; `run` was not called yet, or has not begun to consume.
     Starting = 0,
     /// Consuming, or waiting for partitions.
     Running = 1,
-    /// Shutting down: draining, recording, leaving the group.
+    /// Shutting down: draining, committing, leaving the group.
     Closing = 2,
     /// `run` has returned, or its future was dropped.
     Closed = 3,
 }
 
-/// How far a partition is, as [`Handle::status`](crate::Handle::status) tells it.
+/// The progress of a partition, as reported by [`Handle::status`](crate::Handle::status).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PartitionStatus {
     /// The topic and partition.
     pub partition: TopicPartition,
-    /// What it is doing.
+    /// What the task of the partition's number is doing.
     pub state: PartitionState,
-    /// Counts the assignments of this process: a higher one came later.
+    /// Numbers the assignments of this process: the higher the number, the later the assignment.
     pub epoch: u64,
-    /// The next offset behind the finished messages.
+    /// The next offset after the finished messages.
     pub next_offset: Offset,
-    /// The end of the partition as last heard of: the last stable offset under `read_committed`,
-    /// else the high watermark.
+    /// The end of the partition as last reported: the last stable offset under `read_committed`, otherwise the high
+    /// watermark.
     pub end_offset: Offset,
-    /// Messages (rather: offsets) between the two; 0 where only control records or gaps are left.
+    /// Messages, or more exactly offsets, between `next_offset` and `end_offset`; 0 if only control records or gaps
+    /// are left.
     pub lag: u64,
-    /// The next offset that is committed in the group, as far as this process knows; `None` if nothing is.
+    /// The next offset that is committed in the group, to this process's knowledge; `None` if nothing is committed.
     pub committed_offset: Option<Offset>,
-    /// Offsets between the committed one (where nothing is committed, the one that it began at) and the end: what
-    /// Kafka's own tools report. Besides what is not committed yet, it counts offsets without a message: after a
-    /// transaction, at least 1.
+    /// Offsets between the committed offset and the end, as Kafka's own tools report them. If nothing is committed,
+    /// the count starts where the partition began. It includes what is not committed yet, and offsets without a
+    /// message: after a transaction, it is at least 1.
     pub committed_lag: u64,
     /// Batches of this partition number in `process` or waiting for acks.
     pub in_flight: usize,
-    /// About the memory of this partition number's messages, of all topics together, that were fetched and wait in its
-    /// queue, as the client last reported: up to half a second ago. Values, keys, headers, and the 350 bytes
-    /// that the client keeps for each message. An estimate: keys and headers are thought to be as large as those
-    /// that were taken from the queue lately.
+    /// About how much memory the fetched messages of this partition number take that wait in its queue, all topics
+    /// together. It counts values, keys, headers, and the 350 bytes that the client keeps for each message. The
+    /// client reported it up to half a second ago. It is an estimate: keys and headers are assumed to be as large as
+    /// those of messages that were taken from the queue recently.
     pub buffered_bytes: u64,
-    /// The time since a batch of this partition number was last finished (since the assignment, if
-    /// none was).
+    /// The time since a batch of this partition number last finished, or since the assignment if none has finished.
     pub last_progress: Duration,
-    /// There is lag and no progress for longer than
-    /// [`stall_timeout`](crate::Builder::stall_timeout).
+    /// Whether there has been lag but no progress for longer than [`stall_timeout`](crate::Builder::stall_timeout).
     pub stalled: bool,
-    /// The error that it failed with.
+    /// The error that the partition failed with.
     pub last_error: Option<String>,
 }
 
-/// What [`run`](crate::TopicProcessor::run) did, when it ends well.
+/// What a [`run`](crate::TopicProcessor::run) that ended without an error did.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
@@ -168,22 +170,22 @@ pub struct Report {
     pub batches: u64,
     /// Bytes of keys and values in finished batches.
     pub bytes: u64,
-    /// From the call of `run` to the last commit.
+    /// The time from the call of `run` to the last commit.
     pub duration: Duration,
-    /// The next offset of each partition that this run had and did not lose, as committed.
+    /// The committed next offset of each partition that this run was assigned and did not lose.
     pub next_offsets: BTreeMap<TopicPartition, Offset>,
 }
 
-/// A change of what is assigned; see [`Builder::on_rebalance`](crate::Builder::on_rebalance).
+/// A change of the assignment; see [`Builder::on_rebalance`](crate::Builder::on_rebalance).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RebalanceEvent {
-    /// These partitions came, besides those already there; their processors are being made.
+    /// These partitions were assigned, in addition to those already assigned. Their processors are being made.
     Assigned(Vec<TopicPartition>),
-    /// These partitions went; what finished is committed, unless the group refused the last commit
-    /// (which is logged).
+    /// These partitions were revoked. What was finished is committed, unless the last commit failed or was not
+    /// answered in time (which is logged).
     Revoked(Vec<TopicPartition>),
-    /// These partitions were lost, for example after a session time-out: they may already have had a
-    /// new owner, so nothing was committed.
+    /// These partitions were lost, for example after a session time-out. They may already have had a new owner, so
+    /// nothing was committed.
     Lost(Vec<TopicPartition>),
 }

@@ -17,8 +17,8 @@ use crate::status::Report;
 
 /// Processes the messages of its input topics, batch by batch.
 ///
-/// Made by [`TopicProcessor::builder`]; consumes when one of the `run` methods is called. Run as many
-/// as you like, in one process or in many: those with the same name share the partitions.
+/// [`TopicProcessor::builder`] configures one, and it consumes once you call one of its `run` methods. Run as many as
+/// you like, in one process or in several: topic processors with the same name share the partitions.
 ///
 /// ```no_run
 /// use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, TopicProcessor};
@@ -54,7 +54,7 @@ pub struct TopicProcessor {
     pub(crate) admin: Option<crate::admin::AdminServer>,
 }
 
-/// The clients and the user's part.
+/// The clients, and what the user supplied.
 pub(crate) struct Connected {
     pub(crate) consumer: Arc<dyn Consumer>,
     pub(crate) events: mpsc::UnboundedReceiver<Event>,
@@ -76,49 +76,51 @@ impl TopicProcessor {
         }
     }
 
-    /// A handle to control and watch it while it runs.
+    /// A handle to control and watch the topic processor while it runs.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
     /// Processes until [`Handle::close`] is called or something fails.
     ///
-    /// Then the batches in flight are finished (until the
-    /// [drain deadline](crate::Builder::drain_deadline)), the offsets of finished ones are committed
-    /// ([`commit_timeout`](crate::Builder::commit_timeout)), and the group is left (10 s at most). Each partition
-    /// number is processed in a task of the current tokio runtime.
+    /// `run` then lets the batches in flight finish (until the [drain deadline](crate::Builder::drain_deadline)), commits
+    /// the offsets of the finished batches (within [`commit_timeout`](crate::Builder::commit_timeout)), leaves the group
+    /// (within 10 s), and returns. Each partition number is processed in a task of the current tokio runtime.
     ///
     /// # Errors
-    /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code
-    ///   failed. Context: `topic`, `partition`, `offsets`; the user's error is the source. That batch
-    ///   is not committed.
-    /// - [`Delivery`](crate::ErrorKind::Delivery): an outgoing message could not be delivered.
-    ///   Context: its `topic`, and the `batch` that it was made from, which is not committed. `Process`, with this
-    ///   as its source, where `process` returns the error of a [flush](crate::Context::flush).
-    /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see
-    ///   [`out_of_range`](crate::Builder::out_of_range). Also where an input topic was deleted and created again.
+    /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code failed. The
+    ///   source of a `Process` error is the user's error. If `process` failed, the context has `topic`, `partition`
+    ///   and `offsets`, and that batch is not committed; if the factory failed, the context has `partition`.
+    /// - [`Delivery`](crate::ErrorKind::Delivery): an outgoing message could not be delivered. The context has the
+    ///   message's `topic`, and the `batch` that it was made from, which is not committed. If `process` returns the
+    ///   error of a [flush](crate::Context::flush), the kind is `Process` instead, with the `Delivery` error as its
+    ///   source.
+    /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see [`out_of_range`](crate::Builder::out_of_range). Also
+    ///   returned if an input topic was deleted and created again.
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
-    ///   [`UnknownPartition`](crate::ErrorKind::UnknownPartition): a static partition is not there;
-    ///   [`Config`](crate::ErrorKind::Config): input topics, or the group's members, no longer fit together. See
-    ///   [`topic_check_interval`](crate::Builder::topic_check_interval).
-    /// - [`Commit`](crate::ErrorKind::Commit): the last commit failed; or the group has members and takes no offsets of
-    ///   [static partitions](crate::Builder::partitions).
-    /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a right to a topic or to the group is missing: at once where it
-    ///   is fetched from or with the [consumer protocol](crate::Builder::consumer_protocol), else after 10 s.
+    ///   [`UnknownPartition`](crate::ErrorKind::UnknownPartition): a static partition does not exist;
+    ///   [`Config`](crate::ErrorKind::Config): the input topics, or the members of the group, no longer fit together.
+    ///   See [`topic_check_interval`](crate::Builder::topic_check_interval).
+    /// - [`Commit`](crate::ErrorKind::Commit): the last commit failed; or the group has members, and therefore Kafka
+    ///   accepts no offsets of [static partitions](crate::Builder::partitions).
+    /// - [`Unauthorized`](crate::ErrorKind::Unauthorized): a right to a topic or to the group is missing. `run`
+    ///   returns at once if fetching is refused, or with the [consumer protocol](crate::Builder::consumer_protocol);
+    ///   otherwise after 10 s.
     /// - [`Backend`](crate::ErrorKind::Backend): the Kafka client failed for good, or got a message that it cannot
     ///   decode.
     ///
-    /// Brokers that go away are no error: the clients try again until they return.
+    /// Unavailable brokers are not an error: the clients retry until the brokers return.
     ///
     /// # Cancel safety
-    /// Dropping the future is a crash: the partitions' tasks end at their next await, no further commit is made, what
-    /// was not committed comes again. The group is left in the background. Nothing blocks.
+    /// Dropping the future is like a crash: the partitions' tasks end at their next `await`, nothing more is
+    /// committed, and messages that were not committed are processed again. The process leaves the group in the
+    /// background. Dropping never blocks.
     #[doc(alias = "RunLoop")]
     pub async fn run(self) -> Result<Report> {
         self.run_until(std::future::pending()).await
     }
 
-    /// Like [`run`](TopicProcessor::run), until the future is done; see
+    /// Like [`run`](TopicProcessor::run), but also ends when the future `stop` completes; see
     /// [`shutdown_signal`](crate::shutdown_signal).
     ///
     /// # Errors
@@ -127,13 +129,13 @@ impl TopicProcessor {
         self.coordinator.run(Until::Closed, stop).await
     }
 
-    /// Like [`run`](TopicProcessor::run), until everything is processed that was there when this
-    /// member was given its partitions.
+    /// Like [`run`](TopicProcessor::run), but also ends when all messages are processed that the partitions had when
+    /// this member was assigned them.
     ///
-    /// Partitions assigned later count too, up to where they ended then; partitions that go away no
-    /// longer count. With the [consumer protocol](crate::Builder::consumer_protocol) partitions may come one
-    /// by one: it returns when those that are there are done. Without any partition it returns once
-    /// the group is stable: after some seconds, or about 15 with the consumer protocol. Messages
+    /// Partitions that are assigned later count too, up to their end at that time. Partitions that are revoked or
+    /// lost no longer count. With the [consumer protocol](crate::Builder::consumer_protocol), partitions may be assigned one
+    /// by one: the method returns when the partitions assigned so far are done. Without any partition, it returns
+    /// once the group is stable: after some seconds, or after about 15 s with the consumer protocol. Messages
     /// produced after the assignment may or may not be processed.
     ///
     /// # Errors
