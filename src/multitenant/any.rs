@@ -11,14 +11,14 @@ use crate::store::AnyStore;
 
 /// A multitenant store of any kind, chosen when the program runs.
 ///
-/// Costs an allocation a call. Clones share the store.
+/// Each call costs an allocation. Clones share the store.
 #[derive(Clone)]
 pub struct AnyMultiStore {
     store: Arc<dyn DynMultiStore>,
 }
 
 impl AnyMultiStore {
-    /// This store, its kind forgotten.
+    /// Wraps a store, and hides its type.
     pub fn new<M: MultiStore<Tenant: 'static> + 'static>(store: M) -> Self {
         Self { store: Arc::new(store) }
     }

@@ -8,11 +8,10 @@ use crate::error::Result;
 use crate::store::limits::Limits;
 use crate::store::{MapStore, Store};
 
-/// A multitenant store in the memory of the process, for tests and for state that may be lost; a
-/// [`MapStore`] for each tenant.
+/// A multitenant store in the memory of the process, for tests and for state that may be lost. It has a [`MapStore`]
+/// for each tenant.
 ///
-/// Clones share the same data. What [`MapStore`] says about state that stays while partitions move
-/// counts here, too.
+/// Clones share the same data. What [`MapStore`] says about state that stays when partitions move also applies here.
 ///
 /// ```
 /// use kasper::multitenant::{MultiMapStore, MultiStore, TenantKey, TenantMap};
@@ -35,7 +34,7 @@ pub struct MultiMapStore {
 }
 
 impl MultiMapStore {
-    /// A store without a tenant.
+    /// An empty store, without tenants.
     pub fn new() -> Self {
         Self::default()
     }

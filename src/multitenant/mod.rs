@@ -1,8 +1,8 @@
 //! Multitenancy: many tenants' keys in one store, read and written in one call.
 //!
-//! Place in the data path: as [`store`](crate::store), beside it. A batch's messages may belong to many
-//! tenants; [`MultiStore::fetch`] reads what the batch needs of all of them at once, and
-//! [`MultiStore::push`] writes what changed.
+//! Place in the data path: beside it, like [`store`](crate::store). The messages of a batch may belong to many
+//! tenants. [`MultiStore::fetch`] reads what the batch needs of all tenants at once, and [`MultiStore::push`] writes
+//! what has changed.
 
 mod any;
 mod map;
@@ -23,36 +23,35 @@ pub use any::AnyMultiStore;
 pub use map::MultiMapStore;
 pub use tenant_map::{TenantKey, TenantMap};
 
-/// A key-value store of many tenants. `Arc<M>` and `&M` are multitenant stores where `M` is one.
+/// A key-value store of many tenants. `Arc<M>` and `&M` are multitenant stores if `M` is one.
 ///
 /// # Rules
-/// 1. [`tenant`](MultiStore::tenant) gives a [`Store`] of that tenant's keys alone; it keeps the
-///    [rules of `Store`](Store#rules). The same key of two tenants is two keys.
-/// 2. [`fetch`](MultiStore::fetch) gives the values that are there, under the tenant and the key that
-///    were asked for. A key that is missing is absent from the map. That is not an error. A key may be
-///    asked for more than once.
-/// 3. [`push`](MultiStore::push) makes all changes of the map: values are set, deletions delete. What
-///    was written by one of `push` and a tenant's store is found by the other and by `fetch`.
+/// 1. [`tenant`](MultiStore::tenant) returns a [`Store`] of that tenant's keys only, which keeps the [rules of
+///    `Store`](Store#rules). The same key of two tenants is two keys.
+/// 2. [`fetch`](MultiStore::fetch) returns the values that exist, under the tenants and keys that were requested. A
+///    missing key is absent from the map. That is not an error. A key may be requested more than once.
+/// 3. [`push`](MultiStore::push) makes all changes of the map: values are set, deletions delete. `fetch` and the
+///    tenants' stores find what `push` has written, and `fetch` finds what the tenants' stores have written.
 /// 4. A call without keys or changes returns `Ok` and does no I/O.
-/// 5. The name of a tenant is any text that is not empty and has no `/`; a backend may refuse more and
-///    tells so in its documentation. Such a name is an error of kind
-///    [`InvalidInput`](crate::ErrorKind::InvalidInput) that names the `tenant`, found before anything
-///    is read or written. Keys and values are as in the rules 7 and 8 of [`Store`].
-/// 6. [`tenants`](MultiStore::tenants) are those that this value and its clones have met in one of the
-///    other calls, sorted. It asks no server: tenants that other processes have written are unknown.
-/// 7. A failed or dropped `push` may have made any part of its changes. Making the same call again
-///    leads to the same result as if it had gone well at once.
-/// 8. Calls may be made at the same time, from many tasks. An error says whether the same call may
-///    succeed again, and names the `operation`; where one key is at fault, its `tenant`, too.
-/// 9. A call may be as large as memory allows, of any number of tenants.
+/// 5. The name of a tenant is any text that is not empty and has no `/`. A backend may refuse more names, and says so
+///    in its documentation. A refused name is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) that
+///    names the `tenant`, found before anything is read or written. The rules 7 and 8 of [`Store`] apply to keys and
+///    values.
+/// 6. [`tenants`](MultiStore::tenants) returns the tenants that this value and its clones have met in one of the
+///    other calls, sorted. It asks no server: tenants that only other processes have written are not known.
+/// 7. A failed or dropped `push` may have made any part of its changes. Repeating the call leads to the same result
+///    as if the first attempt had succeeded.
+/// 8. Calls may be made at the same time, from many tasks. An error says whether the same call may succeed again, and
+///    names the `operation`. If one key is at fault, the error also names that key's `tenant`.
+/// 9. A call may be as large as memory allows, with any number of tenants.
 pub trait MultiStore: Send + Sync {
-    /// The store of one tenant.
+    /// The type of one tenant's store.
     type Tenant: Store;
 
-    /// The store of this tenant, made at the first call and kept. No I/O.
+    /// The store of this tenant. It is made at the first call and kept. No I/O.
     ///
     /// # Errors
-    /// A name that can't be a tenant's (rule 5).
+    /// The name is refused (rule 5).
     #[doc(alias = "Tenant")]
     fn tenant(&self, tenant: &str) -> Result<Self::Tenant>;
 
@@ -60,31 +59,31 @@ pub trait MultiStore: Send + Sync {
     #[doc(alias = "AllTenants")]
     fn tenants(&self) -> Vec<String>;
 
-    /// Reads the values of these keys, of any tenants, in one round trip where the backend has one.
+    /// Reads the values of these keys, of any tenants, in one round trip if the backend can do that.
     ///
     /// # Errors
-    /// What rule 5 refuses, or whatever keeps the backend from answering. There are no partial answers.
+    /// A name or a key that rule 5 refuses, or any reason why the backend can't answer. There are no partial answers.
     ///
     /// # Cancel safety
-    /// Reads only; the future may be dropped at any time.
+    /// The call only reads, so its future may be dropped at any time.
     #[doc(alias = "Fetch")]
     fn fetch(&self, keys: &[TenantKey<'_>]) -> impl Future<Output = Result<TenantMap>> + Send;
 
-    /// Makes the changes of the map, of any tenants, in one round trip where the backend has one.
+    /// Makes the changes of the map, of any tenants, in one round trip if the backend can do that.
     ///
     /// # Errors
-    /// What rule 5 refuses, before anything is written; or whatever the backend fails by, and then any
-    /// part of the changes may be made.
+    /// A name, a key or a value that rule 5 refuses, before anything is written. Or a failure of the backend: then
+    /// any part of the changes may be made.
     ///
     /// # Cancel safety
-    /// A dropped future is like an error: any part may be written. Make the same call again.
+    /// Dropping the future is like an error: any part of the changes may be made. Make the same call again.
     #[doc(alias = "Push")]
     fn push(&self, changes: &TenantMap) -> impl Future<Output = Result<()>> + Send;
 
-    /// As [`Store::flush`], for all tenants that this instance knows. Does nothing by default.
+    /// Like [`Store::flush`], for all tenants that this instance knows. Does nothing by default.
     ///
     /// # Errors
-    /// Whatever keeps the backend from it.
+    /// Any reason why the backend can't flush.
     fn flush(&self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
     }

@@ -21,11 +21,11 @@ impl<'a> TenantKey<'a> {
     }
 }
 
-/// Tenant → key → value or deletion: what [`fetch`](super::MultiStore::fetch) gives and
-/// [`push`](super::MultiStore::push) takes.
+/// A map from tenant and key to a value or a deletion. [`fetch`](super::MultiStore::fetch) returns one, and
+/// [`push`](super::MultiStore::push) takes one.
 ///
-/// For a batch, fetch into one map, change it, push it: what was not changed is written as it was.
-/// Where that is much, collect the changes in a map of their own.
+/// For a batch, fetch into one map, change it, and push it. Entries that were not changed are then written again with
+/// the value that was read. If these are many, collect the changes in a map of their own.
 ///
 /// ```
 /// use kasper::multitenant::TenantMap;
@@ -46,7 +46,7 @@ pub struct TenantMap {
 }
 
 impl TenantMap {
-    /// A map without an entry.
+    /// An empty map.
     pub fn new() -> Self {
         Self::default()
     }
@@ -56,7 +56,7 @@ impl TenantMap {
         self.change(tenant, key.into(), Some(value.into()));
     }
 
-    /// Makes an entry that deletes the key when the map is pushed.
+    /// Adds an entry that deletes the key when the map is pushed.
     pub fn delete(&mut self, tenant: &str, key: impl Into<String>) {
         self.change(tenant, key.into(), None);
     }
@@ -73,12 +73,12 @@ impl TenantMap {
         }
     }
 
-    /// The value of a key; `None` if there is no entry, or a deletion.
+    /// The value of a key; `None` if there is no entry, or if the entry is a deletion.
     pub fn get(&self, tenant: &str, key: &str) -> Option<&Bytes> {
         self.tenants.get(tenant)?.get(key)?.as_ref()
     }
 
-    /// Whether there is an entry that deletes this key.
+    /// Whether the map has an entry that deletes this key.
     pub fn is_deleted(&self, tenant: &str, key: &str) -> bool {
         let keys = self.tenants.get(tenant);
         matches!(keys.and_then(|keys| keys.get(key)), Some(None))
@@ -89,13 +89,13 @@ impl TenantMap {
         self.tenants.keys().map(String::as_str)
     }
 
-    /// The entries of one tenant, sorted by key: values, and `None` for deletions.
+    /// The entries of one tenant, sorted by key: values, or `None` for deletions.
     pub fn tenant(&self, tenant: &str) -> impl Iterator<Item = (&str, Option<&Bytes>)> {
         let keys = self.tenants.get(tenant).into_iter().flatten();
         keys.map(|(key, value)| (key.as_str(), value.as_ref()))
     }
 
-    /// All entries, sorted by tenant and key: values, and `None` for deletions.
+    /// All entries, sorted by tenant and key: values, or `None` for deletions.
     pub fn iter(&self) -> impl Iterator<Item = (TenantKey<'_>, Option<&Bytes>)> {
         self.tenants.iter().flat_map(|(tenant, keys)| {
             keys.iter().map(|(key, value)| (TenantKey::new(tenant, key), value.as_ref()))
@@ -107,13 +107,13 @@ impl TenantMap {
         self.tenants.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether there is no entry.
+    /// Whether the map has no entries.
     pub fn is_empty(&self) -> bool {
         self.tenants.is_empty()
     }
 }
 
-/// Later entries overtake earlier ones.
+/// Later entries replace earlier ones of the same key.
 impl<T: AsRef<str>, K: Into<String>, V: Into<Bytes>> Extend<(T, K, Option<V>)> for TenantMap {
     fn extend<I: IntoIterator<Item = (T, K, Option<V>)>>(&mut self, entries: I) {
         for (tenant, key, value) in entries {
@@ -122,7 +122,7 @@ impl<T: AsRef<str>, K: Into<String>, V: Into<Bytes>> Extend<(T, K, Option<V>)> f
     }
 }
 
-/// `Some` are values, `None` are deletions; later entries overtake earlier ones.
+/// `Some` is a value, `None` a deletion. Later entries replace earlier ones of the same key.
 impl<T: AsRef<str>, K: Into<String>, V: Into<Bytes>> FromIterator<(T, K, Option<V>)> for TenantMap {
     fn from_iter<I: IntoIterator<Item = (T, K, Option<V>)>>(entries: I) -> Self {
         let mut map = Self::new();
@@ -135,7 +135,7 @@ impl IntoIterator for TenantMap {
     type Item = (String, BTreeMap<String, Option<Bytes>>);
     type IntoIter = btree_map::IntoIter<String, BTreeMap<String, Option<Bytes>>>;
 
-    /// Tenants with their entries, sorted.
+    /// The tenants with their entries, sorted.
     fn into_iter(self) -> Self::IntoIter {
         self.tenants.into_iter()
     }

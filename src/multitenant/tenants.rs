@@ -38,7 +38,7 @@ impl<S> fmt::Debug for Tenants<S> {
 }
 
 impl<S: Clone> Tenants<S> {
-    /// The tenant's store: the one that is known, or else what `create` makes.
+    /// The tenant's store: the known one, or else the one that `create` makes.
     ///
     /// # Errors
     /// Those of `create`.
@@ -53,20 +53,20 @@ impl<S: Clone> Tenants<S> {
         Ok(stores.entry(tenant.to_owned()).or_insert(store).clone())
     }
 
-    /// Names, sorted.
+    /// The names of the tenants, sorted.
     pub(crate) fn names(&self) -> Vec<String> {
         self.stores.read().keys().cloned().collect()
     }
 
-    /// All stores, by name.
+    /// All stores, sorted by tenant.
     pub(crate) fn all(&self) -> Vec<(String, S)> {
         let stores = self.stores.read();
         stores.iter().map(|(name, store)| (name.clone(), store.clone())).collect()
     }
 }
 
-/// Whose a table or an index is, where each tenant has its own. A tenancy that gives two tenants the same one
-/// would mix their keys.
+/// The owners of tables or indexes, if each tenant has its own. A tenancy that gives two tenants the same one would
+/// mix their keys.
 #[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
 pub(crate) struct Owners<P> {
     owners: Arc<Mutex<HashMap<P, String>>>,
@@ -91,7 +91,7 @@ impl<P: Eq + std::hash::Hash> Owners<P> {
     /// Makes the tenant the owner of this place, which is a `what`.
     ///
     /// # Errors
-    /// It is another tenant's.
+    /// The place belongs to another tenant.
     pub(crate) fn claim(&self, what: &str, place: P, tenant: &str) -> Result<()> {
         let mut owners = self.owners.lock();
         let owner = owners.entry(place).or_insert_with(|| tenant.to_owned());
@@ -123,7 +123,7 @@ pub(crate) fn check_tenant(operation: &'static str, tenant: &str) -> Result<()> 
 /// Rule 5 for a whole `fetch`.
 ///
 /// # Errors
-/// A tenant or a key that is not one, named.
+/// A refused tenant or key, which the error names.
 pub(crate) fn check_fetch(keys: &[TenantKey<'_>], limits: Limits) -> Result<()> {
     keys.iter().try_for_each(|TenantKey { tenant, key }| {
         check_tenant("fetch", tenant)?;
@@ -135,7 +135,7 @@ pub(crate) fn check_fetch(keys: &[TenantKey<'_>], limits: Limits) -> Result<()> 
 /// Rule 5 for a whole `push`.
 ///
 /// # Errors
-/// A tenant, a key or a value that is not one, named.
+/// A refused tenant, key or value, which the error names.
 pub(crate) fn check_push(changes: &TenantMap, limits: Limits) -> Result<()> {
     changes.tenants().try_for_each(|tenant| {
         check_tenant("push", tenant)?;

@@ -1,11 +1,11 @@
-//! Stores: where processors keep their state, outside of the process.
+//! Stores: processors keep their state in them, outside of the process.
 //!
-//! Place in the data path: beside it. [`Processor::process`](crate::Processor::process) reads what
-//! it needs of a batch with one [`get_many`](Store::get_many) and writes what changed with one
-//! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done; only then are its
-//! messages produced and its offsets committed.
+//! Place in the data path: beside it. [`Processor::process`](crate::Processor::process) reads what it needs for a
+//! batch with one [`get_many`](Store::get_many), and writes what has changed with one
+//! [`write_many`](Store::write_many). When it returns `Ok`, its writes are done. Only then are its messages produced
+//! and its offsets committed.
 //!
-//! [`connect`] makes a store from a URL. [`Retry`], [`Cached`] and [`Metered`] are stores around a store; [`TypedStore`] has
+//! [`connect`] makes a store from a URL. [`Retry`], [`Cached`] and [`Metered`] wrap a store. [`TypedStore`] has
 //! values of a type instead of bytes.
 
 mod any;
@@ -55,53 +55,62 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 
 /// A key-value store: keys are text, values are bytes.
 ///
-/// Two methods are to be written, both for many keys at once: a store is fast where a batch takes one round trip instead of
-/// one per message. `Arc<S>` and `&S` are stores where `S` is one.
+/// A store has to implement two methods, which both take many keys at once: a store is fast if a batch takes one
+/// round trip instead of one per message. `Arc<S>` and `&S` are stores if `S` is a store.
+///
+/// # Sometimes you want to…
+/// - read the values of a whole batch in one call: [`get_many`](Store::get_many);
+/// - set some keys and delete others in one call: [`write_many`](Store::write_many);
+/// - read, set or delete a single key: [`get`](Store::get), [`put`](Store::put), [`delete`](Store::delete);
+/// - let a URL choose the kind of store: [`connect`];
+/// - store values of your own types instead of bytes: [`TypedStore::new`];
+/// - repeat calls that fail, or keep hot keys in memory: [`Retry::new`], [`Cached::new`].
 ///
 /// # Rules
-/// 1. [`get_many`](Store::get_many) answers by position: one entry for each key, in the order of the
-///    keys. A key may be asked for more than once.
-/// 2. A key that was never written, or was deleted, is `None`. That is not an error.
-/// 3. When [`write_many`](Store::write_many) has returned `Ok`, a `get_many` that begins later, on
-///    this value or a clone of it, finds what was written.
-/// 4. In `write_many`, `Some` sets a key's value, whether or not it had one; `None` deletes the key,
-///    whether or not it was there.
-/// 5. When a key comes more than once in a `write_many`, its last change counts.
+/// 1. [`get_many`](Store::get_many) answers by position: one entry for each key, in the order of the keys. A key may
+///    be requested more than once.
+/// 2. A key that was never written, or that was deleted, is `None`. That is not an error.
+/// 3. When [`write_many`](Store::write_many) has returned `Ok`, every `get_many` that begins later, on this value or
+///    on a clone of it, finds what was written.
+/// 4. In `write_many`, `Some` sets a key's value, whether or not the key had one; `None` deletes the key, whether or
+///    not it existed.
+/// 5. If a key appears more than once in a `write_many`, its last change counts.
 /// 6. A call without keys or changes returns `Ok` and does no I/O.
-/// 7. Any text but the empty one is a key: letter case, spaces, `/` and control characters count and
-///    are kept. An empty key is an error of kind [`InvalidInput`](ErrorKind::InvalidInput) that
-///    names the `operation`, found before anything is read or written. So is a key over the limit that
-///    a backend states; the error names the `key` (its beginning, if it is long) and the `limit`.
-/// 8. Any bytes are a value, up to the limit that a backend states; the empty value is one, and no
-///    deletion. A backend that holds only some values (JSON documents, say) tells so in its
-///    documentation. Other values, and longer ones, are refused as rule 7 refuses keys.
-/// 9. A `write_many` that failed, or whose future was dropped, may have written any part of its
-///    changes. Making the same call again leads to the same result as if it had gone well at once.
-/// 10. Calls may be made at the same time, from many tasks. Of two writes of a key at the same time
-///     one wins; a `get_many` in between finds, for each key, the value before or after.
-/// 11. An error says whether [the same call may succeed again](crate::Error::is_retryable), and names
-///     the `operation`. Every call ends: a server that does not answer is an error of kind
+/// 7. Any text except the empty one is a key: letter case, spaces, `/` and control characters are significant and are
+///    kept. An empty key is an error of kind [`InvalidInput`](ErrorKind::InvalidInput) that names the `operation`,
+///    found before anything is read or written. So is a key over the limit that a backend states; that error names
+///    the `key` (its beginning, if the key is long) and the `limit`.
+/// 8. Any bytes are a value, up to the limit that a backend states. The empty value is a value, not a deletion. A
+///    backend that accepts only some values (JSON documents, say) says so in its documentation. It refuses other
+///    values, and values that are too long, in the way in which rule 7 refuses keys.
+/// 9. A `write_many` that failed, or whose future was dropped, may have written any part of its changes. Repeating
+///    the call leads to the same result as if the first attempt had succeeded.
+/// 10. Calls may be made at the same time, from many tasks. If two writes of a key run at the same time, one of them
+///     wins. A `get_many` that runs at the same time finds, for each key, the value before or after the write.
+/// 11. An error says whether [the same call may succeed again](crate::Error::is_retryable), and names the
+///     `operation`. Every call ends: if a server does not answer, the error is of kind
 ///     [`Timeout`](ErrorKind::Timeout) or [`Unavailable`](ErrorKind::Unavailable).
-/// 12. A call may be as large as memory allows: 100,000 keys work. Where a backend takes less in one
-///     request, the store makes several, a few at a time.
-/// 13. `get`, `put` and `delete` mean what the two calls mean for one key; `flush` changes no value.
-/// 14. A write that was given up (it failed by a time-out or a broken connection, or its future was dropped) may still
-///     be on its way. The backend's documentation says whether it can take effect after a later write of the same key;
-///     the table below compares them.
+/// 12. A call may be as large as memory allows: 100,000 keys work. If a backend accepts less in one request, the
+///     store makes several requests, a few at a time.
+/// 13. `get`, `put` and `delete` have the same effect as `get_many` and `write_many` with one key; `flush` changes no
+///     value.
+/// 14. A write that was given up (it failed by a time-out or a broken connection, or its future was dropped) may
+///     still be on its way. The backend's documentation says whether such a write can take effect after a later write
+///     of the same key; the table below compares the backends.
 ///
-/// `testkit::conformance` checks rules 1 to 13, for a store of your own as well (feature `testkit`).
+/// `testkit::conformance` checks rules 1 to 13, also for a store of your own (feature `testkit`).
 ///
 /// # Writes that were given up
-/// A processor's call times out, is made again, and the next batch writes a newer value of the same key. Then the
-/// network delivers the first attempt. What each backend promises:
+/// A processor's call times out and is repeated, and the next batch writes a newer value of the same key. Then the
+/// network delivers the first attempt. Each backend promises:
 ///
 /// | store | a write that was given up |
 /// | --- | --- |
-/// | [`MapStore`] | is made at once, or not at all |
-/// | `LocalStore` | is made before any later write, or not at all: later ones wait for it, in any store of the database |
-/// | `RedisStore`, one server or a cluster | is made before any later write of this store, or not at all: its connection is reset, for all calls that use it, before another is made. Excepted is what a proxy took in and passes on after the reset |
-/// | `CassandraStore` | may be made later, and loses: the write with the later timestamp stays |
-/// | `ElasticsearchStore` | **may be made later, over a newer one**, if the server, or a proxy, had taken it in. Otherwise its connection is reset, which takes effect when the runtime next runs the connection's task; until then, and with TLS while the connection is shut down, it may still be delivered |
+/// | [`MapStore`] | takes effect at once, or not at all |
+/// | `LocalStore` | takes effect before any later write, or not at all: later writes wait for it, in any store of the database |
+/// | `RedisStore`, one server or a cluster | takes effect before any later write of this store, or not at all: its connection is reset, for all calls that use it, before a new connection is made. The exception is a proxy that has received the write and passes it on after the reset |
+/// | `CassandraStore` | may take effect later, and loses: the write with the later timestamp stays |
+/// | `ElasticsearchStore` | **may take effect later, and overwrite a newer value**, if the server or a proxy had received it. Otherwise its connection is reset, which takes effect when the runtime next runs the connection's task; until then, and with TLS while the connection is shut down, the write may still be delivered |
 ///
 /// "Later" means later in this process and, once the call here has returned or was dropped, in any other process too.
 ///
@@ -156,14 +165,14 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
     label = "needs `impl kasper::store::Store for {Self}`"
 )]
 pub trait Store: Send + Sync {
-    /// Reads the values of these keys: one entry for each, in their order.
+    /// Reads the values of these keys: one entry for each key, in the order of the keys.
     ///
     /// # Errors
-    /// An empty key ([`InvalidInput`](ErrorKind::InvalidInput)), or whatever keeps the backend from
-    /// answering. There are no partial answers.
+    /// An empty key ([`InvalidInput`](ErrorKind::InvalidInput)), or any reason why the backend can't answer. There
+    /// are no partial answers.
     ///
     /// # Cancel safety
-    /// Reads only; the future may be dropped at any time.
+    /// The call only reads, so its future may be dropped at any time.
     ///
     /// ```
     /// # use kasper::store::{MapStore, Store};
@@ -178,15 +187,15 @@ pub trait Store: Send + Sync {
     #[doc(alias = "GetAll")]
     fn get_many(&self, keys: &[&str]) -> impl Future<Output = Result<Vec<Option<Bytes>>>> + Send;
 
-    /// Makes these changes: `Some` sets a value, `None` deletes. Where a key comes more than once,
-    /// its last change counts.
+    /// Makes these changes: `Some` sets a value, `None` deletes the key. If a key appears more than once, its last
+    /// change counts.
     ///
     /// # Errors
-    /// An empty key ([`InvalidInput`](ErrorKind::InvalidInput)), before anything is written; or
-    /// whatever the backend fails by, and then any part of the changes may be written.
+    /// An empty key ([`InvalidInput`](ErrorKind::InvalidInput)), before anything is written. Or a failure of the
+    /// backend: then any part of the changes may be written.
     ///
     /// # Cancel safety
-    /// A dropped future is like an error: any part may be written. Make the same call again.
+    /// Dropping the future is like an error: any part of the changes may be written. Make the same call again.
     ///
     /// ```
     /// # use kasper::store::{MapStore, Store};
@@ -204,8 +213,8 @@ pub trait Store: Send + Sync {
         changes: &[(&str, Option<Bytes>)],
     ) -> impl Future<Output = Result<()>> + Send;
 
-    /// Reads one value. For the keys of a batch use [`get_many`](Store::get_many): it takes the time
-    /// of one call, not of one per key.
+    /// Reads one value. For the keys of a batch use [`get_many`](Store::get_many), which takes the time of one call
+    /// instead of one call per key.
     ///
     /// # Errors
     /// Those of [`get_many`](Store::get_many).
@@ -227,7 +236,7 @@ pub trait Store: Send + Sync {
         async move { self.write_many(&[(key, Some(value.into()))]).await }
     }
 
-    /// Deletes one key; it need not be there.
+    /// Deletes one key, which need not exist.
     ///
     /// # Errors
     /// Those of [`write_many`](Store::write_many).
@@ -236,12 +245,12 @@ pub trait Store: Send + Sync {
         async move { self.write_many(&[(key, None)]).await }
     }
 
-    /// Makes what was written through this store durable, and visible to whoever searches in the
-    /// backend, as far as the backend tells these from writing. Concerns this store's own data only.
+    /// Makes what was written through this store durable, and visible to searches in the backend, if the backend
+    /// distinguishes these from writing. It is only about this store's own data; some backends flush more than that.
     /// Kasper never calls it, and none of the rules needs it. Does nothing by default.
     ///
     /// # Errors
-    /// Whatever keeps the backend from it.
+    /// Any reason why the backend can't flush.
     #[doc(alias = "Flush")]
     fn flush(&self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }

@@ -10,15 +10,16 @@ use super::limits::shortened;
 use crate::codec::{Codec, undecodable};
 use crate::error::{Error, ErrorKind, Result};
 
-/// A store of values of the type `T`, kept as bytes in the store `S` by the codec `C`.
+/// A store of values of the type `T`. The codec `C` turns them into bytes, which the store `S` keeps.
 ///
-/// The methods are those of [`Store`], with a `T` where that has bytes.
+/// The methods are those of [`Store`], with a `T` in place of bytes.
 ///
 /// # Errors
-/// Besides the store's own: [`Decode`](ErrorKind::Decode) when the bytes in the store are no `T`, with the
-/// `key`, the `operation` and the codec's error as the cause; it is not retryable, and the whole call
-/// fails. [`InvalidInput`](ErrorKind::InvalidInput) with the `key` when the codec refuses a value, before
-/// anything is written.
+/// Those of the store, and:
+/// - [`Decode`](ErrorKind::Decode) if the bytes in the store can't be decoded as a `T`. The error has the `key` and
+///   the `operation`, and the codec's error as its cause. It is not retryable, and the whole call fails.
+/// - [`InvalidInput`](ErrorKind::InvalidInput) with the `key` if the codec refuses a value, before anything is
+///   written.
 ///
 /// # Cancel safety
 /// As the store's.
@@ -56,12 +57,12 @@ pub struct TypedStore<S, C, T> {
 }
 
 impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
-    /// This store, with values that this codec makes into bytes and back.
+    /// Wraps a store, with a codec that converts its values to bytes and back.
     pub fn new(store: S, codec: C) -> Self {
         Self { store, codec, value: PhantomData }
     }
 
-    /// The store itself, with its bytes.
+    /// The wrapped store, with its bytes.
     pub fn inner(&self) -> &S {
         &self.store
     }
@@ -113,7 +114,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// As [`Store::delete`].
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn delete(&self, key: &str) -> Result<()> {
         self.store.delete(key).await
     }
@@ -121,7 +122,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// As [`Store::flush`].
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub async fn flush(&self) -> Result<()> {
         self.store.flush().await
     }

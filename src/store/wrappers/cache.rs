@@ -1,18 +1,19 @@
-//! What a [`Cached`](super::Cached) store remembers, bounded by bytes.
+//! The contents of a [`Cached`](super::Cached) store, bounded by bytes.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
-/// What an entry takes besides its key and value: places in the table, of which up to a half are free,
-/// and what comes with each allocation.
+/// The bytes that an entry takes besides its key and value: places in the table, of which up to half are free, and
+/// the overhead of each allocation.
 pub(super) const ENTRY_BYTES: usize = 120;
 
 /// Keys with their values, or with the knowledge that they have none.
 ///
-/// Two generations of at most half the bytes each. What is read or written goes into the young one; when
-/// that is full it becomes the old one, and what was old and not read meanwhile is forgotten. So what is in
-/// use stays, at the price of one move per generation, without a list to reorder at each read.
+/// There are two generations of at most half the bytes each. Entries that are read or written go into the young
+/// generation. When it is full, it becomes the old one, and the entries of the previous old generation that were not
+/// read in the meantime are forgotten. So entries in use stay, at the price of one move per generation, without a
+/// list to reorder at each read.
 pub(super) struct Cache {
     young: Generation,
     old: Generation,
@@ -30,7 +31,7 @@ impl Cache {
         Self { young: Generation::default(), old: Generation::default(), max_bytes }
     }
 
-    /// What is known of the key: its value, or that it has none.
+    /// The key's value, or the knowledge that it has none; `None` if nothing is known of the key.
     pub(super) fn get(&mut self, key: &str) -> Option<Option<Bytes>> {
         if let Some(value) = self.young.entries.get(key) {
             return Some(value.clone());
@@ -40,7 +41,7 @@ impl Cache {
         Some(value)
     }
 
-    /// Remembers this of the key; forgets what was known before.
+    /// Remembers the key's value, or that it has none, and forgets what was known before.
     pub(super) fn insert(&mut self, key: &str, value: Option<&Bytes>) {
         self.remove(key);
         // Copied: a value may be a small part of a large answer, which it would hold in memory.

@@ -1,4 +1,4 @@
-//! [`Cached`]: remembers what was read and written.
+//! [`Cached`]: remembers what was read from a store and written to it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,24 +15,25 @@ use crate::store::Store;
 
 /// A store that remembers what was read from it and written to it, so that hot keys cost no round trip.
 ///
-/// - **One cache for each partition, made in the factory** (see the example). It is right as long as
-///   nobody else writes the same keys, which is so when keys come from the messages' keys: a partition has
-///   one owner at a time. And it ends with the assignment: the next owner of the partition begins with an
-///   empty one, and so does this process when it gets the partition back. A cache that outlives the
-///   assignment, or is shared by partitions that write the same keys, gives stale values.
-/// - Writes go to the store first; what was written is remembered when the store has it.
-/// - Keys that were looked for and not found are remembered, too. What the backend deletes by itself when its time
-///   to live is over stays remembered: it is found until it makes room for others.
-/// - A write that failed, or whose future was dropped, forgets its keys: nobody knows what the store has.
-/// - It holds at most as many bytes as it is given, counting 120 for each entry besides its key and value.
-///   What was not used for the longest time goes first. A value larger than half of it is not remembered.
+/// - **Make one cache for each partition, in the factory** (see the example). A cache is right as long as nobody else
+///   writes the same keys. That is so if the keys come from the messages' keys, because a partition has one owner at
+///   a time. A cache made in the factory ends with the assignment: the next owner of the partition begins with an
+///   empty cache, and so does this process when it gets the partition back. A cache that outlives the assignment, or
+///   that is shared by partitions that write the same keys, returns stale values.
+/// - Writes go to the store first. The cache remembers a write when the store has it.
+/// - Keys that were looked up and not found are remembered, too. Keys that the backend deletes at the end of their
+///   time to live stay in the cache, and are found until they make room for others.
+/// - A write that failed, or whose future was dropped, forgets its keys, because nobody knows what the store has.
+/// - The cache holds at most as many bytes as it is given. Each entry counts as its key, its value and 120 bytes.
+///   Entries that were not used for the longest time are removed first. An entry larger than half of the cache is not
+///   remembered.
 ///
-/// Beyond that it keeps the [rules](Store#rules) as the store does. Clones share the cache. With
-/// [`Retry`](super::Retry) besides, put that inside, `Cached::new(Retry::new(store), …)`: then only a write that
-/// has failed for good forgets its keys.
+/// Otherwise it keeps the [rules](Store#rules) as the wrapped store does. Clones share the cache. To combine it with
+/// [`Retry`](super::Retry), put that inside, `Cached::new(Retry::new(store), …)`: then only a write that has failed
+/// for good forgets its keys.
 ///
 /// # Cancel safety
-/// As the store's.
+/// As that of the wrapped store.
 ///
 /// ```
 /// use kasper::store::{Cached, MapStore, Store};
@@ -63,23 +64,23 @@ pub struct Cached<S> {
     state: Arc<Mutex<State>>,
 }
 
-/// What a [`Cached`] store holds and how often that was of use.
+/// The contents of a [`Cached`] store, and how often they were useful.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CacheStats {
-    /// Keys that were asked for and remembered, with a value or as having none.
+    /// Requested keys that were remembered, with a value or as having none.
     pub hits: u64,
-    /// Keys that were asked for and had to be read from the store.
+    /// Requested keys that had to be read from the store.
     pub misses: u64,
-    /// Keys that are remembered.
+    /// Keys that are remembered now.
     pub keys: usize,
-    /// What they take, in bytes.
+    /// The bytes that these keys take.
     pub bytes: usize,
 }
 
-/// A read or a write that ran beside a write of the same key can't know which of the two values the store
-/// has in the end; nor can it tell cheaply whether the keys were the same. So nothing is remembered of calls
-/// that overlap with a write. Processors make theirs one after the other.
+/// If a read or a write of a key overlaps with another write of it, nobody can know which of the two values the store
+/// has in the end; nor is it cheap to tell whether the keys are the same. So nothing is remembered of calls that
+/// overlap with a write. Processors make their calls one after the other.
 struct State {
     cache: Cache,
     writes_begun: u64,
@@ -90,7 +91,7 @@ struct State {
 }
 
 impl<S> Cached<S> {
-    /// This store, with a cache of at most so many bytes.
+    /// Wraps a store, with a cache of at most `max_bytes` bytes.
     pub fn new(store: S, max_bytes: usize) -> Self {
         let cache = Cache::new(max_bytes);
         let metrics = CacheMetrics::off();
@@ -99,20 +100,20 @@ impl<S> Cached<S> {
         Self { store, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Counts hits and misses in these [metrics](crate::metrics), too, with the label `store` of this name.
-    /// Default: only [`stats`](Cached::stats) tells of them.
+    /// Also counts hits and misses in these [metrics](crate::metrics), with `name` as the label `store`. Default:
+    /// only [`stats`](Cached::stats) reports them.
     #[must_use]
     pub fn metered(self, name: &str, metrics: &Metrics) -> Self {
         self.lock().metrics = CacheMetrics::new(metrics, name);
         self
     }
 
-    /// The store itself, without the cache. What is written there is not seen here.
+    /// The wrapped store, without the cache. The cache does not see what is written there.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// Hits and misses so far, and what is in the cache now.
+    /// Hits and misses so far, and the current size of the cache.
     pub fn stats(&self) -> CacheStats {
         let state = self.lock();
         let (keys, bytes) = (state.cache.keys(), state.cache.bytes());
@@ -123,7 +124,7 @@ impl<S> Cached<S> {
         self.state.lock()
     }
 
-    /// Forgets the keys that are to be written.
+    /// Forgets the keys that are about to be written.
     fn begin_write<'a>(&'a self, keys: impl Iterator<Item = &'a str>) -> Writing<'a, S> {
         let mut state = self.lock();
         keys.for_each(|key| state.cache.remove(key));

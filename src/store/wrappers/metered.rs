@@ -12,19 +12,19 @@ use crate::metrics::store::{CallMetrics, Operation};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::Store;
 
-/// A store, or a multitenant one, whose calls are counted and measured: calls, keys, bytes of values, errors by
-/// kind, and how long they took.
+/// Counts and measures the calls of a store, or of a multitenant store: calls, keys, bytes of values, errors by kind,
+/// and how long the calls took.
 ///
-/// The [metrics](crate::metrics) have the labels `store`, which is the name that is given here, and `operation`.
-/// A tenant's store counts as part of the multitenant one: no tenant becomes a label. A call whose future is
-/// dropped counts for nothing.
+/// The [metrics](crate::metrics) have the labels `store`, with the name that is given here, and `operation`. A
+/// tenant's store counts as part of the multitenant store: no tenant becomes a label. A call whose future is dropped
+/// is not counted.
 ///
-/// What it measures is what is inside: `Metered::new(Retry::new(store), …)` has one call where the processor made
-/// one, with all its attempts; `Retry::new(Metered::new(store, …))` has each attempt. Around a
-/// [`Cached`](super::Cached), it counts what the processor asked for; inside, what the cache did not have.
+/// It measures what it wraps. `Metered::new(Retry::new(store), …)` counts one call for each call of the processor,
+/// with all its attempts; `Retry::new(Metered::new(store, …))` counts each attempt. Around a
+/// [`Cached`](super::Cached) store, it counts what the processor asked for; inside, what the cache did not have.
 ///
 /// # Cancel safety
-/// As the store's.
+/// As that of the wrapped store.
 ///
 /// ```
 /// use kasper::metrics::Metrics;
@@ -46,17 +46,17 @@ pub struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// This store, under this name in the metrics.
+    /// Wraps a store, with `name` as the label `store` of its metrics.
     pub fn new(store: S, name: &str, metrics: &Metrics) -> Self {
         Self { store, metrics: Arc::new(CallMetrics::new(metrics, name)) }
     }
 
-    /// The store itself. Calls of it are not counted.
+    /// The wrapped store. Calls that are made on it directly are not counted.
     pub fn inner(&self) -> &S {
         &self.store
     }
 
-    /// Makes the call, for so many keys; `bytes` says how many their values have.
+    /// Makes the call, for this many keys; `bytes` returns the size of their values.
     async fn measure<T>(
         &self,
         operation: Operation,
@@ -92,7 +92,7 @@ impl<S: Store> Store for Metered<S> {
     }
 }
 
-/// The tenants' stores count, too.
+/// The calls of the tenants' stores are counted, too.
 impl<M: MultiStore> MultiStore for Metered<M> {
     type Tenant = Metered<M::Tenant>;
 

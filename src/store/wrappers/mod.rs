@@ -1,4 +1,4 @@
-//! Stores around a store: they keep the rules of [`Store`](super::Store) and add something.
+//! Stores that wrap a store: they keep the rules of [`Store`](super::Store) and add something.
 
 mod cache;
 mod cached;

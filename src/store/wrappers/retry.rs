@@ -1,4 +1,4 @@
-//! [`Retry`]: makes a call again when it failed by something that passes.
+//! [`Retry`]: repeats a call that failed with a transient error.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,20 +13,21 @@ use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::Store;
 use crate::store::time::{Waits, deadline};
 
-/// A store, or a multitenant one, whose calls are made again when they fail by something that passes.
+/// Repeats the calls of a store, or of a multitenant store, that fail with a transient error.
 ///
-/// A call is made again while its error is [retryable](Error::is_retryable) and the
-/// [deadline](Retry::deadline) is not over, after waits that double and are shortened at random, so that
-/// many processors don't come back at the same moment. The error that comes out at last is the store's
-/// own last one (a [`Timeout`](crate::ErrorKind::Timeout) if the store never answered within the deadline), and it says in `attempts` how many there were. It is still retryable if it was. Each
-/// failure that is followed by another attempt is logged as a warning.
+/// A call is repeated while its error is [retryable](Error::is_retryable) and the [deadline](Retry::deadline) is not
+/// over. The waits between the attempts double, and each is shortened at random, so that many processors don't come
+/// back at the same moment. The error that is returned in the end is the store's own last error, or a
+/// [`Timeout`](crate::ErrorKind::Timeout) if the store never answered within the deadline. It has the number of
+/// attempts as `attempts`, and it stays retryable if it was. Each failure that is followed by another attempt is
+/// logged as a warning.
 ///
-/// Making a write again is right by the [rules](Store#rules): rule 9. The batch, and with it the
-/// partition, waits meanwhile; the deadline is to be well below the topic processor's drain deadline
-/// (30 s by default), which a revocation waits for at most.
+/// Rule 9 of the [rules](Store#rules) allows repeating a write. Meanwhile the batch waits, and the partition with it.
+/// Choose a deadline well below the topic processor's drain deadline (30 s by default), because a revocation waits no
+/// longer than that.
 ///
 /// # Cancel safety
-/// As the store's: a dropped write may have written any part.
+/// As that of the wrapped store: a dropped write may have written any part of its changes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -56,7 +57,7 @@ struct Policy {
 }
 
 impl<S> Retry<S> {
-    /// This store, with a deadline of 10 s and waits from 50 ms to 2 s.
+    /// Wraps a store, with a deadline of 10 s and waits from 50 ms to 2 s.
     pub fn new(store: S) -> Self {
         let policy = Policy {
             deadline: Duration::from_secs(10),
@@ -68,16 +69,16 @@ impl<S> Retry<S> {
 
     /// How long a call may take, with all its attempts. Default: 10 s.
     ///
-    /// An attempt that runs when the deadline is over is dropped. A longer deadline rides out a longer
-    /// outage, and holds the batch up for as long.
+    /// An attempt that is still running at the deadline is dropped. With a longer deadline, the processor survives a
+    /// longer outage, but the batch is held up for as long.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.policy.deadline = deadline;
         self
     }
 
-    /// The wait before the second attempt, which doubles with each further one, and the longest wait. Each
-    /// is shortened by up to a half at random. Less than a millisecond counts as one. Default: 50 ms and 2 s.
+    /// The wait before the second attempt, which doubles with each further attempt, and the longest wait. Each wait
+    /// is shortened by up to half at random. Less than a millisecond counts as one. Default: 50 ms and 2 s.
     #[must_use]
     pub fn waits(mut self, first: Duration, longest: Duration) -> Self {
         self.policy.first_wait = first;
@@ -85,15 +86,15 @@ impl<S> Retry<S> {
         self
     }
 
-    /// Counts the calls that are made again in these [metrics](crate::metrics), with the label `store` of this
-    /// name. Default: only the log tells of them.
+    /// Also counts repeated calls in these [metrics](crate::metrics), with `name` as the label `store`. Default: only
+    /// the log has them.
     #[must_use]
     pub fn metered(mut self, name: &str, metrics: &Metrics) -> Self {
         self.metrics = RetryMetrics::new(metrics, name);
         self
     }
 
-    /// The store itself, without retries.
+    /// The wrapped store, without retries.
     pub fn inner(&self) -> &S {
         &self.store
     }
@@ -107,7 +108,7 @@ struct Attempts<'a> {
     waits: Waits,
     operation: Operation,
     number: u32,
-    /// What the attempt before failed by.
+    /// The error of the previous attempt.
     before: Option<Error>,
 }
 
@@ -118,7 +119,7 @@ impl<'a> Attempts<'a> {
         Self { policy, metrics, deadline, waits, operation, number: 0, before: None }
     }
 
-    /// The outcome of the next attempt; at the deadline, that of the one before it.
+    /// The outcome of the next attempt or, at the deadline, that of the previous one.
     async fn attempt<T>(&mut self, call: impl Future<Output = Result<T>>) -> Result<T> {
         self.number += 1;
         let outcome = tokio::time::timeout_at(self.deadline, call).await;
@@ -131,10 +132,10 @@ impl<'a> Attempts<'a> {
         Error::new(ErrorKind::Timeout, message).retryable().with("operation", self.operation.name())
     }
 
-    /// Waits, if it is worth to try again.
+    /// Waits, if another attempt is worthwhile.
     ///
     /// # Errors
-    /// This error, with the number of attempts, if it is not.
+    /// This error, with the number of attempts, if it is not worthwhile.
     async fn wait_after(&mut self, error: Error) -> Result<()> {
         let wait = self.waits.next(self.deadline).filter(|_| error.is_retryable());
         let Some(wait) = wait else { return Err(error.with("attempts", self.number)) };
@@ -174,7 +175,7 @@ impl<S: Store> Store for Retry<S> {
     }
 }
 
-/// The tenants' stores retry, too.
+/// The tenants' stores repeat calls, too.
 impl<M: MultiStore> MultiStore for Retry<M> {
     type Tenant = Retry<M::Tenant>;
 
