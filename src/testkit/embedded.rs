@@ -1,4 +1,4 @@
-//! A broker inside the process, and a way to feed it.
+//! A broker inside the process, and a feeder that writes to it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,15 +20,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 
-/// A Kafka broker inside the process: real protocol on a loopback port, data in memory.
+/// A Kafka broker inside the process. It speaks the real protocol on a loopback port, and keeps its data in memory.
 ///
-/// It is librdkafka's mock cluster, so a client can't tell it from a broker by its behaviour:
-/// groups, rebalances and commits work. It does not have the admin API, and transactions are not to be relied on. It
-/// keeps at most 5 MiB or 100,000 messages per partition and drops the oldest silently: a test that writes more must
-/// wait for the reader, as [`Feeder`] does. A group's first join takes 3 s there; static
-/// [`partitions`](crate::Builder::partitions) start at once.
+/// It is librdkafka's mock cluster, and a client can't distinguish its behaviour from that of a broker: groups,
+/// rebalances and commits work. It does not have the admin API, and you can't rely on transactions. It keeps at most
+/// 5 MiB or 100,000 messages per partition, and drops the oldest silently: a test that writes more must wait for the
+/// reader, as [`Feeder`] does. A group's first join takes 3 s; static [`partitions`](crate::Builder::partitions)
+/// start at once.
 ///
-/// It ends when the value is dropped.
+/// The broker stops when the value is dropped.
 ///
 /// ```
 /// use kasper::testkit::EmbeddedBroker;
@@ -40,7 +40,7 @@ use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 /// ```
 pub struct EmbeddedBroker {
     brokers: String,
-    /// The cluster stays on its own thread, which ends with this sender.
+    /// The cluster stays on its own thread, which ends when this sender is dropped.
     commands: mpsc::Sender<Command>,
 }
 
@@ -85,8 +85,8 @@ impl EmbeddedBroker {
             .map_err(|error| error.with("topic", topic))
     }
 
-    /// Stops answering, as a broker does that lost its network; [`resume`](Self::resume) ends it.
-    /// The data stays.
+    /// Stops answering, like a broker that has lost its network, until [`resume`](Self::resume) is called. The data
+    /// stays.
     ///
     /// # Errors
     /// The cluster refused.
@@ -123,13 +123,13 @@ impl fmt::Debug for EmbeddedBroker {
     }
 }
 
-/// What one partition may hold unread: well below what the embedded broker keeps.
+/// How much one partition may hold unread: well below what the embedded broker keeps.
 const WINDOW_BYTES: usize = 2 << 20;
 const WINDOW_MESSAGES: usize = 20_000;
 
-/// Writes messages to the partitions of one topic, and waits for the reader where it is too far behind.
+/// Writes messages to the partitions of one topic, and waits for the reader if it falls too far behind.
 ///
-/// It must be the topic's only writer, from the beginning: it counts the offsets itself.
+/// It must be the topic's only writer, from the beginning, because it counts the offsets itself.
 pub struct Feeder {
     producer: ThreadedProducer<FirstFailure>,
     failure: Arc<OnceLock<String>>,
@@ -176,10 +176,10 @@ impl FedPartition {
 }
 
 impl Feeder {
-    /// A feeder of `topic` with so many partitions, which the processor behind the handle reads.
+    /// A feeder of `topic`, which has this many partitions. The processor behind the handle `reader` reads the topic.
     ///
     /// # Errors
-    /// The number of partitions is below 1, or the Kafka client can't be made.
+    /// The number of partitions is below 1, or the Kafka client can't be created.
     pub fn new(brokers: &str, topic: &str, partitions: i32, reader: Handle) -> Result<Self> {
         if partitions < 1 {
             let message = "a feeder needs at least one partition";
@@ -206,19 +206,18 @@ impl Feeder {
     /// Writes one message, without a key, to the next partition.
     ///
     /// # Errors
-    /// The client refuses the message, or the reader is closed.
+    /// The client refuses the message, an earlier message could not be delivered, or the reader is closed.
     pub async fn send(&mut self, value: &[u8]) -> Result<()> {
         let topic = self.topic.clone();
         self.send_message(OutgoingMessage::new(&*topic).value(value)).await
     }
 
-    /// Writes one message with all its parts, to its
-    /// [partition](OutgoingMessage::partition) or, if it names none, to the next one: the key chooses
-    /// none.
+    /// Writes one message with all its parts, to its [partition](OutgoingMessage::partition) or, if it names none, to
+    /// the next one. The key does not choose the partition.
     ///
     /// # Errors
-    /// The message is for another topic than the feeder's, or for a partition that it has not; the
-    /// client refuses it; or the reader is closed.
+    /// The message is for a topic or a partition that is not the feeder's, the client refuses it, an earlier message
+    /// could not be delivered, or the reader is closed.
     #[allow(clippy::needless_pass_by_value, reason = "a message is built for one call")]
     pub async fn send_message(&mut self, message: OutgoingMessage<'_>) -> Result<()> {
         let index = self.place(&message)?;
@@ -264,10 +263,10 @@ impl Feeder {
         }
     }
 
-    /// Waits until the reader has finished everything; returns how many messages there were.
+    /// Waits until the reader has finished everything, and returns the number of messages.
     ///
     /// # Errors
-    /// The reader is closed before.
+    /// A message could not be delivered, or the reader closes before it has finished everything.
     pub async fn finish(mut self) -> Result<u64> {
         self.wait_until(|feeder| feeder.partitions.iter().all(|p| p.unread.is_empty())).await?;
         self.producer.flush(Duration::from_secs(10)).map_err(|error| failed("feed", error))?;

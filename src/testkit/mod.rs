@@ -1,5 +1,5 @@
-//! Tools to test processors with: a tester that needs no broker and, with feature `kafka`, a broker
-//! inside the process. Feature `testkit`.
+//! Tools for testing processors: a tester that needs no broker and, with the feature `kafka`, a broker inside the
+//! process. Feature `testkit`.
 
 pub mod conformance;
 #[cfg(feature = "kafka")]

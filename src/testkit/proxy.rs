@@ -1,4 +1,4 @@
-//! [`FaultProxy`]: a TCP proxy in front of a server, which makes the network as bad as a test wants it.
+//! [`FaultProxy`]: a TCP proxy in front of a server, which makes the network as bad as a test wants.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,31 +17,31 @@ use crate::error::{Error, ErrorKind, Result};
 
 const CHUNK: usize = 16 * 1024;
 
-/// What happens to what passes through a [`FaultProxy`].
+/// What a [`FaultProxy`] does with the data that passes through it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// Nothing: all is passed on.
+    /// No fault: all data is passed on.
     None,
-    /// Each piece of data is passed on so much later, in both directions.
+    /// Each piece of data is passed on this much later, in both directions.
     Delay(Duration),
-    /// So many bytes a second and connection, in each direction.
+    /// At most this many bytes a second for each connection, in each direction.
     Throttle(usize),
-    /// Connections stay open and nothing comes through: what is sent is lost. A server that hangs, or a
+    /// Connections stay open, but no data passes through: what is sent is lost. Like a server that hangs, or a
     /// firewall that has forgotten the connection.
     HalfOpen,
-    /// What is under way on connections that are open now is kept, and passed on when something else is set. New
-    /// connections work. A connection that its client resets meanwhile is closed, and what it sent is lost: a reset
-    /// overtakes it, as on a network that delivers late.
+    /// Data on connections that are open now is held back, and is passed on when another fault is set. New
+    /// connections work. If a client resets a connection in the meantime, the connection is closed and its data is
+    /// lost: the reset overtakes the data, as on a network that delivers late.
     Hold,
-    /// Connections are closed, and new ones are as soon as they are made.
+    /// Open connections are closed, and new ones are closed as soon as they are made.
     Refuse,
-    /// When so many more bytes of answers have passed, over all connections, every connection is
-    /// closed, as with [`Refuse`](Fault::Refuse).
+    /// After this many more bytes of answers, over all connections, every connection is closed, as with
+    /// [`Refuse`](Fault::Refuse).
     CutAfter(usize),
 }
 
-/// A TCP proxy in front of a server, which makes the network as bad as a test wants it.
+/// A TCP proxy in front of a server, which makes the network as bad as a test wants.
 ///
 /// Dropping it closes all connections.
 ///
@@ -71,7 +71,7 @@ pub struct FaultProxy {
 struct State {
     target: String,
     fault: watch::Sender<Fault>,
-    /// How many connections there were when the fault was set.
+    /// How many connections there had been when the fault was set.
     connections_then: AtomicUsize,
     /// Counts the cuts; a connection ends when it changes.
     cuts: watch::Sender<usize>,
@@ -80,10 +80,10 @@ struct State {
 }
 
 impl FaultProxy {
-    /// A proxy on a free port of this machine in front of `target`, a `host:port`.
+    /// Starts a proxy on a free port of this machine, in front of `target`, a `host:port`.
     ///
     /// # Errors
-    /// There is no free port.
+    /// The proxy can't listen on a loopback port.
     pub async fn start(target: impl Into<String>) -> Result<Self> {
         let failed = |error| {
             Error::new(ErrorKind::Unavailable, "the proxy could not listen on a loopback port")
@@ -103,12 +103,12 @@ impl FaultProxy {
         Ok(Self { address, state, accepting })
     }
 
-    /// Where to connect to.
+    /// The address to connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// What happens from now on, to connections that are open as well.
+    /// Sets the fault from now on, also for connections that are already open.
     pub fn set(&self, fault: Fault) {
         self.state.answered.store(0, Ordering::SeqCst);
         self.state.connections_then.store(self.connections(), Ordering::SeqCst);
@@ -118,7 +118,7 @@ impl FaultProxy {
         }
     }
 
-    /// Closes all connections once. New ones are as [`set`](FaultProxy::set) said.
+    /// Closes all connections once. New connections get the fault that was [`set`](FaultProxy::set).
     pub fn cut(&self) {
         self.state.cut();
     }

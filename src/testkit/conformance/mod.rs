@@ -1,8 +1,7 @@
-//! The rules of [`Store`] and [`MultiStore`], one check for each, by number: run them on a store of
-//! your own.
+//! Checks for the rules of [`Store`] and [`MultiStore`], by number. Run them on a store of your own.
 //!
-//! The checks panic, as tests do, with the number of the rule and what was found. They need no empty
-//! store: all keys and tenants have a beginning of their own, different in each run.
+//! Like tests, the checks panic: with the number of the rule, and with what was found. The store need not be empty,
+//! because every key that the checks use contains a text that differs in each run.
 //!
 //! ```
 //! use kasper::store::MapStore;
@@ -14,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! The rules about failures (9 and 11 of `Store`, 7 and 8 of `MultiStore`) are checked as far as they
-//! can be without making the backend fail.
+//! The rules about failures (9 and 11 of `Store`, 7 and 8 of `MultiStore`) are checked only to the extent that is
+//! possible without making the backend fail.
 #![allow(clippy::expect_used, reason = "checks fail by panicking")]
 
 mod multi;
@@ -33,7 +32,7 @@ use crate::store::Store;
 pub use multi::check_multi_store;
 pub use store::check_store;
 
-/// What a backend takes, and how much of it is tried.
+/// What a backend accepts, and how much of it is tried.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Profile {
@@ -42,9 +41,9 @@ pub struct Profile {
     /// The longest value in bytes; by default there is no limit, and values of 1 MB are tried. A limit
     /// over 100 MB is not tried.
     pub max_value_bytes: Option<usize>,
-    /// Values must be JSON documents (rule 8: others are refused). False by default.
+    /// Whether values must be JSON documents, so that others are refused (rule 8). False by default.
     pub json_values: bool,
-    /// How many keys the check for large calls reads and writes at once. 100,000 by default.
+    /// How many keys the check of large calls reads and writes at once. 100,000 by default.
     pub many_keys: usize,
 }
 
@@ -83,7 +82,7 @@ impl Profile {
         self
     }
 
-    /// A value that the backend takes, different for each text.
+    /// A value that the backend accepts, different for each text.
     fn value(&self, text: &str) -> Bytes {
         match self.json_values {
             // The space is to come back, too: a document is stored byte for byte.

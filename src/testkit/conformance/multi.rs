@@ -8,7 +8,8 @@ use crate::store::Store;
 /// Checks that a multitenant store keeps the [rules of `MultiStore`](MultiStore#rules), and that a
 /// tenant's store keeps those of [`Store`](Store#rules).
 ///
-/// `tenants` are two names that the backend takes; where tenants have to be made first, of such as are.
+/// `tenants` are two names that the backend accepts. If the backend's tenants have to be created first, pass two that
+/// exist.
 ///
 /// # Panics
 /// The store breaks a rule; the message names it.

@@ -1,4 +1,4 @@
-//! Messages as a test makes them and as it finds them.
+//! Messages that a test makes, and messages that it finds.
 
 use bytes::Bytes;
 
@@ -7,8 +7,8 @@ use crate::message::{Offset, OutgoingMessage, OwnedMessage};
 
 /// A message for a processor under test; see [`ProcessorTester::push`](super::ProcessorTester::push).
 ///
-/// Can also be made of an [`OwnedMessage`], for example one that was copied from a real topic, or
-/// of an [`OutgoingRecord`], so that one processor's outgoing messages feed the next.
+/// It can also be made from an [`OwnedMessage`], for example a message copied from a real topic, or from an
+/// [`OutgoingRecord`], so that one processor's outgoing messages feed the next processor.
 ///
 /// ```
 /// use kasper::OwnedMessage;
@@ -64,7 +64,7 @@ impl TestMessage {
         self
     }
 
-    /// Adds a header; names may repeat.
+    /// Adds a header. The same name may be added more than once.
     #[must_use]
     pub fn header(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
         self.headers.push((name.into(), Some(value.as_ref().to_vec())));
@@ -85,8 +85,8 @@ impl TestMessage {
         self
     }
 
-    /// Sets the offset, to leave a gap as compaction and transactions do. Default: the one after the
-    /// topic's last message.
+    /// Sets the offset, to leave a gap as compaction and transactions do. Default: the offset after the topic's last
+    /// message.
     #[must_use]
     pub fn offset(mut self, offset: i64) -> Self {
         self.offset = Some(Offset::new(offset));
@@ -95,7 +95,7 @@ impl TestMessage {
 }
 
 impl From<OwnedMessage> for TestMessage {
-    /// Keeps the offset, not the partition.
+    /// Keeps the offset, but not the partition.
     fn from(message: OwnedMessage) -> Self {
         Self {
             topic: message.topic.to_string(),
@@ -126,7 +126,7 @@ impl From<OutgoingRecord> for TestMessage {
 /// A message that a processor under test has sent; see
 /// [`ProcessorTester::outgoing`](super::ProcessorTester::outgoing).
 ///
-/// It can be compared with the [`OutgoingMessage`] that is expected, and be made of one:
+/// It can be compared with the expected [`OutgoingMessage`], and can be made from one:
 ///
 /// ```
 /// use kasper::OutgoingMessage;
@@ -139,9 +139,9 @@ impl From<OutgoingRecord> for TestMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OutgoingRecord {
-    /// The topic that it was sent to.
+    /// The topic that the message was sent to.
     pub topic: String,
-    /// The partition that the processor chose; `None` leaves it to the partitioner.
+    /// The partition that the processor chose; `None` if it left the choice to the partitioner.
     pub partition: Option<i32>,
     /// The key, if there is one.
     pub key: Option<Bytes>,
@@ -149,7 +149,7 @@ pub struct OutgoingRecord {
     pub value: Option<Bytes>,
     /// Names and values of the headers, in order.
     pub headers: Vec<(String, Option<Bytes>)>,
-    /// Milliseconds since 1970-01-01 UTC; `None` is the time of sending.
+    /// Milliseconds since 1970-01-01 UTC; `None` means the time of sending.
     pub timestamp: Option<i64>,
 }
 

@@ -1,9 +1,9 @@
 //! [`ProcessorTester`]: drives a processor through the stages of the pipeline, in the test's own task.
 //!
-//! Place in the data path: around it. The lane, its batcher, what is in flight and the committer are
-//! those that run in production; [`broker`] stands in for Kafka at both ends, and the tester does what
-//! the coordinator does: it starts and ends the lane, and says when offsets are committed ([`drive`]).
-//! [`watched`] tells it whether the lane waits for the user's code. This file is what a test calls.
+//! Place in the data path: around it. The lane, its batcher, the batches in flight and the committer are those that
+//! run in production. [`broker`] stands in for Kafka at both ends. The tester does what the coordinator does: it
+//! starts and ends the lane, and decides when offsets are committed ([`drive`]). [`watched`] tells it whether the
+//! lane waits for the user's code. Tests call the methods in this file.
 
 mod broker;
 mod drive;
@@ -37,18 +37,17 @@ const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 /// Longer than any test, and still a point in time when it is added to now.
 const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 
-/// Tests a [`Processor`](crate::Processor) without a broker: the test makes the messages, says where
-/// a batch ends, and looks at what was sent and committed.
+/// Tests a [`Processor`](crate::Processor) without a broker: the test makes the messages, decides where a batch ends,
+/// and looks at what was sent and committed.
 ///
-/// The processor runs in the same code as in production: batches, acks, batches in flight, errors,
-/// panics, and offset commits behave alike. The tester stands for one partition number. It
-/// spawns nothing and does not sleep, so a test is as fast as the processor, and time may be paused.
-/// Settings are given before the first run.
+/// The processor runs in the same code as in production: batches, acks, batches in flight, errors, panics, and offset
+/// commits behave alike. The tester stands for one partition number. It spawns nothing and does not sleep, so a test
+/// is as fast as the processor, and time may be paused. Change settings before the first run.
 ///
 /// # What a good test does
-/// Kafka delivers at least once, so a batch may be processed twice, and the second time it may be cut
-/// differently. [`replay`](Self::replay) and [`replay_cut`](Self::replay_cut) do that; what the
-/// store holds should be the same before and after.
+/// Kafka delivers at least once, so a batch may be processed twice, and may be cut differently the second time.
+/// [`replay`](Self::replay) and [`replay_cut`](Self::replay_cut) do that. The contents of the store should be the
+/// same before and after.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -119,14 +118,14 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 /// ```
 ///
 /// # Runtime
-/// The async methods need a tokio runtime with its timer, as `#[tokio::test]` has it; paused time
-/// and the current-thread runtime are fine.
+/// The async methods need a tokio runtime with its timer, such as that of `#[tokio::test]`. Paused time and the
+/// current-thread runtime are fine.
 ///
 /// # Cancel safety
-/// When the future of [`run_batch`](Self::run_batch) or [`run_all`](Self::run_all) is dropped, the
-/// batch stays where it is, perhaps within `process`. The next run goes on with it; `revoke` drains
-/// it; `lose` and `crash` drop it. So a time-out around `run_batch`, and then `lose`, shows what a
-/// processor leaves behind when it is cancelled at an `await`.
+/// If the future of [`run_batch`](Self::run_batch) or [`run_all`](Self::run_all) is dropped, the batch stays where it
+/// is, perhaps within `process`. The next run continues it, `revoke` drains it, and `lose` and `crash` drop it. So a
+/// time-out around `run_batch`, followed by `lose`, shows what a processor leaves behind when it is cancelled at an
+/// `await`.
 pub struct ProcessorTester {
     topics: Arc<[Arc<str>]>,
     partition: i32,
@@ -143,16 +142,16 @@ pub struct ProcessorTester {
     epoch: u64,
     assigned: bool,
     lane: Option<Lane>,
-    /// What was committed when the last run began: what a crash goes back to.
+    /// What was committed when the last run began: a crash goes back to it.
     committed_before: Vec<Option<Offset>>,
 }
 
 impl ProcessorTester {
-    /// A tester for these input topics, with the partition number 0 assigned. The factory is what
-    /// [`Builder::build`](crate::Builder::build) takes; it is called when the first run begins.
+    /// A tester for these input topics, with the partition number 0 assigned. It takes the same factory as
+    /// [`Builder::build`](crate::Builder::build), and calls it when the first run begins.
     ///
     /// # Panics
-    /// No topic is given, or one is given twice.
+    /// No topic is given, or a topic is given twice.
     #[track_caller]
     pub fn new<F: ProcessorFactory>(
         topics: impl IntoIterator<Item = impl Into<String>>,
@@ -194,8 +193,7 @@ impl ProcessorTester {
         self
     }
 
-    /// Sets the most messages in a batch. Default: no limit, so that a batch ends where the test
-    /// runs it.
+    /// Sets the most messages in a batch. Default: no limit, so a batch ends where the test runs it.
     ///
     /// # Panics
     /// The number is 0.
@@ -207,9 +205,8 @@ impl ProcessorTester {
         self
     }
 
-    /// Sets how many batches may be in flight, as
-    /// [`Builder::max_in_flight`](crate::Builder::max_in_flight) does. Default: 16. It shows only
-    /// while [acks are held](Self::hold_acks).
+    /// Sets how many batches may be in flight, as [`Builder::max_in_flight`](crate::Builder::max_in_flight) does.
+    /// Default: 16. The setting only has an effect while [acks are held](Self::hold_acks).
     ///
     /// # Panics
     /// The number is 0.
@@ -237,9 +234,9 @@ impl ProcessorTester {
         self
     }
 
-    /// Adds a message to its topic; the next run delivers it. Returns its offset.
+    /// Adds a message to its topic, and returns its offset. The next run delivers the message.
     ///
-    /// Messages are delivered in the order in which they are pushed, over all topics.
+    /// Messages are delivered in the order in which they are pushed, across all topics.
     ///
     /// ```
     /// # use kasper::testkit::{ProcessorTester, TestMessage};
@@ -257,8 +254,8 @@ impl ProcessorTester {
     /// ```
     ///
     /// # Panics
-    /// The topic is not an input topic, or the message's [own offset](TestMessage::offset) does not lie
-    /// behind those already in the topic.
+    /// The topic is not an input topic, or the message's [own offset](TestMessage::offset) is not after those already
+    /// in the topic.
     #[track_caller]
     pub fn push(&mut self, message: impl Into<TestMessage>) -> Offset {
         let message = message.into();
@@ -270,20 +267,19 @@ impl ProcessorTester {
         offset
     }
 
-    /// Delivers what was pushed as one batch: all of it or, of more than
-    /// [`max_batch_messages`](Self::max_batch_messages), the first. Returns when the batch is
-    /// finished and its offsets are committed, with the number of messages given to `process`.
+    /// Delivers pushed messages as one batch: all of them or, if there are more than
+    /// [`max_batch_messages`](Self::max_batch_messages), the first ones. Returns when the batch is finished and its
+    /// offsets are committed. The result is the number of messages given to `process`.
     ///
-    /// Without messages `process` is not called, and the number is 0. While
-    /// [acks are held](Self::hold_acks) it returns as soon as the batch waits for them, and begins
-    /// none where [`max_in_flight`](Self::max_in_flight) already do. Where an earlier run was dropped
-    /// within `process`, this one finishes that batch and begins none.
+    /// Without messages, `process` is not called, and the result is 0. While [acks are held](Self::hold_acks), this
+    /// returns as soon as the batch waits for them, and begins no batch if [`max_in_flight`](Self::max_in_flight)
+    /// batches already wait. If an earlier run was dropped within `process`, this one finishes that batch and begins
+    /// no other.
     ///
     /// # Errors
-    /// The one that [`run`](crate::TopicProcessor::run) would return. What finished before is
-    /// committed and the processor dropped, as when `run` ends; to go on, [`assign`](Self::assign) or
-    /// [`replay`](Self::replay). Without an assignment the error's kind is
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput).
+    /// The error that [`run`](crate::TopicProcessor::run) would return. As when `run` ends, what finished before is
+    /// committed, and the processor is dropped. To continue, [`assign`](Self::assign) or [`replay`](Self::replay).
+    /// Without an assignment, the error's kind is [`InvalidInput`](crate::ErrorKind::InvalidInput).
     pub async fn run_batch(&mut self) -> Result<usize> {
         self.begin_run()?;
         let (before, _) = self.calls.given();
@@ -291,9 +287,8 @@ impl ProcessorTester {
         Ok(self.calls.given().0 - before)
     }
 
-    /// Delivers everything that was pushed, in batches of at most
-    /// [`max_batch_messages`](Self::max_batch_messages), and returns the number of messages given to
-    /// `process`. While [acks are held](Self::hold_acks) it returns when
+    /// Delivers everything that was pushed, in batches of at most [`max_batch_messages`](Self::max_batch_messages),
+    /// and returns the number of messages given to `process`. While [acks are held](Self::hold_acks), it returns when
     /// [`max_in_flight`](Self::max_in_flight) batches wait for them.
     ///
     /// # Errors
@@ -302,7 +297,7 @@ impl ProcessorTester {
         self.run_in_batches(self.max_batch_messages).await
     }
 
-    /// A crash, and everything since the last run began once more:
+    /// Simulates a crash, and processes everything since the beginning of the last run once more:
     /// [`crash`](Self::crash), [`assign`](Self::assign), [`run_all`](Self::run_all).
     ///
     /// # Errors
@@ -325,12 +320,12 @@ impl ProcessorTester {
         self.run_in_batches(max_batch_messages).await
     }
 
-    /// The process dies at the worst moment: everything of the last run is processed and sent, its
-    /// offsets are not committed. The processor is dropped where it stands. What is committed goes
-    /// back to where it was when the last run began.
+    /// The process dies at the worst moment: everything of the last run is processed and sent, but its offsets are
+    /// not committed. The processor is dropped where it stands. The committed offsets go back to where they were when
+    /// the last run began.
     ///
-    /// A [revocation](Self::revoke), and a run that ended with an error, commit what finished: a crash
-    /// after them takes nothing back.
+    /// A [revocation](Self::revoke), and a run that ended with an error, commit what finished. A crash after them
+    /// takes nothing back.
     pub fn crash(&mut self) {
         let committed = std::mem::take(&mut self.committed_before);
         self.log.set_committed(&committed);
@@ -338,12 +333,12 @@ impl ProcessorTester {
         self.unassign();
     }
 
-    /// The group takes the partition away: what is in flight is finished (until the
-    /// [drain deadline](Self::drain_deadline), and only as far as acks are not
-    /// [held](Self::hold_acks)), the finished prefix is committed, the processor is dropped.
+    /// The group revokes the partition: batches in flight finish (until the [drain deadline](Self::drain_deadline),
+    /// and unless their acks are [held](Self::hold_acks)), the finished prefix is committed, and the processor is
+    /// dropped.
     ///
     /// # Errors
-    /// What was in flight failed.
+    /// A batch in flight failed.
     pub async fn revoke(&mut self) -> Result<()> {
         let Some(lane) = &self.lane else {
             self.unassign();
@@ -358,8 +353,8 @@ impl ProcessorTester {
         self.end_lane(end).await
     }
 
-    /// The partition is lost, as after a session time-out: the processor is dropped where it stands,
-    /// and nothing more is committed. The offsets of the last run were not committed either.
+    /// The partition is lost, as after a session time-out: the processor is dropped where it stands, and nothing more
+    /// is committed. The offsets of the last run count as not committed, either.
     pub async fn lose(&mut self) {
         if let Some(lane) = &self.lane {
             lane.commands.send_replace(Command::Stop);
@@ -368,9 +363,9 @@ impl ProcessorTester {
         self.crash();
     }
 
-    /// The partition is assigned, after [`revoke`](Self::revoke), [`lose`](Self::lose),
-    /// [`crash`](Self::crash), an error, or [`Context::close`](crate::Context::close): the next run makes a fresh processor
-    /// and goes on at the committed offsets. Does nothing where it is assigned already.
+    /// The partition is assigned again, after [`revoke`](Self::revoke), [`lose`](Self::lose), [`crash`](Self::crash),
+    /// an error, or [`Context::close`](crate::Context::close). The next run makes a fresh processor and continues at
+    /// the committed offsets. Does nothing if the partition is already assigned.
     pub fn assign(&mut self) {
         if !self.assigned {
             self.assigned = true;
@@ -378,25 +373,24 @@ impl ProcessorTester {
         }
     }
 
-    /// Lets the next message to this topic that is not delivered yet fail with this reason, as one
-    /// that is too large. Called twice, it fails two.
+    /// Makes the next undelivered message to this topic fail with this reason, as a message that is too large does.
+    /// Two calls make two messages fail.
     pub fn fail_delivery(&mut self, topic: impl Into<String>, reason: impl Into<String>) {
         self.producer.fail_next(topic.into(), reason.into());
     }
 
-    /// Acks are held back from now on: batches that send something stay in flight, until
-    /// [`release_acks`](Self::release_acks). An error of a later batch comes out there too, since a
-    /// failed processor first waits for what is in flight.
+    /// Holds acks back from now on: batches that send something stay in flight until
+    /// [`release_acks`](Self::release_acks). That call also returns the error of a later batch, because a failed
+    /// processor first waits for the batches in flight.
     pub fn hold_acks(&mut self) {
         self.producer.hold_acks();
     }
 
-    /// Gives all acks that were held, and holds none any more. Batches that waited for them finish
-    /// and are committed; no other batch is begun.
+    /// Releases all acks that were held, and holds none any more. Batches that waited for acks finish and are
+    /// committed; no other batch begins.
     ///
     /// # Errors
-    /// A delivery had failed, or a `process` that waited in [`flush`](crate::Context::flush) went on and
-    /// failed.
+    /// A delivery had failed, or a `process` that waited in [`flush`](crate::Context::flush) continued and failed.
     pub async fn release_acks(&mut self) -> Result<()> {
         self.producer.release_acks();
         match &self.lane {
@@ -405,33 +399,33 @@ impl ProcessorTester {
         }
     }
 
-    /// What was sent and reached the broker, in order, replays included; whether or not it is
-    /// acknowledged yet, but without what [could not be delivered](Self::fail_delivery).
+    /// The messages that were sent and reached the broker, in order. Includes replays and messages that are not
+    /// acknowledged yet, but not messages that [could not be delivered](Self::fail_delivery).
     pub fn outgoing(&self) -> Vec<OutgoingRecord> {
         self.producer.outgoing()
     }
 
-    /// Like [`outgoing`](Self::outgoing), and forgets it: the next call returns what is sent from
+    /// Like [`outgoing`](Self::outgoing), but also forgets the messages: the next call returns only what is sent from
     /// now on.
     pub fn take_outgoing(&mut self) -> Vec<OutgoingRecord> {
         self.producer.take_outgoing()
     }
 
-    /// The next offset that is committed for this topic; `None` while there is none.
+    /// The next offset that is committed for this topic; `None` if nothing is committed.
     ///
     /// # Panics
-    /// It is not an input topic.
+    /// The topic is not an input topic.
     #[track_caller]
     pub fn committed(&self, topic: &str) -> Option<Offset> {
         self.log.committed()[usize::from(self.topic_index(topic))]
     }
 
-    /// Messages that the next runs deliver.
+    /// The number of messages that the next runs deliver.
     pub fn pending(&self) -> usize {
         self.log.pending()
     }
 
-    /// Batches that were begun and are not finished: because [acks are held](Self::hold_acks), or
+    /// The number of batches that were begun but are not finished, because [acks are held](Self::hold_acks), or
     /// because a run was dropped within `process`.
     pub fn in_flight(&self) -> usize {
         self.lane.as_ref().map_or(0, |lane| lane.progress.status().in_flight)
@@ -442,8 +436,8 @@ impl ProcessorTester {
         self.calls.given().1
     }
 
-    /// Whether the processor has called [`Context::close`](crate::Context::close). The run in which it did so ended like a
-    /// [revocation](Self::revoke).
+    /// Whether the processor has called [`Context::close`](crate::Context::close). The run in which it did so ended
+    /// like a [revocation](Self::revoke).
     pub fn has_asked_to_close(&self) -> bool {
         self.board.control.borrow().close
     }
