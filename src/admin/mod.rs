@@ -1,62 +1,63 @@
-//! Status, health and a live page over HTTP: what a team on call looks at. Feature `admin`.
+//! Status, health and a live page over HTTP, for the team on call. Feature `admin`.
 //!
-//! For one processor, [`Builder::admin`](crate::Builder::admin) is all there is to do. For several in one process,
-//! or to mount it in a server of yours, an [`Admin`] takes the [`Handle`]s.
+//! For one processor, call [`Builder::admin`](crate::Builder::admin). For several processors in one process, or to
+//! mount the routes in a server of yours, give an [`Admin`] the [`Handle`]s of the processors.
 //!
 //! | path | |
 //! | --- | --- |
 //! | `/` | a page that shows all of it, live |
 //! | `/status` | the same as JSON, see below |
-//! | `/events` | the same as server-sent events, once a second: `history` (of `rate` and `lag`, once), then `status` |
-//! | `/health/live` | 200 while the process answers |
-//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), none of them [stalled](crate::PartitionStatus::stalled), no input topic [changed](crate::TopicChange::stops) so that the processor will stop, and nothing failed; else 503 with a line for each reason |
-//! | `/metrics` | the text of [`Admin::metrics`]; 404 without |
+//! | `/events` | the same as server-sent events: `history` (of `rate` and `lag`) once, then `status` once a second |
+//! | `/health/live` | 200 while the process can answer |
+//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), has no [stalled](crate::PartitionStatus::stalled) partition and no input topic whose [change](crate::TopicChange::stops) will stop it, and nothing has failed; otherwise 503, with a line for each processor that is not ready, which gives the first reason |
+//! | `/metrics` | the text of [`Admin::metrics`]; 404 if there is none |
 //! | `/processors/{id}/…` | with [`Admin::control`] only: `POST` to `pause`, `resume`, `close`, `partitions/{number}/pause` and `…/resume`, with `Authorization: Bearer {token}` |
 //!
-//! While the group rebalances, `/health/ready` says 503: a rolling restart then waits for each step.
+//! While the group rebalances, `/health/ready` answers 503, so a rolling restart waits for each step.
 //!
 //! # `/status`, version 1
 //!
-//! New fields may come within a version; names and meanings stay. Counts are numbers, times milliseconds.
+//! A version may get new fields; existing names and meanings stay. Counts are numbers, times are milliseconds.
 //!
 //! | field | |
 //! | --- | --- |
 //! | `version` | 1 |
-//! | `at_ms` | when this was, since 1970 |
+//! | `at_ms` | the time of this status, since 1970 |
 //! | `control` | whether pause, resume and close are offered |
-//! | `processors` | one for each processor, in the order that they were given in |
-//! | `….id` | its place, for `/processors/{id}/…` |
-//! | `….name` | the processor's name; two may have the same |
+//! | `processors` | one entry for each processor, in the order in which they were given |
+//! | `….id` | the processor's position in the list, for `/processors/{id}/…` |
+//! | `….name` | the processor's name; two processors may have the same name |
 //! | `….state` | `starting`, `running`, `closing`, `closed` |
-//! | `….ready` | what `/health/ready` says of it |
-//! | `….paused` | all of its partitions are paused |
+//! | `….ready` | whether `/health/ready` counts the processor as ready |
+//! | `….paused` | whether all of its partitions are paused |
 //! | `….failure` | the error that stopped it, or null |
-//! | `….lag` | the sum of its partitions' |
-//! | `….rate` | messages finished per second, over the last five; null in the first second |
+//! | `….lag` | the sum of the lags of its partitions |
+//! | `….rate` | messages finished per second, over the last five seconds; null in the first second |
 //! | `….messages`, `….batches`, `….bytes` | finished since it began to run |
 //! | `….topics` | input topics that are not as they should be; usually none |
-//! | `….topics.topic`, `….topics.message` | which one, and what was seen and what to do |
+//! | `….topics.topic`, `….topics.message` | the topic, and what was seen and what to do about it |
 //! | `….topics.change` | `deleted`, `recreated`, `unaligned`, `incomplete`, `partitions added`: see [`TopicChange`](crate::TopicChange) |
-//! | `….topics.since_ms` | since it was first seen |
-//! | `….partitions` | by topic and number |
+//! | `….topics.since_ms` | the time since the change was first seen |
+//! | `….partitions` | sorted by topic and number |
 //! | `….partitions.topic`, `….partitions.partition` | |
 //! | `….partitions.state` | `starting`, `running`, `paused`, `draining`, `failed` |
-//! | `….partitions.epoch` | counts the assignments of the process |
-//! | `….partitions.next_offset` | the next offset behind the finished messages |
-//! | `….partitions.end_offset` | the end of the log as last heard of |
-//! | `….partitions.lag` | offsets between the two |
-//! | `….partitions.committed_offset`, `….partitions.committed_lag` | what is committed in the group, or null, and offsets from there to the end |
-//! | `….partitions.rate` | offsets finished per second, over the last five; null in the first second |
+//! | `….partitions.epoch` | numbers the assignments of the process |
+//! | `….partitions.next_offset` | the next offset after the finished messages |
+//! | `….partitions.end_offset` | the end of the log as last reported |
+//! | `….partitions.lag` | offsets between `next_offset` and `end_offset` |
+//! | `….partitions.committed_offset`, `….partitions.committed_lag` | the offset that is committed in the group, or null, and the offsets from there to the end |
+//! | `….partitions.rate` | offsets finished per second, over the last five seconds; null in the first second |
 //! | `….partitions.in_flight` | batches in `process` or waiting for acks |
-//! | `….partitions.buffered_bytes` | fetched and waiting for `process`, of the number's topics together |
-//! | `….partitions.last_progress_ms` | since a batch was last finished |
-//! | `….partitions.stalled` | there is lag and no progress for longer than [`stall_timeout`](crate::Builder::stall_timeout) allows |
-//! | `….partitions.last_error` | the error that it failed with, or null |
+//! | `….partitions.buffered_bytes` | bytes fetched and waiting for `process`, for all topics of the partition number together |
+//! | `….partitions.last_progress_ms` | the time since a batch last finished |
+//! | `….partitions.stalled` | whether there has been lag and no progress for longer than [`stall_timeout`](crate::Builder::stall_timeout) allows |
+//! | `….partitions.last_error` | the error that the partition failed with, or null |
 //!
 //! # Who may look
 //!
-//! Anyone who can connect. It shows names of topics, offsets and errors, but no messages. So the server listens on
-//! loopback addresses only, unless [`Admin::allow_remote`] is called; put a proxy before it that asks who is there.
+//! Anyone who can connect can read everything. That includes names of topics, offsets and errors, but no messages. So
+//! the server listens on loopback addresses only, unless [`Admin::allow_remote`] is called. In that case, put a proxy
+//! with authentication before it.
 
 #[cfg(feature = "kafka")]
 mod builder;
@@ -94,7 +95,7 @@ use token::Token;
 
 type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What is served, and for which processors; see [the module](self).
+/// Serves the status of a list of processors; see [the module](self).
 ///
 /// ```no_run
 /// # #[cfg(feature = "kafka")]
@@ -118,19 +119,19 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Without processors, metrics and control.
+    /// An `Admin` without processors, metrics and control.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Shows this processor besides those already there.
+    /// Adds a processor to those that are shown.
     pub fn processor(mut self, handle: Handle) -> Self {
         self.processors.push(handle);
         self
     }
 
-    /// Serves this text at `/metrics`, in Prometheus' text format. It is asked for at each scrape, on the runtime's
-    /// threads: be quick. Default: `/metrics` is not found.
+    /// Serves this text at `/metrics`, in Prometheus' text format. The function is called at each scrape, on the
+    /// runtime's threads, so it must be quick. Default: `/metrics` is not found.
     ///
     /// ```
     /// # #[cfg(feature = "prometheus")] {
@@ -144,28 +145,29 @@ impl Admin {
         self
     }
 
-    /// Lets those who know this token pause, resume and close processors. It is sent with each command, in the
-    /// clear: over a network, use TLS. At least 16 bytes. Default: nobody can.
+    /// Lets those who know this token pause, resume and close processors. Clients send the token with each command,
+    /// as clear text: use TLS over a network. At least 16 bytes. Default: nobody can control the processors.
     pub fn control(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Token::new(token.into()));
         self
     }
 
-    /// Lets [`serve`](Admin::serve) and [`Builder::admin_with`](crate::Builder::admin_with) listen at addresses that other
-    /// machines reach. Nobody is asked who they are, but for [control](Admin::control). Default: an error.
+    /// Lets [`serve`](Admin::serve) and [`Builder::admin_with`](crate::Builder::admin_with) listen at addresses that
+    /// other machines can reach. Except for [control](Admin::control), clients are not authenticated. Default: an
+    /// error.
     pub fn allow_remote(mut self) -> Self {
         self.allow_remote = true;
         self
     }
 
-    /// A router to mount in a server of yours, at its root or below a path with `nest`. Time-outs and the number
-    /// of connections are that server's business; no more than 16 clients get `/events`, others a 503.
+    /// A router to mount in a server of yours, at its root, or below a path with `nest`. Time-outs and the number of
+    /// connections are left to that server. At most 16 clients can listen to `/events`; others get a 503.
     ///
-    /// A task of the current tokio runtime looks at the processors once a second until the router and its clones
-    /// are dropped.
+    /// A task of the current tokio runtime looks at the processors once a second, until the router and its clones are
+    /// dropped.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): there is no processor, the token is too short, or this is not called in a
+    /// [`Config`](ErrorKind::Config): there is no processor, the token is too short, or the call is made outside of a
     /// tokio runtime.
     pub fn router(self) -> Result<Router> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
@@ -184,15 +186,16 @@ impl Admin {
         Ok(routes(shared))
     }
 
-    /// Serves at this address, `host:port`, until the returned value is dropped. With port 0 the system chooses;
-    /// [`AdminServer::local_addr`] tells.
+    /// Serves at this address, `host:port`, until the returned value is dropped. With port 0 the system chooses a
+    /// port, which [`AdminServer::local_addr`] returns.
     ///
-    /// At most 64 connections are served at a time. One is cut off that takes longer than 10 s to send the head of
-    /// a request, or to take what it asked for.
+    /// At most 64 connections are served at a time. A connection is closed if it takes longer than 10 s to send the
+    /// head of a request, or if for 10 s it accepts nothing of a response.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): as [`router`](Admin::router); the address is none, cannot be listened at, or
-    /// is not a loopback address and [`allow_remote`](Admin::allow_remote) was not called.
+    /// [`Config`](ErrorKind::Config): as for [`router`](Admin::router). Also if the address is not valid, if the
+    /// server can't listen at it, or if it is not a loopback address and [`allow_remote`](Admin::allow_remote) was
+    /// not called.
     pub async fn serve(self, address: impl Into<String>) -> Result<AdminServer> {
         let listener = self.listen(&address.into()).await?;
         Ok(listener.serve(self.router()?))
@@ -230,7 +233,7 @@ fn routes(shared: Arc<ServerState>) -> Router {
     router.layer(map_response(with_headers)).with_state(shared)
 }
 
-/// What every answer has: it is of this moment, it is what its type says, and it runs and loads nothing.
+/// The headers of every response: it is current, it has the type that it states, and it runs and loads nothing.
 async fn with_headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [

@@ -1,40 +1,41 @@
-//! Metrics: what a topic processor counts and measures, for whichever recorder you give it.
+//! Metrics: what a topic processor counts and measures, and the recorder that gets it.
 //!
-//! Place in the data path: beside it. The pipeline counts per batch, never per message, with handles that each
-//! lane makes once; the coordinator sets the gauges at intervals and when partitions come or go.
+//! Place in the data path: beside it. The pipeline counts per batch, never per message, with counters and histograms
+//! that each lane registers once. The coordinator sets the gauges, at intervals and when partitions come or go.
 //!
 //! # Where they go
-//! To the recorder that is given to [`Builder::metrics`](crate::Builder::metrics), of any crate that records
-//! for the [`metrics`](https://docs.rs/metrics) facade; without one to the facade's global recorder; where none
-//! is installed, nowhere, and that costs nothing worth measuring. Two processors in one process can so report
-//! apart, or to one recorder: all that is recorded has the label `processor`. With the feature `prometheus`,
+//! To the recorder that is passed to [`Builder::metrics`](crate::Builder::metrics), which may come from any crate
+//! that records for the [`metrics`](https://docs.rs/metrics) facade. Without one, to the facade's global recorder. If
+//! none is installed, nowhere, and that costs nothing worth measuring. Two processors in one process can report to
+//! two recorders, or to the same one: all metrics have the label `processor`. With the feature `prometheus`,
 //! `kasper::metrics::prometheus()` is a recorder whose metrics can be scraped.
 //!
 //! # What there is
-//! [`CATALOGUE`] has it all, with help texts, units and labels. In short, by what it tells:
+//! [`CATALOGUE`] has all metrics, with help texts, units and labels. In short, by question:
 //!
 //! | to know | look at |
 //! | --- | --- |
-//! | how much comes and goes | `kasper_incoming_messages_total`, `kasper_incoming_bytes_total`, `kasper_outgoing_messages_total`, `kasper_outgoing_bytes_total` |
+//! | how much is processed and sent | `kasper_incoming_messages_total`, `kasper_incoming_bytes_total`, `kasper_outgoing_messages_total`, `kasper_outgoing_bytes_total` |
 //! | whether it keeps up | `kasper_lag_messages`, `kasper_committed_lag_messages`, `kasper_stalled`, `kasper_progress_age_seconds`, `kasper_assigned` |
 //! | how batches are cut | `kasper_batches_total`, `kasper_batch_messages`, `kasper_batch_age_seconds` |
-//! | where time goes | `kasper_process_seconds`, `kasper_store_seconds`, `kasper_produce_seconds`, `kasper_commit_seconds` |
-//! | what waits | `kasper_in_flight_batches`, `kasper_buffered_bytes` |
+//! | where the time goes | `kasper_process_seconds`, `kasper_store_seconds`, `kasper_produce_seconds`, `kasper_commit_seconds` |
+//! | what is waiting | `kasper_in_flight_batches`, `kasper_buffered_bytes` |
 //! | what goes wrong | `kasper_failures_total`, `kasper_commit_failures_total` of `kasper_commits_total`, `kasper_store_errors_total`, `kasper_store_retries_total` |
 //! | what the group does | `kasper_rebalances_total`, `kasper_rebalanced_partitions_total` |
 //! | what stores do | `kasper_store_calls_total`, `kasper_store_keys_total`, `kasper_store_bytes_total`, `kasper_cache_hits_total`, `kasper_cache_misses_total` |
 //!
-//! The series of stores are there for stores that [are metered](crate::store::Metered); those of retries and caches for
-//! [`Retry::metered`](crate::store::Retry::metered) and [`Cached::metered`](crate::store::Cached::metered). Histograms are of the
-//! whole processor: one for each partition would be thousands of series.
+//! The series of stores exist only for [metered](crate::store::Metered) stores, those of retries for
+//! [`Retry::metered`](crate::store::Retry::metered), and those of caches for
+//! [`Cached::metered`](crate::store::Cached::metered). Histograms cover the whole processor: one for each partition
+//! would be thousands of series.
 //!
-//! Gauges are set every [`metrics_interval`](crate::Builder::metrics_interval). Those of a partition are zero
-//! from the moment when it is revoked or lost, and all are when the processor ends: no alarm about lag comes
-//! from a process that has nothing to do with it any more.
+//! Gauges are set every [`metrics_interval`](crate::Builder::metrics_interval). The gauges of a partition are zero
+//! from the moment when it is revoked or lost, and all gauges are zero when the processor ends. So a process that no
+//! longer has a partition raises no alarm about the partition's lag.
 //!
 //! # Your own
-//! [`Context::metrics`](crate::Context::metrics) and [`Metrics`] register counters, gauges and histograms with
-//! the same recorder and under the same label.
+//! [`Context::metrics`](crate::Context::metrics) and [`Metrics`] register counters, gauges and histograms of yours
+//! with the same recorder and the same label.
 //!
 //! # From Go Kasper
 //! | Go | here |
@@ -44,11 +45,12 @@
 //! | `messages_behind_high_water_mark_count` | `kasper_lag_messages` |
 //! | `Config.MetricsProvider` | [`Builder::metrics`](crate::Builder::metrics) |
 //! | `Config.MetricsUpdateInterval` | [`Builder::metrics_interval`](crate::Builder::metrics_interval) |
-//! | `NewPrometheus(label)`, `Prometheus.Registry` | `kasper::metrics::prometheus()`, and `handle()` of it |
+//! | `NewPrometheus(label)`, `Prometheus.Registry` | `kasper::metrics::prometheus()`, and its `handle()` |
 //! | `MetricsProvider.NewCounter`, `NewGauge`, `NewSummary` | [`Metrics::counter`], [`Metrics::gauge`], [`Metrics::histogram`] |
 //! | `NoopMetricsProvider` | [`NoopRecorder`], or no recorder at all |
 //!
-//! Tenants were labels there. Here no metric has a tenant or a key as a label: each would be series of its own.
+//! In Go Kasper, tenants were labels. Here no metric has a tenant or a key as a label, because each would be a series
+//! of its own.
 
 #[cfg(test)]
 pub(crate) mod book;
