@@ -83,9 +83,9 @@ impl TopicProcessor {
 
     /// Processes until [`Handle::close`] is called or something fails.
     ///
-    /// `run` then lets the batches in flight finish (until the [drain deadline](crate::Builder::drain_deadline)), commits
-    /// the offsets of the finished batches (within [`commit_timeout`](crate::Builder::commit_timeout)), leaves the group
-    /// (within 10 s), and returns. Each partition number is processed in a task of the current tokio runtime.
+    /// `run` then lets the batches in flight finish (until the [drain deadline](crate::Builder::drain_deadline)),
+    /// commits the offsets of the finished batches (within [`commit_timeout`](crate::Builder::commit_timeout)),
+    /// leaves the group (within 10 s), and returns. Each partition number is processed in a task of the current tokio runtime.
     ///
     /// # Errors
     /// - [`Process`](crate::ErrorKind::Process), [`Panic`](crate::ErrorKind::Panic): the user's code failed. The
@@ -95,8 +95,8 @@ impl TopicProcessor {
     ///   message's `topic`, and the `batch` that it was made from, which is not committed. If `process` returns the
     ///   error of a [flush](crate::Context::flush), the kind is `Process` instead, with the `Delivery` error as its
     ///   source.
-    /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see [`out_of_range`](crate::Builder::out_of_range). Also
-    ///   returned if an input topic was deleted and created again.
+    /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange): see [`out_of_range`](crate::Builder::out_of_range).
+    ///   Also returned if an input topic was deleted and created again.
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic): an input topic was deleted;
     ///   [`UnknownPartition`](crate::ErrorKind::UnknownPartition): a static partition does not exist;
     ///   [`Config`](crate::ErrorKind::Config): the input topics, or the members of the group, no longer fit together.
@@ -133,8 +133,8 @@ impl TopicProcessor {
     /// this member was assigned them.
     ///
     /// Partitions that are assigned later count too, up to their end at that time. Partitions that are revoked or
-    /// lost no longer count. With the [consumer protocol](crate::Builder::consumer_protocol), partitions may be assigned one
-    /// by one: the method returns when the partitions assigned so far are done. Without any partition, it returns
+    /// lost no longer count. With the [consumer protocol](crate::Builder::consumer_protocol), partitions may be
+    /// assigned one by one: the method returns when the partitions assigned so far are done. Without any partition, it returns
     /// once the group is stable: after some seconds, or after about 15 s with the consumer protocol. Messages
     /// produced after the assignment may or may not be processed.
     ///
