@@ -46,7 +46,9 @@ fn shapes() -> [Shape; 4] {
 impl Shape {
     async fn filled_topic(&self) -> String {
         let topic = topic("memory", PARTITIONS).await;
-        let properties = [("queue.buffering.max.messages", "200000"), ("linger.ms", "20")];
+        // A broker returns whole batches, which on a busy machine would have ten thousand messages each.
+        let batches = ("batch.num.messages", "1000");
+        let properties = [("queue.buffering.max.messages", "200000"), ("linger.ms", "20"), batches];
         let producer: BaseProducer = config_of(&properties).create().unwrap();
         let mut headers = OwnedHeaders::new();
         for number in 0..self.headers {

@@ -112,12 +112,12 @@ impl Options {
         }
     }
 
-    /// The value that the user set for a property, under whichever of its names; the last one counts.
     /// Whether partition numbers of several topics are to come to the same member.
     pub(super) fn is_joined(&self) -> bool {
         self.partitions.is_none() && !self.allow_unaligned_topics && self.topics.len() > 1
     }
 
+    /// The value that the user set for a property, under whichever of its names; the last one counts.
     pub(super) fn property(&self, name: &str) -> Option<&str> {
         let set = self.properties.iter().rev().find(|(set, _)| names::is_same(set, name));
         set.map(|(_, value)| value.as_str())

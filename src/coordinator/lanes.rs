@@ -13,8 +13,8 @@ use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::broker::{QueueError, Sought};
 use crate::command::Command;
-use crate::coordinator::Coordinator;
 use crate::coordinator::out_of_range::search;
+use crate::coordinator::{Coordinator, note_failure};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
@@ -243,7 +243,8 @@ impl Lanes {
     }
 
     /// Ends the tasks of these lanes and waits until they have ended, at most until shortly behind
-    /// the deadline. They are stopped when the client goes on without them: when `superseded` is done. Returns their failures.
+    /// the deadline. They are stopped when the client goes on without them: when `superseded` is done. Each failure is
+    /// given to `note` at once.
     ///
     /// A task whose thread is blocked is left to itself then: whatever it still does, nobody takes anything from it,
     /// and it is gone at its next await.
@@ -253,9 +254,10 @@ impl Lanes {
         command: Command,
         deadline: Instant,
         superseded: impl Future<Output = ()>,
-    ) -> Vec<Error> {
+        mut note: impl FnMut(Error),
+    ) {
         let mut superseded = pin!(superseded);
-        let (mut command, mut deadline, mut failures) = (command, deadline, Vec::new());
+        let (mut command, mut deadline) = (command, deadline);
         self.command(numbers, command);
         while numbers.iter().any(|number| self.get(*number).is_some_and(|l| l.task.is_some())) {
             let end = tokio::select! {
@@ -268,15 +270,15 @@ impl Lanes {
                 end = timeout_at(deadline + GRACE, self.tasks.join_next_with_id()) => end,
             };
             match end {
-                Ok(Some(end)) => failures.extend(self.take_over(end).err()),
-                Ok(None) => break,
-                Err(_) => {
-                    self.abort(numbers);
-                    break;
+                Ok(Some(end)) => {
+                    if let Err(failure) = self.take_over(end) {
+                        note(failure);
+                    }
                 }
+                Ok(None) => break,
+                Err(_) => return self.abort(numbers),
             }
         }
-        failures
     }
 
     fn abort(&mut self, numbers: &[i32]) {
@@ -448,8 +450,7 @@ impl Coordinator {
 
     async fn end_lanes(&mut self, numbers: &[i32], command: Command, deadline: Instant) {
         let superseded = self.events.superseded();
-        for failure in self.lanes.end(numbers, command, deadline, superseded).await {
-            self.note(Err(failure));
-        }
+        let note = |error| note_failure(&mut self.failure, &self.metrics, &self.board, error);
+        self.lanes.end(numbers, command, deadline, superseded, note).await;
     }
 }

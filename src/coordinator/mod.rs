@@ -275,12 +275,7 @@ impl Coordinator {
     /// The first failure stops the processor.
     fn note(&mut self, result: Result<()>) {
         if let Err(error) = result {
-            error!(?error, "the processor stops because of an error");
-            if self.failure.is_none() {
-                self.metrics.failed(&error);
-                self.board.note_failure(&error);
-                self.failure = Some(error);
-            }
+            note_failure(&mut self.failure, &self.metrics, &self.board, error);
         }
     }
 
@@ -389,6 +384,7 @@ impl Coordinator {
             true => self.stop_lanes(&numbers).await,
             false => self.drain_lanes(&numbers).await,
         }
+        self.note_reported_failure();
         let committed = self.commit_at_the_end().await;
         self.note(committed);
         let report = self.report();
@@ -399,6 +395,18 @@ impl Coordinator {
         }
         info!(messages = report.messages, "closed");
         self.failure.take().map_or(Ok(report), Err)
+    }
+
+    /// A lane that has reported a failure may have been given up before it ended with it.
+    fn note_reported_failure(&mut self) {
+        if self.failure.is_some() || !self.board.control.borrow().failed {
+            return;
+        }
+        let lanes =
+            self.lanes.values().filter_map(|lane| lane.progress().status().last_error.clone());
+        let said = lanes.collect::<Vec<_>>().join("; ");
+        let message = format!("a partition failed, and was given up before it ended: {said}");
+        self.note(Err(Error::new(ErrorKind::Process, message)));
     }
 
     async fn commit_at_the_end(&mut self) -> Result<()> {
@@ -468,5 +476,20 @@ impl Coordinator {
             duration: self.started.elapsed(),
             next_offsets,
         }
+    }
+}
+
+/// Keeps the `first` failure, and tells of each.
+fn note_failure(
+    first: &mut Option<Error>,
+    metrics: &ProcessorMetrics,
+    board: &Board,
+    error: Error,
+) {
+    error!(?error, "the processor stops because of an error");
+    if first.is_none() {
+        metrics.failed(&error);
+        board.note_failure(&error);
+        *first = Some(error);
     }
 }

@@ -10,8 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::{Instrument as _, debug, info, warn};
 
 use crate::broker::TopicState;
@@ -30,8 +31,9 @@ type Key = (usize, TopicChange);
 /// The topics, by their indexes, of which a partition number is ours.
 type Owned = BTreeMap<i32, BTreeSet<usize>>;
 
-/// A cluster that has failed to answer so often is not waited for.
-const BELIEVED_SILENT: u32 = 3;
+/// How often, and how soon, the first question is asked again while the cluster does not say how all topics are.
+const FIRST_ATTEMPTS: usize = 3;
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 pub(super) struct Topics {
@@ -46,10 +48,8 @@ pub(super) struct Topics {
     recreated: Vec<Arc<str>>,
     /// That topics were recreated has stopped the processor.
     is_certain: bool,
-    /// The cluster has said how they are.
+    /// The cluster has said how they are, or has failed to for a while.
     is_heard: bool,
-    /// How often it has failed to.
-    failed: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +65,8 @@ struct Seen {
 }
 
 impl Topics {
-    /// Whether it is known how they are, or known that the cluster does not say so.
     pub(super) fn is_heard(&self) -> bool {
-        self.is_heard || self.failed >= BELIEVED_SILENT
+        self.is_heard
     }
 
     pub(super) fn holds(&self, number: i32) -> bool {
@@ -253,6 +252,10 @@ fn failure(change: TopicChange) -> Option<(ErrorKind, u32)> {
     }
 }
 
+fn says_all(answer: &Answer) -> bool {
+    answer.as_ref().is_ok_and(|states| !states.contains(&TopicState::Unknown))
+}
+
 /// The id says so. Without one, of an old broker: partitions are never taken away from a topic.
 fn is_another(before: &Topic, now: &Topic) -> bool {
     match (&before.id, &now.id) {
@@ -305,21 +308,32 @@ impl Coordinator {
     /// Asks how the input topics are, unless the last question is still on its way.
     pub(super) fn ask_for_topics(&mut self) {
         if self.topic_states.is_none() {
-            self.topic_states = Some(Box::pin(self.consumer.topics().in_current_span()));
+            let (consumer, is_first) = (self.consumer.clone(), !self.topics.is_heard);
+            let ask = async move {
+                let mut answer = consumer.topics().await;
+                for _ in 1..FIRST_ATTEMPTS {
+                    if !is_first || says_all(&answer) {
+                        break;
+                    }
+                    sleep(FIRST_PAUSE).await;
+                    answer = consumer.topics().await;
+                }
+                answer
+            };
+            self.topic_states = Some(Box::pin(ask.in_current_span()));
         }
     }
 
     pub(super) fn note_topics(&mut self, answer: Answer) {
         self.topic_states = None;
+        self.topics.is_heard = true;
         let answer = match answer {
             Ok(answer) => answer,
             Err(error) => {
-                self.topics.failed += 1;
                 debug!(?error, "the state of the input topics is not known; asking again later");
                 return;
             }
         };
-        self.topics.is_heard = true;
         self.topics.note(&answer, &self.settings);
         self.judge();
         let confirmed = self.topics.confirm(&answer, &self.settings);

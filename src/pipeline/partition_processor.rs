@@ -274,16 +274,15 @@ impl PartitionProcessor {
     }
 
     /// Waits until everything in flight is finished or, behind a failed batch, at least acked. A failure is reported
-    /// at once, unless the lane `has_failed` before, and is what is returned at the drain deadline, too.
+    /// at once, unless the lane `has_failed` before, and is what is returned, also where the wait is cut short.
     async fn settle(&mut self, has_failed: bool) -> Result<(), Interrupt> {
         let mut failure = None;
         while !self.in_flight.is_empty() {
             let finished = tokio::select! {
                 biased;
-                () = over(&mut self.commands) => match failure {
-                    Some(error) if *self.commands.borrow() != Command::Stop => return Err(Interrupt::Failed(error)),
-                    _ => return Err(Interrupt::Abandoned),
-                },
+                () = over(&mut self.commands) => {
+                    return Err(failure.map_or(Interrupt::Abandoned, Interrupt::Failed));
+                }
                 finished = self.in_flight.front_finished() => finished,
             };
             if let Err(error) = finished {
@@ -294,7 +293,7 @@ impl PartitionProcessor {
                 failure = Some(error);
             }
         }
-        failure.map_or(Ok(()), |error| Err(error.into()))
+        failure.map_or(Ok(()), |error| Err(Interrupt::Failed(error)))
     }
 }
 

@@ -386,7 +386,10 @@ impl Board {
         let lacks = |change| {
             matches!(
                 change,
-                TopicChange::Deleted | TopicChange::Unaligned | TopicChange::Incomplete
+                TopicChange::Deleted
+                    | TopicChange::Recreated
+                    | TopicChange::Unaligned
+                    | TopicChange::Incomplete
             )
         };
         self.topics.lock().iter().any(|(warning, _)| lacks(warning.change))

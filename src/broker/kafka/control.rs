@@ -107,7 +107,7 @@ impl ConsumerShared {
         let turn = self.turns();
         events.wake();
         while self.turns() == turn && waits() {}
-        self.is_answer_due()
+        self.is_answer_due() || self.close_requested()
     }
 
     pub(super) fn turns(&self) -> u64 {

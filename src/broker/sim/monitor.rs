@@ -44,6 +44,8 @@ struct Grant {
     finished: BTreeSet<i64>,
     /// What calls before this one left unfinished is processed again, if it is still in the log.
     since_call: usize,
+    /// Where it was assigned or sought to last.
+    begins: i64,
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +85,14 @@ impl Monitor {
     ) {
         self.current.insert((id, partition.clone()), grant);
         let since_call = self.calls.len();
-        let grant_begins =
-            Grant { start, end, expected: start, finished: BTreeSet::new(), since_call };
+        let grant_begins = Grant {
+            start,
+            end,
+            expected: start,
+            finished: BTreeSet::new(),
+            since_call,
+            begins: start,
+        };
         self.grants.insert(grant, grant_begins);
     }
 
@@ -131,16 +139,6 @@ impl Monitor {
     /// The number of processor values that have processed something.
     pub(crate) fn incarnations(&self) -> usize {
         self.incarnations.len()
-    }
-
-    /// A message that was processed, and whose output was not delivered. Nobody may go on behind it, not even where
-    /// the log begins later by now.
-    fn first_undelivered(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
-        let Grant { finished, since_call, .. } = self.grants.get(&grant)?;
-        let failed = self.calls.iter().skip(*since_call).filter(|call| call.failed);
-        let failed = failed.flat_map(|call| &call.messages);
-        let passed = failed.filter(|(p, offset, g)| p == partition && *g == grant && *offset < to);
-        passed.map(|(_, offset, _)| *offset).find(|offset| !finished.contains(offset))
     }
 
     fn finish_if_complete(&mut self, id: usize) {
@@ -284,6 +282,7 @@ impl World {
         if let Some(state) = self.monitor.grants.get_mut(&grant) {
             state.expected = offset;
             state.since_call = calls;
+            state.begins = offset;
         }
     }
 
@@ -335,9 +334,23 @@ impl World {
         self.monitor.left.insert(client, left);
     }
 
+    /// A message that was processed, and whose output was not delivered. Nobody may go on behind it, not even where
+    /// the log begins later by now. What was given up and is processed again is exempt where it is no longer in the log.
+    fn first_undelivered(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
+        let Grant { finished, since_call, begins, .. } = self.monitor.grants.get(&grant)?;
+        let again = (*begins).max(self.logs[partition].start);
+        let calls = self.monitor.calls.iter().enumerate().filter(|(_, call)| call.failed);
+        let messages = calls.flat_map(|(id, call)| call.messages.iter().map(move |m| (id, m)));
+        let passed = messages.filter(|(id, (p, offset, of))| {
+            let counts = id >= since_call || *offset >= again;
+            p == partition && *of == grant && *offset < to && counts
+        });
+        passed.map(|(_, (_, offset, _))| *offset).find(|offset| !finished.contains(offset))
+    }
+
     fn first_unfinished(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
         if self.monitor.offsets_jump {
-            return self.monitor.first_undelivered(partition, grant, to);
+            return self.first_undelivered(partition, grant, to);
         }
         let grant = self.monitor.grants.get(&grant)?;
         let mut offsets = self.logs[partition].offsets(grant.start, to);

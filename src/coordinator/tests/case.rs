@@ -135,13 +135,18 @@ impl Case {
         self.more_cuts = rng.within(10..=50);
         self.out_of_range = OutOfRange::Earliest;
         self.gusts = 10..=rng.within(20..=200);
+        // Little else happens, or they would be given up before they fail.
+        self.members = 1;
+        self.habits.oversleeps = 0;
+        self.habits.closes = 0;
+        self.habits.factory_fails = 0;
         self.messages = 20..=40;
         self.weather.ack = 1..=rng.within(100..=1000);
         self.weather.fetch = 1..=rng.within(1..=400);
         self.limits.in_flight_bytes = 1000;
         self.limits.in_flight = 16;
         self.habits.sends = 100;
-        self.habits.undeliverable = rng.within(1..=10);
+        self.habits.undeliverable = rng.within(2..=30);
         self.habits.fails = 0;
         self.habits.panics = 0;
     }

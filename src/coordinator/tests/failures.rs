@@ -330,3 +330,25 @@ async fn a_failure_is_told_at_the_drain_deadline_too() {
     assert_eq!((error.kind(), error.get("batch")), (ErrorKind::Delivery, Some("a/0 0..=4")));
     assert_eq!(sim.committed(&at("a", 0)), Some(0));
 }
+
+/// The lane has reported a failure, and waits for other acks, when its partition is lost.
+#[tokio::test(start_paused = true)]
+async fn a_reported_failure_is_told_though_the_partition_is_lost() {
+    let sim = Sim::new(Mode::Eager, &["a"], 1);
+    sim.world().hold("slow");
+    sim.world().hold(UNDELIVERABLE);
+    sim.produce(&at("a", 0), 10);
+    let plan = |batch: &Batch| match batch.iter().next().unwrap().offset().get() {
+        0 => vec![Step::Send(UNDELIVERABLE)],
+        _ => vec![Step::Send("slow")],
+    };
+    let member = sim.member().set(|s| s.batch.max_messages = 5).plan(plan).start();
+    sim.until("both are sent", |world| world.unreported() == 10).await;
+    sim.world().rebalance();
+    sleep(millis(500)).await;
+    sim.world().release(UNDELIVERABLE);
+    sleep(millis(50)).await;
+    sim.world().rejoin_unanswered(member.id);
+    let error = member.error().await;
+    assert_eq!((error.kind(), error.get("batch")), (ErrorKind::Delivery, Some("a/0 0..=4")));
+}

@@ -80,9 +80,14 @@ impl ServersTime {
         self.took() <= PROMPT
     }
 
-    /// Without end if the machine slept meanwhile: nobody knows when the answer was made.
+    /// Nobody knows when such an answer was made.
+    pub(super) fn slept_meanwhile(self) -> bool {
+        self.came.slept_since(self.asked)
+    }
+
+    /// Without end if the machine slept meanwhile.
     fn took(self) -> Duration {
-        match self.came.slept_since(self.asked) {
+        match self.slept_meanwhile() {
             true => Duration::MAX,
             false => self.came.since(self.asked),
         }
@@ -112,11 +117,11 @@ impl Clock {
         self.state().servers.is_none_or(|servers| servers.is_old(now))
     }
 
-    /// Takes an answer, unless there is one that is not old and came sooner: several calls may have asked.
+    /// Takes an answer, unless another call asked at the same time, and its answer came sooner.
     pub(super) fn set(&self, answer: ServersTime) {
         let mut state = self.state();
-        let present = state.servers.filter(|present| !present.is_old(answer.came));
-        state.servers = Some(present.map_or(answer, |present| answer.or_better(present)));
+        let beside = state.servers.filter(|other| other.came.monotonic > answer.asked.monotonic);
+        state.servers = Some(beside.map_or(answer, |other| answer.or_better(other)));
     }
 
     /// The timestamp of a call.
@@ -249,6 +254,16 @@ mod tests {
         assert!(clock.is_due(awake));
         let set_back = Moment { monotonic: now.monotonic, wall: now.wall - 2 * SLEPT };
         assert!(clock.is_due(set_back));
+    }
+
+    #[test]
+    fn of_answers_to_calls_at_the_same_time_the_one_that_came_soonest_is_kept() {
+        let (clock, now) = (Clock::default(), Moment::now());
+        clock.set(answer(5_000_000, now + PROMPT, Duration::ZERO));
+        clock.set(answer(1, now, 2 * PROMPT));
+        assert_eq!(clock.stamp(now + PROMPT), 5_000_000);
+        clock.set(answer(6_000_000, now + 3 * PROMPT, PROMPT));
+        assert_eq!(clock.stamp(now + 4 * PROMPT), 6_050_000, "asked later");
     }
 
     #[test]

@@ -276,8 +276,12 @@ impl SharedSession {
             if best.is_prompt() {
                 break;
             }
-            let Ok(again) = self.servers_time().await else { break };
-            best = best.or_better(again);
+            match self.servers_time().await {
+                Ok(again) => best = best.or_better(again),
+                // The machine slept, so the connection is gone, and the time that was told is of before.
+                Err(error) if best.slept_meanwhile() => return Err(error),
+                Err(_) => break,
+            }
         }
         self.clock.set(best);
         Ok(())
