@@ -168,7 +168,17 @@ impl Member {
 
     /// A member of a group, which has begun to join.
     pub(super) fn join(broker: &Broker, topics: &[Arc<str>], group: &str) -> Self {
-        let options = MemberOptions { group, ..MemberOptions::default() };
+        Self::join_with(broker, topics, group, &[])
+    }
+
+    /// As [`join`](Member::join), with these properties.
+    pub(super) fn join_with(
+        broker: &Broker,
+        topics: &[Arc<str>],
+        group: &str,
+        properties: &[(&str, &str)],
+    ) -> Self {
+        let options = MemberOptions { group, properties, ..MemberOptions::default() };
         let member = Self::new(broker, topics, options);
         member.consumer.start().unwrap();
         member

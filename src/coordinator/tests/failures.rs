@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::harness::{Making, Plan, Planned, Sim, Step, at, gate, millis, waits_at_then};
+use super::harness::{Making, Member, Plan, Planned, Sim, Step, at, gate, millis, waits_at_then};
 use crate::broker::Event;
 use crate::broker::sim::{Mode, REFUSED, UNDELIVERABLE};
 use crate::status::{ProcessorState, RebalanceEvent};
@@ -310,9 +310,8 @@ async fn what_was_finished_when_the_hook_panicked_is_committed() {
     assert_eq!(sim.committed(&at("a", 0)), Some(10));
 }
 
-/// The batch behind the failed one has no acks until the drain deadline.
-#[tokio::test(start_paused = true)]
-async fn a_failure_is_told_at_the_drain_deadline_too() {
+/// Of two batches in flight the first is to fail, once that is released, and the second has no acks.
+async fn two_batches_in_flight() -> (Sim, Member) {
     let sim = Sim::new(Mode::Eager, &["a"], 1);
     sim.world().hold("slow");
     sim.world().hold(UNDELIVERABLE);
@@ -323,6 +322,13 @@ async fn a_failure_is_told_at_the_drain_deadline_too() {
     };
     let member = sim.member().set(|s| s.batch.max_messages = 5).plan(plan).start();
     sim.until("both are sent", |world| world.unreported() == 10).await;
+    (sim, member)
+}
+
+/// The batch behind the failed one has no acks until the drain deadline.
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_told_at_the_drain_deadline_too() {
+    let (sim, member) = two_batches_in_flight().await;
     member.handle.close();
     sleep(millis(100)).await;
     sim.world().release(UNDELIVERABLE);
@@ -334,16 +340,7 @@ async fn a_failure_is_told_at_the_drain_deadline_too() {
 /// The lane has reported a failure, and waits for other acks, when its partition is lost.
 #[tokio::test(start_paused = true)]
 async fn a_reported_failure_is_told_though_the_partition_is_lost() {
-    let sim = Sim::new(Mode::Eager, &["a"], 1);
-    sim.world().hold("slow");
-    sim.world().hold(UNDELIVERABLE);
-    sim.produce(&at("a", 0), 10);
-    let plan = |batch: &Batch| match batch.iter().next().unwrap().offset().get() {
-        0 => vec![Step::Send(UNDELIVERABLE)],
-        _ => vec![Step::Send("slow")],
-    };
-    let member = sim.member().set(|s| s.batch.max_messages = 5).plan(plan).start();
-    sim.until("both are sent", |world| world.unreported() == 10).await;
+    let (sim, member) = two_batches_in_flight().await;
     sim.world().rebalance();
     sleep(millis(500)).await;
     sim.world().release(UNDELIVERABLE);

@@ -114,9 +114,7 @@ async fn a_second_member_takes_its_share(broker: &Broker, more: &[(&str, &str)])
     let topics = [broker.topic("a", 2).await, broker.topic("b", 2).await];
     let group = unique("group");
     let join = || {
-        let options = MemberOptions { group: &group, properties: more, ..MemberOptions::default() };
-        let member = Member::new(broker, &topics, options);
-        member.consumer.start().unwrap();
+        let member = Member::join_with(broker, &topics, &group, more);
         (member, BTreeSet::new())
     };
     let mut members = vec![join()];
@@ -232,10 +230,7 @@ async fn a_cooperative_member_without_partitions_leaves_its_group() {
     let group = unique("group");
     let properties = [("partition.assignment.strategy", "cooperative-sticky")];
     let join = || {
-        let options =
-            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
-        let member = Member::new(&broker, &topics, options);
-        member.consumer.start().unwrap();
+        let member = Member::join_with(&broker, &topics, &group, &properties);
         (member, BTreeSet::new())
     };
     let mut members = vec![join()];
@@ -295,13 +290,7 @@ async fn a_commit_that_meets_a_later_generation_is_refused() {
     let (group, first_of) = (unique("group"), partition(&topics[0], 0));
     // As long as the group waits for a member that was told to give its partitions up.
     let properties = [("max.poll.interval.ms", "6000")];
-    let join = || {
-        let options =
-            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
-        let member = Member::new(&broker, &topics, options);
-        member.consumer.start().unwrap();
-        member
-    };
+    let join = || Member::join_with(&broker, &topics, &group, &properties);
     let mut late = join();
     assert_eq!(late.assign_from_zero().await.len(), 2);
     let mut next = join();
@@ -384,13 +373,7 @@ async fn a_seek_waits_for_a_rebalance_that_is_on_its_way_to_us() {
     let group = unique("group");
     let properties =
         [("partition.assignment.strategy", "cooperative-sticky"), ("statistics.interval.ms", "0")];
-    let join = || {
-        let options =
-            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
-        let member = Member::new(&broker, &topics, options);
-        member.consumer.start().unwrap();
-        member
-    };
+    let join = || Member::join_with(&broker, &topics, &group, &properties);
     let mut first = join();
     let own = first.assigned().await;
     // Out of range: librdkafka stops reading them.

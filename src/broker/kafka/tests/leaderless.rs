@@ -89,13 +89,7 @@ async fn starting_a_partition_again_answers_no_revocation() {
     let topics = [broker.topic("a", 4).await];
     let group = unique("group");
     let protocol = [("group.protocol", "consumer"), ("group.remote.assignor", "range")];
-    let join = || {
-        let options =
-            MemberOptions { group: &group, properties: &protocol, ..MemberOptions::default() };
-        let member = Member::new(&broker, &topics, options);
-        member.consumer.start().unwrap();
-        member
-    };
+    let join = || Member::join_with(&broker, &topics, &group, &protocol);
     let mut first = join();
     let own = loop {
         let own = first.assigned().await;

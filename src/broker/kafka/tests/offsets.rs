@@ -49,10 +49,7 @@ async fn a_partition_that_is_assigned_without_a_start() {
         broker.cluster().partition_leader(&topics[0], 1, None).unwrap();
         let group = unique("group");
         let properties = [("partition.assignment.strategy", strategy)];
-        let options =
-            MemberOptions { group: &group, properties: &properties, ..MemberOptions::default() };
-        let mut member = Member::new(&broker, &topics, options);
-        member.consumer.start().unwrap();
+        let mut member = Member::join_with(&broker, &topics, &group, &properties);
         let own = member.assigned().await;
         let ask = |own: &[TopicPartition]| {
             let queries = own.iter().map(|partition| (partition.clone(), OffsetSpec::Earliest));

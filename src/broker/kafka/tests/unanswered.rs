@@ -10,10 +10,7 @@ const REFRESH: &[(&str, &str)] = &[("topic.metadata.refresh.interval.ms", "300")
 
 /// A member of a group that subscribes to `a`, and to `b`, which does not exist yet.
 fn member(broker: &Broker, topics: &[Arc<str>], group: &str) -> Member {
-    let options = MemberOptions { group, properties: REFRESH, ..MemberOptions::default() };
-    let member = Member::new(broker, topics, options);
-    member.consumer.start().unwrap();
-    member
+    Member::join_with(broker, topics, group, REFRESH)
 }
 
 async fn next_assigned(member: &mut Member) -> (RebalanceId, Vec<TopicPartition>, bool) {
