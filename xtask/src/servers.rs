@@ -101,27 +101,41 @@ impl Name {
     }
 }
 
-/// One kind of server.
-pub(crate) trait Server: Sync {
-    /// What the command line and the state files call it.
+/// What servers run from; several kinds of servers can have one product, which is fetched once.
+pub(crate) trait Product: Sync {
+    /// The folder that it is kept in.
     fn name(&self) -> &'static str;
 
-    /// Whose files it runs from: what several kinds of servers have in common is fetched once.
-    fn product(&self) -> &'static str {
-        self.name()
-    }
-
-    /// The version that is started.
+    /// The version that is fetched.
     fn version(&self) -> &'static str;
-
-    /// The environment variable that tells tests its address.
-    fn variable(&self) -> &'static str;
 
     /// What must be installed to start it.
     fn tools(&self) -> &'static [Tool];
 
     /// What must be installed besides to [`fetch`](Self::fetch) it.
     fn fetch_tools(&self) -> &'static [Tool];
+
+    /// Fetches it into `directory`, which is empty and is thrown away if this fails.
+    fn fetch(&self, directory: &Path) -> Result<()>;
+}
+
+/// One kind of server.
+pub(crate) trait Server: Sync {
+    /// What it runs from.
+    fn product(&self) -> &dyn Product;
+
+    /// What the command line and the state files call it.
+    fn name(&self) -> &'static str {
+        self.product().name()
+    }
+
+    /// The environment variable that tells tests its address.
+    fn variable(&self) -> &'static str;
+
+    /// What must be installed to start it, besides what the product needs.
+    fn more_tools(&self) -> &'static [Tool] {
+        &[]
+    }
 
     /// How to do without it where a tool is missing.
     fn otherwise(&self) -> &'static str;
@@ -133,9 +147,6 @@ pub(crate) trait Server: Sync {
     fn first_port(&self) -> RangeInclusive<u16> {
         0..=0
     }
-
-    /// Fetches what it runs from into `directory`, which is empty and is thrown away if this fails.
-    fn fetch(&self, directory: &Path) -> Result<()>;
 
     /// Writes configuration and data into `launch.run_dir`, and returns the command that runs the
     /// server in the foreground. It may leave variables for tests there, with
@@ -150,7 +161,7 @@ pub(crate) trait Server: Sync {
 /// Where and how to start one server.
 #[derive(Debug)]
 pub(crate) struct Launch {
-    /// What [`Server::fetch`] fetched.
+    /// What [`Product::fetch`] fetched.
     pub(crate) files: PathBuf,
     /// Empty, for this run alone, removed with it.
     pub(crate) run_dir: PathBuf,
@@ -193,9 +204,10 @@ pub(crate) fn tools_for(names: &[Name]) -> Result<Vec<Tool>> {
 }
 
 fn tools_of(home: &Home, server: &dyn Server) -> Vec<Tool> {
-    let mut tools = server.tools().to_vec();
-    if !home.has_files(server) {
-        tools.extend(server.fetch_tools());
+    let product = server.product();
+    let mut tools = [product.tools(), server.more_tools()].concat();
+    if !home.has_files(product) {
+        tools.extend(product.fetch_tools());
     }
     tools
 }

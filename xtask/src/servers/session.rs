@@ -106,21 +106,18 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::servers::Launch;
+    use crate::servers::{Launch, Product};
     use crate::tools::Tool;
 
     /// Answers at one address only.
     struct Fake;
 
-    impl Server for Fake {
+    impl Product for Fake {
         fn name(&self) -> &'static str {
             "fake"
         }
         fn version(&self) -> &'static str {
             "1"
-        }
-        fn variable(&self) -> &'static str {
-            "KASPER_XTASK_NO_SUCH_VARIABLE"
         }
         fn tools(&self) -> &'static [Tool] {
             &[]
@@ -128,14 +125,23 @@ mod tests {
         fn fetch_tools(&self) -> &'static [Tool] {
             &[]
         }
+        fn fetch(&self, _: &Path) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Server for Fake {
+        fn product(&self) -> &dyn Product {
+            self
+        }
+        fn variable(&self) -> &'static str {
+            "KASPER_XTASK_NO_SUCH_VARIABLE"
+        }
         fn otherwise(&self) -> &'static str {
             ""
         }
         fn ports(&self) -> usize {
             1
-        }
-        fn fetch(&self, _: &Path) -> Result<()> {
-            Ok(())
         }
         fn prepare(&self, _: &Launch) -> Result<Command> {
             bail!("never started")

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::super::{Launch, Server, certificate, maven};
+use super::super::{Launch, Product, Server, certificate, maven};
 use super::{Artifact, OPENSEARCH, Runner};
 use crate::tools::Tool;
 
@@ -32,7 +32,7 @@ const CREDENTIALS: &str = "YWRtaW46YWRtaW4=";
 #[derive(Debug)]
 pub(crate) struct Secured;
 
-impl Server for Secured {
+impl Product for Secured {
     fn name(&self) -> &'static str {
         RUNNER.name
     }
@@ -41,28 +41,12 @@ impl Server for Secured {
         PLUGIN.2
     }
 
-    fn variable(&self) -> &'static str {
-        RUNNER.variable
-    }
-
     fn tools(&self) -> &'static [Tool] {
         &[Tool::Java(17), Tool::OpenSsl]
     }
 
     fn fetch_tools(&self) -> &'static [Tool] {
         RUNNER.fetch_tools()
-    }
-
-    fn otherwise(&self) -> &'static str {
-        RUNNER.otherwise()
-    }
-
-    fn ports(&self) -> usize {
-        RUNNER.ports()
-    }
-
-    fn first_port(&self) -> RangeInclusive<u16> {
-        RUNNER.first_port()
     }
 
     fn fetch(&self, directory: &Path) -> Result<()> {
@@ -79,6 +63,28 @@ impl Server for Secured {
             }
         }
         Ok(())
+    }
+}
+
+impl Server for Secured {
+    fn product(&self) -> &dyn Product {
+        self
+    }
+
+    fn variable(&self) -> &'static str {
+        RUNNER.variable
+    }
+
+    fn otherwise(&self) -> &'static str {
+        RUNNER.otherwise()
+    }
+
+    fn ports(&self) -> usize {
+        RUNNER.ports()
+    }
+
+    fn first_port(&self) -> RangeInclusive<u16> {
+        RUNNER.first_port()
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

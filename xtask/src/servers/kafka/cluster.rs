@@ -9,9 +9,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::super::{Launch, Server, script};
+use super::super::{Launch, Product, Server, script};
 use super::{Kafka, TUNING, cluster_id, java, probe};
-use crate::tools::Tool;
 
 const BROKERS: usize = 3;
 
@@ -27,24 +26,12 @@ impl Server for Cluster {
         "kafka-cluster"
     }
 
-    fn product(&self) -> &'static str {
-        Kafka.name()
-    }
-
-    fn version(&self) -> &'static str {
-        Kafka.version()
+    fn product(&self) -> &dyn Product {
+        &Kafka
     }
 
     fn variable(&self) -> &'static str {
         "KASPER_TEST_KAFKA_CLUSTER"
-    }
-
-    fn tools(&self) -> &'static [Tool] {
-        Kafka.tools()
-    }
-
-    fn fetch_tools(&self) -> &'static [Tool] {
-        Kafka.fetch_tools()
     }
 
     fn otherwise(&self) -> &'static str {
@@ -54,10 +41,6 @@ impl Server for Cluster {
     /// The brokers' and the controllers'.
     fn ports(&self) -> usize {
         2 * BROKERS
-    }
-
-    fn fetch(&self, directory: &Path) -> Result<()> {
-        Kafka.fetch(directory)
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

@@ -5,9 +5,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::super::{Launch, Server};
+use super::super::{Launch, Product, Server};
 use super::{Kafka, ONE_NODE, TUNING, format_storage, java, probe};
-use crate::tools::Tool;
 
 /// The entry for the broker.
 #[derive(Debug)]
@@ -18,24 +17,12 @@ impl Server for Forgetful {
         "kafka-forgetful"
     }
 
-    fn product(&self) -> &'static str {
-        Kafka.name()
-    }
-
-    fn version(&self) -> &'static str {
-        Kafka.version()
+    fn product(&self) -> &dyn Product {
+        &Kafka
     }
 
     fn variable(&self) -> &'static str {
         "KASPER_TEST_KAFKA_FORGETFUL"
-    }
-
-    fn tools(&self) -> &'static [Tool] {
-        Kafka.tools()
-    }
-
-    fn fetch_tools(&self) -> &'static [Tool] {
-        Kafka.fetch_tools()
     }
 
     fn otherwise(&self) -> &'static str {
@@ -45,10 +32,6 @@ impl Server for Forgetful {
     /// The broker's and the controller's.
     fn ports(&self) -> usize {
         2
-    }
-
-    fn fetch(&self, directory: &Path) -> Result<()> {
-        Kafka.fetch(directory)
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {

@@ -1,13 +1,11 @@
 //! A Redis Cluster of three servers without replicas, run by a shell script.
 
-use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use super::super::{Launch, Server, script};
+use super::super::{Launch, Product, Server, script};
 use super::{Redis, ask, server};
-use crate::tools::Tool;
 
 const NODES: usize = 3;
 
@@ -20,24 +18,12 @@ impl Server for Cluster {
         "redis-cluster"
     }
 
-    fn product(&self) -> &'static str {
-        Redis.name()
-    }
-
-    fn version(&self) -> &'static str {
-        Redis.version()
+    fn product(&self) -> &dyn Product {
+        &Redis
     }
 
     fn variable(&self) -> &'static str {
         "KASPER_TEST_REDIS_CLUSTER"
-    }
-
-    fn tools(&self) -> &'static [Tool] {
-        &[Tool::Redis(7)]
-    }
-
-    fn fetch_tools(&self) -> &'static [Tool] {
-        &[]
     }
 
     fn otherwise(&self) -> &'static str {
@@ -47,10 +33,6 @@ impl Server for Cluster {
     /// For clients, and among themselves.
     fn ports(&self) -> usize {
         2 * NODES
-    }
-
-    fn fetch(&self, _directory: &Path) -> Result<()> {
-        Ok(())
     }
 
     fn prepare(&self, launch: &Launch) -> Result<Command> {
