@@ -66,9 +66,9 @@ impl Member {
         let note = move |event: &RebalanceEvent| {
             let mut own = kept.lock().unwrap();
             match event {
-                RebalanceEvent::Assigned(new) => own.extend(new.iter().map(|p| p.partition)),
+                RebalanceEvent::Assigned(new) => own.extend(new.iter().map(|p| p.number)),
                 RebalanceEvent::Revoked(old) | RebalanceEvent::Lost(old) => {
-                    old.iter().for_each(|p| assert!(own.remove(&p.partition), "{p}"));
+                    old.iter().for_each(|p| assert!(own.remove(&p.number), "{p}"));
                 }
                 _ => {}
             }
@@ -80,7 +80,7 @@ impl Member {
     }
 
     fn partitions(&self) -> BTreeSet<i32> {
-        self.handle.status().partitions.iter().map(|status| status.partition.partition).collect()
+        self.handle.status().partitions.iter().map(|status| status.partition.number).collect()
     }
 
     /// What it says while it runs, and at its end, is true.

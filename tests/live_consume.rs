@@ -1,4 +1,4 @@
-//! Consuming, processing, sending and recording, on a real Kafka.
+//! Consuming, processing, sending and committing, on a real Kafka.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -76,7 +76,7 @@ async fn processors_are_shown_as_they_are() {
         assert_eq!((words[2], words[3]), ("running", "0"), "{line}");
         let status = handle.status();
         let status =
-            status.partitions.iter().find(|s| partition == format!("in {}", s.partition.partition));
+            status.partitions.iter().find(|s| partition == format!("in {}", s.partition.number));
         assert!(words.contains(&status.unwrap().next_offset.to_string().as_str()), "{line}");
     }
     handle.close();

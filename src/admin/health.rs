@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::shared::ServerState;
-use crate::status::{PartitionState, ProcessorState, Status};
+use crate::status::{PartitionState, PartitionStatus, ProcessorState, Status};
 
 /// That there is an answer is the answer: to start a process again that only waits for its brokers would mend nothing.
 pub(super) async fn live() -> &'static str {
@@ -32,10 +32,10 @@ pub(super) fn unready(status: &Status) -> Option<String> {
     if let Some(failure) = &status.failure {
         return Some(format!("failed: {failure}"));
     }
-    for partition in &status.partitions {
-        if partition.state == PartitionState::Failed || partition.stalled {
-            let what = if partition.stalled { "stalled" } else { "failed" };
-            return Some(format!("{} {what}", partition.partition));
+    for PartitionStatus { partition, state, stalled, .. } in &status.partitions {
+        if *state == PartitionState::Failed || *stalled {
+            let what = if *stalled { "stalled" } else { "failed" };
+            return Some(format!("{partition} {what}"));
         }
     }
     if let Some(warning) = status.topics.iter().find(|warning| warning.change.stops()) {

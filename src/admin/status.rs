@@ -126,7 +126,7 @@ fn partition(status: PartitionStatus, rates: &Rates) -> Partition {
     Partition {
         rate: rates.of(&status.partition),
         topic: status.partition.topic.to_string(),
-        partition: status.partition.partition,
+        partition: status.partition.number,
         state: match status.state {
             PartitionState::Starting => "starting",
             PartitionState::Running => "running",

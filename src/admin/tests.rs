@@ -22,6 +22,7 @@ use super::{Admin, AdminServer};
 use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
+use crate::pipeline::epoch::Epoch;
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::status::{PartitionState, ProcessorState, TopicChange, TopicWarning};
@@ -32,7 +33,8 @@ const TOKEN: &str = "0123456789abcdef";
 fn running(name: &str) -> (Arc<Board>, Arc<LaneProgress>, Handle) {
     let board = Board::new();
     let partition = TopicPartition::new("in", 3);
-    let topic = TopicProgress::new(0, partition, 1, Offset::new(40), Offset::new(50));
+    let topic =
+        TopicProgress::new(0, partition, Epoch::new(1, None), Offset::new(40), Offset::new(50));
     let lane = LaneProgress::new(3, vec![topic], Arc::new(|| 0), board.changed.clone());
     let lane = Arc::new(lane);
     lane.set_state(PartitionState::Running);

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_and_recording_must_fit_the_poll_interval() {
+    fn draining_and_committing_must_fit_the_poll_interval() {
         let short = || builder().kafka("max.poll.interval.ms", "5000");
         let text = faults(&short().drain_deadline(Duration::from_secs(4)));
         assert!(text.contains("drain_deadline") && !text.contains("commit_timeout"), "{text}");

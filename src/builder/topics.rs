@@ -126,7 +126,7 @@ pub(super) fn partition_numbers(
     assignment: Option<&[TopicPartition]>,
 ) -> usize {
     match assignment {
-        Some(pairs) => pairs.iter().map(|pair| pair.partition).collect::<BTreeSet<_>>().len(),
+        Some(pairs) => pairs.iter().map(|pair| pair.number).collect::<BTreeSet<_>>().len(),
         None => metadata.iter().map(|topic| topic.partitions).max().unwrap_or(1),
     }
 }

@@ -161,7 +161,7 @@ impl Lanes {
 
     /// The numbers of these partitions that have lanes.
     pub(super) fn of(&self, partitions: &[TopicPartition]) -> Vec<i32> {
-        let numbers: BTreeSet<i32> = partitions.iter().map(|p| p.partition).collect();
+        let numbers: BTreeSet<i32> = partitions.iter().map(|p| p.number).collect();
         numbers.into_iter().filter(|number| self.by_number.contains_key(number)).collect()
     }
 
@@ -385,8 +385,7 @@ impl Coordinator {
         let topic = status.topics.iter_mut().find(|topic| topic.partition == *partition);
         let Some(topic) = topic else { return };
         // A new epoch, since the offset to commit may go back.
-        let epoch = self.new_epoch();
-        self.committer.begin(partition.clone(), epoch, next, None);
+        let epoch = self.committer.begin(partition.clone(), next, None);
         topic.move_to(epoch, next);
     }
 

@@ -36,7 +36,7 @@ impl Coordinator {
     pub(super) fn note_ends(&mut self, ends: Ends) {
         self.ends = None;
         for ((partition, epoch), end) in ends {
-            if let Some(lane) = self.lanes.get(partition.partition) {
+            if let Some(lane) = self.lanes.get(partition.number) {
                 lane.progress().note_end(&partition, epoch, end);
             }
         }

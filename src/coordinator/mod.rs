@@ -22,7 +22,6 @@ mod starting;
 mod tests;
 mod topics;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -41,10 +40,9 @@ use crate::command::Command;
 use crate::coordinator::events::{Events, Next};
 use crate::coordinator::lanes::Lanes;
 use crate::coordinator::log_ends::Ends;
-use crate::coordinator::starting::{Late, Starting, answer_of};
+use crate::coordinator::starting::{Starts, answer_of};
 use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::message::{Offset, TopicPartition};
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::metrics::topics::TopicGauges;
@@ -78,24 +76,19 @@ pub(crate) struct Coordinator {
     board: Arc<Board>,
     committer: Committer,
     lanes: Lanes,
-    next_epoch: u64,
     /// Ends of logs, while they are asked for.
     ends: Option<BoxFuture<'static, Ends>>,
     topics: Topics,
     /// How the cluster has the input topics, while that is asked for.
     topic_states: Option<BoxFuture<'static, topics::Answer>>,
-    /// The starting offsets of an assignment, while they are looked up all at once.
-    starting: Option<Starting>,
-    /// Partitions that are ours and start later.
-    late: Late,
+    /// Where assigned partitions begin.
+    starts: Starts,
     /// Commits that are refused because a right is missing.
     commits_doubted: Doubt,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// The client cannot go on: another member may already have taken this one's place.
     client_failed: bool,
-    /// Committed next offsets of partitions that were ours and were given back, not lost.
-    given_back: BTreeMap<TopicPartition, Offset>,
     empty_reports: u32,
     /// Assignments change by parts. Then one may be followed by the next at once, and only a report of the group says
     /// that it stands.
@@ -130,7 +123,9 @@ impl Coordinator {
         let metrics = ProcessorMetrics::off();
         let send = Box::new(move |offsets| group.commit(offsets));
         let committer = Committer::new(send, settings.offset_refresh_interval, settings.is_static);
+        let starts = Starts::new(consumer.clone(), settings.start_from);
         Self {
+            starts,
             gauges: PartitionGauges::new(&metrics.metrics),
             topic_gauges: TopicGauges::new(&metrics.metrics),
             metrics,
@@ -142,16 +137,12 @@ impl Coordinator {
             factory: Arc::new(Mutex::new(factory)),
             board,
             lanes: Lanes::default(),
-            next_epoch: 1,
-            starting: None,
             ends: None,
-            late: Late::default(),
             commits_doubted: Doubt::default(),
             topics: Topics::default(),
             topic_states: None,
             failure: None,
             client_failed: false,
-            given_back: BTreeMap::new(),
             empty_reports: 0,
             by_parts: false,
             started: Instant::now(),
@@ -193,7 +184,7 @@ impl Coordinator {
                 break;
             }
             self.apply_pauses();
-            let answering = self.starting.is_some();
+            let answering = self.starts.is_answering();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
@@ -206,8 +197,7 @@ impl Coordinator {
                 ends = answer_of(&mut self.ends) => self.note_ends(ends),
                 _ = topic_ticks.tick() => self.ask_for_topics(),
                 answer = answer_of(&mut self.topic_states) => self.note_topics(answer),
-                starts = answer_of(&mut self.starting) => self.starts_found(starts).await,
-                round = answer_of(&mut self.late.round) => self.late_starts_found(round).await,
+                found = self.starts.next() => self.starts_found(found).await,
                 next = self.events.next(answering) => self.handle_next(next).await,
                 () = changed.notified(), if until == Until::CaughtUp => {}
             }
@@ -233,8 +223,7 @@ impl Coordinator {
     async fn handle_next(&mut self, next: Next) {
         match next {
             Next::Event(event) => self.handle_event(event).await,
-            // Where those partitions begin is of no interest any more.
-            Next::Superseded => self.starting = None,
+            Next::Superseded => self.starts.supersede(),
             Next::Ended => {
                 let message = "the Kafka consumer ended without being closed";
                 let gone = Error::new(ErrorKind::Internal, message);
@@ -293,7 +282,7 @@ impl Coordinator {
     fn collect_finished(&mut self) {
         for lane in self.lanes.values() {
             for topic in &lane.progress().status().topics {
-                self.committer.finished(&topic.partition, topic.epoch, topic.finished);
+                self.committer.finished(&topic.partition, &topic.epoch, topic.finished);
             }
         }
     }
@@ -301,7 +290,7 @@ impl Coordinator {
     fn commit_settled(&mut self, result: CommitResult) {
         let Err(error) = result else {
             self.commits_doubted = Doubt::default();
-            return self.show_committed();
+            return;
         };
         if self.is_refused_for_good(&error) {
             let refused = self.refused(error);
@@ -314,14 +303,6 @@ impl Coordinator {
             return self.note(Err(error));
         }
         warn!(?error, "the offset commit failed and will be tried again");
-    }
-
-    pub(super) fn show_committed(&self) {
-        for lane in self.lanes.values() {
-            for topic in &mut lane.progress().status().topics {
-                topic.committed = self.committer.committed_of(&topic.partition, topic.epoch);
-            }
-        }
     }
 
     /// Whether no retry will mend this failure of a commit.
@@ -339,7 +320,7 @@ impl Coordinator {
 
     fn note_positions(&mut self, taken: Instant, positions: &[FetchPosition]) {
         for position in positions {
-            if let Some(lane) = self.lanes.get(position.partition.partition) {
+            if let Some(lane) = self.lanes.get(position.partition.number) {
                 lane.progress().note_position(taken, position);
             }
         }
@@ -357,9 +338,9 @@ impl Coordinator {
     /// Members without a partition are only told so here.
     fn note_settled(&mut self, assigned: usize) {
         // An assignment whose answer is being prepared is one, too.
-        if assigned > 0 || !self.lanes.is_empty() || self.starting.is_some() {
+        if assigned > 0 || !self.lanes.is_empty() || self.starts.is_answering() {
             self.empty_reports = 0;
-            if self.by_parts && self.starting.is_none() {
+            if self.by_parts && !self.starts.is_answering() {
                 self.settle();
             }
             return;
@@ -373,7 +354,7 @@ impl Coordinator {
     /// The assignment stands. Without lanes nothing is left to consume, and yet we are not done: an eager rebalance
     /// takes everything and then brings it back. Only reports that we get nothing are believed.
     pub(super) fn settle(&self) {
-        self.board.set_settled(!self.lanes.is_empty() && self.late.is_empty());
+        self.board.set_settled(!self.lanes.is_empty() && !self.starts.has_late());
     }
 
     /// Drains all lanes, commits what finished, leaves the group.
@@ -455,19 +436,8 @@ impl Coordinator {
         }
     }
 
-    /// For the report: these partitions go.
-    fn note_committed(&mut self, goes: impl Fn(&TopicPartition) -> bool, lost: bool) {
-        for (partition, next) in self.committer.committed().filter(|(p, _)| goes(p)) {
-            match lost {
-                true => self.given_back.remove(partition),
-                false => self.given_back.insert(partition.clone(), next),
-            };
-        }
-    }
-
     fn report(&mut self) -> Report {
-        self.note_committed(|_| true, self.consumer.assignment_lost());
-        let next_offsets = std::mem::take(&mut self.given_back);
+        let next_offsets = self.committer.next_offsets(self.consumer.assignment_lost());
         let totals = self.board.totals();
         Report {
             messages: totals.messages,

@@ -27,7 +27,7 @@ pub(super) async fn search(
     mut commands: watch::Receiver<Command>,
 ) -> LaneEnd {
     let QueueError { partition, error } = error;
-    let number = partition.partition;
+    let number = partition.number;
     let found = tokio::select! {
         biased;
         () = ending(&mut commands) => Ok(None),

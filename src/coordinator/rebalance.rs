@@ -15,12 +15,6 @@ use crate::pipeline::topic_progress::TopicProgress;
 use crate::status::RebalanceEvent;
 
 impl Coordinator {
-    pub(super) fn new_epoch(&mut self) -> u64 {
-        let epoch = self.next_epoch;
-        self.next_epoch += 1;
-        epoch
-    }
-
     /// Takes newly assigned partitions: at these offsets, or, where there is none, without one.
     pub(super) async fn assign(
         &mut self,
@@ -34,7 +28,7 @@ impl Coordinator {
         let pairs: Vec<_> = pairs.collect();
         if self.consumer.assign(id, &pairs)? == Answer::Superseded {
             // What replaces it is the next event.
-            self.end_late_starts(&partitions);
+            self.starts.end(&partitions);
             return Ok(());
         }
         self.restart_positions(POSITIONS_SETTLE);
@@ -68,7 +62,7 @@ impl Coordinator {
     fn begin(&mut self, starts: Vec<Start>, before: impl Fn() -> Before) -> Result<()> {
         let mut by_number: BTreeMap<i32, Vec<TopicProgress>> = BTreeMap::new();
         for start in starts {
-            let number = start.partition.partition;
+            let number = start.partition.number;
             let topic = self.begin_epoch(start)?;
             by_number.entry(number).or_default().push(topic);
         }
@@ -95,12 +89,12 @@ impl Coordinator {
             Error::new(ErrorKind::Internal, "the group assigned a topic that is not an input topic")
                 .with("topic", &partition.topic)
         })?;
-        let epoch = self.new_epoch();
-        debug!(%partition, epoch, start = %offset, %end, committed = committed.is_some(), "begins");
-        self.committer.begin(partition.clone(), epoch, offset, committed);
-        let mut progress = TopicProgress::new(topic, partition, epoch, offset, end);
-        progress.committed = committed;
-        Ok(progress)
+        let epoch = self.committer.begin(partition.clone(), offset, committed);
+        debug!(
+            %partition, epoch = epoch.number(), start = %offset, %end, committed = committed.is_some(),
+            "begins"
+        );
+        Ok(TopicProgress::new(topic, partition, epoch, offset, end))
     }
 
     /// Gives partitions back: drains their lanes, commits what finished, and only then lets go.
@@ -114,7 +108,7 @@ impl Coordinator {
     ) -> Result<()> {
         let word = if lost { "lost" } else { "revoked" };
         info!(partitions = %names(revoked), "{word}");
-        self.end_late_starts(revoked);
+        self.starts.end(revoked);
         let numbers = self.lanes.of(revoked);
         match lost {
             true => self.stop_lanes(&numbers).await,
@@ -122,7 +116,6 @@ impl Coordinator {
         }
         let lost = lost || self.events.is_superseded();
         self.commit_revoked(revoked, lost).await;
-        self.show_committed();
         let lost_after_all = lost || self.consumer.assignment_lost() || self.events.is_superseded();
         self.end_epochs(revoked, lost_after_all);
         self.consumer.unassign(id, revoked)?;
@@ -135,13 +128,13 @@ impl Coordinator {
     /// member's.
     pub(super) async fn lose_everything(&mut self) -> Result<()> {
         let topics = self.lanes.values().flat_map(|lane| lane.partitions());
-        let lost: Vec<TopicPartition> = topics.chain(self.late.partitions()).collect();
+        let lost: Vec<TopicPartition> = topics.chain(self.starts.late().cloned()).collect();
         let lost = if fault!(KeepReplaced) { Vec::new() } else { lost };
         if lost.is_empty() {
             return Ok(());
         }
         warn!(partitions = %names(&lost), "the group has assigned all partitions anew: these are lost");
-        self.end_late_starts(&lost);
+        self.starts.end(&lost);
         let numbers = self.lanes.of(&lost);
         self.stop_lanes(&numbers).await;
         self.end_epochs(&lost, true);
@@ -149,18 +142,13 @@ impl Coordinator {
         self.start_lanes().await
     }
 
-    fn end_late_starts(&mut self, partitions: &[TopicPartition]) {
-        partitions.iter().for_each(|partition| self.late.remove(partition));
-    }
-
     /// From here on nothing is committed for these partitions.
     fn end_epochs(&mut self, revoked: &[TopicPartition], lost_after_all: bool) {
-        self.note_committed(|partition| revoked.contains(partition), lost_after_all);
         for partition in revoked {
             if fault!(CommitWithoutOwnership) {
                 continue;
             }
-            self.committer.end(partition);
+            self.committer.end(partition, lost_after_all);
         }
         // Before the answer: the next owner may be in this process, and report to the same recorder.
         self.gauges.forget(revoked);

@@ -33,9 +33,16 @@ const SHORT_ROUNDS: u32 = 3;
 /// Where partitions begin, as far as that is known.
 type Answers = Vec<(Candidate, Result<Start>)>;
 
-/// An assignment, and where its partitions begin. `None`: there was no answer in time.
-pub(super) type Found = (RebalanceId, Vec<TopicPartition>, Option<Result<Answers>>);
-pub(super) type Starting = BoxFuture<'static, Found>;
+/// A new assignment, and where its partitions begin. `None`: there was no answer in time.
+type Assigned = (RebalanceId, Vec<TopicPartition>, Option<Result<Answers>>);
+
+/// Where partitions begin.
+pub(super) enum Found {
+    /// Of a new assignment, which is to be answered. Partitions without a start begin later.
+    Assigned { id: RebalanceId, partitions: Vec<TopicPartition>, starts: Result<Vec<Start>> },
+    /// Of partitions that were assigned without a start.
+    Late(Result<Vec<Start>>),
+}
 
 /// The answers of a round; the numbers tell for which assignment each was asked.
 type Round = Result<Vec<(u64, Candidate, Result<Start>)>>;
@@ -58,12 +65,96 @@ async fn answers(
     Ok(candidates.into_iter().zip(answers).collect())
 }
 
+/// The search for the starts of assigned partitions.
+pub(super) struct Starts {
+    consumer: Arc<dyn Consumer>,
+    start_from: StartFrom,
+    /// An assignment's, all at once.
+    assigned: Option<BoxFuture<'static, Assigned>>,
+    late: Late,
+}
+
+impl Starts {
+    pub(super) fn new(consumer: Arc<dyn Consumer>, start_from: StartFrom) -> Self {
+        Self { consumer, start_from, assigned: None, late: Late::default() }
+    }
+
+    /// Begins to look up where newly assigned partitions start. Brokers may take their time to answer:
+    /// meanwhile the lanes that run are looked after, and only rebalances wait.
+    ///
+    /// Where assignments change by parts (not `replaces`), the client fetches nothing for these lanes until it has its
+    /// answer, so it gets that soon.
+    pub(super) fn find(
+        &mut self,
+        id: RebalanceId,
+        partitions: Vec<TopicPartition>,
+        replaces: bool,
+    ) {
+        let (consumer, start_from) = (self.consumer.clone(), self.start_from);
+        let find = async move {
+            let answers = answers(&*consumer, &partitions, start_from);
+            let answers = match replaces {
+                true => Some(answers.await),
+                false => timeout(ANSWERED_WITHIN, answers).await.ok(),
+            };
+            (id, partitions, answers)
+        };
+        self.assigned = Some(Box::pin(find.in_current_span()));
+    }
+
+    /// Whether an assignment waits for its answer.
+    pub(super) fn is_answering(&self) -> bool {
+        self.assigned.is_some()
+    }
+
+    /// Another assignment comes: where the partitions of this one begin is of no interest any more.
+    pub(super) fn supersede(&mut self) {
+        self.assigned = None;
+    }
+
+    /// Whether partitions that are ours have not begun, because nobody could say yet where.
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.waiting.is_empty()
+    }
+
+    /// Partitions that are ours and have not begun.
+    pub(super) fn late(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.late.waiting.keys()
+    }
+
+    /// These partitions are not ours any more.
+    pub(super) fn end(&mut self, partitions: &[TopicPartition]) {
+        partitions.iter().for_each(|partition| drop(self.late.waiting.remove(partition)));
+    }
+
+    /// The next starts that are found; never done while none are looked for. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Found {
+        let found = tokio::select! {
+            biased;
+            (id, partitions, answers) = answer_of(&mut self.assigned) => {
+                self.assigned = None;
+                let starts = match answers {
+                    Some(answers) => answers.and_then(|answers| self.late.sort(answers)),
+                    None => Ok(self.late.add_all(&partitions)),
+                };
+                Found::Assigned { id, partitions, starts }
+            }
+            round = answer_of(&mut self.late.round) => {
+                self.late.round = None;
+                Found::Late(self.late.note(round))
+            }
+        };
+        self.late.ask(&self.consumer, self.start_from);
+        found
+    }
+}
+
 /// Partitions that are ours, and of which nobody could say yet where they begin.
 #[derive(Default)]
-pub(super) struct Late {
+struct Late {
     waiting: BTreeMap<TopicPartition, Waiting>,
     /// Asks for all that waited when it began.
-    pub(super) round: Option<BoxFuture<'static, Round>>,
+    round: Option<BoxFuture<'static, Round>>,
     /// Rounds since the last one that brought something, or to which something came.
     idle_rounds: u32,
     next_number: u64,
@@ -79,23 +170,44 @@ struct Waiting {
 }
 
 impl Late {
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    pub(super) fn partitions(&self) -> impl Iterator<Item = TopicPartition> {
-        self.waiting.keys().cloned()
-    }
-
-    pub(super) fn remove(&mut self, partition: &TopicPartition) {
-        self.waiting.remove(partition);
-    }
-
     fn add(&mut self, partition: TopicPartition, candidate: Option<Candidate>, doubt: Doubt) {
         let number = self.next_number;
         self.next_number += 1;
         self.idle_rounds = 0;
         self.waiting.insert(partition, Waiting { number, candidate, doubt });
+    }
+
+    /// Nothing is known in time: they all start later.
+    fn add_all(&mut self, partitions: &[TopicPartition]) -> Vec<Start> {
+        warn!(late = partitions.len(), "partitions start later, when their offsets are known");
+        for partition in partitions {
+            self.add(partition.clone(), None, Doubt::default());
+        }
+        Vec::new()
+    }
+
+    /// The starts that are known; the others become late.
+    ///
+    /// # Errors
+    /// One of the answers is final.
+    fn sort(&mut self, answers: Answers) -> Result<Vec<Start>> {
+        let (mut starts, mut first) = (Vec::new(), None::<Error>);
+        for (candidate, answer) in answers {
+            let mut doubt = Doubt::default();
+            match answer {
+                Ok(start) => starts.push(start),
+                Err(error) if doubt.asks_again(&error) => {
+                    self.add(candidate.partition.clone(), Some(candidate), doubt);
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(believed(error)),
+            }
+        }
+        if let Some(error) = first {
+            let late = self.waiting.len();
+            warn!(?error, late, "some partitions start later, when their offsets are known");
+        }
+        Ok(starts)
     }
 
     /// Begins to ask, unless nothing waits or a round is under way.
@@ -156,11 +268,7 @@ impl Late {
 }
 
 impl Coordinator {
-    /// Begins to look up where newly assigned partitions start. Brokers may take their time to answer:
-    /// meanwhile the lanes that run are looked after, and only rebalances wait.
-    ///
-    /// Where assignments change by parts (not `replaces`), the client fetches nothing for these lanes until it has its
-    /// answer, so it gets that soon.
+    /// New partitions: looks up where they begin.
     pub(super) fn find_starts(
         &mut self,
         id: RebalanceId,
@@ -171,77 +279,17 @@ impl Coordinator {
             // Until they are with us: they are not consumed.
             self.board.set_settled(false);
         }
-        let (consumer, start_from) = (self.consumer.clone(), self.settings.start_from);
-        let find = async move {
-            let answers = answers(&*consumer, &partitions, start_from);
-            let answers = match replaces {
-                true => Some(answers.await),
-                false => timeout(ANSWERED_WITHIN, answers).await.ok(),
-            };
-            (id, partitions, answers)
-        };
-        self.starting = Some(Box::pin(find.in_current_span()));
+        self.starts.find(id, partitions, replaces);
     }
 
-    pub(super) async fn starts_found(&mut self, (id, partitions, answers): Found) {
-        self.starting = None;
-        let starts = match answers {
-            Some(answers) => answers.and_then(|answers| self.sort(answers)),
-            None => Ok(self.all_late(&partitions)),
-        };
-        let assigned = match starts {
-            Ok(starts) => self.assign(id, partitions, starts).await,
-            Err(error) => Err(error),
-        };
-        self.note(assigned);
-    }
-
-    /// Nothing is known in time: they start later.
-    fn all_late(&mut self, partitions: &[TopicPartition]) -> Vec<Start> {
-        warn!(late = partitions.len(), "partitions start later, when their offsets are known");
-        for partition in partitions {
-            self.late.add(partition.clone(), None, Doubt::default());
-        }
-        self.ask_for_late_starts();
-        Vec::new()
-    }
-
-    fn ask_for_late_starts(&mut self) {
-        self.late.ask(&self.consumer, self.settings.start_from);
-    }
-
-    /// The starts that are known; the others become late.
-    ///
-    /// # Errors
-    /// One of the answers is final.
-    fn sort(&mut self, answers: Answers) -> Result<Vec<Start>> {
-        let (mut starts, mut first) = (Vec::new(), None::<Error>);
-        for (candidate, answer) in answers {
-            let mut doubt = Doubt::default();
-            match answer {
-                Ok(start) => starts.push(start),
-                Err(error) if doubt.asks_again(&error) => {
-                    self.late.add(candidate.partition.clone(), Some(candidate), doubt);
-                    first.get_or_insert(error);
-                }
-                Err(error) => return Err(believed(error)),
+    pub(super) async fn starts_found(&mut self, found: Found) {
+        let begun = match found {
+            Found::Assigned { id, partitions, starts: Ok(starts) } => {
+                self.assign(id, partitions, starts).await
             }
-        }
-        if let Some(error) = first {
-            let late = self.late.waiting.len();
-            warn!(?error, late, "some partitions start later, when their offsets are known");
-        }
-        self.ask_for_late_starts();
-        Ok(starts)
-    }
-
-    pub(super) async fn late_starts_found(&mut self, round: Round) {
-        self.late.round = None;
-        let begun = match self.late.note(round) {
-            Ok(found) => self.begin_late(found).await,
-            Err(error) => Err(error),
+            Found::Late(Ok(starts)) => self.begin_late(starts).await,
+            Found::Assigned { starts: Err(error), .. } | Found::Late(Err(error)) => Err(error),
         };
         self.note(begun);
-        self.ask_for_late_starts();
     }
 }

@@ -347,8 +347,7 @@ impl Coordinator {
         let owned: Vec<TopicPartition> = self.committer.owned().cloned().collect();
         for partition in owned.into_iter().filter(|p| recreated.contains(&p.topic)) {
             warn!(%partition, "what the group has committed is set back to offset 0 of the new topic");
-            let epoch = self.new_epoch();
-            self.committer.begin(partition, epoch, Offset::new(0), None);
+            self.committer.begin(partition, Offset::new(0), None);
         }
     }
 
@@ -366,9 +365,9 @@ impl Coordinator {
             let topics = status.topics.iter().map(|topic| (number, usize::from(topic.topic)));
             topics.collect::<Vec<_>>()
         });
-        let late = self.late.partitions().filter_map(|partition| {
+        let late = self.starts.late().filter_map(|partition| {
             let topic = self.settings.topic_index(&partition.topic)?;
-            Some((partition.partition, usize::from(topic)))
+            Some((partition.number, usize::from(topic)))
         });
         for (number, topic) in running.chain(late) {
             owned.entry(number).or_default().insert(topic);

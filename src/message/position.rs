@@ -47,18 +47,18 @@ pub struct TopicPartition {
     /// The topic's name.
     pub topic: Arc<str>,
     /// The partition number.
-    pub partition: i32,
+    pub number: i32,
 }
 
 impl TopicPartition {
-    /// The partition `partition` of `topic`.
-    pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self { topic: topic.into(), partition }
+    /// The partition of `topic` with this number.
+    pub fn new(topic: impl Into<Arc<str>>, number: i32) -> Self {
+        Self { topic: topic.into(), number }
     }
 }
 
 impl fmt::Display for TopicPartition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.topic, self.partition)
+        write!(f, "{}/{}", self.topic, self.number)
     }
 }

@@ -46,7 +46,7 @@ struct TopicGauges {
 
 impl TopicGauges {
     fn new(metrics: &Metrics, partition: &TopicPartition) -> Self {
-        let number = partition.partition.to_string();
+        let number = partition.number.to_string();
         let gauge = |metric| ZeroedGauge(metrics.gauge_of(metric, &[&partition.topic, &number]));
         Self {
             assigned: gauge(&catalogue::ASSIGNED),
@@ -103,7 +103,7 @@ impl PartitionGauges {
         self.retain(|partition| assigned.contains(partition));
         let metrics = &self.metrics;
         for status in partitions {
-            let (partition, number) = (&status.partition, status.partition.partition);
+            let (partition, number) = (&status.partition, status.partition.number);
             if let Some(gauges) = self.topics.get(partition) {
                 gauges.set(status);
             } else {
@@ -123,7 +123,7 @@ impl PartitionGauges {
 
     fn retain(&mut self, stays: impl Fn(&TopicPartition) -> bool) {
         self.topics.retain(|partition, _| stays(partition));
-        let left: HashSet<i32> = self.topics.keys().map(|topic| topic.partition).collect();
+        let left: HashSet<i32> = self.topics.keys().map(|topic| topic.number).collect();
         self.numbers.retain(|number, _| left.contains(number));
     }
 }

@@ -26,6 +26,7 @@ use crate::broker::{CommitError, CommitRefusal, CommitResult};
 use crate::error::Error;
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
+use crate::pipeline::epoch::Epoch;
 
 /// Until a last commit is made again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -38,18 +39,17 @@ const LAST_DOUBT: Duration = Duration::from_secs(2);
 const REBALANCE: Duration = Duration::from_secs(5);
 
 struct Owned {
-    epoch: u64,
-    /// Finished and to be committed.
+    /// Knows what is committed.
+    epoch: Epoch,
+    /// As last [collected](Committer::finished) from the lane: to be committed.
     finished: Offset,
-    /// Committed, as far as we know.
-    committed: Option<Offset>,
     /// The broker deletes the committed offset some time after this. `None`: that may be soon.
     committed_at: Option<Instant>,
 }
 
 impl Owned {
     fn has_advanced(&self) -> bool {
-        self.committed.is_none_or(|committed| committed < self.finished)
+        self.epoch.committed().is_none_or(|committed| committed < self.finished)
     }
 
     fn is_old(&self, refresh_interval: Duration) -> bool {
@@ -58,7 +58,7 @@ impl Owned {
 }
 
 struct Outstanding {
-    offsets: Vec<(TopicPartition, u64, Offset)>,
+    offsets: Vec<(TopicPartition, Epoch, Offset)>,
     result: BoxFuture<'static, CommitResult>,
     begun: Instant,
 }
@@ -75,7 +75,10 @@ pub(crate) struct Committer {
     is_static: bool,
     /// A rebalance refused the last commit that was answered.
     refused_by_rebalance: bool,
+    next_epoch: u64,
     owned: BTreeMap<TopicPartition, Owned>,
+    /// What is committed of partitions that were ours and were given back, not lost.
+    given_back: BTreeMap<TopicPartition, Offset>,
     outstanding: Option<Outstanding>,
     metrics: CommitMetrics,
 }
@@ -87,7 +90,9 @@ impl Committer {
             refresh_interval,
             is_static,
             refused_by_rebalance: false,
+            next_epoch: 1,
             owned: BTreeMap::new(),
+            given_back: BTreeMap::new(),
             outstanding: None,
             metrics: CommitMetrics::off(),
         }
@@ -103,35 +108,45 @@ impl Committer {
     pub(crate) fn begin(
         &mut self,
         partition: TopicPartition,
-        epoch: u64,
         start: Offset,
         committed: Option<Offset>,
-    ) {
+    ) -> Epoch {
+        let epoch = Epoch::new(self.next_epoch, committed);
+        self.next_epoch += 1;
         // While a group has members, none of its offsets is deleted.
         let committed_at = (!self.is_static).then(Instant::now);
-        self.owned.insert(partition, Owned { epoch, finished: start, committed, committed_at });
+        let owned = Owned { epoch: epoch.clone(), finished: start, committed_at };
+        self.owned.insert(partition, owned);
+        epoch
     }
 
-    /// The epoch of a partition ends: nothing more is committed for it.
-    pub(crate) fn end(&mut self, partition: &TopicPartition) {
+    /// The epoch of a partition ends: nothing more is committed for it. If the partition is `lost`, what was committed
+    /// counts no longer.
+    pub(crate) fn end(&mut self, partition: &TopicPartition, lost: bool) {
+        self.note_end(partition, lost);
         self.owned.remove(partition);
     }
 
-    /// What is committed, as far as we know.
-    pub(crate) fn committed(&self) -> impl Iterator<Item = (&TopicPartition, Offset)> {
-        let owned = self.owned.iter();
-        owned.filter_map(|(partition, owned)| Some((partition, owned.committed?)))
+    fn note_end(&mut self, partition: &TopicPartition, lost: bool) {
+        let committed = self.owned.get(partition).and_then(|owned| owned.epoch.committed());
+        let Some(next) = committed else { return };
+        match lost {
+            true => self.given_back.remove(partition),
+            false => self.given_back.insert(partition.clone(), next),
+        };
     }
 
-    /// What is committed of a partition, as far as we know.
-    pub(crate) fn committed_of(&self, partition: &TopicPartition, epoch: u64) -> Option<Offset> {
-        let owned = self.owned.get(partition).filter(|owned| owned.epoch == epoch);
-        owned.and_then(|owned| owned.committed)
+    /// What is committed of all partitions that are ours or were given back. Ours count if they are not `lost`.
+    pub(crate) fn next_offsets(&mut self, lost: bool) -> BTreeMap<TopicPartition, Offset> {
+        let owned: Vec<_> = self.owned.keys().cloned().collect();
+        owned.iter().for_each(|partition| self.note_end(partition, lost));
+        std::mem::take(&mut self.given_back)
     }
 
     /// Everything below `next` is finished. Ignored where the epoch is not the current one.
-    pub(crate) fn finished(&mut self, partition: &TopicPartition, epoch: u64, next: Offset) {
-        if let Some(owned) = self.owned.get_mut(partition).filter(|owned| owned.epoch == epoch) {
+    pub(crate) fn finished(&mut self, partition: &TopicPartition, epoch: &Epoch, next: Offset) {
+        let owned = self.owned.get_mut(partition);
+        if let Some(owned) = owned.filter(|owned| owned.epoch.number() == epoch.number()) {
             owned.finished = owned.finished.max(next);
         }
     }
@@ -171,7 +186,7 @@ impl Committer {
             (owned.has_advanced() || owned.is_old(self.refresh_interval)) && wanted(partition)
         });
         let offsets: Vec<_> = due
-            .map(|(partition, owned)| (partition.clone(), owned.epoch, owned.finished))
+            .map(|(partition, owned)| (partition.clone(), owned.epoch.clone(), owned.finished))
             .collect();
         if offsets.is_empty() {
             return;
@@ -192,9 +207,9 @@ impl Committer {
         self.refused_by_rebalance = result.as_ref().is_err_and(CommitError::is_rebalance);
         if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
             for (partition, epoch, next) in done.offsets {
-                let owned = self.owned.get_mut(&partition).filter(|owned| owned.epoch == epoch);
-                if let Some(owned) = owned {
-                    owned.committed = Some(next);
+                let owned = self.owned.get_mut(&partition);
+                if let Some(owned) = owned.filter(|owned| owned.epoch.number() == epoch.number()) {
+                    owned.epoch.note_committed(next);
                     // Not when the answer came: the broker counts from before that.
                     owned.committed_at = Some(done.begun);
                 }
@@ -279,6 +294,10 @@ mod tests {
         Offset::new(offset)
     }
 
+    fn first_epoch() -> Epoch {
+        Epoch::new(1, None)
+    }
+
     const HOUR: Duration = Duration::from_hours(1);
 
     fn committer_of(is_static: bool) -> (Committer, Arc<Commits>) {
@@ -286,7 +305,7 @@ mod tests {
         let broker = commits.clone();
         let send = Box::new(move |offsets| broker.take(offsets));
         let mut committer = Committer::new(send, HOUR, is_static);
-        committer.begin(partition(), 1, offset(5), Some(offset(5)));
+        committer.begin(partition(), offset(5), Some(offset(5)));
         (committer, commits)
     }
 
@@ -312,9 +331,9 @@ mod tests {
     #[tokio::test]
     async fn at_most_one_commit_is_outstanding() {
         let (mut committer, commits) = committer();
-        committer.finished(&partition(), 1, offset(7));
+        committer.finished(&partition(), &first_epoch(), offset(7));
         committer.commit(|_| true);
-        committer.finished(&partition(), 1, offset(9));
+        committer.finished(&partition(), &first_epoch(), offset(9));
         committer.commit(|_| true);
         assert_eq!(commits.0.lock().unwrap().len(), 1);
     }
@@ -322,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn a_failed_commit_is_made_again_with_the_next() {
         let (mut committer, commits) = committer();
-        committer.finished(&partition(), 1, offset(7));
+        committer.finished(&partition(), &first_epoch(), offset(7));
         committer.commit(|_| true);
         let (_, answer) = commits.0.lock().unwrap().pop().unwrap();
         answer.send(Err(Error::new(ErrorKind::Commit, "no coordinator").into())).unwrap();
@@ -339,7 +358,7 @@ mod tests {
     /// How often a last commit is made that is refused twice like this, and what comes of it.
     async fn last_commit(refusal: CommitRefusal, by_parts: bool) -> (usize, CommitResult) {
         let (mut committer, commits) = committer();
-        committer.finished(&partition(), 1, offset(7));
+        committer.finished(&partition(), &first_epoch(), offset(7));
         let mut attempts = 0;
         let commit = committer.commit_now(|_| true, by_parts);
         let refusing = async {
@@ -382,9 +401,9 @@ mod tests {
     #[tokio::test]
     async fn an_earlier_epoch_commits_nothing() {
         let (mut committer, commits) = committer();
-        committer.end(&partition());
-        committer.begin(partition(), 2, offset(5), Some(offset(5)));
-        committer.finished(&partition(), 1, offset(9));
+        committer.end(&partition(), false);
+        committer.begin(partition(), offset(5), Some(offset(5)));
+        committer.finished(&partition(), &first_epoch(), offset(9));
         committer.commit(|_| true);
         assert!(commits.0.lock().unwrap().is_empty());
     }
@@ -392,7 +411,7 @@ mod tests {
     #[tokio::test]
     async fn a_start_without_a_committed_offset_is_committed() {
         let (mut committer, commits) = committer();
-        committer.begin(TopicPartition::new("b", 0), 2, offset(100), None);
+        committer.begin(TopicPartition::new("b", 0), offset(100), None);
         committer.commit(|_| true);
         let (offsets, _) = commits.0.lock().unwrap().pop().unwrap();
         assert_eq!(offsets, [(TopicPartition::new("b", 0), offset(100))]);
@@ -419,9 +438,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unchanged_offset_of_a_member_is_committed_again_in_time() {
         let (mut committer, commits) = committer();
-        committer.begin(TopicPartition::new("b", 0), 2, offset(100), Some(offset(100)));
+        committer.begin(TopicPartition::new("b", 0), offset(100), Some(offset(100)));
         tokio::time::advance(HOUR / 2).await;
-        committer.finished(&partition(), 1, offset(7));
+        committer.finished(&partition(), &first_epoch(), offset(7));
         committer.commit(|_| true);
         assert_eq!(commits.succeeds(&mut committer).await, [(partition(), offset(7))]);
         tokio::time::advance(HOUR / 2).await;

@@ -11,6 +11,7 @@
 
 pub(crate) mod batcher;
 pub(crate) mod committer;
+pub(crate) mod epoch;
 pub(crate) mod in_flight;
 pub(crate) mod partition_processor;
 pub(crate) mod progress;

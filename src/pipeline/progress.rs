@@ -132,7 +132,7 @@ impl LaneProgress {
         let (idle, mut status) = self.look();
         let without = status.topics.iter_mut().filter_map(|topic| {
             let lacks_news = topic.lacks_news(idle);
-            lacks_news.then(|| (topic.partition.clone(), topic.epoch))
+            lacks_news.then(|| (topic.partition.clone(), topic.epoch.number()))
         });
         without.collect()
     }
@@ -141,7 +141,8 @@ impl LaneProgress {
     pub(crate) fn note_end(&self, partition: &TopicPartition, epoch: u64, end: Offset) {
         let mut status = self.status();
         let mut topics = status.topics.iter_mut();
-        let asked = topics.find(|topic| topic.partition == *partition && topic.epoch == epoch);
+        let asked =
+            topics.find(|topic| topic.partition == *partition && topic.epoch.number() == epoch);
         if let Some(topic) = asked {
             topic.note_end(end);
         }
@@ -406,11 +407,11 @@ impl Board {
         let topics = status.topics.iter().map(|topic| PartitionStatus {
             partition: topic.partition.clone(),
             state: status.state,
-            epoch: topic.epoch,
+            epoch: topic.epoch.number(),
             next_offset: topic.finished,
             end_offset: topic.end,
             lag: topic.lag(),
-            committed_offset: topic.committed,
+            committed_offset: topic.epoch.committed(),
             committed_lag: topic.committed_lag(),
             in_flight: status.in_flight,
             buffered_bytes: status.buffered_bytes,

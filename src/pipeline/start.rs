@@ -154,7 +154,7 @@ pub(crate) async fn after_out_of_range(
     };
     if (earliest..=end).contains(&position) {
         warn!(
-            topic = %partition.topic, partition = partition.partition, %position,
+            topic = %partition.topic, partition = partition.number, %position,
             %earliest, %end, error = %cause,
             "an offset was said not to be in the log, but the next one to process is: going on there"
         );
@@ -169,7 +169,7 @@ pub(crate) async fn after_out_of_range(
                 `out_of_range`, or reset the group's offsets";
             return Err(Error::new(ErrorKind::OffsetOutOfRange, message)
                 .with("topic", &partition.topic)
-                .with("partition", partition.partition)
+                .with("partition", partition.number)
                 .with("offset", position)
                 .with("log", format!("{earliest}..{end}"))
                 .with_source(cause));
@@ -178,7 +178,7 @@ pub(crate) async fn after_out_of_range(
         OutOfRange::Latest => end,
     };
     warn!(
-        topic = %partition.topic, partition = partition.partition, offset = %position,
+        topic = %partition.topic, partition = partition.number, offset = %position,
         %earliest, %end, going_on_at = %chosen,
         "the offset to read from is not in the log: messages were skipped or will be processed again"
     );

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::broker::FetchPosition;
 use crate::message::{Offset, TopicPartition};
+use crate::pipeline::epoch::Epoch;
 
 /// One topic of a lane.
 #[derive(Debug, Clone)]
@@ -20,13 +21,12 @@ pub(crate) struct TopicProgress {
     /// Index among the input topics.
     pub(crate) topic: u16,
     pub(crate) partition: TopicPartition,
-    pub(crate) epoch: u64,
+    /// Knows what is committed.
+    pub(crate) epoch: Epoch,
     /// Where the epoch began.
     began: Offset,
     /// The next offset behind the finished messages: what may be committed.
     pub(crate) finished: Offset,
-    /// The committed next offset, as far as we know.
-    pub(crate) committed: Option<Offset>,
     /// The end of the log when the partition was assigned.
     pub(crate) target: Offset,
     /// The end of the log as last heard of.
@@ -56,7 +56,7 @@ impl TopicProgress {
     pub(crate) fn new(
         topic: u16,
         partition: TopicPartition,
-        epoch: u64,
+        epoch: Epoch,
         start: Offset,
         end: Offset,
     ) -> Self {
@@ -66,7 +66,6 @@ impl TopicProgress {
             epoch,
             began: start,
             finished: start,
-            committed: None,
             target: end,
             end,
             began_beyond_end: start > end,
@@ -80,11 +79,10 @@ impl TopicProgress {
     }
 
     /// The offset was out of range: a new epoch begins at another one.
-    pub(crate) fn move_to(&mut self, epoch: u64, offset: Offset) {
+    pub(crate) fn move_to(&mut self, epoch: Epoch, offset: Offset) {
         self.epoch = epoch;
         self.began = offset;
         self.finished = offset;
-        self.committed = None;
         self.consumed = None;
         self.began_beyond_end = false;
     }
@@ -171,7 +169,7 @@ impl TopicProgress {
     }
 
     pub(crate) fn committed_lag(&self) -> u64 {
-        between(self.committed.unwrap_or(self.began), self.end)
+        between(self.epoch.committed().unwrap_or(self.began), self.end)
     }
 }
 
@@ -190,7 +188,13 @@ mod tests {
 
     /// Began at 10, when the log ended at 100.
     fn topic() -> TopicProgress {
-        TopicProgress::new(0, TopicPartition::new("a", 0), 1, offset(10), offset(100))
+        TopicProgress::new(
+            0,
+            TopicPartition::new("a", 0),
+            Epoch::new(1, None),
+            offset(10),
+            offset(100),
+        )
     }
 
     fn report(topic: &mut TopicProgress, fetched: i64, end: i64) {
@@ -316,9 +320,9 @@ mod tests {
         assert_eq!(topic.committed_lag(), 90);
         topic.finished = offset(100);
         assert_eq!((topic.lag(), topic.committed_lag()), (0, 90));
-        topic.committed = Some(offset(99));
+        topic.epoch.note_committed(offset(99));
         assert_eq!(topic.committed_lag(), 1);
-        topic.move_to(2, offset(40));
+        topic.move_to(Epoch::new(2, None), offset(40));
         assert_eq!((topic.lag(), topic.committed_lag()), (60, 60));
     }
 }

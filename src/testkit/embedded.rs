@@ -297,7 +297,7 @@ impl Feeder {
         for status in self.reader.status().partitions {
             let fed = self.partitions.iter_mut();
             let fed = fed.filter(|_| *status.partition.topic == *self.topic);
-            let mut fed = fed.filter(|fed| fed.number == status.partition.partition);
+            let mut fed = fed.filter(|fed| fed.number == status.partition.number);
             if let Some(fed) = fed.next() {
                 fed.read_up_to(status.next_offset);
             }

@@ -116,7 +116,7 @@ impl Slots {
         for (partition, offset) in starts {
             self.forward(context, partition, *offset)?;
             if let Some(offset) = offset.filter(|_| !lost) {
-                list.add(&partition.topic, partition.partition, offset.get());
+                list.add(&partition.topic, partition.number, offset.get());
             }
         }
         let result = if cooperative {
@@ -158,7 +158,7 @@ impl Slots {
             let mut list = context.list()?;
             for partition in partitions.iter().filter(|partition| self.is_begun(context, partition))
             {
-                list.add(&partition.topic, partition.partition, 0);
+                list.add(&partition.topic, partition.number, 0);
             }
             let _paused = self.pause_reading();
             context.client.incremental_unassign(&list)
@@ -197,13 +197,13 @@ impl Slots {
                 let message = "the position of a partition that is not assigned cannot be changed";
                 return Err(Error::new(ErrorKind::UnknownPartition, message)
                     .with("topic", &partition.topic)
-                    .with("partition", partition.partition));
+                    .with("partition", partition.number));
             };
-            if let Some(paused) = paused.get_mut(&partition.partition) {
+            if let Some(paused) = paused.get_mut(&partition.number) {
                 paused.set_position(context.topic_index(&partition.topic)?, *offset);
             }
             if part.begun {
-                list.add(&partition.topic, partition.partition, offset.get());
+                list.add(&partition.topic, partition.number, offset.get());
                 begun.push(partition);
             } else {
                 stopped.push(partition.clone());
@@ -222,7 +222,7 @@ impl Slots {
                 Some(code) => {
                     return Err(AssignmentContext::failed("seek", (code, code.text()))
                         .with("topic", &partition.topic)
-                        .with("partition", partition.partition));
+                        .with("partition", partition.number));
                 }
             }
         }
@@ -237,7 +237,7 @@ impl Slots {
         drop(paused);
         for partition in &stopped {
             let index = context.topic_index(&partition.topic)?;
-            let slot = self.by_number.get_mut(&partition.partition);
+            let slot = self.by_number.get_mut(&partition.number);
             if let Some(part) = slot.and_then(|slot| slot.parts.get_mut(&index)) {
                 part.begun = sought == Sought::Done;
             }
@@ -247,7 +247,7 @@ impl Slots {
 
     fn part(&self, context: &AssignmentContext, partition: &TopicPartition) -> Option<&Part> {
         let index = context.topic_index(&partition.topic).ok()?;
-        self.by_number.get(&partition.partition)?.parts.get(&index)
+        self.by_number.get(&partition.number)?.parts.get(&index)
     }
 
     fn is_begun(&self, context: &AssignmentContext, partition: &TopicPartition) -> bool {
@@ -274,8 +274,7 @@ impl Slots {
         for (number, slot) in &self.by_number {
             for (index, part) in &slot.parts {
                 let topic = &context.topics[*index];
-                let is_stopped =
-                    stopped.iter().any(|s| s.partition == *number && *s.topic == **topic);
+                let is_stopped = stopped.iter().any(|s| s.number == *number && *s.topic == **topic);
                 if is_stopped || (!cooperative && part.begun) {
                     let position = paused.get(number).and_then(|paused| paused.position(*index));
                     list.add(topic, *number, position.map_or(0, Offset::get));
@@ -316,7 +315,7 @@ impl Slots {
         partition: &TopicPartition,
         offset: Option<Offset>,
     ) -> Result<()> {
-        let TopicPartition { topic, partition: number } = partition;
+        let TopicPartition { topic, number } = partition;
         let index = context.topic_index(topic)?;
         if !self.by_number.contains_key(number) {
             let queue = PartitionQueue::new(&context.client, context.topics.len())
@@ -337,13 +336,13 @@ impl Slots {
 
     fn remove(&mut self, context: &AssignmentContext, partition: &TopicPartition) {
         let Ok(index) = context.topic_index(&partition.topic) else { return };
-        let Some(slot) = self.by_number.get_mut(&partition.partition) else { return };
+        let Some(slot) = self.by_number.get_mut(&partition.number) else { return };
         if let Some(part) = slot.parts.remove(&index) {
             part.queue.stop_forwarding();
         }
         if slot.parts.is_empty() {
             // A reader may still hold the queue; nothing comes into it any more.
-            self.by_number.remove(&partition.partition);
+            self.by_number.remove(&partition.number);
         }
     }
 }

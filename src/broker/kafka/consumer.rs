@@ -314,7 +314,7 @@ impl Consumer for KafkaConsumer {
             Some(mut list) => {
                 for (partition, offset) in &offsets {
                     let metadata = self.growth.metadata(partition);
-                    list.add_with(&partition.topic, partition.partition, offset.get(), &metadata);
+                    list.add_with(&partition.topic, partition.number, offset.get(), &metadata);
                 }
                 if let Err(code) = self.client().commit(&list, &self.queue, id) {
                     self.shared.finish_commit(id, Err(errors::commit(code, "", self.client())));

@@ -334,7 +334,7 @@ impl ControlThread {
     fn partition(&self, entry: &ListEntry) -> TopicPartition {
         let known = self.topics.iter().find(|topic| ***topic == *entry.topic);
         let topic = known.map_or_else(|| Arc::from(entry.topic.as_str()), Arc::clone);
-        TopicPartition { topic, partition: entry.partition }
+        TopicPartition { topic, number: entry.partition }
     }
 
     fn commit_result(&self, event: &ClientEvent<'_>) {

@@ -45,7 +45,7 @@ impl Growth {
         let said: HashMap<_, _> = said.collect();
         let mut counts = self.counts();
         for partition in partitions {
-            match said.get(&(&*partition.topic, partition.partition)) {
+            match said.get(&(&*partition.topic, partition.number)) {
                 Some(count) => counts.insert(partition.clone(), *count),
                 None => counts.remove(partition),
             };
@@ -68,7 +68,7 @@ impl Growth {
         let added = asked.iter().map(|partition| {
             let topic = &topics[&partition.topic];
             counts.insert(partition.clone(), topic.count);
-            topic.is_added(partition.partition)
+            topic.is_added(partition.number)
         });
         Ok(added.collect())
     }

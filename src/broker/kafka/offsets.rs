@@ -76,7 +76,7 @@ pub(super) fn committed(
 ) -> Vec<Option<Offset>> {
     let answers: HashMap<_, _> =
         entries.iter().map(|entry| ((&*entry.topic, entry.partition), entry.offset)).collect();
-    let offsets = partitions.iter().map(|p| answers.get(&(&*p.topic, p.partition)).copied());
+    let offsets = partitions.iter().map(|p| answers.get(&(&*p.topic, p.number)).copied());
     // A negative number stands for "nothing committed".
     offsets.map(|offset| offset.filter(|offset| *offset >= 0).map(Offset::new)).collect()
 }
@@ -91,7 +91,7 @@ pub(super) fn committed_entries(
     }
     let mut list = PartitionList::new(client).ok_or_else(|| no_handle("partition list"))?;
     for partition in partitions {
-        list.add(&partition.topic, partition.partition, 0);
+        list.add(&partition.topic, partition.number, 0);
     }
     let result = client.committed(&mut list, COMMITTED_TIMEOUT);
     let failed =
@@ -127,7 +127,7 @@ impl Missing {
         error
             .with("operation", "list_offsets")
             .with("topic", &partition.topic)
-            .with("partition", partition.partition)
+            .with("partition", partition.number)
     }
 }
 
@@ -175,7 +175,7 @@ impl<'q> Search<'q> {
         };
         for index in round {
             let partition = &self.queries[*index].0;
-            list.add(&partition.topic, partition.partition, self.numbers[*index]);
+            list.add(&partition.topic, partition.number, self.numbers[*index]);
         }
         match self.client.list_offsets(&list, read_committed, patience) {
             Ok(entries) => self.note(round, entries),
@@ -190,7 +190,7 @@ impl<'q> Search<'q> {
         let entries: HashMap<_, _> = entries.collect();
         for index in round {
             let partition = &self.queries[*index].0;
-            let entry = entries.get(&(partition.topic.to_string(), partition.partition));
+            let entry = entries.get(&(partition.topic.to_string(), partition.number));
             match entry.map_or((None, NO_ANSWER), |entry| (entry.error, entry.offset)) {
                 (Some(code), _) => self.miss(*index, Missing::Code(code)),
                 (None, offset) if offset >= 0 => {
@@ -207,11 +207,11 @@ impl<'q> Search<'q> {
     fn explain(&mut self, round: &[usize]) {
         let mut counts = HashMap::new();
         for index in round {
-            let TopicPartition { topic, partition } = &self.queries[*index].0;
+            let TopicPartition { topic, number } = &self.queries[*index].0;
             let count = counts.entry(topic).or_insert_with(|| partition_count(self.client, topic));
             let missing = match *count {
                 Err(code) => Missing::Code(code),
-                Ok(count) if usize::try_from(*partition).is_ok_and(|number| number < count) => {
+                Ok(count) if usize::try_from(*number).is_ok_and(|number| number < count) => {
                     Missing::NoLeader
                 }
                 Ok(_) => Missing::Code(Known::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION.into()),

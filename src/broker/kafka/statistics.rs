@@ -52,7 +52,7 @@ impl Assigned {
 
     pub(super) fn remove(&mut self, partition: &TopicPartition) {
         if let Some(topic) = self.partitions.get_mut(&partition.topic) {
-            self.count -= usize::from(topic.remove(&partition.partition).is_some());
+            self.count -= usize::from(topic.remove(&partition.number).is_some());
         }
     }
 
@@ -81,7 +81,7 @@ impl Assigned {
 
     fn set(&mut self, partition: &TopicPartition, freshness: Freshness) {
         let topic = self.partitions.entry(Arc::clone(&partition.topic)).or_default();
-        self.count += usize::from(topic.insert(partition.partition, freshness).is_none());
+        self.count += usize::from(topic.insert(partition.number, freshness).is_none());
     }
 
     pub(super) fn len(&self) -> usize {

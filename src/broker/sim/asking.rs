@@ -117,7 +117,7 @@ impl World {
             }
             let client = self.client(id);
             client.assigned.insert(partition.clone(), fetching);
-            client.queues.entry(partition.partition).or_default();
+            client.queues.entry(partition.number).or_default();
             self.arm(id, partition);
         }
         self.end_purge(id);

@@ -284,8 +284,8 @@ impl World {
             if let Some(fetching) = client.assigned.remove(partition) {
                 grants.push((partition.clone(), fetching.grant));
             }
-            let number = partition.partition;
-            if !client.assigned.keys().any(|assigned| assigned.partition == number) {
+            let number = partition.number;
+            if !client.assigned.keys().any(|assigned| assigned.number == number) {
                 client.queues.remove(&number);
             }
             self.monitor.unassigned(id, partition);
@@ -321,7 +321,7 @@ impl World {
             let end = if position == log_end { Some(log_end) } else { end };
             let end = end.map(Offset::new);
             // A byte for each message.
-            let queued_bytes = self.queued(id, partition.partition) as u64;
+            let queued_bytes = self.queued(id, partition.number) as u64;
             let fetched = (!is_asked).then_some(Offset::new(fetched));
             FetchPosition { partition, fetched, end, queued_bytes }
         });

@@ -71,7 +71,7 @@ impl World {
         let committed = all.iter().filter(|p| self.committed(p).is_some());
         let begun_with = committed.map(|p| self.begun_with.get(p).copied().unwrap_or(0)).min();
         self.begun_with.insert(partition.clone(), all.len());
-        let number = usize::try_from(partition.partition).unwrap();
+        let number = usize::try_from(partition.number).unwrap();
         begun_with.is_some_and(|begun_with| begun_with <= number)
     }
 
@@ -81,7 +81,7 @@ impl World {
         }
         if let Some(kind) = self.refused.get(partition) {
             let error = Error::new(*kind, "refused").with("topic", &partition.topic);
-            return Err(error.with("partition", partition.partition));
+            return Err(error.with("partition", partition.number));
         }
         // One leader of several fails.
         let faults = &self.weather.faults;

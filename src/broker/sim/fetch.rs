@@ -123,7 +123,7 @@ impl World {
         let end = self.log(partition).end;
         let start = self.log(partition).start;
         let limit = self.weather.queue_limit;
-        let queued = self.queued(id, partition.partition);
+        let queued = self.queued(id, partition.number);
         let client = self.client(id);
         let Some(fetching) = client.assigned.get_mut(partition) else { return };
         let in_log = (start..end).contains(&fetching.position);
@@ -171,7 +171,7 @@ impl World {
             fetching.failed = true;
             vec![entry(What::OutOfRange(position))]
         };
-        if let Some(queue) = client.queues.get_mut(&partition.partition) {
+        if let Some(queue) = client.queues.get_mut(&partition.number) {
             queue.push(entries);
         }
         self.arm(id, partition);
@@ -186,7 +186,7 @@ impl World {
             return;
         };
         let what = What::OutOfRange(offset);
-        if let Some(queue) = client.queues.get_mut(&partition.partition) {
+        if let Some(queue) = client.queues.get_mut(&partition.number) {
             queue.push([Entry { partition: partition.clone(), version, what }]);
         }
     }
@@ -224,7 +224,7 @@ impl World {
                 }
             }
         }
-        let assigned = client.assigned.keys().filter(|partition| partition.partition == number);
+        let assigned = client.assigned.keys().filter(|partition| partition.number == number);
         for partition in assigned.cloned().collect::<Vec<_>>() {
             self.arm(id, &partition);
         }
@@ -246,7 +246,7 @@ impl World {
             fetching.position = fetching.taken_to;
             fetching.busy = false;
             fetching.purged = true;
-            if let Some(queue) = client.queues.get_mut(&partition.partition) {
+            if let Some(queue) = client.queues.get_mut(&partition.number) {
                 queue.entries.retain(|entry| entry.partition != partition);
             }
             self.count("purged");
@@ -306,7 +306,7 @@ impl World {
 fn out_of_range(partition: TopicPartition, offset: i64) -> QueueError {
     let error = Error::new(ErrorKind::OffsetOutOfRange, "fetch failed: offset out of range")
         .with("topic", &partition.topic)
-        .with("partition", partition.partition)
+        .with("partition", partition.number)
         .with("offset", offset);
     QueueError { partition, error }
 }

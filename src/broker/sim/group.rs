@@ -199,7 +199,7 @@ impl World {
                 let count = |topic: &str| partitions.iter().filter(|p| &*p.topic == topic).count();
                 let ranged = partitions.iter().filter_map(|partition| {
                     let members = self.subscribers(&partition.topic);
-                    let number = usize::try_from(partition.partition).unwrap();
+                    let number = usize::try_from(partition.number).unwrap();
                     let index = number * members.len() / count(&partition.topic);
                     Some((partition.clone(), *members.get(index)?))
                 });

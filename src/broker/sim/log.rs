@@ -123,7 +123,7 @@ impl World {
         log.end += 1;
         log.messages.push(OwnedMessage {
             topic: partition.topic.clone(),
-            partition: partition.partition,
+            partition: partition.number,
             offset,
             key: None,
             value: Some(vec![b'.'; size]),

@@ -18,7 +18,7 @@ fn assert_seen(fault: Fault, expected: &str) {
 }
 
 #[test]
-fn recording_before_the_acks_is_seen() {
+fn committing_before_the_acks_is_seen() {
     assert_seen(Fault::CommitBeforeAcks, "is unfinished");
 }
 
@@ -38,7 +38,7 @@ fn a_commit_beside_another_is_seen() {
 }
 
 #[test]
-fn recording_what_was_given_back_is_seen() {
+fn committing_what_was_given_back_is_seen() {
     assert_seen(Fault::CommitWithoutOwnership, "after it gave it up");
 }
 

@@ -101,7 +101,7 @@ impl TestLog {
         self.state().committed.copy_from_slice(committed);
     }
 
-    pub(super) fn record(&self, offsets: &[(TopicPartition, Offset)]) {
+    pub(super) fn commit(&self, offsets: &[(TopicPartition, Offset)]) {
         let mut state = self.state();
         for (partition, next) in offsets {
             if let Some(topic) = self.topics.iter().position(|topic| *topic == partition.topic) {

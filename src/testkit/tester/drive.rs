@@ -55,13 +55,12 @@ impl ProcessorTester {
     }
 
     fn start_lane(&mut self) -> Lane {
-        self.epoch += 1;
         let mut topics = Vec::new();
         for ((index, topic), committed) in (0..).zip(self.topics.iter()).zip(self.log.committed()) {
             let partition = TopicPartition::new(topic.clone(), self.partition);
             let start = committed.unwrap_or(Offset::new(0));
-            self.committer.begin(partition.clone(), self.epoch, start, Some(start));
-            topics.push(TopicProgress::new(index, partition, self.epoch, start, start));
+            let epoch = self.committer.begin(partition.clone(), start, Some(start));
+            topics.push(TopicProgress::new(index, partition, epoch, start, start));
         }
         // The test says where a batch ends: the queue gives no more than that.
         let limits = BatchLimits {
@@ -121,7 +120,7 @@ impl ProcessorTester {
         if end.is_some() {
             return self.end_lane(end).await;
         }
-        self.record().await?;
+        self.commit().await?;
         if self.has_asked_to_close() { self.revoke().await } else { Ok(()) }
     }
 
@@ -138,7 +137,7 @@ impl ProcessorTester {
     }
 
     pub(super) async fn end_lane(&mut self, end: Option<LaneEnd>) -> Result<()> {
-        let committed = self.record().await;
+        let committed = self.commit().await;
         self.committed_before = self.log.committed();
         self.unassign();
         match end {
@@ -147,10 +146,10 @@ impl ProcessorTester {
         }
     }
 
-    async fn record(&mut self) -> Result<()> {
+    async fn commit(&mut self) -> Result<()> {
         if let Some(lane) = &self.lane {
             for topic in &lane.progress.status().topics {
-                self.committer.finished(&topic.partition, topic.epoch, topic.finished);
+                self.committer.finished(&topic.partition, &topic.epoch, topic.finished);
             }
         }
         self.committer.commit_now(|_| true, false).await.map_err(|error| error.error)
@@ -160,17 +159,18 @@ impl ProcessorTester {
         self.lane = None;
         self.assigned = false;
         for topic in self.topics.iter() {
-            self.committer.end(&TopicPartition::new(topic.clone(), self.partition));
+            let partition = TopicPartition::new(topic.clone(), self.partition);
+            self.committer.end(&partition, false);
         }
         self.log.rewind();
     }
 }
 
-pub(super) fn recording_to(log: &Arc<TestLog>) -> Committer {
+pub(super) fn committing_to(log: &Arc<TestLog>) -> Committer {
     let log = log.clone();
-    let record = Box::new(move |offsets: Vec<_>| {
-        log.record(&offsets);
+    let commit = Box::new(move |offsets: Vec<_>| {
+        log.commit(&offsets);
         Box::pin(std::future::ready(Ok(()))) as BoxFuture<'static, _>
     });
-    Committer::new(record, Duration::MAX, false)
+    Committer::new(commit, Duration::MAX, false)
 }

@@ -139,7 +139,6 @@ pub struct ProcessorTester {
     producer: Arc<TestProducer>,
     committer: Committer,
     board: Arc<Board>,
-    epoch: u64,
     assigned: bool,
     lane: Option<Lane>,
     /// What was committed when the last run began: a crash goes back to it.
@@ -176,11 +175,10 @@ impl ProcessorTester {
             metrics: Metrics::global("tester"),
             factory: Arc::new(Mutex::new(Box::new(factory))),
             calls,
-            committer: drive::recording_to(&log),
+            committer: drive::committing_to(&log),
             log,
             producer,
             board: Board::new(),
-            epoch: 0,
             assigned: true,
             lane: None,
         }

@@ -93,7 +93,7 @@ async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: 
         Event::Revoked { partitions, lost, .. } => {
             assert!(!lost);
             tokio::time::sleep(Duration::from_millis(700)).await;
-            let number = partitions.first().unwrap().partition;
+            let number = partitions.first().unwrap().number;
             // The mock cluster takes no commits during a rebalance; a real broker does.
             let commit = vec![(partitions[0].clone(), Offset::new(1))];
             if let Err(CommitError { error, .. }) = member.consumer.commit(commit).await {
@@ -102,7 +102,7 @@ async fn answer(member: &mut Member, own: &mut BTreeSet<TopicPartition>, event: 
             }
             member.consumer.unassign(LATEST, &partitions).unwrap();
             partitions.iter().for_each(|partition| assert!(own.remove(partition)));
-            let still = own.iter().any(|partition| partition.partition == number);
+            let still = own.iter().any(|partition| partition.number == number);
             assert_eq!(member.consumer.queue(number).is_ok(), still);
         }
         Event::Fatal(error) => panic!("{error}"),
@@ -130,9 +130,9 @@ async fn a_second_member_takes_its_share(broker: &Broker, more: &[(&str, &str)])
     members.push(join());
     balance(&mut members, &[2, 2]).await;
     for (member, own) in &members {
-        let numbers: BTreeSet<_> = own.iter().map(|partition| partition.partition).collect();
+        let numbers: BTreeSet<_> = own.iter().map(|partition| partition.number).collect();
         for number in numbers {
-            let read: Vec<_> = own.iter().filter(|p| p.partition == number).collect();
+            let read: Vec<_> = own.iter().filter(|p| p.number == number).collect();
             for partition in &read {
                 super::number(broker, &partition.topic, number, 20, 5).await;
             }
