@@ -11,6 +11,13 @@ use super::{Keepalive, Message, Offset, Record, Tally};
 use crate::lock::Mutex;
 
 /// The first and the last offset of one topic in a batch.
+///
+/// ```
+/// use kasper::{Offset, OffsetRange};
+///
+/// let range = OffsetRange { first: Offset::new(3), last: Offset::new(7) };
+/// assert_eq!(range.to_string(), "3..=7");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetRange {
     /// The offset of the topic's first message in the batch.
@@ -53,6 +60,38 @@ impl fmt::Display for OffsetRange {
 ///         Ok(())
 ///     }
 /// }
+/// ```
+///
+/// # Example
+/// ```
+/// # use kasper::testkit::{ProcessorTester, TestMessage};
+/// # use kasper::{BoxError, Context, Processor};
+/// use kasper::Batch;
+///
+/// fn look_at(batch: &Batch) {
+///     assert_eq!((batch.len(), batch.bytes()), (3, 8));
+///     let in_order: Vec<_> = batch.iter().map(|message| message.value()).collect();
+///     assert_eq!(in_order, [Some(&b"3.50"[..]), Some(b"Ada"), None]);
+///     assert_eq!(batch.topic("orders").count(), 2);
+///     assert_eq!(batch.topic("returns").count(), 0);
+///     let offsets: Vec<_> = batch.offsets().map(|(topic, range)| format!("{topic} {range}")).collect();
+///     assert_eq!(offsets, ["orders 0..=6", "profiles 0..=0"]);
+/// }
+/// # struct LookAt;
+/// # impl Processor for LookAt {
+/// #     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+/// #         Ok(look_at(batch))
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// # let mut tester = ProcessorTester::new(["orders", "returns", "profiles"], |_| LookAt);
+/// # tester.push(TestMessage::new("orders").value("3.50"));
+/// # tester.push(TestMessage::new("profiles").key("7").value("Ada"));
+/// # tester.push(TestMessage::new("orders").offset(6));
+/// # assert_eq!(tester.run_batch().await?, 3);
+/// # Ok(())
+/// # }
 /// ```
 pub struct Batch {
     partition: i32,
@@ -103,17 +142,18 @@ impl Batch {
         self.records.len()
     }
 
-    /// The bytes of all keys and values.
+    /// The size of all keys and values together, in bytes. Headers do not count.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// All messages of the batch.
+    /// All messages of the batch, in the order in which they arrived.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Message<'_>> + DoubleEndedIterator {
         self.records.iter().map(|record| self.message(record))
     }
 
-    /// The messages of one input topic; empty if the topic has no message in this batch.
+    /// The messages of one input topic, in the order of their offsets. Empty if the topic has no message in this batch,
+    /// or is not an input topic.
     pub fn topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let index = self.topics.iter().position(|name| &**name == topic);
         let present = index.filter(|index| self.ranges[*index].is_some());
@@ -124,7 +164,8 @@ impl Batch {
             .map(|record| self.message(record))
     }
 
-    /// The topics that have a message in the batch, each with its first and last offset.
+    /// The topics that have a message in the batch, each with its first and last offset, in the order in which the
+    /// input topics were given.
     pub fn offsets(&self) -> impl Iterator<Item = (&str, OffsetRange)> {
         let ranges = self.topics.iter().zip(&self.ranges);
         ranges.filter_map(|(topic, range)| range.map(|range| (&**topic, range)))

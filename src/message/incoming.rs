@@ -13,6 +13,36 @@ use crate::lock::Mutex;
 ///
 /// It cannot outlive the call of [`process`](crate::Processor::process) that gets the batch. To keep a message, copy
 /// it with [`to_owned`](Message::to_owned).
+///
+/// ```
+/// # use kasper::testkit::{ProcessorTester, TestMessage};
+/// # use kasper::{Batch, BoxError, Context, Processor};
+/// use kasper::Message;
+///
+/// fn look_at(message: Message<'_>) {
+///     assert_eq!(message.key(), None);
+///     assert_eq!(message.value(), Some(&b""[..])); // empty, so it is not a tombstone
+///     assert_eq!(message.timestamp(), None);
+///     // The name `via` comes twice: the last value counts. `note` has the value null.
+///     assert_eq!(message.header("via"), Some(&b"b"[..]));
+///     assert_eq!(message.headers().count(), 3);
+///     assert_eq!(message.header("note"), message.header("missing"));
+/// }
+/// # struct LookAt;
+/// # impl Processor for LookAt {
+/// #     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+/// #         Ok(batch.iter().for_each(look_at))
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// # let mut tester = ProcessorTester::new(["orders"], |_| LookAt);
+/// # let message = TestMessage::new("orders").value("").header("via", "a").header("via", "b");
+/// # tester.push(message.null_header("note"));
+/// # assert_eq!(tester.run_batch().await?, 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Message<'a> {
     record: &'a Record,
@@ -70,7 +100,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The headers, in order, including repeated names. They are parsed at the first call.
+    /// The headers, in order. A name may come more than once. They are parsed at the first call.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + use<'a> {
         let list = match &self.record.payload {
             #[cfg(feature = "kafka")]
@@ -94,6 +124,37 @@ impl<'a> Message<'a> {
     }
 
     /// A copy that can be kept after `process` has returned.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// use std::sync::{Arc, Mutex};
+    ///
+    /// use kasper::{Batch, BoxError, Context, Offset, OwnedMessage, Processor};
+    ///
+    /// /// Keeps the tombstones.
+    /// struct Deletions(Arc<Mutex<Vec<OwnedMessage>>>);
+    ///
+    /// impl Processor for Deletions {
+    ///     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         let deletions = batch.iter().filter(|message| message.value().is_none());
+    ///         self.0.lock().unwrap().extend(deletions.map(|message| message.to_owned()));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let kept = Arc::new(Mutex::new(Vec::new()));
+    /// # let shared = kept.clone();
+    /// # let mut tester = ProcessorTester::new(["profiles"], move |_| Deletions(shared.clone()));
+    /// tester.push(TestMessage::new("profiles").key("7").value("Ada"));
+    /// tester.push(TestMessage::tombstone("profiles", "7"));
+    /// tester.run_batch().await?;
+    /// let kept = kept.lock().unwrap();
+    /// assert_eq!((kept.len(), kept[0].offset, &kept[0].key), (1, Offset::new(1), &Some(b"7".to_vec())));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn to_owned(&self) -> OwnedMessage {
         OwnedMessage {
             topic: self.topic.into(),

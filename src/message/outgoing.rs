@@ -46,6 +46,15 @@ impl<'a> OutgoingMessage<'a> {
     }
 
     /// The deletion of `key` in a compacted topic: a message without a value.
+    ///
+    /// ```
+    /// # use kasper::OutgoingMessage;
+    /// # use kasper::testkit::OutgoingRecord;
+    /// let deletion = OutgoingRecord::from(OutgoingMessage::tombstone("counts", "a"));
+    /// assert_eq!(deletion.value, None);
+    /// // An empty value is a value.
+    /// assert_ne!(deletion, OutgoingMessage::new("counts").key("a").value(""));
+    /// ```
     pub fn tombstone(topic: impl Into<Cow<'a, str>>, key: impl Into<OutgoingBytes<'a>>) -> Self {
         Self::new(topic).key(key)
     }
@@ -64,14 +73,14 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
-    /// Sets the key, or removes it if `key` is `None`: for a key that is taken from a message that may have none.
+    /// Sets the key, or removes it if `key` is `None`. For a key that is taken from a message, which may have none.
     ///
     /// ```
-    /// # use kasper::{Message, OutgoingMessage};
-    /// fn renamed<'a>(message: &Message<'a>) -> OutgoingMessage<'a> {
-    ///     let copy = OutgoingMessage::new("copies");
-    ///     copy.optional_key(message.key()).optional_value(message.value())
-    /// }
+    /// # use kasper::OutgoingMessage;
+    /// # use kasper::testkit::OutgoingRecord;
+    /// let copy = |key: Option<&'static [u8]>| OutgoingMessage::new("copies").optional_key(key).value("1");
+    /// assert_eq!(OutgoingRecord::from(copy(None)).key, None);
+    /// assert_eq!(OutgoingRecord::from(copy(Some(b""))).key.as_deref(), Some(&b""[..]));
     /// ```
     #[must_use]
     pub fn optional_key(mut self, key: Option<impl Into<OutgoingBytes<'a>>>) -> Self {
@@ -87,6 +96,16 @@ impl<'a> OutgoingMessage<'a> {
     }
 
     /// Adds a header. The same name may be added more than once.
+    ///
+    /// ```
+    /// # use kasper::OutgoingMessage;
+    /// # use kasper::testkit::OutgoingRecord;
+    /// let message = OutgoingMessage::new("counts").header("via", "a").header("via", "b").null_header("note");
+    /// let record = OutgoingRecord::from(message);
+    /// assert_eq!(record.headers.len(), 3);
+    /// assert_eq!(record.header("via"), Some(&b"b"[..])); // as a Kafka client reads it
+    /// assert_eq!(record.headers[2], ("note".into(), None));
+    /// ```
     #[must_use]
     pub fn header(
         mut self,
@@ -109,10 +128,14 @@ impl<'a> OutgoingMessage<'a> {
     /// nothing.
     ///
     /// ```
-    /// # use kasper::{Message, OutgoingMessage};
-    /// fn answer<'a>(message: &Message<'a>) -> OutgoingMessage<'a> {
-    ///     OutgoingMessage::new("answers").optional_key(message.key()).trace_context(message.trace_context())
-    /// }
+    /// # use kasper::testkit::OutgoingRecord;
+    /// # use kasper::{OutgoingMessage, TraceContext};
+    /// let answer = |trace: Option<TraceContext>| OutgoingMessage::new("answers").trace_context(trace);
+    /// let record = OutgoingRecord::from(answer(TraceContext::new([0x1a; 16], [0x2b; 8], true)));
+    /// let sent = "00-1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a-2b2b2b2b2b2b2b2b-01";
+    /// assert_eq!(record.header("traceparent"), Some(sent.as_bytes()));
+    /// assert_eq!(record.header("tracestate"), None);
+    /// assert!(OutgoingRecord::from(answer(None)).headers.is_empty());
     /// ```
     #[must_use]
     pub fn trace_context(self, context: impl Into<Option<TraceContext>>) -> Self {
@@ -132,7 +155,15 @@ impl<'a> OutgoingMessage<'a> {
         self
     }
 
-    /// Sends the message to this partition. Default: the partitioner chooses one from the key.
+    /// Sends the message to this partition, whatever its key. Default: the partitioner chooses one from the key.
+    ///
+    /// ```
+    /// # use kasper::OutgoingMessage;
+    /// # use kasper::testkit::OutgoingRecord;
+    /// let chosen = OutgoingRecord::from(OutgoingMessage::new("counts").key("a").partition(3));
+    /// assert_eq!(chosen.partition, Some(3));
+    /// assert_eq!(OutgoingRecord::from(OutgoingMessage::new("counts").key("a")).partition, None);
+    /// ```
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
@@ -147,6 +178,16 @@ impl<'a> OutgoingMessage<'a> {
 
 /// Bytes of an [`OutgoingMessage`], borrowed or owned. Made by `into()` from `&[u8]`, `&str`, `&[u8; N]`, `&Vec<u8>`,
 /// `&String`, `Vec<u8>`, `String`, `Cow<[u8]>`, [`bytes::Bytes`] and `&Bytes`.
+///
+/// Its `Debug` output has the length only, so that contents of messages don't get into a log.
+///
+/// ```
+/// use kasper::OutgoingBytes;
+///
+/// let value = OutgoingBytes::from("secret");
+/// assert_eq!(value.as_slice(), b"secret");
+/// assert_eq!(format!("{value:?}"), "6 bytes");
+/// ```
 #[derive(Clone)]
 pub struct OutgoingBytes<'a>(BytesRepr<'a>);
 

@@ -42,6 +42,15 @@ impl fmt::Display for Offset {
 }
 
 /// One partition of one topic.
+///
+/// Sorts by topic, then by number.
+///
+/// ```
+/// use kasper::TopicPartition;
+///
+/// assert_eq!(TopicPartition::new("orders", 3).to_string(), "orders/3");
+/// assert!(TopicPartition::new("orders", 9) < TopicPartition::new("orders", 10));
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
     /// The topic's name.

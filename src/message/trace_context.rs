@@ -60,6 +60,14 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// A new trace context. `None` if one of the ids is all zeros, which the specification forbids.
+    ///
+    /// ```
+    /// use kasper::TraceContext;
+    ///
+    /// let trace = TraceContext::new([0x1a; 16], [0x2b; 8], false).unwrap();
+    /// assert_eq!(trace.traceparent(), "00-1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a-2b2b2b2b2b2b2b2b-00");
+    /// assert_eq!(TraceContext::new([0; 16], [0x2b; 8], false), None);
+    /// ```
     pub fn new(trace_id: [u8; 16], parent_id: [u8; 8], sampled: bool) -> Option<Self> {
         let valid = trace_id != [0; 16] && parent_id != [0; 8];
         valid.then(|| Self { trace_id, parent_id, flags: sampled.into(), tracestate: None })
@@ -71,6 +79,17 @@ impl TraceContext {
     ///
     /// Versions after 00 are read as the specification requires: like version 00, except that more fields may follow
     /// after a dash.
+    ///
+    /// ```
+    /// use kasper::TraceContext;
+    ///
+    /// let valid = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    /// let trace = TraceContext::parse(valid, Some(b" congo=t61rcWkgMzE ")).unwrap();
+    /// assert!(trace.is_sampled());
+    /// assert_eq!(trace.tracestate(), Some("congo=t61rcWkgMzE"));
+    /// // Hexadecimal digits must be in lower case.
+    /// assert_eq!(TraceContext::parse(&valid.to_ascii_uppercase(), None), None);
+    /// ```
     pub fn parse(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Self> {
         let (version, rest) = (hex::<1>(traceparent.get(..2)?)?, traceparent.get(2..)?);
         let (trace_id, rest) = field::<16>(rest)?;
@@ -113,6 +132,14 @@ impl TraceContext {
     }
 
     /// The same trace, continued by a span of yours; `None` if the span's id is all zeros.
+    ///
+    /// ```
+    /// # use kasper::TraceContext;
+    /// let parent = TraceContext::new([0x1a; 16], [0x2b; 8], true).unwrap();
+    /// let child = parent.child([0x3c; 8]).unwrap();
+    /// assert_eq!((child.trace_id(), child.parent_id()), (parent.trace_id(), [0x3c; 8]));
+    /// assert!(child.is_sampled());
+    /// ```
     #[must_use]
     pub fn child(&self, span_id: [u8; 8]) -> Option<Self> {
         (span_id != [0; 8]).then(|| Self { parent_id: span_id, ..self.clone() })
