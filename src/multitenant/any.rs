@@ -12,6 +12,20 @@ use crate::store::AnyStore;
 /// A multitenant store of any kind, chosen when the program runs.
 ///
 /// Each call costs an allocation. Clones share the store.
+///
+/// ```
+/// use kasper::multitenant::{AnyMultiStore, MultiMapStore, MultiStore};
+/// use kasper::store::Store;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let map = MultiMapStore::new();
+/// let store = AnyMultiStore::new(map.clone());
+/// store.tenant("acme")?.put("a", "1").await?;
+/// assert_eq!(map.snapshot().get("acme", "a"), Some(&"1".into()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct AnyMultiStore {
     store: Arc<dyn DynMultiStore>,

@@ -11,19 +11,22 @@ use crate::store::{MapStore, Store};
 /// A multitenant store in the memory of the process, for tests and for state that may be lost. It has a [`MapStore`]
 /// for each tenant.
 ///
-/// Clones share the same data. What [`MapStore`] says about state that stays when partitions move also applies here.
+/// Clones share the same data. As with [`MapStore`], the state does not follow a partition to another process.
 ///
 /// ```
-/// use kasper::multitenant::{MultiMapStore, MultiStore, TenantKey, TenantMap};
+/// use kasper::multitenant::{MultiMapStore, MultiStore, TenantKey};
 /// use kasper::store::Store;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> kasper::Result<()> {
 /// let store = MultiMapStore::new();
 /// store.tenant("acme")?.put("a", "1").await?;
-/// let found = store.fetch(&[TenantKey::new("acme", "a"), TenantKey::new("other", "a")]).await?;
-/// assert_eq!(found.get("acme", "a"), Some(&"1".into()));
-/// assert_eq!(found.len(), 1);
+/// // One call reads the keys of many tenants, and one writes them.
+/// let mut state = store.fetch(&[TenantKey::new("acme", "a"), TenantKey::new("other", "a")]).await?;
+/// state.put("acme", "a", "2");
+/// state.put("other", "a", "1");
+/// store.push(&state).await?;
+/// assert_eq!(store.snapshot(), state);
 /// # Ok(())
 /// # }
 /// ```
@@ -39,7 +42,7 @@ impl MultiMapStore {
         Self::default()
     }
 
-    /// Everything in the store. Values are shared, not copied.
+    /// Everything in the store. Values are shared, not copied. A tenant without keys has no entry.
     pub fn snapshot(&self) -> TenantMap {
         let mut map = TenantMap::new();
         for (tenant, store) in self.tenants.all() {

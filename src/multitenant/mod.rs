@@ -52,6 +52,13 @@ pub trait MultiStore: Send + Sync {
     ///
     /// # Errors
     /// The name is refused (rule 5).
+    ///
+    /// ```
+    /// # use kasper::multitenant::{MultiMapStore, MultiStore};
+    /// let error = MultiMapStore::new().tenant("acme/eu").unwrap_err();
+    /// assert_eq!(error.kind(), kasper::ErrorKind::InvalidInput);
+    /// assert_eq!(error.get("tenant"), Some("acme/eu"));
+    /// ```
     #[doc(alias = "Tenant")]
     fn tenant(&self, tenant: &str) -> Result<Self::Tenant>;
 
@@ -66,6 +73,21 @@ pub trait MultiStore: Send + Sync {
     ///
     /// # Cancel safety
     /// The call only reads, so its future may be dropped at any time.
+    ///
+    /// ```
+    /// # use kasper::multitenant::{MultiMapStore, MultiStore, TenantKey};
+    /// # use kasper::store::Store;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let store = MultiMapStore::new();
+    /// store.tenant("acme")?.put("a", "1").await?;
+    /// let found = store.fetch(&[TenantKey::new("acme", "a"), TenantKey::new("other", "a")]).await?;
+    /// // A key without a value has no entry. A tenant is known from then on.
+    /// assert_eq!((found.len(), found.get("acme", "a")), (1, Some(&"1".into())));
+    /// assert_eq!(store.tenants(), ["acme", "other"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "Fetch")]
     fn fetch(&self, keys: &[TenantKey<'_>]) -> impl Future<Output = Result<TenantMap>> + Send;
 
@@ -77,6 +99,23 @@ pub trait MultiStore: Send + Sync {
     ///
     /// # Cancel safety
     /// Dropping the future is like an error: any part of the changes may be made. Make the same call again.
+    ///
+    /// ```
+    /// # use kasper::multitenant::{MultiMapStore, MultiStore, TenantMap};
+    /// # use kasper::store::Store;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let store = MultiMapStore::new();
+    /// store.tenant("acme")?.put("a", "1").await?;
+    /// let mut changes = TenantMap::new();
+    /// changes.delete("acme", "a");
+    /// changes.put("other", "a", "2");
+    /// store.push(&changes).await?;
+    /// assert_eq!(store.tenant("acme")?.get("a").await?, None);
+    /// assert_eq!(store.tenant("other")?.get("a").await?, Some("2".into()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "Push")]
     fn push(&self, changes: &TenantMap) -> impl Future<Output = Result<()>> + Send;
 

@@ -79,6 +79,16 @@ impl TenantMap {
     }
 
     /// Whether the map has an entry that deletes this key.
+    ///
+    /// ```
+    /// # use kasper::multitenant::TenantMap;
+    /// let mut map = TenantMap::new();
+    /// map.put("acme", "a", "1");
+    /// map.delete("acme", "a");
+    /// // `get` does not tell a deletion from a missing entry.
+    /// assert_eq!((map.get("acme", "a"), map.get("acme", "b")), (None, None));
+    /// assert!(map.is_deleted("acme", "a") && !map.is_deleted("acme", "b"));
+    /// ```
     pub fn is_deleted(&self, tenant: &str, key: &str) -> bool {
         let keys = self.tenants.get(tenant);
         matches!(keys.and_then(|keys| keys.get(key)), Some(None))
@@ -96,6 +106,17 @@ impl TenantMap {
     }
 
     /// All entries, sorted by tenant and key: values, or `None` for deletions.
+    ///
+    /// ```
+    /// # use kasper::multitenant::{TenantKey, TenantMap};
+    /// let map: TenantMap =
+    ///     [("b", "x", Some("1")), ("a", "y", None), ("b", "x", Some("2"))].into_iter().collect();
+    /// let entries: Vec<_> = map.iter().collect();
+    /// assert_eq!(
+    ///     entries,
+    ///     [(TenantKey::new("a", "y"), None), (TenantKey::new("b", "x"), Some(&"2".into()))]
+    /// );
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = (TenantKey<'_>, Option<&Bytes>)> {
         self.tenants.iter().flat_map(|(tenant, keys)| {
             keys.iter().map(|(key, value)| (TenantKey::new(tenant, key), value.as_ref()))

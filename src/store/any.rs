@@ -11,7 +11,7 @@ use crate::error::Result;
 
 /// A store of any kind, chosen when the program runs.
 ///
-/// Costs an allocation a call. Clones share the store.
+/// Each call costs an allocation. Clones share the store.
 ///
 /// ```
 /// use kasper::store::{AnyStore, MapStore, Store};
@@ -30,7 +30,7 @@ pub struct AnyStore {
 }
 
 impl AnyStore {
-    /// This store, its kind forgotten.
+    /// Wraps a store, and hides its type.
     pub fn new(store: impl Store + 'static) -> Self {
         Self { store: Arc::new(store) }
     }

@@ -13,13 +13,12 @@ use crate::lock::RwLock;
 
 /// A store in the memory of the process, for tests and for state that may be lost.
 ///
-/// Clones share the same data, so one can be moved into each processor and one be kept to look
-/// inside. Beyond the [rules](Store#rules), each call sees or makes all of its changes at once. A value is copied when
-/// it is written, so that a small part of a large message does not keep the message in memory, and shared when it is
-/// read.
+/// Clones share the same data: move one into each processor, and keep one to look inside. Beyond the
+/// [rules](Store#rules), each call is atomic: a read sees all changes of a write, or none. A value is copied when it is
+/// written, so that a small part of a large message does not keep the message in memory. It is shared when it is read.
 ///
-/// State and partitions move apart: when a partition goes to another process, what is in this map
-/// stays here. In a consumer group of more than one member use it for nothing that must be right.
+/// The state does not follow a partition: when the partition goes to another process, what is in this map stays here.
+/// So don't use it in a group of several processes if the state must be right.
 ///
 /// ```
 /// use kasper::store::{MapStore, Store};

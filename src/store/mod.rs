@@ -218,6 +218,20 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// Those of [`get_many`](Store::get_many).
+    ///
+    /// ```
+    /// # use kasper::store::{MapStore, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let store = MapStore::new();
+    /// assert_eq!(store.get("never written").await?, None);
+    ///
+    /// let error = store.get("").await.unwrap_err();
+    /// assert_eq!(error.kind(), kasper::ErrorKind::InvalidInput);
+    /// assert_eq!(error.get("operation"), Some("get_many"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "Get")]
     fn get(&self, key: &str) -> impl Future<Output = Result<Option<Bytes>>> + Send {
         async move { Ok(self.get_many(&[key]).await?.pop().flatten()) }
@@ -227,6 +241,20 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// Those of [`write_many`](Store::write_many).
+    ///
+    /// ```
+    /// # use kasper::store::{MapStore, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let store = MapStore::new();
+    /// store.put("a", "").await?;
+    /// // The empty value is a value.
+    /// assert_eq!(store.get("a").await?, Some("".into()));
+    /// store.delete("a").await?;
+    /// assert_eq!(store.get("a").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "Put")]
     fn put(
         &self,
@@ -246,8 +274,8 @@ pub trait Store: Send + Sync {
     }
 
     /// Makes what was written through this store durable, and visible to searches in the backend, if the backend
-    /// distinguishes these from writing. It is only about this store's own data; some backends flush more than that.
-    /// Kasper never calls it, and none of the rules needs it. Does nothing by default.
+    /// does not already do so at each write. It promises this for the data of this store only; some backends flush
+    /// more. Kasper never calls it, and no rule depends on it. Does nothing by default.
     ///
     /// # Errors
     /// Any reason why the backend can't flush.

@@ -84,6 +84,27 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     ///
     /// # Errors
     /// See [the type](TypedStore#errors).
+    ///
+    /// ```
+    /// # #[cfg(feature = "json")]
+    /// # async fn example() -> kasper::Result<()> {
+    /// # use std::collections::BTreeMap;
+    /// # use kasper::{ErrorKind, codec::Json, store::{MapStore, TypedStore}};
+    /// let bytes: MapStore = [("a", "{}"), ("b", "{}")].into_iter().collect();
+    /// let carts = TypedStore::<_, _, BTreeMap<Vec<u8>, u32>>::new(bytes.clone(), Json);
+    /// carts.write_many(&[("a", None)]).await?;
+    /// assert_eq!(carts.get_many(&["b", "a"]).await?, [Some(BTreeMap::new()), None]);
+    ///
+    /// // A JSON object can't have a list as a key. One refused value refuses the call.
+    /// let refused = BTreeMap::from([(vec![1], 1)]);
+    /// let error = carts.write_many(&[("b", None), ("c", Some(refused))]).await.unwrap_err();
+    /// assert_eq!((error.kind(), error.get("key")), (ErrorKind::InvalidInput, Some("c")));
+    /// assert_eq!(bytes.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "json")]
+    /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
+    /// ```
     pub async fn write_many(&self, changes: &[(&str, Option<T>)]) -> Result<()> {
         let mut encoded = Vec::with_capacity(changes.len());
         for (key, value) in changes {

@@ -109,11 +109,38 @@ impl<S> Cached<S> {
     }
 
     /// The wrapped store, without the cache. The cache does not see what is written there.
+    ///
+    /// ```
+    /// # use kasper::store::{Cached, MapStore, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let cached = Cached::new(MapStore::new(), 1 << 20);
+    /// assert_eq!(cached.get("a").await?, None);
+    /// cached.inner().put("a", "1").await?;
+    /// // The cache remembers that the key had no value.
+    /// assert_eq!(cached.get("a").await?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn inner(&self) -> &S {
         &self.store
     }
 
     /// Hits and misses so far, and the current size of the cache.
+    ///
+    /// ```
+    /// # use kasper::store::{Cached, MapStore, Store};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let cached = Cached::new(MapStore::new(), 1000);
+    /// cached.put("a", vec![0; 100]).await?;
+    /// cached.put("large", vec![0; 500]).await?; // more than half of the cache: not remembered
+    /// cached.get_many(&["a", "large", "a"]).await?;
+    /// let stats = cached.stats();
+    /// assert_eq!((stats.hits, stats.misses, stats.keys, stats.bytes), (2, 1, 1, 1 + 100 + 120));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> CacheStats {
         let state = self.lock();
         let (keys, bytes) = (state.cache.keys(), state.cache.bytes());

@@ -27,17 +27,22 @@ use crate::store::Store;
 /// As that of the wrapped store.
 ///
 /// ```
-/// use kasper::metrics::Metrics;
+/// # #[cfg(feature = "prometheus")]
+/// # async fn example() -> kasper::Result<()> {
+/// use kasper::metrics::{Metrics, prometheus};
 /// use kasper::store::{MapStore, Metered, Store};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> kasper::Result<()> {
-/// // With the recorder that the topic processor is given, or the global one.
-/// let metrics = Metrics::global("count-orders");
+/// // The recorder that the topic processor is given, too.
+/// let recorder = prometheus()?;
+/// let metrics = Metrics::new("count-orders", recorder.clone());
 /// let counts = Metered::new(MapStore::new(), "counts", &metrics);
-/// counts.put("a", "1").await?;
+/// counts.get_many(&["a", "b"]).await?;
+/// let keys = r#"kasper_store_keys_total{processor="count-orders",store="counts",operation="get_many"} 2"#;
+/// assert!(recorder.render().contains(keys));
 /// # Ok(())
 /// # }
+/// # #[cfg(feature = "prometheus")]
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(example()).unwrap();
 /// ```
 #[derive(Clone)]
 pub struct Metered<S> {

@@ -30,15 +30,36 @@ use crate::store::time::{Waits, deadline};
 /// As that of the wrapped store: a dropped write may have written any part of its changes.
 ///
 /// ```
+/// # use std::sync::atomic::{AtomicU32, Ordering};
+/// # use kasper::{Bytes, Error, ErrorKind, Result};
 /// use std::time::Duration;
 ///
-/// use kasper::store::{MapStore, Retry, Store};
+/// use kasper::store::{Retry, Store};
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> kasper::Result<()> {
-/// let store = Retry::new(MapStore::new()).deadline(Duration::from_secs(5));
-/// store.put("a", "1").await?;
-/// assert_eq!(store.get("a").await?, Some("1".into()));
+/// /// Its server is away for the first calls.
+/// struct Remote(AtomicU32);
+/// # impl Store for Remote {
+/// #     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+/// #         match self.0.fetch_sub(1, Ordering::Relaxed) {
+/// #             0 => Ok(vec![Some("1".into()); keys.len()]),
+/// #             _ => Err(Error::new(ErrorKind::Unavailable, "connection refused").retryable()),
+/// #         }
+/// #     }
+/// #     async fn write_many(&self, _: &[(&str, Option<Bytes>)]) -> Result<()> {
+/// #         Err(Error::new(ErrorKind::Unauthorized, "may only read"))
+/// #     }
+/// # }
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<()> {
+/// let store = Retry::new(Remote(3.into())).deadline(Duration::from_secs(5));
+/// assert_eq!(store.get("a").await?, Some("1".into())); // at the fourth attempt
+///
+/// let error = Retry::new(Remote(1000.into())).get("a").await.unwrap_err();
+/// assert!(error.get("attempts").unwrap().parse::<u32>().unwrap() > 5);
+/// // An error that is not retryable ends the call at once.
+/// let error = store.put("a", "1").await.unwrap_err();
+/// assert_eq!((error.kind(), error.get("attempts")), (ErrorKind::Unauthorized, Some("1")));
 /// # Ok(())
 /// # }
 /// ```
@@ -71,6 +92,24 @@ impl<S> Retry<S> {
     ///
     /// An attempt that is still running at the deadline is dropped. With a longer deadline, the processor survives a
     /// longer outage, but the batch is held up for as long.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use kasper::{Bytes, ErrorKind, Result, store::{Retry, Store}};
+    /// /// Never answers.
+    /// struct Hanging;
+    /// # impl Store for Hanging {
+    /// #     async fn get_many(&self, _: &[&str]) -> Result<Vec<Option<Bytes>>> { std::future::pending().await }
+    /// #     async fn write_many(&self, _: &[(&str, Option<Bytes>)]) -> Result<()> { std::future::pending().await }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let begun = tokio::time::Instant::now(); // of a paused clock
+    /// let error = Retry::new(Hanging).deadline(Duration::from_secs(5)).get("a").await.unwrap_err();
+    /// assert_eq!((error.kind(), error.get("attempts")), (ErrorKind::Timeout, Some("1")));
+    /// assert_eq!(begun.elapsed().as_secs(), 5);
+    /// # }
+    /// ```
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.policy.deadline = deadline;
