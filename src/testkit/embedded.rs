@@ -35,6 +35,7 @@ use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 ///
 /// let broker = EmbeddedBroker::start()?;
 /// broker.create_topic("orders", 4)?;
+/// assert!(broker.create_topic("orders", 4).is_err()); // it exists
 /// assert!(broker.brokers().starts_with("127.0.0.1:"));
 /// # Ok::<(), kasper::Error>(())
 /// ```
@@ -130,6 +131,40 @@ const WINDOW_MESSAGES: usize = 20_000;
 /// Writes messages to the partitions of one topic, and waits for the reader if it falls too far behind.
 ///
 /// It must be the topic's only writer, from the beginning, because it counts the offsets itself.
+///
+/// ```
+/// # use kasper::{Batch, BoxError, Context, Processor};
+/// # struct Count;
+/// # impl Processor for Count {
+/// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// use kasper::testkit::{EmbeddedBroker, Feeder};
+/// use kasper::{Offset, TopicPartition, TopicProcessor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> kasper::Result<()> {
+/// let broker = EmbeddedBroker::start()?;
+/// broker.create_topic("orders", 2)?;
+/// let processor = TopicProcessor::builder("count-orders", ["orders"])
+///     .brokers(broker.brokers())
+///     .partitions(0..2)
+///     .build(|_partition| Count)
+///     .await?;
+/// let handle = processor.handle();
+/// let mut feeder = Feeder::new(&broker.brokers(), "orders", 2, handle.clone())?;
+/// let running = tokio::spawn(processor.run());
+/// for order in ["1", "2", "3"] {
+///     feeder.send(order.as_bytes()).await?;
+/// }
+/// assert_eq!(feeder.finish().await?, 3);
+///
+/// handle.close();
+/// let report = running.await.unwrap()?;
+/// assert_eq!(report.messages, 3);
+/// assert_eq!(report.next_offsets[&TopicPartition::new("orders", 0)], Offset::new(2));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Feeder {
     producer: ThreadedProducer<FirstFailure>,
     failure: Arc<OnceLock<String>>,

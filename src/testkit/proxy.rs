@@ -25,7 +25,7 @@ pub enum Fault {
     None,
     /// Each piece of data is passed on this much later, in both directions.
     Delay(Duration),
-    /// At most this many bytes a second for each connection, in each direction.
+    /// At most this many bytes a second for each connection, in each direction. Less than 10 counts as 10.
     Throttle(usize),
     /// Connections stay open, but no data passes through: what is sent is lost. Like a server that hangs, or a
     /// firewall that has forgotten the connection.
@@ -37,7 +37,7 @@ pub enum Fault {
     /// Open connections are closed, and new ones are closed as soon as they are made.
     Refuse,
     /// After this many more bytes of answers, over all connections, every connection is closed, as with
-    /// [`Refuse`](Fault::Refuse).
+    /// [`Refuse`](Fault::Refuse). The piece of data that would go over the limit is not passed on.
     CutAfter(usize),
 }
 
@@ -46,19 +46,22 @@ pub enum Fault {
 /// Dropping it closes all connections.
 ///
 /// ```
-/// use std::time::Duration;
-///
 /// use kasper::testkit::{Fault, FaultProxy};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+/// use tokio::net::{TcpListener, TcpStream};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), kasper::BoxError> {
-/// # let server = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-/// # let server = server.local_addr()?;
-/// let proxy = FaultProxy::start(server.to_string()).await?;
-/// let client = tokio::net::TcpStream::connect(proxy.address()).await?;
-/// proxy.set(Fault::Delay(Duration::from_millis(50)));
-/// proxy.cut();
-/// # drop(client);
+/// let server = TcpListener::bind("127.0.0.1:0").await?;
+/// let proxy = FaultProxy::start(server.local_addr()?.to_string()).await?;
+/// let mut client = TcpStream::connect(proxy.address()).await?;
+/// let (mut served, _) = server.accept().await?;
+/// served.write_all(b"+").await?;
+/// assert_eq!(client.read_u8().await?, b'+');
+///
+/// proxy.set(Fault::Refuse);
+/// assert!(client.read_u8().await.is_err()); // closed
+/// assert_eq!(proxy.connections(), 1);
 /// # Ok(())
 /// # }
 /// ```

@@ -13,6 +13,17 @@ use crate::store::Store;
 ///
 /// # Panics
 /// The store breaks a rule; the message names it.
+///
+/// ```
+/// use kasper::multitenant::MultiMapStore;
+/// use kasper::testkit::conformance::{Profile, check_multi_store};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let profile = Profile::default().many_keys(1000);
+/// check_multi_store(&MultiMapStore::new(), ["acme", "other"], &profile).await;
+/// # }
+/// ```
 pub async fn check_multi_store<M: MultiStore>(store: &M, tenants: [&str; 2], profile: &Profile) {
     rule_1_tenants_are_apart(store, tenants, profile).await;
     rule_2_fetch_gives_what_is_there(store, tenants, profile).await;

@@ -10,6 +10,32 @@ use crate::store::Store;
 ///
 /// # Panics
 /// The store breaks a rule; the message names it.
+///
+/// ```
+/// use kasper::store::Store;
+/// use kasper::testkit::conformance::{Profile, check_store};
+/// use kasper::{Bytes, Result};
+///
+/// /// Forgets what it is told.
+/// struct Forgetful;
+///
+/// impl Store for Forgetful {
+///     async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
+///         Ok(vec![None; keys.len()])
+///     }
+///
+///     async fn write_many(&self, _: &[(&str, Option<Bytes>)]) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let check = tokio::spawn(async { check_store(&Forgetful, &Profile::default()).await });
+/// let panic = check.await.unwrap_err().into_panic();
+/// assert!(panic.downcast_ref::<String>().unwrap().contains("rule 1"));
+/// # }
+/// ```
 pub async fn check_store<S: Store>(store: &S, profile: &Profile) {
     rule_1_get_many_answers_by_position(store, profile).await;
     rule_2_a_missing_key_is_none(store, profile).await;

@@ -11,16 +11,15 @@ use crate::message::{Offset, OutgoingMessage, OwnedMessage};
 /// [`OutgoingRecord`], so that one processor's outgoing messages feed the next processor.
 ///
 /// ```
-/// use kasper::OwnedMessage;
-/// use kasper::testkit::TestMessage;
+/// use kasper::OutgoingMessage;
+/// use kasper::testkit::{OutgoingRecord, TestMessage};
 ///
-/// let order = TestMessage::new("orders")
-///     .key("42")
-///     .value(r#"{"amount": 3}"#)
-///     .header("source", "web")
-///     .timestamp(1_700_000_000_000);
-/// let deletion = TestMessage::tombstone("profiles", "42");
-/// assert_ne!(order, deletion);
+/// let order = TestMessage::new("orders").key("42").value(r#"{"amount": 3}"#).header("source", "web");
+/// assert_ne!(order, TestMessage::tombstone("orders", "42").header("source", "web"));
+///
+/// // A message that another processor has sent; its partition is not kept.
+/// let sent = OutgoingRecord::from(OutgoingMessage::new("orders").key("42").partition(3));
+/// assert_eq!(TestMessage::from(sent), TestMessage::tombstone("orders", "42"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestMessage {

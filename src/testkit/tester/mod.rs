@@ -353,6 +353,31 @@ impl ProcessorTester {
 
     /// The partition is lost, as after a session time-out: the processor is dropped where it stands, and nothing more
     /// is committed. The offsets of the last run count as not committed, either.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// use std::time::Duration;
+    ///
+    /// struct Slow;
+    ///
+    /// impl Processor for Slow {
+    ///     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         tokio::time::sleep(Duration::from_secs(60)).await;
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let mut tester = ProcessorTester::new(["orders"], |_partition| Slow);
+    /// tester.push(TestMessage::new("orders"));
+    /// let run = tokio::time::timeout(Duration::from_secs(1), tester.run_batch()).await;
+    /// assert!(run.is_err()); // still within `process`
+    /// tester.lose().await; // drops `process` at its `await`
+    /// assert_eq!((tester.in_flight(), tester.pending(), tester.committed("orders")), (0, 1, None));
+    /// # }
+    /// ```
     pub async fn lose(&mut self) {
         if let Some(lane) = &self.lane {
             lane.commands.send_replace(Command::Stop);
@@ -380,6 +405,28 @@ impl ProcessorTester {
     /// Holds acks back from now on: batches that send something stay in flight until
     /// [`release_acks`](Self::release_acks). That call also returns the error of a later batch, because a failed
     /// processor first waits for the batches in flight.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Offset, Processor};
+    /// # struct Forward;
+    /// # impl Processor for Forward {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// #         Ok(batch.iter().for_each(|message| context.forward("audit", &message)))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_partition| Forward);
+    /// tester.hold_acks();
+    /// tester.push(TestMessage::new("orders").value("1"));
+    /// tester.run_batch().await?;
+    /// assert_eq!((tester.in_flight(), tester.committed("orders")), (1, None));
+    /// tester.release_acks().await?;
+    /// assert_eq!((tester.in_flight(), tester.committed("orders")), (0, Some(Offset::new(1))));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hold_acks(&mut self) {
         self.producer.hold_acks();
     }
