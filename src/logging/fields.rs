@@ -4,9 +4,9 @@
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Field {
-    /// Its name, the same wherever it stands for the same.
+    /// Its name. A name has the same meaning in all spans and events.
     pub name: &'static str,
-    /// What it says.
+    /// What it means.
     pub help: &'static str,
 }
 
@@ -14,7 +14,14 @@ const fn field(name: &'static str, help: &'static str) -> Field {
     Field { name, help }
 }
 
-/// All fields, by name.
+/// All fields, sorted by name.
+///
+/// ```
+/// use kasper::logging::FIELDS;
+///
+/// let lag = FIELDS.iter().find(|field| field.name == "lag").unwrap();
+/// assert_eq!(lag.help, "Messages between the finished ones and the end of the log.");
+/// ```
 pub static FIELDS: &[Field] = &[
     field("address", "Where the admin server listens."),
     field("assignor", "The configured `partition.assignment.strategy`."),

@@ -13,18 +13,20 @@ use crate::error::{Error, ErrorKind, Result};
 /// Overrides all of it.
 const VARIABLE: &str = "RUST_LOG";
 
-/// Sets up the output of a program's log, on standard error: the library's, and whatever else is logged through
+/// Writes a program's log to standard error: what the library logs, and everything else that is logged through
 /// `tracing`.
 ///
 /// ```
-/// # fn main() -> kasper::Result<()> {
-/// kasper::logging::Logging::json("twitter-reach-0").init()?;
-/// # Ok(())
-/// # }
+/// use kasper::logging::Logging;
+///
+/// Logging::json("twitter-reach-0").init()?;
+/// // There is one subscriber for the whole process, and the first one stays.
+/// assert_eq!(Logging::basic().init().unwrap_err().kind(), kasper::ErrorKind::Config);
+/// # Ok::<(), kasper::Error>(())
 /// ```
 ///
-/// Level: `info`; with [`debug`](Logging::debug), `debug` for Kasper and librdkafka and `info` for all others. The
-/// environment's `RUST_LOG`, if it is set and not empty, takes the place of both, with the
+/// The level is `info`. With [`debug`](Logging::debug), it is `debug` for Kasper and librdkafka, and `info` for all
+/// others. If the environment variable `RUST_LOG` is set and not empty, it replaces both, with the
 /// [directives](https://docs.rs/tracing-subscriber/0.3/tracing_subscriber/filter/struct.EnvFilter.html#directives) of
 /// `tracing`: `RUST_LOG=info,kasper=debug,my_job=trace`.
 #[derive(Debug, Clone)]
@@ -43,20 +45,20 @@ enum Style {
 }
 
 impl Logging {
-    /// Lines to be read by people: time, level, message.
+    /// Short lines for people: time, level, names of the spans, message and fields.
     #[doc(alias = "NewBasicLogger")]
     pub fn basic() -> Self {
         Self { style: Style::Basic, label: None, debug: false }
     }
 
-    /// Lines with all there is, which begin with `label=…`.
+    /// Lines with everything that is known of an event, which begin with `label=…`.
     #[doc(alias = "NewTextLogger")]
     pub fn text(label: impl Into<String>) -> Self {
         Self { style: Style::Text, label: Some(label.into()), debug: false }
     }
 
-    /// A JSON object a line, with `label`, `timestamp`, `level`, `target`, `message`, the event's own fields, and
-    /// `spans` from the outermost on.
+    /// One JSON object for each line, with `label`, `timestamp`, `level`, `target`, `message`, the event's own fields,
+    /// and `spans`, the outermost first.
     #[doc(alias = "NewJSONLogger")]
     pub fn json(label: impl Into<String>) -> Self {
         Self { style: Style::Json, label: Some(label.into()), debug: false }
@@ -68,11 +70,11 @@ impl Logging {
         self
     }
 
-    /// Installs it for the whole process.
+    /// Installs the subscriber for the whole process.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): a subscriber is installed already, which is left as it is; or `RUST_LOG` has a
-    /// directive that can't be read.
+    /// [`Config`](ErrorKind::Config): a subscriber is already installed, and stays; or `RUST_LOG` has a directive that
+    /// can't be read.
     pub fn init(self) -> Result<()> {
         let variable = std::env::var(VARIABLE).ok();
         let subscriber = self.subscriber(variable.as_deref(), std::io::stderr)?;

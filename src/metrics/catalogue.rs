@@ -3,7 +3,7 @@
 
 use metrics::Unit;
 
-/// What kind of a metric it is.
+/// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Only grows, from zero when the process starts.
@@ -18,7 +18,7 @@ pub enum Kind {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Metric {
-    /// Its name, after Prometheus' conventions.
+    /// Its name, which follows Prometheus' conventions.
     pub name: &'static str,
     /// What it is.
     pub kind: Kind,
@@ -58,9 +58,17 @@ macro_rules! catalogue {
             go_name: first_name(&[$(Some($go),)? None]),
         };)*
 
-        /// All metrics. Those of stores, retries and caches are there once a
+        /// All metrics of the library. Those of stores, retries and caches only have series if a
         /// [`Metered`](crate::store::Metered), [`Retry`](crate::store::Retry::metered) or
         /// [`Cached`](crate::store::Cached::metered) store reports them.
+        ///
+        /// ```
+        /// use kasper::metrics::{CATALOGUE, Kind};
+        ///
+        /// let lag = CATALOGUE.iter().find(|metric| metric.name == "kasper_lag_messages").unwrap();
+        /// assert_eq!((lag.kind, lag.labels), (Kind::Gauge, &["topic", "partition"][..]));
+        /// assert_eq!(lag.go_name, Some("messages_behind_high_water_mark_count"));
+        /// ```
         pub static CATALOGUE: &[Metric] = &[$($metric),*];
     };
 }

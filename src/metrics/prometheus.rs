@@ -16,17 +16,21 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often what histograms have recorded is put into buckets, if nobody scrapes.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// A recorder that keeps metrics and gives them in Prometheus' text format.
+/// A recorder that keeps metrics and returns them in Prometheus' text format.
 ///
-/// Clones share the metrics; give one to each processor that is to report here, and keep one to
-/// [`render`](Prometheus::render) in the handler of `/metrics`. It has no server of its own, and none is needed:
-/// the text is what counts. Histograms of the [catalogue](CATALOGUE) come with their buckets, others as summaries.
+/// Clones share the metrics: pass one to each processor that reports here, and keep one to
+/// [`render`](Prometheus::render) in your handler of `/metrics`. It has no HTTP server of its own;
+/// `kasper::admin::Admin::metrics` can serve the text. Histograms of the [catalogue](CATALOGUE) have the buckets that
+/// are listed there; your own are summaries.
 ///
 /// ```
 /// let prometheus = kasper::metrics::prometheus()?;
 /// # #[cfg(feature = "kafka")]
 /// let builder = kasper::TopicProcessor::builder("count-orders", ["orders"]).metrics(prometheus.clone());
-/// let text: String = prometheus.render();
+/// # let metrics = kasper::metrics::Metrics::new("count-orders", prometheus.clone());
+/// let sizes = metrics.histogram("order_items", "Items in an order.", &[]);
+/// sizes.record(3.0);
+/// assert!(prometheus.render().contains("# TYPE order_items summary"));
 /// # Ok::<(), kasper::Error>(())
 /// ```
 #[doc(alias = "NewPrometheus")]
@@ -50,12 +54,21 @@ pub fn prometheus() -> Result<Prometheus> {
     prometheus_from(PrometheusBuilder::new())
 }
 
-/// A recorder for Prometheus as this builder makes it, with labels for all metrics, say, or with buckets for your
-/// own histograms. Those of the catalogue get theirs here; leave the builder's recommended naming and its suffix
-/// for units off, since the catalogue's names have both.
+/// A recorder for Prometheus from a configured builder: with labels that all metrics get, for example, or with buckets
+/// for your own histograms. This function sets the buckets of the [catalogue](CATALOGUE)'s histograms. Don't switch on
+/// the builder's recommended naming or its suffixes for units: the catalogue's names already follow both.
 ///
 /// # Errors
-/// The thread for its upkeep can't be started.
+/// The thread for its upkeep can't be started, or the exporter refuses the buckets of a histogram.
+///
+/// ```
+/// use kasper::metrics::{Metrics, PrometheusBuilder, prometheus_from};
+///
+/// let prometheus = prometheus_from(PrometheusBuilder::new().add_global_label("region", "eu"))?;
+/// Metrics::new("count-orders", prometheus.clone()).counter("orders_total", "Orders.", &[]).increment(1);
+/// assert!(prometheus.render().contains(r#"orders_total{region="eu",processor="count-orders"} 1"#));
+/// # Ok::<(), kasper::Error>(())
+/// ```
 pub fn prometheus_from(mut builder: PrometheusBuilder) -> Result<Prometheus> {
     let failed = |message: &str| Error::new(ErrorKind::Internal, message);
     for metric in CATALOGUE.iter().filter(|metric| metric.kind == Kind::Histogram) {
@@ -79,8 +92,8 @@ pub fn prometheus_from(mut builder: PrometheusBuilder) -> Result<Prometheus> {
 }
 
 impl Prometheus {
-    /// All metrics in Prometheus' text format, version 0.0.4: the answer to a scrape, with the content type
-    /// `text/plain; version=0.0.4`. Takes a moment for each series; call it once a scrape.
+    /// All metrics in Prometheus' text format, version 0.0.4: the body of the response to a scrape, whose content type
+    /// is `text/plain; version=0.0.4`. The call formats every series, so make it once for each scrape.
     pub fn render(&self) -> String {
         self.shared.handle.render()
     }

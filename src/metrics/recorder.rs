@@ -14,26 +14,33 @@ const METADATA: Metadata<'static> = Metadata::new("kasper", Level::INFO, None);
 
 /// Registers metrics with the recorder of one topic processor, under its name.
 ///
-/// Processors get one from [`Context::metrics`](crate::Context::metrics). Made by hand, it registers what is
-/// counted outside of `process`: by a [metered store](crate::store::Metered), or in a factory.
+/// Processors get one from [`Context::metrics`](crate::Context::metrics). Make one yourself to count outside of
+/// `process`: in a [metered store](crate::store::Metered), or in a factory.
 ///
-/// All that is registered carries the label `processor`. Registering takes a lock and allocates: do it once,
-/// keep the counter, gauge or histogram, and use that as often as you like. No label should have more than
-/// some hundred values: never the key of a message, nor a tenant.
+/// Every metric that is registered has the label `processor`. Registering takes a lock and allocates: do it once, and
+/// keep the counter, gauge or histogram. No label should have more than some hundred values, so don't use keys of
+/// messages or tenants as labels.
 ///
 /// ```
-/// use kasper::metrics::{Counter, Metrics};
+/// # #[cfg(feature = "prometheus")] {
+/// use kasper::metrics::{Counter, Metrics, prometheus};
 ///
 /// struct Watch {
 ///     large_orders: Counter,
 /// }
 ///
-/// let metrics = Metrics::global("watch-orders");
+/// let recorder = prometheus()?;
+/// let metrics = Metrics::new("watch-orders", recorder.clone());
 /// // What `TopicProcessor::builder(…).build(…)` takes:
 /// let factory = move |_partition: i32| Watch {
 ///     large_orders: metrics.counter("orders_large_total", "Orders over 1,000.", &[("country", "NO")]),
 /// };
 /// factory(0).large_orders.increment(3);
+/// factory(1).large_orders.increment(1); // the same labels, so the same counter
+/// let line = r#"orders_large_total{processor="watch-orders",country="NO"} 4"#;
+/// assert!(recorder.render().contains(line));
+/// # }
+/// # Ok::<(), kasper::Error>(())
 /// ```
 #[doc(alias = "MetricsProvider")]
 #[derive(Clone)]
@@ -44,8 +51,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of the processor of this name, with this recorder. It can be an `Arc` of one that is used
-    /// elsewhere, too.
+    /// Metrics of the processor of this name, with this recorder. To share a recorder, pass an `Arc` of it.
     pub fn new(
         processor: impl Into<String>,
         recorder: impl Recorder + Send + Sync + 'static,
@@ -53,26 +59,27 @@ impl Metrics {
         Self { recorder: Some(Arc::new(recorder)), processor: SharedString::from(processor.into()) }
     }
 
-    /// Metrics of the processor of this name, with the global recorder of the `metrics` crate. What is
-    /// registered before one is installed counts nowhere.
+    /// Metrics of the processor of this name, with the global recorder of the `metrics` crate. A metric that is
+    /// registered before a recorder is installed is not recorded.
     pub fn global(processor: impl Into<String>) -> Self {
         Self { recorder: None, processor: SharedString::from(processor.into()) }
     }
 
-    /// A counter of your own, registered with these labels. `help` explains it to readers of the metrics; the
-    /// first one counts.
+    /// A counter of your own, registered with these labels. `help` explains it to readers of the metrics. If a name is
+    /// registered several times, the recorder decides which help text counts.
     #[doc(alias = "NewCounter")]
     pub fn counter(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Counter {
         self.register_counter(Registration::of_user(name, help, labels))
     }
 
-    /// A gauge of your own, as [`counter`](Metrics::counter). Nobody sets it to zero when partitions go.
+    /// A gauge of your own, as [`counter`](Metrics::counter). Unlike the library's own gauges, it is not set to zero
+    /// when a partition is given up.
     #[doc(alias = "NewGauge")]
     pub fn gauge(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Gauge {
         self.register_gauge(Registration::of_user(name, help, labels))
     }
 
-    /// A histogram of your own, as [`counter`](Metrics::counter). Its buckets are up to the recorder.
+    /// A histogram of your own, as [`counter`](Metrics::counter). The recorder decides on its buckets.
     #[doc(alias = "NewSummary")]
     pub fn histogram(&self, name: &str, help: &str, labels: &[(&str, &str)]) -> Histogram {
         self.register_histogram(Registration::of_user(name, help, labels))
