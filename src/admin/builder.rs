@@ -34,7 +34,7 @@ impl AdminAddress {
 }
 
 impl TopicProcessor {
-    /// Where [`Builder::admin`] listens, if it was told to.
+    /// The address that the server of [`Builder::admin`] listens at; `None` if nothing is served.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(AdminServer::local_addr)
     }
@@ -46,11 +46,31 @@ impl Builder {
     ///
     /// `build` fails if the address cannot be listened at, or can be reached from other machines
     /// ([`Admin::allow_remote`]). For several processors in a process, use [`Admin::serve`].
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Count;
+    /// # impl Processor for Count {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # use kasper::{TopicProcessor, testkit::EmbeddedBroker};
+    /// # let broker = EmbeddedBroker::start()?;
+    /// # broker.create_topic("orders", 1)?;
+    /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
+    /// // With port 0, the system chooses a free port.
+    /// let processor = builder.admin("127.0.0.1:0").build(|_partition| Count).await?;
+    /// let address = processor.admin_addr().unwrap();
+    /// assert!(address.ip().is_loopback() && address.port() != 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn admin(self, address: impl Into<String>) -> Self {
         self.admin_with(address, Admin::new())
     }
 
-    /// Like [`admin`](Builder::admin), with metrics, control, or for other machines.
+    /// Like [`admin`](Builder::admin), with the settings of an [`Admin`]: metrics, control, access from other machines.
     ///
     /// ```
     /// # #[cfg(feature = "prometheus")] {

@@ -155,6 +155,15 @@ impl Admin {
     /// Lets [`serve`](Admin::serve) and [`Builder::admin_with`](crate::Builder::admin_with) listen at addresses that
     /// other machines can reach. Except for [control](Admin::control), clients are not authenticated. Default: an
     /// error.
+    ///
+    /// ```
+    /// # use kasper::admin::Admin;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = Admin::new().serve("0.0.0.0:0").await.unwrap_err();
+    /// assert!(error.to_string().contains("call `Admin::allow_remote`"));
+    /// # }
+    /// ```
     pub fn allow_remote(mut self) -> Self {
         self.allow_remote = true;
         self
@@ -169,6 +178,15 @@ impl Admin {
     /// # Errors
     /// [`Config`](ErrorKind::Config): there is no processor, the token is too short, or the call is made outside of a
     /// tokio runtime.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let error = kasper::admin::Admin::new().router().unwrap_err();
+    /// assert_eq!(error.kind(), kasper::ErrorKind::Config);
+    /// assert!(error.to_string().contains("no processor to show"));
+    /// # }
+    /// ```
     pub fn router(self) -> Result<Router> {
         let runtime = tokio::runtime::Handle::try_current().map_err(|error| {
             let message = "the admin router starts a task: call it inside a tokio runtime";

@@ -64,7 +64,7 @@ impl Listener {
     }
 }
 
-/// Serves until it is dropped; then all its connections end at once.
+/// A running server. When it is dropped, it stops, and all its connections end at once.
 #[must_use = "the server ends when this is dropped"]
 pub struct AdminServer {
     address: SocketAddr,
@@ -72,7 +72,7 @@ pub struct AdminServer {
 }
 
 impl AdminServer {
-    /// Where it listens.
+    /// The address that it listens at.
     pub fn local_addr(&self) -> SocketAddr {
         self.address
     }

@@ -80,6 +80,25 @@ impl Builder {
     /// passwords and keys are never logged.
     ///
     /// [properties]: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Totals;
+    /// # impl Processor for Totals {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
+    /// let builder = builder.kafka("compression.type", "gzip").kafka("acks", "1");
+    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "configuration: property `acks` is set by the library: \
+    ///      a batch counts as sent when all in-sync replicas have it"
+    /// );
+    /// # }
+    /// ```
     pub fn kafka(mut self, property: impl Into<String>, value: impl Into<String>) -> Self {
         self.options.properties.push((property.into(), value.into()));
         self
@@ -108,11 +127,6 @@ impl Builder {
     ///
     /// Nothing fences static partitions: you must ensure that no two processes have the same partitions. Kafka
     /// refuses their commits while the group has members that subscribe.
-    ///
-    /// ```
-    /// # use kasper::TopicProcessor;
-    /// let builder = TopicProcessor::builder("totals", ["orders"]).partitions(0..12);
-    /// ```
     #[doc(alias = "InputPartitions")]
     pub fn partitions(mut self, partitions: impl IntoIterator<Item = i32>) -> Self {
         self.options.partitions = Some(partitions.into_iter().collect());
@@ -126,6 +140,26 @@ impl Builder {
     /// that topic. So partition *p* of two topics can be assigned to different members if the topics' counts differ,
     /// if members have different lists of topics (a rolling deploy that adds a topic), or if the group uses another
     /// assignor. With this setting, partition-wise joins are not promised.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Join;
+    /// # impl Processor for Join {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let broker = kasper::testkit::EmbeddedBroker::start()?;
+    /// broker.create_topic("orders", 4)?;
+    /// broker.create_topic("customers", 3)?;
+    /// # let topics = ["orders", "customers"];
+    /// # let builder = || kasper::TopicProcessor::builder("join", topics).brokers(broker.brokers());
+    /// let error = builder().build(|_partition| Join).await.unwrap_err();
+    /// assert_eq!(error.get("partitions"), Some("orders: 4, customers: 3"));
+    /// assert!(builder().allow_unaligned_topics().build(|_partition| Join).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn allow_unaligned_topics(mut self) -> Self {
         self.options.allow_unaligned_topics = true;
         self
@@ -178,8 +212,8 @@ impl Builder {
         self
     }
 
-    /// How much memory messages may take that are fetched ahead and wait in queues, over all partitions. Default: 64
-    /// MiB, at least 64 KiB. More helps if brokers are far away; less saves memory.
+    /// How much memory may be taken by messages that are fetched ahead and wait in queues, over all partitions. Default:
+    /// 64 MiB; at least 64 KiB. More helps if brokers are far away; less saves memory.
     ///
     /// Each partition number has a share. It is fixed when the client is made, and allows for this process getting
     /// all partition numbers. The queue of a partition number is full when the values in it have as many bytes as the
@@ -224,6 +258,22 @@ impl Builder {
     ///
     /// The whole group waits for a member that drains. At most three quarters of `max.poll.interval.ms`, which is the
     /// time that the group allows; the last commit comes on top ([`commit_timeout`](Builder::commit_timeout)).
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Totals;
+    /// # impl Processor for Totals {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # use std::time::Duration;
+    /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
+    /// let builder = builder.kafka("max.poll.interval.ms", "40000").drain_deadline(Duration::from_secs(31));
+    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// assert!(error.to_string().contains("longer than three quarters of `max.poll.interval.ms` (30s)"));
+    /// # }
+    /// ```
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.options.drain_deadline = Some(deadline);
         self
@@ -371,6 +421,34 @@ impl Builder {
     ///
     /// # Cancel safety
     /// Dropping the future abandons the attempt; the clients are closed in the background.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Totals;
+    /// # impl Processor for Totals {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # use kasper::{ErrorKind, StartFrom, TopicProcessor};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let builder = TopicProcessor::builder("totals", ["orders", "orders"])
+    ///     .brokers("kafka-1:9092,kafka-2:99999")
+    ///     .partitions([3, 0, 3])
+    ///     .max_in_flight(0)
+    ///     .start_from(StartFrom::Timestamp(-1));
+    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Config);
+    /// for fault in [
+    ///     "input topic `orders` is named twice",
+    ///     "in the entry `kafka-2:99999`, `99999` is not a port",
+    ///     "partition 3 is named twice",
+    ///     "`max_in_flight` is 0",
+    ///     "`start_from`: the timestamp is negative",
+    /// ] {
+    ///     assert!(error.to_string().contains(fault), "{error}");
+    /// }
+    /// # }
+    /// ```
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let span = info_span!("processor", processor = %self.options.name);
         self.connect(factory).instrument(span).await

@@ -12,14 +12,13 @@ use crate::settings::{OutOfRange, RebalanceHook, StartFrom};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Partitioner {
-    /// Murmur2 of the key, and a random partition for messages without one: what Java's clients do,
-    /// Kafka Streams and Kafka Connect included. The default, so that topics written here and there
-    /// can be joined.
+    /// Murmur2 of the key, and a random partition for messages without a key, as in Java's clients, Kafka Streams and
+    /// Kafka Connect. The default: topics that such clients write can be joined with topics that Kasper writes.
     #[default]
     Murmur2Random,
-    /// FNV-1a of the key, random without one: sarama's default, hence Go Kasper's.
+    /// FNV-1a of the key, and a random partition for messages without a key: sarama's default, and so Go Kasper's.
     Fnv1aRandom,
-    /// CRC32 of the key, random without one: librdkafka's own default.
+    /// CRC32 of the key, and a random partition for messages without a key: librdkafka's own default.
     ConsistentRandom,
 }
 

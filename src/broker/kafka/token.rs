@@ -37,8 +37,8 @@ pub struct OauthToken {
 }
 
 impl OauthToken {
-    /// A token that is valid for `lifetime` from now on, and whom it is for. The next one is asked
-    /// for when four fifths of that time are over.
+    /// A token for the user `principal`, valid for `lifetime` from the time when the provider returns it. The provider
+    /// is asked for the next one after four fifths of that time.
     pub fn new(token: impl Into<String>, principal: impl Into<String>, lifetime: Duration) -> Self {
         let (token, principal) = (token.into(), principal.into());
         Self { token, principal, lifetime, extensions: Vec::new() }
