@@ -2,7 +2,7 @@
 //!
 //! Place in the data path: [`Message::decode`] where a batch comes in, [`Context::send_encoded`] where
 //! messages go out, [`TypedStore`](crate::store::TypedStore) in between. [`Json`] is built in (feature
-//! `json`); a codec of your own is two functions:
+//! `json`). A codec of your own consists of two functions:
 //!
 //! ```
 //! use kasper::codec::{Decode, Encode};
@@ -39,27 +39,27 @@ use crate::context::Context;
 use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::message::{Message, OutgoingMessage};
 
-/// Makes bytes of values.
+/// Turns values of the type `T` into bytes.
 pub trait Encode<T: ?Sized>: Send + Sync {
-    /// The value's bytes.
+    /// Encodes the value.
     ///
     /// # Errors
-    /// The value has none: a map with keys that JSON can't have, say.
+    /// The codec can't represent the value. For example, a JSON object can't have a list as a key.
     fn encode(&self, value: &T) -> Result<Bytes, BoxError>;
 }
 
-/// Makes values of bytes.
+/// Turns bytes into values of the type `T`.
 pub trait Decode<T>: Send + Sync {
-    /// The value that these bytes mean.
+    /// Decodes the value.
     ///
     /// # Errors
-    /// The bytes are not a value of this codec.
+    /// The bytes are not an encoded `T`.
     fn decode(&self, bytes: &[u8]) -> Result<T, BoxError>;
 }
 
-/// Makes bytes of values and values of bytes; nothing to implement besides [`Encode`] and [`Decode`].
+/// Encodes and decodes. Every type that implements [`Encode`] and [`Decode`] is a codec.
 ///
-/// Decoding an encoded value must give an equal value.
+/// Decoding an encoded value must return an equal value.
 pub trait Codec<T>: Encode<T> + Decode<T> {}
 
 impl<T, C: Encode<T> + Decode<T>> Codec<T> for C {}
@@ -76,7 +76,7 @@ impl<T, C: Decode<T> + ?Sized> Decode<T> for &C {
     }
 }
 
-/// JSON, by serde. Feature `json`.
+/// JSON, by [serde](https://docs.rs/serde). Feature `json`.
 ///
 /// ```
 /// use kasper::codec::{Decode, Encode, Json};
@@ -109,8 +109,8 @@ impl Message<'_> {
     /// The value, decoded; `None` if the message is a tombstone.
     ///
     /// # Errors
-    /// [`Decode`](ErrorKind::Decode), not retryable: the value's bytes are no `T`. Names the `topic`,
-    /// `partition` and `offset`; the codec's error is the cause. `process` may return it, or go on with the
+    /// [`Decode`](ErrorKind::Decode): the value can't be decoded as a `T`. The error has the `topic`, `partition` and
+    /// `offset`, and the codec's error as its cause. It is not retryable. `process` may return it, or go on with the
     /// next message.
     ///
     /// ```
@@ -165,7 +165,38 @@ impl Message<'_> {
     /// The key, decoded; `None` if the message has none.
     ///
     /// # Errors
-    /// As [`decode`](Message::decode), of the key.
+    /// Those of [`decode`](Message::decode).
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct LookAt;
+    /// # impl Processor for LookAt {
+    /// #     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    /// # use kasper::codec::Json;
+    /// # let mut messages = batch.iter();
+    /// # let mut next = move || messages.next().unwrap();
+    /// # let (seven, without_key, text) = (next(), next(), next());
+    /// assert_eq!(seven.key(), Some(&b"7"[..]));
+    /// assert_eq!(seven.decode_key::<u64>(Json)?, Some(7));
+    /// assert_eq!(without_key.decode_key::<u64>(Json)?, None);
+    ///
+    /// assert_eq!(text.key(), Some(&b"seven"[..]));
+    /// let error = text.decode_key::<u64>(Json).unwrap_err();
+    /// assert_eq!((error.get("topic"), error.get("offset")), (Some("orders"), Some("2")));
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let mut tester = ProcessorTester::new(["orders"], |_| LookAt);
+    /// # tester.push(TestMessage::new("orders").key("7"));
+    /// # tester.push(TestMessage::new("orders"));
+    /// # tester.push(TestMessage::new("orders").key("seven"));
+    /// # assert_eq!(tester.run_batch().await?, 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn decode_key<T>(&self, decoder: impl Decode<T>) -> Result<Option<T>> {
         self.decoded(self.key(), &decoder, "a message's key can't be decoded")
     }
@@ -187,12 +218,38 @@ impl Message<'_> {
 }
 
 impl Context {
-    /// [Sends](Context::send) a message whose value is this one, encoded; a value that the message has
-    /// already is replaced. For an example see [`Message::decode`].
+    /// Encodes the value, and [sends](Context::send) the message with it. A value that the message already has is
+    /// replaced.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput): the codec refuses the value. Names the `topic` that the
-    /// message was to go to, and the `partition` that is processed. Nothing is sent then.
+    /// [`InvalidInput`](ErrorKind::InvalidInput): the codec refuses the value. The error has the `topic` of the
+    /// outgoing message, and the `partition` that is being processed. The message is not sent.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, ErrorKind, OutgoingMessage, Processor, codec::Json};
+    /// # struct Send;
+    /// # impl Processor for Send {
+    /// #     async fn process(&mut self, _: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// context.send_encoded(OutgoingMessage::new("lists").key("a"), &[1, 2], Json)?;
+    ///
+    /// // A JSON object can't have a list as a key.
+    /// let map = std::collections::BTreeMap::from([([1, 2], "x")]);
+    /// let error = context.send_encoded(OutgoingMessage::new("maps"), &map, Json).unwrap_err();
+    /// assert_eq!((error.kind(), error.get("topic")), (ErrorKind::InvalidInput, Some("maps")));
+    /// assert_eq!(context.pending(), 1);
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let mut tester = ProcessorTester::new(["orders"], |_| Send);
+    /// # tester.push(TestMessage::new("orders"));
+    /// # tester.run_batch().await?;
+    /// # assert_eq!(tester.outgoing(), [OutgoingMessage::new("lists").key("a").value("[1,2]")]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn send_encoded<T: ?Sized>(
         &mut self,
         message: OutgoingMessage<'_>,
@@ -210,7 +267,7 @@ impl Context {
     }
 }
 
-/// The error for bytes that a codec can't decode. Without the bytes: they may be large, or nobody's business.
+/// The error for bytes that a codec can't decode. It does not contain the bytes: they may be large or confidential.
 pub(crate) fn undecodable(message: &str, cause: BoxError) -> Error {
     Error::new(ErrorKind::Decode, message).with_source(cause)
 }

@@ -73,11 +73,32 @@ impl Context {
     /// order in which they were sent.
     ///
     /// ```
-    /// # use kasper::{Batch, BoxError, Context, OutgoingMessage};
-    /// # async fn example(batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
-    /// for message in batch.topic("orders") {
-    ///     context.send(OutgoingMessage::new("audit").value(message.value().unwrap_or(b"-")));
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
+    /// struct Audit;
+    ///
+    /// impl Processor for Audit {
+    ///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    ///         for message in batch.iter() {
+    ///             let value = message.value().ok_or("no value")?;
+    ///             context.send(OutgoingMessage::new("audit").value(value));
+    ///         }
+    ///         Ok(())
+    ///     }
     /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Audit);
+    /// tester.push(TestMessage::new("orders").value("1"));
+    /// tester.run_batch().await?;
+    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("audit").value("1")]);
+    ///
+    /// // Of a batch that fails, nothing is produced.
+    /// tester.push(TestMessage::new("orders").value("2"));
+    /// tester.push(TestMessage::tombstone("orders", "3"));
+    /// assert!(tester.run_batch().await.is_err());
+    /// assert!(tester.outgoing().is_empty());
     /// # Ok(())
     /// # }
     /// ```
@@ -91,6 +112,30 @@ impl Context {
     ///
     /// If at least half of a batch, by bytes, is forwarded, keys and values are not copied: the whole batch stays in
     /// memory until it is acknowledged, within [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes).
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
+    /// # struct Copy;
+    /// # impl Processor for Copy {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// for message in batch.iter() {
+    ///     context.forward("copies", &message);
+    /// }
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let mut tester = ProcessorTester::new(["orders"], |_| Copy).partition(3);
+    /// # tester.push(TestMessage::tombstone("orders", "7").header("via", "web").timestamp(1_700_000_000_000));
+    /// # tester.run_batch().await?;
+    /// // A tombstone stays one. The partition is left to the partitioner.
+    /// let copy = OutgoingMessage::new("copies").key("7").header("via", "web").timestamp(1_700_000_000_000);
+    /// assert_eq!(tester.outgoing(), [copy]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forward(&mut self, topic: &str, message: &Message<'_>) {
         self.outbox.push_forwarded(topic, message);
     }
@@ -113,6 +158,31 @@ impl Context {
     /// # Cancel safety
     /// If the future is dropped, the messages stay part of the batch: the batch is not committed before they are
     /// acknowledged.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, ErrorKind, OutgoingMessage, Processor};
+    /// struct Careless;
+    ///
+    /// impl Processor for Careless {
+    ///     async fn process(&mut self, _: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    ///         context.send(OutgoingMessage::new("audit").value("1"));
+    ///         assert_eq!(context.pending(), 1);
+    ///         let _ignored = context.flush().await;
+    ///         assert_eq!(context.pending(), 0);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Careless);
+    /// tester.push(TestMessage::new("orders"));
+    /// tester.fail_delivery("audit", "too large");
+    /// assert_eq!(tester.run_batch().await.unwrap_err().kind(), ErrorKind::Delivery);
+    /// assert_eq!(tester.committed("orders"), None);
+    /// # }
+    /// ```
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.hand_over().await?;
         while let Some(delivery) = self.deliveries.front() {
@@ -143,6 +213,7 @@ impl Context {
     /// histogram that you register: registering is too slow to do for every batch.
     ///
     /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
     /// # use kasper::{Batch, BoxError, Context, Processor};
     /// use kasper::metrics::Counter;
     ///
@@ -160,6 +231,19 @@ impl Context {
     ///         Ok(())
     ///     }
     /// }
+    ///
+    /// # #[cfg(feature = "prometheus")]
+    /// # async fn example() -> kasper::Result<()> {
+    /// let recorder = kasper::metrics::prometheus()?;
+    /// let tester = ProcessorTester::new(["orders"], |_| Watch::default());
+    /// let mut tester = tester.metrics(recorder.clone());
+    /// tester.push(TestMessage::tombstone("orders", "7"));
+    /// tester.run_batch().await?;
+    /// assert!(recorder.render().contains(r#"orders_empty_total{processor="tester"} 1"#));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "prometheus")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
     /// ```
     pub fn metrics(&self) -> &Metrics {
         self.metrics.metrics()
@@ -171,6 +255,30 @@ impl Context {
 
     /// Asks the topic processor to shut down once this batch is finished, like
     /// [`Handle::close`](crate::Handle::close).
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Offset, Processor};
+    /// # struct UntilEnd;
+    /// # impl Processor for UntilEnd {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// if batch.iter().any(|message| message.key() == Some(b"end")) {
+    ///     context.close();
+    /// }
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let mut tester = ProcessorTester::new(["orders"], |_| UntilEnd);
+    /// # tester.push(TestMessage::new("orders").key("end"));
+    /// # tester.run_batch().await?;
+    /// // The batch that asked for it is committed.
+    /// assert!(tester.has_asked_to_close());
+    /// assert_eq!(tester.committed("orders"), Some(Offset::new(1)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         (self.close)();
     }

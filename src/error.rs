@@ -8,12 +8,34 @@ use std::time::Duration;
 /// The error type that a [`Processor`](crate::Processor) returns: any error.
 ///
 /// `?` converts every error type into it, and strings too.
+///
+/// ```
+/// use kasper::BoxError;
+///
+/// fn amount(text: &str) -> Result<u64, BoxError> {
+///     match text.parse()? {
+///         0 => Err("the amount is 0".into()),
+///         amount => Ok(amount),
+///     }
+/// }
+///
+/// assert_eq!(amount("0").unwrap_err().to_string(), "the amount is 0");
+/// assert!(amount("1.5").unwrap_err().is::<std::num::ParseIntError>());
+/// ```
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// A result whose error is the library's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, in categories that a program can act on.
+///
+/// `{}` prints the name that errors begin with, and that metrics have as the label `kind`.
+///
+/// ```
+/// use kasper::ErrorKind;
+///
+/// assert_eq!(ErrorKind::Timeout.to_string(), "timed out");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -145,13 +167,32 @@ impl Error {
     }
 
     /// Adds a pair of name and value that says where the error happened.
+    ///
+    /// ```
+    /// use kasper::{Error, ErrorKind};
+    ///
+    /// let error = Error::new(ErrorKind::InvalidInput, "a key is too long").with("limit", 100).with("limit", 50);
+    /// assert_eq!(error.to_string(), "invalid input: a key is too long (limit=100, limit=50)");
+    /// // Of several pairs with the same name, `get` returns the first.
+    /// assert_eq!(error.get("limit"), Some("100"));
+    /// assert_eq!(error.get("key"), None);
+    /// ```
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl fmt::Display) -> Self {
         self.inner.context.push((name, value.to_string()));
         self
     }
 
-    /// Sets the error that caused this one.
+    /// Sets the error that caused this one. `{}` does not print it; `{:#}` prints the whole chain of causes.
+    ///
+    /// ```
+    /// use kasper::{Error, ErrorKind};
+    ///
+    /// let cause = std::io::Error::other("connection reset");
+    /// let error = Error::new(ErrorKind::Unavailable, "the store is gone").with_source(cause);
+    /// assert_eq!(format!("{error}"), "unavailable: the store is gone");
+    /// assert_eq!(format!("{error:#}"), "unavailable: the store is gone: connection reset");
+    /// ```
     #[must_use]
     pub fn with_source(mut self, source: impl Into<BoxError>) -> Self {
         self.inner.source = Some(source.into());
@@ -190,13 +231,23 @@ impl Error {
         }
     }
 
-    /// The value of a pair of the context, if the error has a pair of this name.
+    /// The value of the first pair with this name in the error's context. The contexts of its causes are not searched:
+    /// [`find`](Error::find) the cause first.
+    ///
+    /// ```
+    /// use kasper::{Error, ErrorKind};
+    ///
+    /// let cause = Error::new(ErrorKind::Timeout, "no answer").with("operation", "push");
+    /// let error = Error::new(ErrorKind::Process, "process returned an error").with_source(cause);
+    /// assert_eq!(error.get("operation"), None);
+    /// assert_eq!(error.find::<Error>().unwrap().get("operation"), Some("push"));
+    /// ```
     pub fn get(&self, name: &str) -> Option<&str> {
         let pair = self.inner.context.iter().find(|(n, _)| *n == name);
         pair.map(|(_, value)| value.as_str())
     }
 
-    /// The first error of type `E` in the chain of causes.
+    /// The first error of type `E` in the chain of causes, which does not include this error itself.
     ///
     /// ```
     /// use kasper::{Error, ErrorKind};

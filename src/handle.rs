@@ -8,6 +8,37 @@ use crate::status::{ProcessorState, Status};
 
 /// Controls and watches a topic processor from anywhere: from other tasks, from signal handlers, and from within
 /// `process`. It is cheap to clone, and outlives the processor.
+///
+/// ```
+/// # #[cfg(feature = "kafka")]
+/// # async fn example() -> kasper::Result<()> {
+/// # use kasper::{Batch, BoxError, Context, Processor};
+/// # struct Count;
+/// # impl Processor for Count {
+/// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// # use kasper::{ProcessorState, TopicProcessor, testkit::EmbeddedBroker};
+/// # let broker = EmbeddedBroker::start()?;
+/// # broker.create_topic("orders", 1)?;
+/// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
+/// # let builder = builder.partitions([0]);
+/// let processor = builder.build(|_partition| Count).await?;
+/// let handle = processor.handle();
+/// handle.pause();
+/// assert!(handle.status().paused);
+/// assert!(!handle.has_consumed_all()); // not known before the processor runs
+///
+/// handle.close();
+/// assert_eq!(handle.status().state, ProcessorState::Starting); // a request only
+/// let report = processor.run().await?;
+/// assert_eq!(report.messages, 0);
+/// handle.closed().await;
+/// assert_eq!(handle.status().state, ProcessorState::Closed);
+/// # Ok(())
+/// # }
+/// # #[cfg(feature = "kafka")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+/// ```
 #[derive(Clone)]
 pub struct Handle {
     board: Arc<Board>,

@@ -32,7 +32,7 @@
 //! use kasper::testkit::{ProcessorTester, TestMessage};
 //! use kasper::{Batch, BoxError, Context, Processor};
 //!
-//! /// Sends orders on that are worth a look.
+//! /// Forwards large orders.
 //! struct Watch;
 //!
 //! impl Processor for Watch {
@@ -66,7 +66,8 @@
 //! `redis-tls`, `cassandra`, `cassandra-tls`, `elasticsearch`, `elasticsearch-tls`: stores in Redis, Cassandra, Elasticsearch and
 //! OpenSearch, and TLS to them. `local`: a store in local files. `json`: values as JSON. `prometheus`: metrics
 //! as text for Prometheus. `logging`: logging set up in one call. `admin`: status, health and a live page over HTTP. Without
-//! default features the crate has no C code, and only what processors and stores are written against.
+//! default features, the crate has no broker and no C code: only the traits and types that processors and stores are
+//! written against.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(
     not(feature = "kafka"),

@@ -68,6 +68,35 @@ pub trait Processor: Send + 'static {
     /// Any error that the user's code returns. [`run`](crate::TopicProcessor::run) returns it as the source of an
     /// [`Error`](crate::Error) of kind [`Process`](crate::ErrorKind::Process) that names the batch's topics,
     /// partition and offsets.
+    ///
+    /// ```
+    /// use kasper::testkit::{ProcessorTester, TestMessage};
+    /// use kasper::{Batch, BoxError, Context, Processor};
+    ///
+    /// struct Sum(u64);
+    ///
+    /// impl Processor for Sum {
+    ///     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         for message in batch.iter() {
+    ///             self.0 += std::str::from_utf8(message.value().unwrap_or_default())?.parse::<u64>()?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Sum(0));
+    /// tester.push(TestMessage::new("orders").value("1"));
+    /// tester.push(TestMessage::new("orders").value("two"));
+    /// let error = tester.run_batch().await.unwrap_err();
+    /// assert_eq!(
+    ///     format!("{error:#}"),
+    ///     "process failed: process returned an error (topic=orders, offsets=0..=1, partition=0): \
+    ///      invalid digit found in string"
+    /// );
+    /// # }
+    /// ```
     fn process(
         &mut self,
         batch: &Batch,
@@ -102,6 +131,16 @@ pub trait Processor: Send + 'static {
 ///         Ok(Enrich { rules: tokio::fs::read_to_string(path).await? })
 ///     }
 /// }
+///
+/// # use kasper::testkit::ProcessorTester;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// // There is no such file here: the error that stops the processor names the partition.
+/// let mut tester = ProcessorTester::new(["orders"], FromFile).partition(3);
+/// let error = tester.run_batch().await.unwrap_err();
+/// assert_eq!((error.kind(), error.get("partition")), (kasper::ErrorKind::Process, Some("3")));
+/// assert!(error.find::<std::io::Error>().is_some());
+/// # }
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no Kasper processor",

@@ -1,9 +1,9 @@
 //! The signals that ask a process to end.
 
-/// Done at the first SIGINT (Ctrl-C) or SIGTERM, what a terminal and an orchestrator send; on Windows
-/// at Ctrl-C. For [`run_until`](crate::TopicProcessor::run_until).
+/// Completes at the first SIGINT (Ctrl-C in a terminal) or SIGTERM (an orchestrator's request to stop); on Windows, at
+/// Ctrl-C. For [`run_until`](crate::TopicProcessor::run_until).
 ///
-/// If a signal handler can't be installed, that is logged and the future is never done.
+/// If a signal handler can't be installed, an error is logged, and the future never completes.
 pub async fn shutdown_signal() {
     #[cfg(unix)]
     {

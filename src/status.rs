@@ -102,6 +102,14 @@ impl TopicChange {
     }
 
     /// Whether the processor stops with an error if the change persists.
+    ///
+    /// ```
+    /// use kasper::TopicChange;
+    ///
+    /// assert!(TopicChange::Deleted.stops());
+    /// // The processor continues with the partitions that it has.
+    /// assert!(!TopicChange::PartitionsAdded.stops());
+    /// ```
     pub fn stops(self) -> bool {
         self != Self::PartitionsAdded
     }
@@ -147,8 +155,8 @@ pub struct PartitionStatus {
     pub committed_lag: u64,
     /// Batches of this partition number in `process` or waiting for acks.
     pub in_flight: usize,
-    /// About how much memory the fetched messages of this partition number take that wait in its queue, all topics
-    /// together. It counts values, keys, headers, and the 350 bytes that the client keeps for each message. The
+    /// About how much memory is taken by the fetched messages that wait in the queue of this partition number, all
+    /// topics together. It counts values, keys, headers, and the 350 bytes that the client keeps for each message. The
     /// client reported it up to half a second ago. It is an estimate: keys and headers are assumed to be as large as
     /// those of messages that were taken from the queue recently.
     pub buffered_bytes: u64,
