@@ -185,6 +185,38 @@ pub struct Report {
 }
 
 /// A change of the assignment; see [`Builder::on_rebalance`](crate::Builder::on_rebalance).
+///
+/// A list may be empty, for example if the group has no partition for this process. There is no event for the
+/// partitions that a process still has when `run` ends.
+///
+/// ```
+/// # #[cfg(feature = "kafka")]
+/// # async fn example() -> kasper::Result<()> {
+/// # use kasper::{Batch, BoxError, Context, Processor};
+/// # struct Count;
+/// # impl Processor for Count {
+/// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// # use kasper::{RebalanceEvent, TopicPartition, TopicProcessor, testkit::EmbeddedBroker};
+/// # use std::sync::{Arc, Mutex};
+/// # let broker = EmbeddedBroker::start()?;
+/// # broker.create_topic("orders", 1)?;
+/// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
+/// # let builder = builder.partitions([0]);
+/// let events = Arc::new(Mutex::new(Vec::new()));
+/// let noted = events.clone();
+/// let processor = builder
+///     .on_rebalance(move |event| noted.lock().unwrap().push(event.clone()))
+///     .build(|_partition| Count)
+///     .await?;
+/// let report = processor.run_until_caught_up().await?; // the topic is empty
+/// assert_eq!(report.messages, 0);
+/// assert_eq!(*events.lock().unwrap(), [RebalanceEvent::Assigned(vec![TopicPartition::new("orders", 0)])]);
+/// # Ok(())
+/// # }
+/// # #[cfg(feature = "kafka")]
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RebalanceEvent {

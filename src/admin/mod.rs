@@ -146,7 +146,33 @@ impl Admin {
     }
 
     /// Lets those who know this token pause, resume and close processors. Clients send the token with each command,
-    /// as clear text: use TLS over a network. At least 16 bytes. Default: nobody can control the processors.
+    /// as clear text: use TLS over a network. Default: nobody can control the processors.
+    ///
+    /// The token has at least 16 characters of printable ASCII, without spaces. [`router`](Admin::router),
+    /// [`serve`](Admin::serve) and [`Builder::build`](crate::Builder::build) refuse others:
+    ///
+    /// ```
+    /// # #[cfg(feature = "kafka")]
+    /// # async fn example() -> kasper::Result<()> {
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Count;
+    /// # impl Processor for Count {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # use kasper::{TopicProcessor, admin::Admin, testkit::EmbeddedBroker};
+    /// # let broker = EmbeddedBroker::start()?;
+    /// # broker.create_topic("orders", 1)?;
+    /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
+    /// let processor = builder.build(|_partition| Count).await?;
+    /// let admin = Admin::new().processor(processor.handle());
+    /// assert!(admin.clone().control("correct-horse-battery").router().is_ok());
+    /// let error = admin.control("correct horse battery").router().unwrap_err();
+    /// assert_eq!(error.kind(), kasper::ErrorKind::Config);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "kafka")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+    /// ```
     pub fn control(mut self, token: impl Into<String>) -> Self {
         self.token = Some(Token::new(token.into()));
         self
@@ -176,8 +202,8 @@ impl Admin {
     /// dropped.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): there is no processor, the token is too short, or the call is made outside of a
-    /// tokio runtime.
+    /// [`Config`](ErrorKind::Config): there is no processor, the [token](Admin::control) is not accepted, or the call is
+    /// made outside of a tokio runtime.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")]

@@ -337,8 +337,8 @@ impl Builder {
         self
     }
 
-    /// Called when partitions are assigned, revoked or lost. The hook runs on the task that answers the group: be
-    /// quick, and don't block. If it panics, the processor shuts down in order and returns an error of kind
+    /// Called when partitions are assigned, revoked or lost, but not when `run` ends; see [`RebalanceEvent`]. The hook
+    /// runs on the task that answers the group: be quick, and don't block. If it panics, the processor shuts down in order and returns an error of kind
     /// [`Panic`](crate::ErrorKind::Panic).
     pub fn on_rebalance(mut self, hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static) -> Self {
         self.options.on_rebalance = Some(Arc::new(hook));
