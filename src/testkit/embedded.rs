@@ -22,11 +22,10 @@ use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
 
 /// A Kafka broker inside the process. It speaks the real protocol on a loopback port, and keeps its data in memory.
 ///
-/// It is librdkafka's mock cluster, and a client can't distinguish its behaviour from that of a broker: groups,
-/// rebalances and commits work. It does not have the admin API, and you can't rely on transactions. It keeps at most
-/// 5 MiB or 100,000 messages per partition, and drops the oldest silently: a test that writes more must wait for the
-/// reader, as [`Feeder`] does. A group's first join takes 3 s; static [`partitions`](crate::Builder::partitions)
-/// start at once.
+/// It is librdkafka's mock cluster. Groups, rebalances and commits work as with a real broker. It does not have the
+/// admin API, and you can't rely on transactions. It keeps at most 5 MiB or 100,000 messages per partition, and drops
+/// the oldest silently: a test that writes more must wait for the reader, as [`Feeder`] does. A group's first join takes
+/// 3 s; static [`partitions`](crate::Builder::partitions) start at once.
 ///
 /// The broker stops when the value is dropped.
 ///
