@@ -1,15 +1,15 @@
 //! Large calls in parts: chunks of a size that a backend takes in one request, a few under way at a time.
 
 use std::collections::HashSet;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use futures_util::stream::{FuturesOrdered, StreamExt};
+use futures_util::stream::{self, StreamExt};
 
-/// Runs the futures, so many at a time, and returns what they return, in order. After an error no new one begins.
-/// Those under way run to their end, and then the first error in order is returned: a write that was dropped would
-/// be under way still, and a store may have to give up a connection for it.
+/// Runs the futures, at most `concurrency` at a time, and returns their results in order. After an error no new one
+/// begins. Those under way run to their end, and then the first error in order is returned: a write that was dropped
+/// would still be under way, and a store may have to give up a connection for it.
 pub(crate) async fn in_order<T, E, F>(
     concurrency: usize,
     futures: impl IntoIterator<Item = F, IntoIter: Send> + Send,
@@ -25,16 +25,12 @@ where
         failed.fetch_or(result.is_err(), Ordering::Relaxed);
         result
     };
-    let mut waiting = futures.into_iter().map(watched);
-    let mut running: FuturesOrdered<_> = waiting.by_ref().take(concurrency.max(1)).collect();
-    let mut results = Vec::new();
-    while let Some(result) = running.next().await {
-        results.push(result);
-        if !failed.load(Ordering::Relaxed) {
-            running.extend(waiting.next());
-        }
-    }
-    results.into_iter().collect()
+    let results = stream::iter(futures.into_iter().map(watched))
+        .take_while(|_| ready(!failed.load(Ordering::Relaxed)))
+        .buffered(concurrency.max(1))
+        // Boxed: callers could not show that they are `Send` if the closures were a part of their type.
+        .boxed();
+    results.collect::<Vec<_>>().await.into_iter().collect()
 }
 
 /// The changes without those that a later change of the same key overtakes (rule 5 of
