@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, sleep};
 
 use super::config::ElasticsearchConfig;
-use super::error::{self, Fault};
+use super::error::{self, Failure, Fault, Refusal};
 use super::node::Node;
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
@@ -123,8 +123,8 @@ impl ElasticsearchClient {
         };
         match self.send(self.call("connect"), &request).await {
             // Users may be allowed to use their indexes and nothing else.
-            Err(error) if error.get("status") == Some("403") => Ok(()),
-            other => other.map(drop),
+            Err(Failure { refusal: Some(Refusal::Forbidden), .. }) => Ok(()),
+            other => Ok(other.map(drop)?),
         }
     }
 
@@ -194,10 +194,10 @@ impl ElasticsearchClient {
     /// broke: it is gone, and what it had begun is finished, or not, in that moment. But a *write* that
     /// gets no answer in time is an error: the server may be hung and make the change later, over the
     /// next one of the same key. Whoever makes the call again does so knowing.
-    pub(super) async fn send(&self, call: Call, request: &Request) -> Result<Answer<'_>> {
+    pub(super) async fn send(&self, call: Call, request: &Request) -> Result<Answer<'_>, Failure> {
         let mut waits = Call::waits();
         let mut unreached = 0;
-        let mut refusal = None;
+        let mut refused = None;
         loop {
             let node = self.inner.pick();
             let named = |error: Error| {
@@ -205,14 +205,17 @@ impl ElasticsearchClient {
             };
             match self.attempt(call, node, request).await {
                 Ok(body) => return Ok(Answer { body, server: &node.address }),
-                Err(Attempt::TooLate(error)) => return Err(refusal.unwrap_or_else(|| named(error))),
+                Err(Attempt::TooLate(error)) => {
+                    return Err(refused.unwrap_or_else(|| named(error).into()));
+                }
                 Err(Attempt::Refused(fault)) => {
                     let error = named(fault.error);
+                    let failure = Failure { error, refusal: Some(fault.refusal) };
                     if !fault.verdict.again || !call.wait(&mut waits).await {
-                        return Err(error);
+                        return Err(failure);
                     }
-                    tracing::debug!(target: "kasper", ?error, "trying again");
-                    refusal = Some(error);
+                    tracing::debug!(target: "kasper", error = ?failure.error, "trying again");
+                    refused = Some(failure);
                 }
                 Err(Attempt::NoAnswer(error)) => {
                     node.set_down();
@@ -221,12 +224,12 @@ impl ElasticsearchClient {
                     // Why there was another attempt says more than that its time was short. Of a write
                     // it has to be said that nobody knows what became of it.
                     if request.reads && call.is_cut_short(&error) {
-                        return Err(refusal.unwrap_or(error));
+                        return Err(refused.unwrap_or(error.into()));
                     }
                     let harmless = request.reads || error.kind() != ErrorKind::Timeout;
                     let another = unreached < self.inner.nodes.len() && harmless;
                     if !another || call.remaining().is_none() {
-                        return Err(error);
+                        return Err(error.into());
                     }
                     tracing::debug!(target: "kasper", ?error, "trying another server");
                 }
@@ -412,7 +415,7 @@ mod tests {
                 }
             } else {
                 let (sent, accepted) = tokio::join!(client.send(call, &request), listener.accept());
-                let error = sent.unwrap_err();
+                let error = sent.unwrap_err().error;
                 let (kind, retryable) = (error.kind(), error.is_retryable());
                 assert_eq!((kind, retryable), (ErrorKind::Timeout, true), "{error:?}");
                 accepted.unwrap()

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::client::{Answer, Call, ElasticsearchClient};
 use super::config::Encoding;
-use super::error::{self, Fault};
+use super::error::{Failure, Fault, Refusal};
 use super::request::{self, Change, DocumentId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
@@ -46,18 +46,20 @@ impl ElasticsearchClient {
             let asked: Vec<DocumentId<'_>> = left.iter().map(|index| places[*index]).collect();
             let request = request::mget(&asked);
             let Answer { body, server } = match self.send(call, &request).await {
-                Err(error) if call.is_cut_short(&error) => return Err(refusal.unwrap_or(error)),
-                Err(error) if error::is_too_large(&error) => {
+                Err(failure) if call.is_cut_short(&failure.error) => {
+                    return Err(refusal.unwrap_or(failure.error));
+                }
+                Err(failure) if failure.refusal == Some(Refusal::TooLarge) => {
                     let [one, other] = self.halves(&asked, request.body.len());
                     if other.is_empty() {
-                        return Err(self.too_large(error, asked[0], request.body.len()));
+                        return Err(self.too_large(failure.error, asked[0], request.body.len()));
                     }
                     let mut read = Box::pin(self.read_chunk(call, one)).await?;
                     read.extend(Box::pin(self.read_chunk(call, other)).await?);
                     left.into_iter().zip(read).for_each(|(index, value)| values[index] = value);
                     return Ok(values);
                 }
-                Err(error) => return Err(asked[0].name_index(error)),
+                Err(failure) => return Err(asked[0].name_index(failure.error)),
                 Ok(answer) => answer,
             };
             let found = request::found(&body, &asked, self.config().encoding)
@@ -122,7 +124,7 @@ impl ElasticsearchClient {
                         .with("server", answer.server))
                 }
                 Ok(_) => Ok(()),
-                Err(error) => Err(self.of_one(error, *place, value.len())),
+                Err(failure) => Err(self.of_one(failure, *place, value.len())),
             };
         }
         let mut left = changes.to_vec();
@@ -131,15 +133,15 @@ impl ElasticsearchClient {
             let request = request::bulk(&left, encoding, refresh);
             let Answer { body, server } = match self.send(call, &request).await {
                 // A request with one key can be at fault for that key alone.
-                Err(error) if left.len() == 1 => {
-                    return Err(self.of_one(error, left[0].place, request.body.len()));
+                Err(failure) if left.len() == 1 => {
+                    return Err(self.of_one(failure, left[0].place, request.body.len()));
                 }
-                Err(error) if error::is_too_large(&error) => {
+                Err(failure) if failure.refusal == Some(Refusal::TooLarge) => {
                     let [one, other] = self.halves(&left, request.body.len());
                     Box::pin(self.write_chunk(call, one, true)).await?;
                     return Box::pin(self.write_chunk(call, other, true)).await;
                 }
-                Err(error) => return Err(left[0].place.name_index(error)),
+                Err(failure) => return Err(left[0].place.name_index(failure.error)),
                 Ok(answer) => answer,
             };
             let failed = request::failed(&body, &left)
@@ -167,10 +169,10 @@ impl ElasticsearchClient {
     }
 
     /// The error of a request for this key alone.
-    fn of_one(&self, error: Error, place: DocumentId<'_>, request_bytes: usize) -> Error {
-        match error::is_too_large(&error) {
-            true => self.too_large(error, place, request_bytes),
-            false => place.name(error),
+    fn of_one(&self, failure: Failure, place: DocumentId<'_>, request_bytes: usize) -> Error {
+        match failure.refusal {
+            Some(Refusal::TooLarge) => self.too_large(failure.error, place, request_bytes),
+            _ => place.name(failure.error),
         }
     }
 

@@ -141,11 +141,56 @@ fn meaning(status: u16, type_name: &str, reason: &str) -> (Verdict, &'static str
     TABLE.iter().find(fits).map_or((other, ""), |row| (row.verdict, row.advice))
 }
 
-/// An error, and whether the store itself tries again.
+/// What a server refused, as far as the store itself acts on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The user may not do this (403).
+    Forbidden,
+    /// The server, or a proxy before it, takes no request of this size (413).
+    TooLarge,
+    /// The index exists.
+    AlreadyExists,
+    Other,
+}
+
+impl Refusal {
+    fn of(status: u16, type_name: &str) -> Self {
+        match status {
+            403 => Self::Forbidden,
+            413 => Self::TooLarge,
+            // `index_already_exists_exception` in version 5, `resource_already_exists_exception` since.
+            _ if type_name.ends_with("already_exists_exception") => Self::AlreadyExists,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// An error of a server, and whether the store itself tries again.
 #[derive(Debug)]
 pub(super) struct Fault {
     pub(super) error: Error,
     pub(super) verdict: Verdict,
+    pub(super) refusal: Refusal,
+}
+
+/// Why a request failed. Becomes the [`Error`] in it when it leaves the store.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// `None` if no server answered.
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, refusal: None }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
 }
 
 impl Fault {
@@ -178,7 +223,8 @@ impl Fault {
         if !advice.is_empty() {
             message = format!("{message} ({advice})");
         }
-        Self { error: error_of(verdict, message), verdict }
+        let refusal = Refusal::of(status, type_name);
+        Self { error: error_of(verdict, message), verdict, refusal }
     }
 
     /// Of a document that the server took and did not store.
@@ -186,7 +232,7 @@ impl Fault {
         let message = "a pipeline of the index (`index.default_pipeline`, `final_pipeline`) dropped the document: it is \
                        not stored";
         let verdict = Verdict { kind: ErrorKind::Config, retryable: false, again: false };
-        Self { error: error_of(verdict, message.to_owned()), verdict }
+        Self { error: error_of(verdict, message.to_owned()), verdict, refusal: Refusal::Other }
     }
 
     /// Of an answer whose status is an error.
@@ -198,11 +244,6 @@ impl Fault {
             }
         }
     }
-}
-
-/// Whether a server, or a proxy before it, refused a request for its size.
-pub(super) fn is_too_large(error: &Error) -> bool {
-    error.get("status") == Some("413")
 }
 
 fn error_of(verdict: Verdict, message: String) -> Error {
@@ -398,6 +439,23 @@ mod tests {
             let expected = Verdict { kind, retryable, again };
             assert_eq!(fault.verdict, expected, "{status} {type_name} {reason}");
             assert_eq!((fault.error.kind(), fault.error.is_retryable()), (kind, retryable));
+        }
+    }
+
+    #[test]
+    fn what_the_store_acts_on_is_told_from_other_refusals() {
+        let exists = br#"{"error":{"type":"resource_already_exists_exception","reason":"index [k/x]"}}"#;
+        let old = br#"{"error":{"type":"index_already_exists_exception","reason":"exists"}}"#;
+        let quoted = br#"{"error":{"type":"x","reason":"no already_exists_exception"}}"#;
+        for (status, body, refusal) in [
+            (400, &exists[..], Refusal::AlreadyExists),
+            (400, &old[..], Refusal::AlreadyExists),
+            (400, &quoted[..], Refusal::Other),
+            (403, b"{}", Refusal::Forbidden),
+            (413, b"<html>413 Request Entity Too Large</html>", Refusal::TooLarge),
+            (401, b"", Refusal::Other),
+        ] {
+            assert_eq!(Fault::of_answer(status, body).refusal, refusal, "{status}");
         }
     }
 

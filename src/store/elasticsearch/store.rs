@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::client::ElasticsearchClient;
 use super::config::ElasticsearchConfig;
+use super::error::{Failure, Refusal};
 use super::index::ElasticsearchIndex;
 use super::request::{self, Change, DocumentId};
 use crate::error::Result;
@@ -95,9 +96,8 @@ impl ElasticsearchStore {
     pub async fn create_index_if_missing(&self) -> Result<()> {
         let call = self.client.call("create_index");
         match self.client.send(call, &request::create(&self.index)).await {
-            // Types of 7.10 and older: `resource_already_exists_exception` (6, 7), `index_already_exists…` (5).
-            Err(error) if error.to_string().contains("already_exists_exception") => Ok(()),
-            other => other.map(drop).map_err(|error| error.with("index", &self.index.name)),
+            Ok(_) | Err(Failure { refusal: Some(Refusal::AlreadyExists), .. }) => Ok(()),
+            Err(failure) => Err(failure.error.with("index", &self.index.name)),
         }
     }
 }
@@ -129,6 +129,7 @@ impl Store for ElasticsearchStore {
     /// does. What was written is durable before, unless the index's `translog.durability` says otherwise.
     async fn flush(&self) -> Result<()> {
         let call = self.client.call("flush");
-        self.client.send(call, &request::refresh([self.index.name.as_str()])).await.map(drop)
+        self.client.send(call, &request::refresh([self.index.name.as_str()])).await?;
+        Ok(())
     }
 }
