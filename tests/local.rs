@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use directory::Directory;
 use futures_util::FutureExt;
-use kasper::multitenant::{MultiStore, TenantKey, TenantMap};
-use kasper::store::{LocalConfig, LocalDatabase, LocalStore, MultiLocalStore, Store};
-use kasper::store::{connect, connect_multi};
+use kasper::multitenant::{MultiLocalStore, MultiStore, TenantKey, TenantMap};
+use kasper::store::{LocalConfig, LocalDatabase, LocalStore, Store, connect, connect_multi};
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 use kasper::{Bytes, ErrorKind};
 

@@ -115,9 +115,7 @@ async fn redis() {
 #[cfg(feature = "elasticsearch")]
 #[tokio::test]
 async fn elasticsearch() {
-    use kasper::store::elasticsearch::{
-        ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore,
-    };
+    use kasper::store::{ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore};
 
     type Config = ElasticsearchConfig;
     type SetTime = fn(Config, Duration) -> Config;

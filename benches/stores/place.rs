@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use kasper::store::elasticsearch::{ElasticsearchConfig, ElasticsearchIndex, ElasticsearchStore};
-use kasper::store::{AnyStore, Store, connect};
+use kasper::store::{AnyStore, ElasticsearchConfig, ElasticsearchStore, Store, connect};
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 
@@ -93,8 +92,8 @@ impl Place {
                         })
                     });
                 let config = config.ok_or("no address")?;
-                let index = ElasticsearchIndex::new(&self.name);
-                ElasticsearchStore::connect(config, index).await?.create_index_if_missing().await?;
+                let store = ElasticsearchStore::connect(config, &*self.name).await?;
+                store.create_index_if_missing().await?;
             }
             Server::Local => fs::create_dir_all(self.directory())?,
         }

@@ -17,6 +17,10 @@ use crate::store::Store;
 
 #[cfg(feature = "cassandra")]
 pub use crate::store::cassandra::{CassandraTenancy, MultiCassandraStore};
+#[cfg(feature = "elasticsearch")]
+pub use crate::store::elasticsearch::{ElasticsearchTenancy, MultiElasticsearchStore};
+#[cfg(feature = "local")]
+pub use crate::store::local::MultiLocalStore;
 #[cfg(feature = "redis")]
 pub use crate::store::redis::MultiRedisStore;
 pub use any::AnyMultiStore;

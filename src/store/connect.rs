@@ -6,12 +6,14 @@ use super::{AnyStore, MapStore};
 #[cfg(feature = "cassandra")]
 use super::{CassandraConfig, CassandraStore};
 #[cfg(feature = "local")]
-use super::{LocalConfig, LocalStore, MultiLocalStore};
+use super::{LocalConfig, LocalStore};
 #[cfg(feature = "redis")]
 use super::{RedisConfig, RedisStore};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "cassandra")]
 use crate::multitenant::MultiCassandraStore;
+#[cfg(feature = "local")]
+use crate::multitenant::MultiLocalStore;
 #[cfg(feature = "redis")]
 use crate::multitenant::MultiRedisStore;
 use crate::multitenant::{AnyMultiStore, MultiMapStore};

@@ -18,11 +18,10 @@ pub(crate) mod cassandra;
 pub(crate) mod chunks;
 mod connect;
 #[cfg(feature = "elasticsearch")]
-#[cfg_attr(docsrs, doc(cfg(feature = "elasticsearch")))]
-pub mod elasticsearch;
+pub(crate) mod elasticsearch;
 pub(crate) mod limits;
 #[cfg(feature = "local")]
-mod local;
+pub(crate) mod local;
 mod map;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
@@ -45,8 +44,13 @@ pub use any::AnyStore;
 #[cfg(feature = "cassandra")]
 pub use cassandra::{CassandraConfig, CassandraConsistency, CassandraStore};
 pub use connect::{connect, connect_multi};
+#[cfg(feature = "elasticsearch")]
+pub use elasticsearch::{
+    ElasticsearchClient, ElasticsearchConfig, ElasticsearchEncoding, ElasticsearchIndex,
+    ElasticsearchRefresh, ElasticsearchStore,
+};
 #[cfg(feature = "local")]
-pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore, MultiLocalStore};
+pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore};
 pub use map::MapStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisClient, RedisConfig, RedisOptions, RedisStore};

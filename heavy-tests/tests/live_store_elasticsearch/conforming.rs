@@ -1,7 +1,7 @@
 //! The conformance suite.
 
-use kasper::multitenant::MultiStore;
-use kasper::store::elasticsearch::{Encoding, MultiElasticsearchStore};
+use kasper::multitenant::{MultiElasticsearchStore, MultiStore};
+use kasper::store::ElasticsearchEncoding;
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 
 use crate::server::{Server, new_name};
@@ -19,7 +19,7 @@ pub(crate) async fn a_store_of_bytes_keeps_the_rules(server: &Server) {
 }
 
 pub(crate) async fn a_store_of_many_tenants_keeps_the_rules(server: &Server) {
-    for encoding in [Encoding::Json, Encoding::Binary] {
+    for encoding in [ElasticsearchEncoding::Json, ElasticsearchEncoding::Binary] {
         let prefix = new_name("multi");
         let tenancy = move |tenant: &str| format!("{prefix}~{tenant}");
         let config = server.config().encoding(encoding);
@@ -28,7 +28,8 @@ pub(crate) async fn a_store_of_many_tenants_keeps_the_rules(server: &Server) {
             store.tenant(tenant).unwrap().create_index_if_missing().await.unwrap();
         }
         let profile = profile().many_keys(2000);
-        let profile = if encoding == Encoding::Json { profile.json_values() } else { profile };
+        let profile =
+            if encoding == ElasticsearchEncoding::Json { profile.json_values() } else { profile };
         check_multi_store(&store, ["acme", "other"], &profile).await;
         store.flush().await.unwrap();
     }

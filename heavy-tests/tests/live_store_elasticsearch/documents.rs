@@ -1,7 +1,6 @@
 //! How values stand on the server, and what it does not take.
 
-use kasper::store::elasticsearch::{ElasticsearchStore, Refresh};
-use kasper::store::{Store, connect, connect_multi};
+use kasper::store::{ElasticsearchRefresh, ElasticsearchStore, Store, connect, connect_multi};
 use kasper::testkit::FaultProxy;
 use kasper::{Bytes, ErrorKind};
 use reqwest::Method;
@@ -140,13 +139,13 @@ pub(crate) async fn flush_refreshes_this_index_only(server: &Server) {
     let store = |name: &str, refresh| {
         ElasticsearchStore::connect(server.config().refresh(refresh), name.to_owned())
     };
-    let a = store(&names[0], Refresh::Later).await.unwrap();
-    let b = store(&names[1], Refresh::Later).await.unwrap();
+    let a = store(&names[0], ElasticsearchRefresh::Later).await.unwrap();
+    let b = store(&names[1], ElasticsearchRefresh::Later).await.unwrap();
     a.put("k", "{}").await.unwrap();
     b.put("k", "{}").await.unwrap();
     a.flush().await.unwrap();
     assert_eq!((hits(server, &names[0]).await, hits(server, &names[1]).await), (1, 0));
-    let c = store(&names[2], Refresh::Immediate).await.unwrap();
+    let c = store(&names[2], ElasticsearchRefresh::Immediate).await.unwrap();
     c.write_many(&[("k", Some("{}".into())), ("l", Some("{\n}".into()))]).await.unwrap();
     assert_eq!((hits(server, &names[2]).await, hits(server, &names[1]).await), (2, 0));
 }

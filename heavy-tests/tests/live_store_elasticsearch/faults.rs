@@ -5,11 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use kasper::multitenant::{MultiStore, TenantKey, TenantMap};
-use kasper::store::elasticsearch::{
-    ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore, MultiElasticsearchStore,
-};
-use kasper::store::{Retry, Store};
+use kasper::multitenant::{MultiElasticsearchStore, MultiStore, TenantKey, TenantMap};
+use kasper::store::{ElasticsearchClient, ElasticsearchConfig, ElasticsearchStore, Retry, Store};
 use kasper::testkit::{Fault, FaultProxy};
 use kasper::{Bytes, Error, ErrorKind, Result};
 use reqwest::Method;

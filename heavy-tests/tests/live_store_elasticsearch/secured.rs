@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use kasper::store::elasticsearch::{ElasticsearchConfig, ElasticsearchStore};
-use kasper::store::{Store, connect};
+use kasper::store::{ElasticsearchConfig, ElasticsearchStore, Store, connect};
 use kasper::testkit::conformance::{Profile, check_store};
 use kasper::{Error, ErrorKind};
 

@@ -3,8 +3,8 @@
 use std::env;
 use std::time::{Duration, UNIX_EPOCH};
 
-use kasper::store::elasticsearch::{
-    ElasticsearchConfig, ElasticsearchIndex, ElasticsearchStore, Encoding,
+use kasper::store::{
+    ElasticsearchConfig, ElasticsearchEncoding, ElasticsearchIndex, ElasticsearchStore,
 };
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ impl Server {
     }
 
     pub(crate) async fn bytes_store(&self) -> ElasticsearchStore {
-        self.store(self.config().encoding(Encoding::Binary)).await
+        self.store(self.config().encoding(ElasticsearchEncoding::Binary)).await
     }
 
     /// Asks the server itself.

@@ -1,9 +1,8 @@
 //! Many tenants, an index for each.
 
 use kasper::ErrorKind;
-use kasper::multitenant::{MultiStore, TenantKey, TenantMap};
-use kasper::store::Store;
-use kasper::store::elasticsearch::{ElasticsearchClient, MultiElasticsearchStore};
+use kasper::multitenant::{MultiElasticsearchStore, MultiStore, TenantKey, TenantMap};
+use kasper::store::{ElasticsearchClient, Store};
 use kasper::testkit::FaultProxy;
 
 use crate::server::{Server, config, new_name};

@@ -18,13 +18,13 @@ pub(super) const MAX_ID_BYTES: usize = 512;
 /// ```
 /// use std::time::Duration;
 ///
-/// use kasper::store::elasticsearch::{ElasticsearchConfig, Refresh};
+/// use kasper::store::{ElasticsearchConfig, ElasticsearchRefresh};
 ///
 /// let config = ElasticsearchConfig::new("http://search-1:9200")
 ///     .node("http://search-2:9200")
 ///     .basic_auth("kasper", "a password")
 ///     .deadline(Duration::from_secs(20))
-///     .refresh(Refresh::WaitFor);
+///     .refresh(ElasticsearchRefresh::WaitFor);
 /// assert!(!format!("{config:?}").contains("a password"));
 /// ```
 #[derive(Clone)]
@@ -38,8 +38,8 @@ pub struct ElasticsearchConfig {
     pub(super) max_request_bytes: usize,
     pub(super) max_value_bytes: usize,
     pub(super) concurrency: usize,
-    pub(super) encoding: Encoding,
-    pub(super) refresh: Refresh,
+    pub(super) encoding: ElasticsearchEncoding,
+    pub(super) refresh: ElasticsearchRefresh,
     pub(super) http: Option<reqwest::Client>,
     #[cfg(feature = "elasticsearch-tls")]
     pub(super) tls_authority: Option<Vec<u8>>,
@@ -48,7 +48,7 @@ pub struct ElasticsearchConfig {
 /// How values stand in documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Encoding {
+pub enum ElasticsearchEncoding {
     /// A value *is* the document: a JSON object, stored and given back byte for byte. What is no JSON
     /// object is refused. The default.
     #[default]
@@ -61,7 +61,7 @@ pub enum Encoding {
 /// When what was written is visible to *searches*. Reading through the store needs none of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
-pub enum Refresh {
+pub enum ElasticsearchRefresh {
     /// When the index is refreshed next, after a second by default. The default, and the fastest.
     #[default]
     Later,
@@ -71,7 +71,7 @@ pub enum Refresh {
     Immediate,
 }
 
-impl Refresh {
+impl ElasticsearchRefresh {
     pub(super) fn parameter(self) -> &'static str {
         match self {
             Self::Later => "",
@@ -96,8 +96,8 @@ impl ElasticsearchConfig {
             max_request_bytes: 5 << 20,
             max_value_bytes: 32 << 20,
             concurrency: 4,
-            encoding: Encoding::default(),
-            refresh: Refresh::default(),
+            encoding: ElasticsearchEncoding::default(),
+            refresh: ElasticsearchRefresh::default(),
             http: None,
             #[cfg(feature = "elasticsearch-tls")]
             tls_authority: None,
@@ -182,16 +182,16 @@ impl ElasticsearchConfig {
         self
     }
 
-    /// How values stand in documents. [`Encoding::Json`] by default.
+    /// How values stand in documents. [`ElasticsearchEncoding::Json`] by default.
     #[must_use]
-    pub fn encoding(mut self, encoding: Encoding) -> Self {
+    pub fn encoding(mut self, encoding: ElasticsearchEncoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// When searches see what was written. [`Refresh::Later`] by default.
+    /// When searches see what was written. [`ElasticsearchRefresh::Later`] by default.
     #[must_use]
-    pub fn refresh(mut self, refresh: Refresh) -> Self {
+    pub fn refresh(mut self, refresh: ElasticsearchRefresh) -> Self {
         self.refresh = refresh;
         self
     }

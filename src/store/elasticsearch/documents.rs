@@ -5,7 +5,7 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 
 use super::client::{Answer, Call, ElasticsearchClient};
-use super::config::Encoding;
+use super::config::ElasticsearchEncoding;
 use super::error::{Failure, Fault, Refusal};
 use super::request::{self, Change, DocumentId};
 use crate::error::{Error, ErrorKind, Result};
@@ -216,9 +216,9 @@ fn chunks<T>(items: &[T], most: usize, bytes: usize, size: impl Fn(&T) -> usize)
 fn check_documents(
     operation: &'static str,
     changes: &[Change<'_>],
-    encoding: Encoding,
+    encoding: ElasticsearchEncoding,
 ) -> Result<()> {
-    if encoding == Encoding::Binary {
+    if encoding == ElasticsearchEncoding::Binary {
         return Ok(());
     }
     changes.iter().try_for_each(|change| {

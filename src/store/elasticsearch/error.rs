@@ -444,7 +444,8 @@ mod tests {
 
     #[test]
     fn what_the_store_acts_on_is_told_from_other_refusals() {
-        let exists = br#"{"error":{"type":"resource_already_exists_exception","reason":"index [k/x]"}}"#;
+        let exists =
+            br#"{"error":{"type":"resource_already_exists_exception","reason":"index [k/x]"}}"#;
         let old = br#"{"error":{"type":"index_already_exists_exception","reason":"exists"}}"#;
         let quoted = br#"{"error":{"type":"x","reason":"no already_exists_exception"}}"#;
         for (status, body, refusal) in [

@@ -5,7 +5,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// An index, and for servers older than version 7 the type of its documents.
 ///
 /// ```
-/// use kasper::store::elasticsearch::ElasticsearchIndex;
+/// use kasper::store::ElasticsearchIndex;
 ///
 /// let index = ElasticsearchIndex::new("word-count");
 /// let old = ElasticsearchIndex::new("word-count").document_type("count");

@@ -16,7 +16,8 @@ use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 /// Which index a tenant's documents are in. Closures are tenancies:
 ///
 /// ```
-/// use kasper::store::elasticsearch::{ElasticsearchIndex, ElasticsearchTenancy};
+/// use kasper::multitenant::ElasticsearchTenancy;
+/// use kasper::store::ElasticsearchIndex;
 ///
 /// let tenancy = |tenant: &str| format!("sales-service~{tenant}");
 /// assert_eq!(tenancy.index("acme"), ElasticsearchIndex::new("sales-service~acme"));
@@ -51,8 +52,8 @@ where
 /// another tenant already.
 ///
 /// ```no_run
-/// use kasper::multitenant::{MultiStore, TenantKey};
-/// use kasper::store::elasticsearch::{ElasticsearchConfig, MultiElasticsearchStore};
+/// use kasper::multitenant::{MultiElasticsearchStore, MultiStore, TenantKey};
+/// use kasper::store::ElasticsearchConfig;
 ///
 /// # async fn example() -> kasper::Result<()> {
 /// let config = ElasticsearchConfig::new("http://localhost:9200");

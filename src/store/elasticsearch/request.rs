@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::client::{JSON, LINES, Request};
-use super::config::{Encoding, Refresh};
+use super::config::{ElasticsearchEncoding, ElasticsearchRefresh};
 use super::error::Fault;
 use super::index::ElasticsearchIndex;
 use crate::error::{Error, ErrorKind, Result};
@@ -73,16 +73,17 @@ impl DocumentId<'_> {
 
 impl Change<'_> {
     /// About how many bytes it takes in a request.
-    pub(super) fn size(&self, encoding: Encoding) -> usize {
+    pub(super) fn size(&self, encoding: ElasticsearchEncoding) -> usize {
         let value = self.value.map_or(0, Bytes::len);
-        self.place.size() + if encoding == Encoding::Binary { value / 3 * 4 + 16 } else { value }
+        self.place.size()
+            + if encoding == ElasticsearchEncoding::Binary { value / 3 * 4 + 16 } else { value }
     }
 
     /// Whether it can be a line of a `_bulk` request and stay as it is: JSON may have line breaks between
     /// its tokens, and the servers take a carriage return at the end of a line away.
-    pub(super) fn fits_a_line(&self, encoding: Encoding) -> bool {
+    pub(super) fn fits_a_line(&self, encoding: ElasticsearchEncoding) -> bool {
         let is_line = |value: &Bytes| !value.contains(&b'\n') && value.last() != Some(&b'\r');
-        encoding == Encoding::Binary || self.value.is_none_or(is_line)
+        encoding == ElasticsearchEncoding::Binary || self.value.is_none_or(is_line)
     }
 }
 
@@ -92,10 +93,10 @@ fn write_text(body: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(body, text);
 }
 
-fn write_value(body: &mut Vec<u8>, value: &Bytes, encoding: Encoding) {
+fn write_value(body: &mut Vec<u8>, value: &Bytes, encoding: ElasticsearchEncoding) {
     match encoding {
-        Encoding::Json => body.extend_from_slice(value),
-        Encoding::Binary => {
+        ElasticsearchEncoding::Json => body.extend_from_slice(value),
+        ElasticsearchEncoding::Binary => {
             body.extend_from_slice(b"{\"value\":\"");
             let mut text = String::with_capacity(value.len() / 3 * 4 + 4);
             STANDARD.encode_string(value, &mut text);
@@ -126,7 +127,11 @@ pub(super) fn mget(places: &[DocumentId<'_>]) -> Request {
 }
 
 /// Makes these changes, each of which fits a line.
-pub(super) fn bulk(changes: &[Change<'_>], encoding: Encoding, refresh: Refresh) -> Request {
+pub(super) fn bulk(
+    changes: &[Change<'_>],
+    encoding: ElasticsearchEncoding,
+    refresh: ElasticsearchRefresh,
+) -> Request {
     let size = changes.iter().map(|change| change.size(encoding)).sum();
     let mut body = Vec::with_capacity(size);
     for Change { place, value } in changes {
@@ -149,7 +154,7 @@ pub(super) fn bulk(changes: &[Change<'_>], encoding: Encoding, refresh: Refresh)
 }
 
 /// Sets one value that does not fit a line.
-pub(super) fn put(place: DocumentId<'_>, value: &Bytes, refresh: Refresh) -> Request {
+pub(super) fn put(place: DocumentId<'_>, value: &Bytes, refresh: ElasticsearchRefresh) -> Request {
     let document_type = place.index.document_type.as_deref().unwrap_or("_doc");
     let path = format!(
         "/{}/{}/{}{}",
@@ -197,7 +202,7 @@ pub(super) fn path_segment(text: &str) -> String {
 pub(super) fn found(
     body: &Bytes,
     places: &[DocumentId<'_>],
-    encoding: Encoding,
+    encoding: ElasticsearchEncoding,
 ) -> Result<Vec<Result<Option<Bytes>, Fault>>> {
     #[derive(Deserialize)]
     struct Answer<'a> {
@@ -292,7 +297,7 @@ fn strange(error: serde_json::Error) -> Error {
 }
 
 /// The value of a document; `source` lies in `body`.
-fn decode(body: &Bytes, source: &str, encoding: Encoding) -> Result<Bytes> {
+fn decode(body: &Bytes, source: &str, encoding: ElasticsearchEncoding) -> Result<Bytes> {
     #[derive(Deserialize)]
     struct Encoded<'a> {
         #[serde(borrow)]
@@ -300,8 +305,8 @@ fn decode(body: &Bytes, source: &str, encoding: Encoding) -> Result<Bytes> {
     }
     match encoding {
         // Copied, so that a value which is kept does not keep the whole answer.
-        Encoding::Json => Ok(Bytes::copy_from_slice(with_spaces(body, source))),
-        Encoding::Binary => {
+        ElasticsearchEncoding::Json => Ok(Bytes::copy_from_slice(with_spaces(body, source))),
+        ElasticsearchEncoding::Binary => {
             let not_ours =
                 || Error::new(ErrorKind::Backend, "not a document of the encoding `binary`");
             let encoded: Encoded<'_> =
@@ -349,13 +354,14 @@ mod tests {
             Change { place: place(&index, "a"), value: Some(&value) },
             Change { place: place(&index, "b"), value: None },
         ];
-        let request = bulk(&changes, Encoding::Json, Refresh::Later);
+        let request = bulk(&changes, ElasticsearchEncoding::Json, ElasticsearchRefresh::Later);
         assert_eq!(
             text(&request),
             "{\"index\":{\"_index\":\"i\",\"_id\":\"a\"}}\n{\"a\" :1}\n{\"delete\":{\"_index\":\"i\",\"_id\":\"b\"}}\n"
         );
         assert_eq!(request.path, "/_bulk");
-        let request = bulk(&changes[..1], Encoding::Binary, Refresh::WaitFor);
+        let request =
+            bulk(&changes[..1], ElasticsearchEncoding::Binary, ElasticsearchRefresh::WaitFor);
         assert!(text(&request).ends_with("\n{\"value\":\"eyJhIiA6MX0=\"}\n"));
         assert_eq!(request.path, "/_bulk?refresh=wait_for");
     }
@@ -368,7 +374,10 @@ mod tests {
             r#"{"docs":[{"_index":"i","_type":"t","_id":"a"}]}"#
         );
         let value = Bytes::from("{}");
-        assert_eq!(put(place(&index, "a/\n"), &value, Refresh::Later).path, "/i/t/a%2F%0A");
+        assert_eq!(
+            put(place(&index, "a/\n"), &value, ElasticsearchRefresh::Later).path,
+            "/i/t/a%2F%0A"
+        );
         assert_eq!(text(&create(&index)), r#"{"mappings":{"t":{"enabled":false}}}"#);
     }
 
@@ -377,7 +386,8 @@ mod tests {
         let index = ElasticsearchIndex::new("i");
         let body = "{\"docs\":[{\"found\":true,\"_source\":\n {\"a\": 1}\t },{\"found\":false},\
                     {\"error\":{\"type\":\"index_not_found_exception\"}}]}";
-        let values = found(&body.into(), &[place(&index, "a"); 3], Encoding::Json).unwrap();
+        let values =
+            found(&body.into(), &[place(&index, "a"); 3], ElasticsearchEncoding::Json).unwrap();
         let values: Vec<_> = values.into_iter().map(|value| value.unwrap()).collect();
         assert_eq!(values, [Some("\n {\"a\": 1}\t ".into()), None, None]);
     }
@@ -386,9 +396,10 @@ mod tests {
     fn an_answer_for_other_documents_is_an_error() {
         let index = ElasticsearchIndex::new("i");
         let error =
-            found(&"{\"docs\":[]}".into(), &[place(&index, "a")], Encoding::Json).unwrap_err();
+            found(&"{\"docs\":[]}".into(), &[place(&index, "a")], ElasticsearchEncoding::Json)
+                .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Backend);
-        found(&"<html>".into(), &[], Encoding::Json).unwrap_err();
+        found(&"<html>".into(), &[], ElasticsearchEncoding::Json).unwrap_err();
         let changes = [Change { place: place(&index, "a"), value: None }];
         failed(b"{\"errors\":false,\"items\":[]}", &changes).unwrap_err();
     }
@@ -411,8 +422,8 @@ mod tests {
         for (value, fits) in [("{}", true), ("{ }\r", false), ("{\n}", false), ("{\r}", true)] {
             let value = Bytes::from(value);
             let change = Change { place: place(&index, "a"), value: Some(&value) };
-            assert_eq!(change.fits_a_line(Encoding::Json), fits, "{value:?}");
-            assert!(change.fits_a_line(Encoding::Binary));
+            assert_eq!(change.fits_a_line(ElasticsearchEncoding::Json), fits, "{value:?}");
+            assert!(change.fits_a_line(ElasticsearchEncoding::Binary));
         }
     }
 }

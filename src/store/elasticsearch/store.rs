@@ -14,9 +14,24 @@ use crate::store::chunks::last_of_each_key;
 /// A store in an index of Elasticsearch or OpenSearch: a key is a document's `_id`, a value its
 /// `_source`. Clones share connections.
 ///
+/// ```no_run
+/// use kasper::store::{ElasticsearchConfig, ElasticsearchStore, Store};
+///
+/// # async fn example() -> kasper::Result<()> {
+/// let config = ElasticsearchConfig::new("http://localhost:9200");
+/// let store = ElasticsearchStore::connect(config, "word-count").await?;
+/// store.put("kasper", r#"{"count":1}"#).await?;
+/// assert_eq!(store.get("kasper").await?, Some(r#"{"count":1}"#.into()));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// - **Servers**: tested with Elasticsearch 7 and OpenSearch 2. Requests (`_mget` and `_bulk`) contain nothing that newer
+///   versions have changed, so Elasticsearch 8 and 9 and OpenSearch 3 should work; they are not tested, nor are servers
+///   older than 7, which need a [`document_type`](ElasticsearchIndex::document_type).
 /// - **Keys** have at most 512 bytes.
 /// - **Values** are JSON objects, kept byte for byte, or any bytes with
-///   [`Encoding::Binary`](super::Encoding::Binary); up to 32 MiB unless
+///   [`ElasticsearchEncoding::Binary`](super::ElasticsearchEncoding::Binary); up to 32 MiB unless
 ///   [configured otherwise](ElasticsearchConfig::max_value_bytes). A value with line breaks costs a
 ///   request of its own: write JSON on one line. Servers refuse an object that has a field twice, or
 ///   one that the index's mapping does not fit; the error names the key.
@@ -26,8 +41,11 @@ use crate::store::chunks::last_of_each_key;
 ///   error, because a new job or a new tenant begins by reading: so mind the index's name. By default the
 ///   server indexes every field of every document; for mere state make the index with
 ///   [`create_index_if_missing`](Self::create_index_if_missing), which makes writes cheaper.
+/// - **Fields.** An index that a write has created maps every field name that it meets, up to 1,000 of them
+///   (`index.mapping.total_fields.limit`). A value with one more is refused. So keep what varies in values, not in names,
+///   or create the index with `create_index_if_missing` or with `dynamic: false`.
 /// - **Reads** find what was written at once, no refresh needed; searches see it as
-///   [`Refresh`](super::Refresh) says.
+///   [`ElasticsearchRefresh`](super::ElasticsearchRefresh) says.
 /// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
 ///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
 ///   up to ten in `failed`. A request that a server, or a proxy before it, refuses for its size (413) is divided as long

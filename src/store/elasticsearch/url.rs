@@ -1,6 +1,6 @@
 //! `elasticsearch+http://user:password@host:9200,other:9200/index?option=…`
 
-use super::config::{ElasticsearchConfig, Encoding, Refresh};
+use super::config::{ElasticsearchConfig, ElasticsearchEncoding, ElasticsearchRefresh};
 use super::index::ElasticsearchIndex;
 use super::multi::MultiElasticsearchStore;
 use super::store::ElasticsearchStore;
@@ -58,13 +58,14 @@ fn set(
 ) -> Result<ElasticsearchConfig, Wrong> {
     Ok(match setting.name {
         "encoding" => {
-            let words = [("json", Encoding::Json), ("binary", Encoding::Binary)];
+            let words =
+                [("json", ElasticsearchEncoding::Json), ("binary", ElasticsearchEncoding::Binary)];
             config.encoding(setting.word(&words)?)
         }
         "refresh" => config.refresh(setting.word(&[
-            ("later", Refresh::Later),
-            ("wait_for", Refresh::WaitFor),
-            ("immediate", Refresh::Immediate),
+            ("later", ElasticsearchRefresh::Later),
+            ("wait_for", ElasticsearchRefresh::WaitFor),
+            ("immediate", ElasticsearchRefresh::Immediate),
         ])?),
         "api_key" => config.api_key(&setting.value),
         "type" => {
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(parsed.config.authorization.as_deref(), Some("Basic bWU6cEBzcw=="));
         assert_eq!(
             (parsed.config.refresh, parsed.config.encoding),
-            (Refresh::WaitFor, Encoding::Binary)
+            (ElasticsearchRefresh::WaitFor, ElasticsearchEncoding::Binary)
         );
         assert_eq!((&*parsed.index, parsed.document_type.as_deref()), ("my-index", Some("t")));
         let config = parsed.config;

@@ -27,7 +27,8 @@ use crate::lock::Mutex;
 /// the one who drops it; opening the directory again, in this process, waits for it.
 ///
 /// ```
-/// use kasper::store::{LocalConfig, LocalDatabase, LocalStore, MultiLocalStore, Store};
+/// use kasper::multitenant::MultiLocalStore;
+/// use kasper::store::{LocalConfig, LocalDatabase, LocalStore, Store};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> kasper::Result<()> {

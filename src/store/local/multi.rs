@@ -15,8 +15,8 @@ use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 /// over all its tenants. A tenant's name has at most 500 bytes.
 ///
 /// ```
-/// use kasper::multitenant::{MultiStore, TenantKey, TenantMap};
-/// use kasper::store::{LocalConfig, MultiLocalStore};
+/// use kasper::multitenant::{MultiLocalStore, MultiStore, TenantKey, TenantMap};
+/// use kasper::store::LocalConfig;
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> kasper::Result<()> {
