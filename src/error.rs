@@ -159,6 +159,18 @@ impl Error {
         }
     }
 
+    /// One error of kind [`Config`](ErrorKind::Config) for all that is wrong with a configuration.
+    #[cfg(any(
+        feature = "kafka",
+        feature = "redis",
+        feature = "cassandra",
+        feature = "elasticsearch",
+        feature = "local"
+    ))]
+    pub(crate) fn faults(faults: &[String]) -> Self {
+        Self::new(ErrorKind::Config, faults.join("; "))
+    }
+
     /// Marks the error as retryable: the same call may succeed when it is made again.
     #[must_use]
     pub fn retryable(mut self) -> Self {

@@ -6,7 +6,7 @@ use super::brokers;
 use super::names::{self, REFRESH};
 use super::options::{GroupProtocol, Options};
 use crate::broker::kafka::refusals;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::settings::StartFrom;
 
 /// librdkafka's default, and Kafka's.
@@ -251,12 +251,6 @@ fn max_poll_interval(options: &Options, faults: &mut Vec<String>) -> Duration {
             );
             MAX_POLL_INTERVAL
         }
-    }
-}
-
-impl Error {
-    pub(crate) fn faults(faults: &[String]) -> Self {
-        Self::new(ErrorKind::Config, faults.join("; "))
     }
 }
 

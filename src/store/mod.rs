@@ -19,6 +19,8 @@ pub(crate) mod chunks;
 mod connect;
 #[cfg(feature = "elasticsearch")]
 pub(crate) mod elasticsearch;
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch", feature = "local"))]
+mod faults;
 pub(crate) mod limits;
 #[cfg(feature = "local")]
 pub(crate) mod local;

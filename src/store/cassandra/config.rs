@@ -9,7 +9,8 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
 
 use super::error;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::store::faults::Faults;
 use crate::store::limits::Limits;
 use crate::store::time::in_time;
 use crate::store::url::{is_url, without_login};
@@ -220,30 +221,21 @@ impl CassandraConfig {
     /// # Errors
     /// Every fault there is, in one error.
     pub(super) fn check(&self) -> Result<()> {
-        let mut faults = Vec::new();
-        for checked in [check_name("keyspace", &self.keyspace), check_name("table", &self.table)] {
-            faults.extend(checked.err().map(|error| error.to_string()));
+        let mut faults = Faults::default();
+        faults.take(check_name("keyspace", &self.keyspace));
+        faults.take(check_name("table", &self.table));
+        if self.nodes.iter().any(|node| is_url(node)) {
+            // Not shown: there may be a password in it.
+            faults.push(
+                "a node is a `host` or `host:port`; for URLs there is `CassandraConfig::from_url`",
+            );
         }
-        let mut fault_if = |is_fault: bool, text: &str| {
-            if is_fault {
-                faults.push(text.to_owned());
-            }
-        };
-        let ttl = self.ttl.unwrap_or(Duration::from_secs(1));
-        fault_if(ttl.subsec_nanos() > 0 || ttl.is_zero(), "`ttl` has to be whole seconds");
-        fault_if(ttl > MAX_TTL, "`ttl` can be 20 years at most");
-        let is_url = self.nodes.iter().any(|node| is_url(node));
-        fault_if(
-            is_url,
-            "a node is a `host` or `host:port`; for URLs there is `CassandraConfig::from_url`",
-        );
-        fault_if(self.concurrency == 0, "`concurrency` has to be 1 at least");
-        fault_if(self.request_timeout.is_zero(), "`request_timeout` has to be longer than nothing");
-        fault_if(self.connect_timeout.is_zero(), "`connect_timeout` has to be longer than nothing");
-        match faults.as_slice() {
-            [] => Ok(()),
-            _ => Err(Error::new(ErrorKind::Config, faults.join("; "))),
-        }
+        let unit = (Duration::from_secs(1), "seconds");
+        faults.ttl(self.ttl, unit, (MAX_TTL, "20 years"));
+        faults.time_limit("request_timeout", self.request_timeout);
+        faults.time_limit("connect_timeout", self.connect_timeout);
+        faults.at_least_one("concurrency", self.concurrency);
+        faults.refuse()
     }
 
     /// A session of its own.
@@ -325,14 +317,14 @@ impl fmt::Debug for CassandraConfig {
 ///
 /// # Errors
 /// It is not a valid name.
-pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
+pub(super) fn check_name(what: &str, name: &str) -> Result<(), String> {
     const LONGEST: usize = 48;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     if is_plain && (1..=LONGEST).contains(&name.len()) {
         return Ok(());
     }
-    let message = format!(
-        "the name of the {what} has to be 1 to {LONGEST} letters (a to z), digits and underscores"
-    );
-    Err(Error::new(ErrorKind::Config, message).with(what, name.escape_default()))
+    Err(format!(
+        "the name of the {what} has to be 1 to {LONGEST} letters (a to z), digits and underscores, and `{}` is not",
+        name.escape_default()
+    ))
 }

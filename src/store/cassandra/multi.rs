@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use scylla::client::session::Session;
 
-use super::config::{CassandraConfig, TENANT_BYTES};
+use super::config::{CassandraConfig, TENANT_BYTES, check_name};
 use super::store::{CassandraStore, Item, SharedSession};
 use super::table::{Layout, Table};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,7 +86,7 @@ impl MultiCassandraStore {
     /// Those of [`CassandraStore::connect`].
     pub async fn from_client(session: Arc<Session>, config: CassandraConfig) -> Result<Self> {
         config.check()?;
-        let table = Table::new(&config.keyspace, &config.table, Layout::ByTenantAndKey)?;
+        let table = Table::new(&config.keyspace, &config.table, Layout::ByTenantAndKey);
         let shared = SharedSession::new(session, config).await?;
         table.statements(shared.session(), &shared.config).await.map_err(|error| {
             error.with("operation", "connect").with("server", shared.config.server())
@@ -151,13 +151,13 @@ impl MultiCassandraStore {
             Tables::One(table) => Ok(CassandraStore::new(&self.shared, table, Some(tenant))),
             Tables::Each(tenancy, owners) => {
                 let name = tenancy.table(tenant);
-                let table = Table::new(&self.shared.config.keyspace, &name, Layout::ByKey);
-                let table = table.map_err(|error| {
-                    Error::new(ErrorKind::InvalidInput, "the tenant's table cannot have that name")
+                check_name("table", &name).map_err(|fault| {
+                    let message = format!("the tenant's table cannot have that name: {fault}");
+                    Error::new(ErrorKind::InvalidInput, message)
                         .with("tenant", tenant)
                         .with("operation", operation)
-                        .with_source(error)
                 })?;
+                let table = Table::new(&self.shared.config.keyspace, &name, Layout::ByKey);
                 owners
                     .claim("table", name, tenant)
                     .map_err(|error| error.with("tenant", tenant).with("operation", operation))?;

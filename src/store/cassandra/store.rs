@@ -119,7 +119,7 @@ impl CassandraStore {
     /// Those of [`connect`](CassandraStore::connect).
     pub async fn from_client(session: Arc<Session>, config: CassandraConfig) -> Result<Self> {
         config.check()?;
-        let table = Table::new(&config.keyspace, &config.table, Layout::ByKey)?;
+        let table = Table::new(&config.keyspace, &config.table, Layout::ByKey);
         let shared = SharedSession::new(session, config).await?;
         let store = Self::new(&shared, &Arc::new(table), None);
         store.table.statements(&shared.session, &shared.config).await.map_err(|error| {

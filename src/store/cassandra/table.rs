@@ -8,7 +8,7 @@ use scylla::cluster::metadata::{ColumnType, NativeType};
 use scylla::statement::prepared::PreparedStatement;
 use tokio::sync::OnceCell;
 
-use super::config::{CassandraConfig, check_name};
+use super::config::CassandraConfig;
 use super::error;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::time::in_time;
@@ -40,13 +40,10 @@ pub(super) struct Statements {
 }
 
 impl Table {
-    /// # Errors
-    /// A name that is none.
-    pub(super) fn new(keyspace: &str, name: &str, layout: Layout) -> Result<Self> {
-        check_name("keyspace", keyspace)?;
-        check_name("table", name)?;
+    /// The names have to be valid: see [`check_name`](super::config::check_name).
+    pub(super) fn new(keyspace: &str, name: &str, layout: Layout) -> Self {
         let (keyspace, name) = (keyspace.to_owned(), name.to_owned());
-        Ok(Self { keyspace, name, layout, statements: OnceCell::new() })
+        Self { keyspace, name, layout, statements: OnceCell::new() }
     }
 
     /// The statements, prepared at the first call, when the table is made, too, if it is to be.

@@ -67,26 +67,9 @@ impl ElasticsearchClient {
     /// A client of these servers. No I/O.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): a time limit of zero; an address that is none, or `https` without the feature
-    /// `elasticsearch-tls`; credentials that no header can hold; certificates to trust that are none.
+    /// [`Config`](ErrorKind::Config): all faults of the configuration.
     pub fn new(config: ElasticsearchConfig) -> Result<Self> {
-        config.check()?;
-        let has_tls = config.http.is_some() || cfg!(feature = "elasticsearch-tls");
-        let nodes = config.nodes.iter().map(|node| Node::new(node, has_tls));
-        let nodes = nodes.collect::<Result<Vec<Node>>>()?;
-        let authorization = match &config.authorization {
-            None => None,
-            Some(text) => {
-                let mut value = HeaderValue::from_str(text).map_err(|_| {
-                    Error::new(
-                        ErrorKind::Config,
-                        "an API key has characters that no header can hold",
-                    )
-                })?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
+        let (nodes, authorization) = config.check()?;
         let http = match config.http.clone() {
             Some(client) => client,
             None => http_client(&config)?,

@@ -5,8 +5,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use reqwest::header::HeaderValue;
 
-use crate::error::{Error, ErrorKind, Result};
+use super::node::Node;
+#[allow(unused_imports, reason = "for the documentation")]
+use crate::error::ErrorKind;
+use crate::error::Result;
+use crate::store::faults::Faults;
 use crate::store::limits::Limits;
 use crate::store::url::without_login;
 
@@ -218,26 +223,34 @@ impl ElasticsearchConfig {
         self
     }
 
+    /// The servers, and what requests have as `authorization`.
+    ///
     /// # Errors
-    /// A time limit that leaves no time.
-    pub(super) fn check(&self) -> Result<()> {
-        let times = [
-            ("deadline", self.deadline),
-            ("request_timeout", self.request_timeout),
-            ("connect_timeout", self.connect_timeout),
-        ];
-        match times.iter().find(|(_, time)| time.is_zero()) {
-            None => Ok(()),
-            Some((name, _)) => {
-                let message = format!("`{name}` is zero, which leaves no time for an answer");
-                Err(Error::new(ErrorKind::Config, message))
-            }
-        }
+    /// [`Config`](ErrorKind::Config): all faults.
+    pub(super) fn check(&self) -> Result<(Vec<Node>, Option<HeaderValue>)> {
+        let mut faults = Faults::default();
+        let has_tls = self.http.is_some() || cfg!(feature = "elasticsearch-tls");
+        let nodes = self.nodes.iter().filter_map(|node| faults.take(Node::new(node, has_tls)));
+        let nodes = nodes.collect();
+        let authorization = self.authorization.as_deref().map(authorization);
+        let authorization = authorization.and_then(|value| faults.take(value));
+        faults.time_limit("deadline", self.deadline);
+        faults.time_limit("request_timeout", self.request_timeout);
+        faults.time_limit("connect_timeout", self.connect_timeout);
+        faults.refuse()?;
+        Ok((nodes, authorization))
     }
 
     pub(super) fn limits(&self) -> Limits {
         Limits { key_bytes: MAX_ID_BYTES, value_bytes: self.max_value_bytes }
     }
+}
+
+fn authorization(text: &str) -> Result<HeaderValue, String> {
+    let value = HeaderValue::from_str(text);
+    let mut value = value.map_err(|_| "an API key has characters that no header can hold")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Without credentials.

@@ -5,7 +5,6 @@ use std::time::Duration;
 use reqwest::Url;
 use tokio::time::Instant;
 
-use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Mutex;
 use crate::store::url::without_login;
 
@@ -19,22 +18,27 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(address: &str, has_tls: bool) -> Result<Self> {
-        let fault = |message: &str| {
-            Error::new(ErrorKind::Config, message).with("server", without_login(address))
-        };
-        let url = Url::parse(address).map_err(|_| fault("not the address of a server"))?;
+    /// # Errors
+    /// What is wrong with the address, without a password in it.
+    pub(super) fn new(address: &str, has_tls: bool) -> Result<Self, String> {
+        let shown = without_login(address);
+        let not_one = || format!("`{shown}` is not the address of a server");
+        let url = Url::parse(address).map_err(|_| not_one())?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(fault("a server's address holds no credentials: use `basic_auth`"));
+            return Err(format!("the address of `{shown}` holds credentials: use `basic_auth`"));
         }
         match url.scheme() {
             "http" => {}
             "https" if has_tls => {}
-            "https" => return Err(fault("`https` needs the feature `elasticsearch-tls`")),
-            _ => return Err(fault("a server's address begins with http:// or https://")),
+            "https" => {
+                return Err(format!(
+                    "`{shown}` needs the feature `elasticsearch-tls` of the crate kasper"
+                ));
+            }
+            _ => return Err(format!("`{shown}` does not begin with `http://` or `https://`")),
         }
         if url.host_str().is_none() || url.query().is_some() || url.fragment().is_some() {
-            return Err(fault("not the address of a server"));
+            return Err(not_one());
         }
         let address = url.as_str().trim_end_matches('/').to_owned();
         Ok(Self { address, down_until: Mutex::new(None) })
@@ -60,9 +64,8 @@ mod tests {
 
     #[test]
     fn https_names_its_feature() {
-        let Err(error) = Node::new("https://a", false) else { panic!("it does without") };
-        assert_eq!(error.kind(), ErrorKind::Config);
-        assert!(error.to_string().contains("elasticsearch-tls"));
+        let Err(fault) = Node::new("https://a", false) else { panic!("it does without") };
+        assert!(fault.contains("elasticsearch-tls"));
         assert!(Node::new("https://a", true).is_ok());
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::faults::Faults;
 use crate::store::url::{Wrong, decoded, settings};
 
 /// What may stand behind the `?` of a URL.
@@ -125,15 +126,23 @@ impl LocalConfig {
     }
 
     /// # Errors
-    /// [`Config`](ErrorKind::Config): a time that is none.
+    /// [`Config`](ErrorKind::Config): all faults of what is about a store.
     pub(super) fn check(&self) -> Result<()> {
-        match self.timeout.is_zero() {
-            false => Ok(()),
-            true => {
-                let message = "`timeout` is zero, which leaves no time for an answer";
-                Err(Error::new(ErrorKind::Config, message))
-            }
-        }
+        let mut faults = self.database_faults();
+        faults.take(prefix_fault(&self.prefix));
+        faults.refuse().map_err(|error| error.with("prefix", &self.prefix))
+    }
+
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): all faults of what is about the database.
+    pub(super) fn check_database(&self) -> Result<()> {
+        self.database_faults().refuse()
+    }
+
+    fn database_faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.time_limit("timeout", self.timeout);
+        faults
     }
 
     /// Whether a database that is open with this configuration is what `other` asks for. The prefix is a
@@ -149,14 +158,19 @@ impl LocalConfig {
 /// [`Config`](ErrorKind::Config): a prefix that is too long or has a `/`, with which the keys of two stores
 /// could be the same.
 pub(super) fn check_prefix(prefix: &str) -> Result<()> {
-    let message = match prefix {
-        _ if prefix.contains('/') => {
-            "a prefix has a `/`, which would make it collide with other keys"
-        }
-        _ if prefix.len() > MAX_PREFIX_BYTES => "a prefix is longer than the limit of 500 bytes",
-        _ => return Ok(()),
-    };
-    Err(Error::new(ErrorKind::Config, message).with("prefix", prefix))
+    let mut faults = Faults::default();
+    faults.take(prefix_fault(prefix));
+    faults.refuse().map_err(|error| error.with("prefix", prefix))
+}
+
+fn prefix_fault(prefix: &str) -> Result<(), String> {
+    if prefix.contains('/') {
+        return Err("the prefix has a `/`, which would make keys collide".to_owned());
+    }
+    if prefix.len() > MAX_PREFIX_BYTES {
+        return Err(format!("the prefix is longer than the limit of {MAX_PREFIX_BYTES} bytes"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl LocalDatabase {
         let named = |error: Error| {
             error.with("operation", "open").with("directory", config.directory().display())
         };
-        config.check().map_err(named)?;
+        config.check_database().map_err(named)?;
         let opened = on_thread(timeout, None, move || open(&owned)).await;
         opened.map(|inner| Self { inner }).map_err(named)
     }

@@ -49,7 +49,7 @@ impl MultiLocalStore {
     /// # Cancel safety
     /// As [`LocalDatabase::open`].
     pub async fn open(config: &LocalConfig) -> Result<Self> {
-        check_prefix(&config.prefix)?;
+        config.check()?;
         Self::from_client(&LocalDatabase::open(config).await?, &config.prefix)
     }
 

@@ -78,7 +78,7 @@ impl LocalStore {
     /// # Cancel safety
     /// As [`LocalDatabase::open`].
     pub async fn open(config: &LocalConfig) -> Result<Self> {
-        check_prefix(&config.prefix)?;
+        config.check()?;
         Self::from_client(&LocalDatabase::open(config).await?, &config.prefix)
     }
 

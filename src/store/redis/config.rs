@@ -9,13 +9,14 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisCon
 
 use super::RedisClient;
 use super::error::ServerName;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::store::faults::Faults;
 use crate::store::url::{is_url, without_login};
 
 const DEFAULT_PORT: u16 = 6379;
 
-/// Redis adds the time since 1970 to it, in 63 bits.
-const MAX_TTL_MILLIS: u128 = 100_000_000 * 365 * 86_400_000;
+/// 100 million years. Redis adds the time since 1970 to it, in milliseconds and 63 bits.
+const MAX_TTL: Duration = Duration::from_secs(100_000_000 * 365 * 86_400);
 
 /// How a store in Redis behaves. A `&str` becomes one that is a prefix, and has the defaults.
 ///
@@ -90,30 +91,22 @@ impl RedisOptions {
     /// # Errors
     /// All faults at once.
     pub(super) fn check(&self) -> Result<()> {
-        refuse(&self.faults())
+        self.faults().refuse()
     }
 
-    fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
         let prefix = &self.prefix;
         if prefix.is_empty() {
-            faults.push("the prefix is empty".to_owned());
+            faults.push("the prefix is empty");
         }
         if prefix.contains('/') {
             faults.push(format!("the prefix `{prefix}` has a `/`, which would make keys collide"));
         }
-        for (name, time) in [("timeout", self.timeout), ("connect_timeout", self.connect_timeout)] {
-            if time.is_zero() {
-                faults.push(format!("`{name}` is zero, which leaves no time for an answer"));
-            }
-        }
-        match self.ttl.map(|ttl| ttl.as_millis()) {
-            Some(0) => faults.push("`ttl` has to be a millisecond at least".to_owned()),
-            Some(ttl) if ttl > MAX_TTL_MILLIS => {
-                faults.push("`ttl` can be 100 million years at most".to_owned());
-            }
-            _ => {}
-        }
+        faults.time_limit("timeout", self.timeout);
+        faults.time_limit("connect_timeout", self.connect_timeout);
+        let unit = (Duration::from_millis(1), "milliseconds");
+        faults.ttl(self.ttl, unit, (MAX_TTL, "100 million years"));
         faults
     }
 }
@@ -263,12 +256,35 @@ impl RedisConfig {
     /// All faults at once.
     pub(super) fn client(&self) -> Result<RedisClient> {
         let mut faults = self.options.faults();
+        let servers = self.servers(&mut faults);
+        if servers.len() > 1 && !self.is_cluster {
+            faults.push("several servers are a cluster (`RedisConfig::cluster`)");
+        }
+        if self.database != 0 && self.is_cluster {
+            faults.push("a cluster has no database but 0");
+        }
+        if self.user.is_some() && self.password.is_none() {
+            faults.push("there is a user but no password");
+        }
+        if self.tls.is_some() && cfg!(not(feature = "redis-tls")) {
+            faults.push("TLS needs the feature `redis-tls` of the crate kasper");
+        }
+        faults.refuse()?;
+        let built = match self.is_cluster {
+            true => self.cluster_client(servers).map(RedisClient::Cluster),
+            false => self.standalone_client(servers).map(RedisClient::Standalone),
+        };
+        built.map_err(|error| self.place().error("connect", error))
+    }
+
+    fn servers(&self, faults: &mut Faults) -> Vec<ConnectionAddr> {
         let mut servers = Vec::new();
         if is_url(&self.servers) {
             // Not shown: there may be a password in it.
-            let message =
-                "a server is a `host` or `host:port`; for URLs there is `RedisConfig::from_url`";
-            return Err(Error::new(ErrorKind::Config, message));
+            faults.push(
+                "a server is a `host` or `host:port`; for URLs there is `RedisConfig::from_url`",
+            );
+            return servers;
         }
         for server in self.servers.split(',') {
             match host_and_port(server.trim()) {
@@ -276,24 +292,7 @@ impl RedisConfig {
                 None => faults.push(format!("`{server}` is not a `host` or `host:port`")),
             }
         }
-        if servers.len() > 1 && !self.is_cluster {
-            faults.push("several servers are a cluster (`RedisConfig::cluster`)".to_owned());
-        }
-        if self.database != 0 && self.is_cluster {
-            faults.push("a cluster has no database but 0".to_owned());
-        }
-        if self.user.is_some() && self.password.is_none() {
-            faults.push("there is a user but no password".to_owned());
-        }
-        if self.tls.is_some() && cfg!(not(feature = "redis-tls")) {
-            faults.push("TLS needs the feature `redis-tls` of the crate kasper".to_owned());
-        }
-        refuse(&faults)?;
-        let built = match self.is_cluster {
-            true => self.cluster_client(servers).map(RedisClient::Cluster),
-            false => self.standalone_client(servers).map(RedisClient::Standalone),
-        };
-        built.map_err(|error| self.place().error("connect", error))
+        servers
     }
 
     fn connection_info(&self, host: &str, port: u16) -> ConnectionAddr {
@@ -406,16 +405,10 @@ fn host_and_port(server: &str) -> Option<(&str, u16)> {
     (!host.is_empty()).then_some((host, port))
 }
 
-fn refuse(faults: &[String]) -> Result<()> {
-    match faults.is_empty() {
-        true => Ok(()),
-        false => Err(Error::new(ErrorKind::Config, faults.join("; "))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
 
     fn fault(config: &RedisConfig) -> String {
         let error = config.client().unwrap_err();
