@@ -131,10 +131,10 @@ async fn elasticsearch() {
         ("max_value_bytes", Config::max_value_bytes),
         ("concurrency", Config::concurrency),
     ];
-    let config = || Config::new(format!("http://{}", nobody()));
+    let config = || Config::new(format!("http://{}", nobody()), "i");
     for (name, set) in times {
         for time in DURATIONS {
-            match ElasticsearchClient::new(set(config(), time)) {
+            match ElasticsearchClient::new(&set(config(), time)) {
                 Ok(client) => {
                     let store = ElasticsearchStore::from_client(client, "i").unwrap();
                     check(name, time, store.put("a", "{}").await);
@@ -146,7 +146,7 @@ async fn elasticsearch() {
     }
     for (name, set) in sizes {
         for size in SIZES {
-            let client = ElasticsearchClient::new(set(config(), size)).unwrap();
+            let client = ElasticsearchClient::new(&set(config(), size)).unwrap();
             let store = ElasticsearchStore::from_client(client, "i").unwrap();
             match (name, store.put("a", "{}").await) {
                 // The value is longer than it may be.

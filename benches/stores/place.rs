@@ -48,8 +48,12 @@ impl Place {
 
     /// The store here, connected.
     pub(crate) async fn store(&self) -> Result<AnyStore, BoxError> {
+        Ok(connect(&self.url()).await?)
+    }
+
+    fn url(&self) -> String {
         let Self { address, name, .. } = self;
-        let url = match self.server {
+        match self.server {
             Server::Redis => format!("redis://{address}/{name}"),
             Server::RedisCluster => format!("redis+cluster://{address}/{name}"),
             Server::Cassandra => format!(
@@ -59,8 +63,7 @@ impl Place {
                 format!("elasticsearch+http://{address}/{name}")
             }
             Server::Local => format!("local:{}", self.directory().display()),
-        };
-        Ok(connect(&url).await?)
+        }
     }
 
     /// A session with Cassandra.
@@ -82,18 +85,8 @@ impl Place {
                 self.store().await?;
             }
             Server::Elasticsearch | Server::OpenSearch => {
-                let addresses = self.address.split(',');
-                let config =
-                    addresses.fold(None, |config: Option<ElasticsearchConfig>, address| {
-                        let node = format!("http://{address}");
-                        Some(match config {
-                            None => ElasticsearchConfig::new(node),
-                            Some(config) => config.node(node),
-                        })
-                    });
-                let config = config.ok_or("no address")?;
-                let store = ElasticsearchStore::connect(config, &*self.name).await?;
-                store.create_index_if_missing().await?;
+                let config = ElasticsearchConfig::from_url(&self.url())?;
+                ElasticsearchStore::connect(&config).await?.create_index_if_missing().await?;
             }
             Server::Local => fs::create_dir_all(self.directory())?,
         }

@@ -1,10 +1,10 @@
 //! [`connect`]: from a URL to a store.
 
-#[cfg(feature = "elasticsearch")]
-use super::elasticsearch;
 use super::{AnyStore, MapStore};
 #[cfg(feature = "cassandra")]
 use super::{CassandraConfig, CassandraStore};
+#[cfg(feature = "elasticsearch")]
+use super::{ElasticsearchConfig, ElasticsearchStore};
 #[cfg(feature = "local")]
 use super::{LocalConfig, LocalStore};
 #[cfg(feature = "redis")]
@@ -12,6 +12,8 @@ use super::{RedisConfig, RedisStore};
 use crate::error::{Error, ErrorKind, Result};
 #[cfg(feature = "cassandra")]
 use crate::multitenant::MultiCassandraStore;
+#[cfg(feature = "elasticsearch")]
+use crate::multitenant::MultiElasticsearchStore;
 #[cfg(feature = "local")]
 use crate::multitenant::MultiLocalStore;
 #[cfg(feature = "redis")]
@@ -65,7 +67,8 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
         }
         #[cfg(feature = "elasticsearch")]
         "elasticsearch" | "elasticsearch+http" | "elasticsearch+https" => {
-            elasticsearch::connect(url).await.map(AnyStore::new)
+            let config = ElasticsearchConfig::from_url(url)?;
+            Ok(AnyStore::new(ElasticsearchStore::connect(&config).await?))
         }
         other => Err(unknown(other)),
     }
@@ -95,7 +98,8 @@ pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
         }
         #[cfg(feature = "elasticsearch")]
         "elasticsearch" | "elasticsearch+http" | "elasticsearch+https" => {
-            elasticsearch::connect_multi(url).await.map(AnyMultiStore::new)
+            let config = ElasticsearchConfig::from_url(url)?;
+            Ok(AnyMultiStore::new(MultiElasticsearchStore::connect(&config).await?))
         }
         other => Err(unknown(other)),
     }
@@ -182,6 +186,7 @@ mod tests {
     #[cfg(feature = "elasticsearch")]
     #[test]
     fn the_page_has_the_settings_of_elasticsearch() {
-        check_page("elasticsearch", elasticsearch::URL_SETTINGS, elasticsearch::check_url);
+        let take = |url: &str| ElasticsearchConfig::from_url(url).map(drop);
+        check_page("elasticsearch", crate::store::elasticsearch::URL_SETTINGS, take);
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn a_store_of_many_tenants_keeps_the_rules(server: &Server) {
         let prefix = new_name("multi");
         let tenancy = move |tenant: &str| format!("{prefix}~{tenant}");
         let config = server.config().encoding(encoding);
-        let store = MultiElasticsearchStore::connect(config, tenancy).await.unwrap();
+        let store = MultiElasticsearchStore::connect_with(&config, tenancy).await.unwrap();
         for tenant in ["acme", "other"] {
             store.tenant(tenant).unwrap().create_index_if_missing().await.unwrap();
         }

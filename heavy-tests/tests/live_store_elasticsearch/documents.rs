@@ -6,12 +6,12 @@ use kasper::{Bytes, ErrorKind};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::server::{Server, new_index, new_name};
+use crate::server::{Server, new_name};
 
 /// `{index}/_doc/{key}`, the value being the `_source`.
 pub(crate) async fn documents_stand_where_go_kasper_looks_for_them(server: &Server) {
     let index = new_name("layout");
-    let store = ElasticsearchStore::connect(server.config(), index.as_str()).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config_of(index.as_str())).await.unwrap();
     store.write_many(&[("a/b", Some("{\"x\":1}".into())), ("c", Some("{}".into()))]).await.unwrap();
     let found = server.ask(Method::GET, &format!("/{index}/_doc/a%2Fb"), "").await;
     assert_eq!((&found["_id"], &found["_source"]), (&json!("a/b"), &json!({"x": 1})), "{found}");
@@ -19,8 +19,8 @@ pub(crate) async fn documents_stand_where_go_kasper_looks_for_them(server: &Serv
     assert_eq!(store.get("d").await.unwrap(), Some("{\"y\": 2}".into()));
     // A type that servers since version 7 know: what older ones are told. OpenSearch 2 refuses any.
     if !server.is_opensearch {
-        let typed =
-            ElasticsearchStore::connect(server.config(), (index.as_str(), "_doc")).await.unwrap();
+        let typed = server.config_of((index.as_str(), "_doc"));
+        let typed = ElasticsearchStore::connect(&typed).await.unwrap();
         typed.put("e", "{\"z\":3}").await.unwrap();
         assert_eq!(typed.get("d").await.unwrap(), Some("{\"y\": 2}".into()));
         assert_eq!(store.get("e").await.unwrap(), Some("{\"z\":3}".into()));
@@ -100,7 +100,7 @@ pub(crate) async fn a_document_that_the_server_refuses_is_named(server: &Server)
 }
 
 pub(crate) async fn a_missing_index_is_empty_and_comes_with_the_first_write(server: &Server) {
-    let store = ElasticsearchStore::connect(server.config(), new_index("missing")).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config()).await.unwrap();
     assert_eq!(store.get_many(&["a", "b"]).await.unwrap(), [None, None]);
     store.delete("a").await.unwrap();
     store.flush().await.unwrap();
@@ -114,7 +114,7 @@ pub(crate) async fn an_index_without_automatic_creation_is_not_found(server: &Se
     let setting =
         |value: &str| format!("{{\"transient\":{{\"action.auto_create_index\":{value}}}}}");
     server.ask(Method::PUT, "/_cluster/settings", &setting("\"-kasper-never-*,+*\"")).await;
-    let store = ElasticsearchStore::connect(server.config(), index).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config_of(index)).await.unwrap();
     let written = store.put("a", "{}").await;
     let found = store.get("a").await;
     let error = written.unwrap_err();
@@ -136,8 +136,8 @@ pub(crate) async fn flush_refreshes_this_index_only(server: &Server) {
         let body = "{\"settings\":{\"index.refresh_interval\":\"-1\"}}";
         server.ask(Method::PUT, &format!("/{name}"), body).await;
     }
-    let store = |name: &str, refresh| {
-        ElasticsearchStore::connect(server.config().refresh(refresh), name.to_owned())
+    let store = async |name: &str, refresh| {
+        ElasticsearchStore::connect(&server.config_of(name).refresh(refresh)).await
     };
     let a = store(&names[0], ElasticsearchRefresh::Later).await.unwrap();
     let b = store(&names[1], ElasticsearchRefresh::Later).await.unwrap();

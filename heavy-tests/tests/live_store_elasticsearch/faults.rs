@@ -21,7 +21,7 @@ const SHORT: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(60);
 
 fn behind(proxy: &FaultProxy) -> ElasticsearchConfig {
-    config(&proxy.address().to_string())
+    config(&proxy.address().to_string(), new_index("behind"))
 }
 
 fn check(error: &Error, kind: ErrorKind, retryable: bool) {
@@ -31,7 +31,7 @@ fn check(error: &Error, kind: ErrorKind, retryable: bool) {
 
 pub(crate) async fn a_read_only_index_is_told(server: &Server) {
     let index = new_name("blocked");
-    let store = ElasticsearchStore::connect(server.config(), index.as_str()).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config_of(index.as_str())).await.unwrap();
     store.put("a", "{\"x\":1}").await.unwrap();
     let set = async |name: &str, value: &str| {
         let body = format!("{{\"index.blocks.{name}\":{value}}}");
@@ -72,14 +72,14 @@ pub(crate) async fn an_index_that_fits_no_store_is_told(server: &Server) {
     let add = |index: &str, writes: bool| json!({"add": {"index": index, "alias": alias, "is_write_index": writes}});
     let actions = json!({"actions": [add(&one, true), add(&other, false)]});
     server.ask(Method::POST, "/_aliases", &actions.to_string()).await;
-    let store = ElasticsearchStore::connect(server.config(), &*alias).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config_of(&*alias)).await.unwrap();
     store.put("a", "{}").await.unwrap();
     let error = store.get("a").await.unwrap_err();
     check(&error, ErrorKind::Config, false);
     assert!(error.to_string().contains("needs one index"), "{error}");
 
     server.ask(Method::POST, &format!("/{one}/_close"), "").await;
-    let store = ElasticsearchStore::connect(server.config(), &*one).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config_of(&*one)).await.unwrap();
     for error in [store.put("a", "{}").await.unwrap_err(), store.get("a").await.unwrap_err()] {
         check(&error, ErrorKind::Backend, false);
         assert_eq!(error.get("index"), Some(&*one), "{error}");
@@ -87,7 +87,7 @@ pub(crate) async fn an_index_that_fits_no_store_is_told(server: &Server) {
     }
 
     // Its name has an `index.mapping.total_fields.limit` of 1,000 fields.
-    let store = ElasticsearchStore::connect(server.config(), new_index("fields")).await.unwrap();
+    let store = ElasticsearchStore::connect(&server.config()).await.unwrap();
     let fields: Vec<String> = (0..1100).map(|field| format!("\"f{field}\":1")).collect();
     let error = store.put("many", format!("{{{}}}", fields.join(","))).await.unwrap_err();
     check(&error, ErrorKind::InvalidInput, false);
@@ -152,7 +152,8 @@ const READ: &str = r#"{"docs":[{"found":true,"_source":{"n":2}}]}"#;
 pub(crate) async fn busy_keys_are_tried_again_alone(_: &Server) {
     let (address, requests, last) = scripted(&[(429, BUSY), (200, HALF_BUSY), (200, DONE)]).await;
     let store = |address: &str, deadline: Duration| {
-        let client = ElasticsearchClient::new(config(address).deadline(deadline)).unwrap();
+        let config = config(address, "i").deadline(deadline);
+        let client = ElasticsearchClient::new(&config).unwrap();
         ElasticsearchStore::from_client(client, "i").unwrap()
     };
     let changes = [("a", Some(Bytes::from("{}"))), ("b", Some("{}".into())), ("c", None)];
@@ -189,14 +190,14 @@ pub(crate) async fn busy_keys_are_tried_again_alone(_: &Server) {
 pub(crate) async fn a_wrong_password_is_told_and_not_shown(_: &Server) {
     let (address, _, last) = scripted(&[(401, "Unauthorized")]).await;
     let url = format!("http://{address}");
-    let config = ElasticsearchConfig::new(&url).basic_auth("me", "secret");
-    let error = ElasticsearchStore::connect(config, "i").await.unwrap_err();
+    let config = ElasticsearchConfig::new(&url, "i").basic_auth("me", "secret");
+    let error = ElasticsearchStore::connect(&config).await.unwrap_err();
     check(&error, ErrorKind::Unauthorized, false);
     assert!(error.get("server").is_some_and(|server| server == url), "{error}");
     assert!(!format!("{error:?}").contains("secret"), "{error:?}");
     assert!(last.lock().unwrap().contains("\r\nauthorization: Basic bWU6c2VjcmV0\r\n"));
-    let config = ElasticsearchConfig::new(&url).api_key("a2V5");
-    ElasticsearchStore::connect(config, "i").await.unwrap_err();
+    let config = ElasticsearchConfig::new(&url, "i").api_key("a2V5");
+    ElasticsearchStore::connect(&config).await.unwrap_err();
     assert!(last.lock().unwrap().contains("\r\nauthorization: ApiKey a2V5\r\n"));
 }
 
@@ -235,10 +236,10 @@ pub(crate) async fn a_write_that_was_given_up_is_not_made_later(server: &Server)
     let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
     let direct = server.store(server.config()).await;
     let index = new_index("late");
-    let client = ElasticsearchClient::new(behind(&proxy)).unwrap();
+    let client = ElasticsearchClient::new(&behind(&proxy)).unwrap();
     let patient = ElasticsearchStore::from_client(client, index.clone()).unwrap();
     patient.put("a", "{\"x\":1}").await.unwrap();
-    let client = ElasticsearchClient::new(behind(&proxy).request_timeout(SHORT)).unwrap();
+    let client = ElasticsearchClient::new(&behind(&proxy).request_timeout(SHORT)).unwrap();
     let hurried = ElasticsearchStore::from_client(client, index).unwrap();
     // It has a connection.
     hurried.get("a").await.unwrap();
@@ -257,9 +258,10 @@ pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
     let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
     let store = server.store(behind(&proxy)).await;
     store.put("a", "{}").await.unwrap();
-    let client = ElasticsearchClient::new(behind(&proxy).deadline(SHORT)).unwrap();
+    let client = ElasticsearchClient::new(&behind(&proxy).deadline(SHORT)).unwrap();
     let hurried = ElasticsearchStore::from_client(client.clone(), new_index("hung")).unwrap();
-    let tenants = MultiElasticsearchStore::from_client(client, |tenant: &str| tenant.to_owned());
+    let tenants =
+        MultiElasticsearchStore::from_client_with(client, |tenant: &str| tenant.to_owned());
     let changes: TenantMap = [("kasper-hung", "a", Some("{}"))].into_iter().collect();
     proxy.set(Fault::HalfOpen);
     let began = Instant::now();
@@ -270,8 +272,7 @@ pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
     check(&tenants.fetch(&keys).await.unwrap_err(), ErrorKind::Timeout, true);
     check(&tenants.push(&changes).await.unwrap_err(), ErrorKind::Timeout, true);
     check(&MultiStore::flush(&tenants).await.unwrap_err(), ErrorKind::Timeout, true);
-    let config = behind(&proxy).deadline(SHORT);
-    let connected = ElasticsearchStore::connect(config, new_index("hung")).await;
+    let connected = ElasticsearchStore::connect(&behind(&proxy).deadline(SHORT)).await;
     check(&connected.unwrap_err(), ErrorKind::Timeout, true);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     proxy.set(Fault::None);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kasper::store::{ElasticsearchConfig, ElasticsearchStore, Store, connect};
+use kasper::store::{ElasticsearchConfig, ElasticsearchIndex, ElasticsearchStore, Store, connect};
 use kasper::testkit::conformance::{Profile, check_store};
 use kasper::{Error, ErrorKind};
 
@@ -15,13 +15,13 @@ fn address() -> String {
 }
 
 /// With `https` and the server's certificate, without anybody's password.
-fn config() -> ElasticsearchConfig {
+fn config(index: impl Into<ElasticsearchIndex>) -> ElasticsearchConfig {
     let authority = std::fs::read(variable("KASPER_TEST_OPENSEARCH_CA")).unwrap();
-    ElasticsearchConfig::new(format!("https://{}", address())).tls_authority(authority)
+    ElasticsearchConfig::new(format!("https://{}", address()), index).tls_authority(authority)
 }
 
 async fn refused(config: ElasticsearchConfig) -> Error {
-    let error = ElasticsearchStore::connect(config, new_index("refused")).await.unwrap_err();
+    let error = ElasticsearchStore::connect(&config).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unauthorized, false), "{error:?}");
     assert_eq!(error.get("server"), Some(&*format!("https://{}", address())), "{error:?}");
     assert_eq!(error.get("operation"), Some("connect"), "{error:?}");
@@ -32,8 +32,9 @@ async fn refused(config: ElasticsearchConfig) -> Error {
 #[tokio::test]
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn a_store_keeps_the_rules_over_tls() {
-    let config = config().basic_auth("admin", "admin").deadline(Duration::from_secs(60));
-    let store = ElasticsearchStore::connect(config, new_index("tls")).await.unwrap();
+    let config = config(new_index("tls")).basic_auth("admin", "admin");
+    let config = config.deadline(Duration::from_secs(60));
+    let store = ElasticsearchStore::connect(&config).await.unwrap();
     store.create_index_if_missing().await.unwrap();
     let profile = Profile::default().max_key_bytes(512).json_values().many_keys(2000);
     check_store(&store, &profile).await;
@@ -42,6 +43,7 @@ async fn a_store_keeps_the_rules_over_tls() {
 #[tokio::test]
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn who_has_no_password_or_a_wrong_one_is_unauthorized() {
+    let config = || config(new_index("refused"));
     let wrong = config().basic_auth("admin", "close-sesame");
     let unknown = config().basic_auth("nobody", "close-sesame");
     for config in [config(), wrong, unknown, config().api_key("Y2xvc2Utc2VzYW1l")] {
@@ -54,12 +56,12 @@ async fn who_has_no_password_or_a_wrong_one_is_unauthorized() {
 #[tokio::test]
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn who_may_only_read_is_told_which_key_was_not_written() {
-    let name = new_name("read-only");
-    let admin = config().basic_auth("admin", "admin");
-    let admin = ElasticsearchStore::connect(admin, name.as_str()).await.unwrap();
+    let index = new_index("read-only");
+    let admin = config(index.clone()).basic_auth("admin", "admin");
+    let admin = ElasticsearchStore::connect(&admin).await.unwrap();
     admin.put("a", "{\"x\":1}").await.unwrap();
-    let reader = config().basic_auth("readall", "readall");
-    let reader = ElasticsearchStore::connect(reader, name.as_str()).await.unwrap();
+    let reader = config(index).basic_auth("readall", "readall");
+    let reader = ElasticsearchStore::connect(&reader).await.unwrap();
     assert_eq!(reader.get("a").await.unwrap(), Some("{\"x\":1}".into()));
     let error = reader.put("a", "{}").await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unauthorized, false), "{error:?}");
@@ -71,8 +73,8 @@ async fn who_may_only_read_is_told_which_key_was_not_written() {
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn a_certificate_of_nobody_that_is_trusted_is_refused_at_connect() {
     let other = include_str!("../../../tests/data/other_authority.pem");
-    let of_the_system = ElasticsearchConfig::new(format!("https://{}", address()));
-    for config in [config().tls_authority(other), of_the_system] {
+    let of_the_system = ElasticsearchConfig::new(format!("https://{}", address()), "refused");
+    for config in [config("refused").tls_authority(other), of_the_system] {
         let error = refused(config.basic_auth("admin", "close-sesame")).await;
         assert!(error.to_string().contains("certificate is not trusted"), "{error}");
     }
@@ -85,10 +87,10 @@ async fn a_certificate_of_nobody_that_is_trusted_is_refused_at_connect() {
 #[tokio::test]
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn without_tls_nothing_hangs() {
-    let config = ElasticsearchConfig::new(format!("http://{}", address()))
+    let config = ElasticsearchConfig::new(format!("http://{}", address()), new_index("plain"))
         .basic_auth("admin", "close-sesame")
         .request_timeout(Duration::from_secs(3));
-    let error = ElasticsearchStore::connect(config, new_index("plain")).await.unwrap_err();
+    let error = ElasticsearchStore::connect(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     assert!(!format!("{error:?}").contains("close-sesame"), "{error:?}");
 }

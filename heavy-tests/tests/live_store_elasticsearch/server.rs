@@ -38,14 +38,18 @@ impl Server {
         }
     }
 
-    /// The calls of tests may wait for a busy machine, and for the restart of another test.
+    /// A new index on this server.
     pub(crate) fn config(&self) -> ElasticsearchConfig {
-        config(&self.address)
+        self.config_of(new_index("store"))
     }
 
-    /// A store in a new index that holds any JSON.
+    pub(crate) fn config_of(&self, index: impl Into<ElasticsearchIndex>) -> ElasticsearchConfig {
+        config(&self.address, index)
+    }
+
+    /// A store in this index, which is made to hold any JSON.
     pub(crate) async fn store(&self, config: ElasticsearchConfig) -> ElasticsearchStore {
-        let store = ElasticsearchStore::connect(config, new_index("store")).await.unwrap();
+        let store = ElasticsearchStore::connect(&config).await.unwrap();
         store.create_index_if_missing().await.unwrap();
         store
     }
@@ -64,8 +68,9 @@ impl Server {
     }
 }
 
-pub(crate) fn config(address: &str) -> ElasticsearchConfig {
-    ElasticsearchConfig::new(format!("http://{address}"))
+/// The calls of tests may wait for a busy machine, and for the restart of another test.
+pub(crate) fn config(address: &str, index: impl Into<ElasticsearchIndex>) -> ElasticsearchConfig {
+    ElasticsearchConfig::new(format!("http://{address}"), index)
         .deadline(Duration::from_secs(120))
         .request_timeout(Duration::from_secs(60))
 }

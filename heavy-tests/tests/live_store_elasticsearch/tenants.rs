@@ -13,8 +13,8 @@ pub(crate) async fn values_are_filed_under_the_tenant(server: &Server) {
     let index = prefix.clone();
     let tenancy = move |tenant: &str| format!("{index}~{}", tenant.to_lowercase());
     let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
-    let config = config(&proxy.address().to_string());
-    let store = MultiElasticsearchStore::connect(config, tenancy).await.unwrap();
+    let config = config(&proxy.address().to_string(), "unused");
+    let store = MultiElasticsearchStore::connect_with(&config, tenancy).await.unwrap();
     let changes: TenantMap =
         [("Acme", "k", Some("{\"n\":1}")), ("other", "k", Some("{\"n\":2}"))].into_iter().collect();
     store.push(&changes).await.unwrap();
@@ -41,13 +41,13 @@ pub(crate) async fn values_are_filed_under_the_tenant(server: &Server) {
     // One client for several stores.
     let shared = store.tenant("Acme").unwrap().client().clone();
     let same =
-        MultiElasticsearchStore::from_client(shared, move |_: &str| format!("{prefix}~acme"));
+        MultiElasticsearchStore::from_client_with(shared, move |_: &str| format!("{prefix}~acme"));
     assert_eq!(same.tenant("x").unwrap().get("k").await.unwrap(), Some("{\"n\":1}".into()));
 }
 
 pub(crate) async fn two_tenants_never_share_an_index(server: &Server) {
-    let client = ElasticsearchClient::new(server.config()).unwrap();
-    let store = MultiElasticsearchStore::from_client(client, |_: &str| "one".to_owned());
+    let client = ElasticsearchClient::new(&server.config()).unwrap();
+    let store = MultiElasticsearchStore::from_client_with(client, |_: &str| "one".to_owned());
     store.tenant("a").unwrap();
     store.tenant("a").unwrap();
     let error = store.tenant("b").unwrap_err();
@@ -61,8 +61,8 @@ pub(crate) async fn two_tenants_never_share_an_index(server: &Server) {
 }
 
 pub(crate) async fn names_that_no_index_can_have_are_refused(server: &Server) {
-    let client = ElasticsearchClient::new(server.config()).unwrap();
-    let store = MultiElasticsearchStore::from_client(client, |tenant: &str| tenant.to_owned());
+    let client = ElasticsearchClient::new(&server.config()).unwrap();
+    let store = MultiElasticsearchStore::from_client_with(client, |tenant: &str| tenant.to_owned());
     for tenant in ["Acme", "*", "_all", "a,b", "a b"] {
         let error = store.fetch(&[TenantKey::new(tenant, "k")]).await.unwrap_err();
         assert_eq!((error.kind(), error.get("tenant")), (ErrorKind::InvalidInput, Some(tenant)));

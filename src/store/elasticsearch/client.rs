@@ -64,17 +64,18 @@ pub(super) struct Answer<'a> {
 }
 
 impl ElasticsearchClient {
-    /// A client of these servers. No I/O.
+    /// A client of these servers. No I/O. The stores that are made from it name their indexes themselves: that of
+    /// `config` is not used.
     ///
     /// # Errors
     /// [`Config`](ErrorKind::Config): all faults of the configuration.
-    pub fn new(config: ElasticsearchConfig) -> Result<Self> {
+    pub fn new(config: &ElasticsearchConfig) -> Result<Self> {
         let (nodes, authorization) = config.check()?;
         let http = match config.http.clone() {
             Some(client) => client,
-            None => http_client(&config)?,
+            None => http_client(config)?,
         };
-        let transport = Transport::new(&config)?;
+        let transport = Transport::new(config)?;
         let (next, request_bytes) = (AtomicUsize::new(0), config.max_request_bytes.into());
         let accepted = AtomicUsize::new(0);
         Ok(Self {
@@ -86,7 +87,7 @@ impl ElasticsearchClient {
                 next,
                 request_bytes,
                 accepted,
-                config,
+                config: config.clone(),
             }),
         })
     }
@@ -340,7 +341,11 @@ mod tests {
 
     use super::*;
 
-    fn config_error(config: ElasticsearchConfig) -> Error {
+    fn config(node: impl Into<String>) -> ElasticsearchConfig {
+        ElasticsearchConfig::new(node, "i")
+    }
+
+    fn config_error(config: &ElasticsearchConfig) -> Error {
         let error = ElasticsearchClient::new(config).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);
         error
@@ -349,15 +354,14 @@ mod tests {
     #[test]
     fn addresses_are_checked_and_no_password_is_told() {
         for bad in ["", "localhost:9200", "ftp://a", "http://a?b=c", "http://a#b"] {
-            config_error(ElasticsearchConfig::new(bad));
+            config_error(&config(bad));
         }
-        let error = config_error(ElasticsearchConfig::new("http://me:secret@host:1"));
+        let error = config_error(&config("http://me:secret@host:1"));
         assert!(!format!("{error:?}").contains("secret"), "{error:?}");
-        let config =
-            ElasticsearchConfig::new("http://a").basic_auth("me", "secret").api_key("secret");
-        let client = ElasticsearchClient::new(config.clone()).unwrap();
-        assert!(!format!("{config:?} {client:?}").contains("secret"));
-        config_error(ElasticsearchConfig::new("http://a").api_key("a\nb"));
+        let secret = config("http://a").basic_auth("me", "secret").api_key("secret");
+        let client = ElasticsearchClient::new(&secret).unwrap();
+        assert!(!format!("{secret:?} {client:?}").contains("secret"));
+        config_error(&config("http://a").api_key("a\nb"));
     }
 
     #[tokio::test]
@@ -366,8 +370,8 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let most = Duration::MAX;
-        let config = ElasticsearchConfig::new(address).deadline(most).request_timeout(most);
-        let client = ElasticsearchClient::new(config.connect_timeout(most)).unwrap();
+        let config = config(address).deadline(most).request_timeout(most).connect_timeout(most);
+        let client = ElasticsearchClient::new(&config).unwrap();
         let error = client.ping().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
@@ -381,8 +385,8 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let config = ElasticsearchConfig::new(address).deadline(Duration::from_millis(300));
-        let client = ElasticsearchClient::new(config).unwrap();
+        let config = config(address).deadline(Duration::from_millis(300));
+        let client = ElasticsearchClient::new(&config).unwrap();
         let large_put = || Request { body: vec![b'x'; BODY].into(), ..put() };
         for is_dropped in [false, true] {
             let (call, request) = (client.call("put"), large_put());
@@ -413,8 +417,8 @@ mod tests {
     #[test]
     fn a_refused_size_makes_requests_smaller_down_to_a_floor() {
         for (most, floor) in [(5 << 20, 5 << 14), (1 << 20, 1 << 16), (1000, 15), (1, 1)] {
-            let config = ElasticsearchConfig::new("http://a").max_request_bytes(most);
-            let client = ElasticsearchClient::new(config).unwrap();
+            let config = config("http://a").max_request_bytes(most);
+            let client = ElasticsearchClient::new(&config).unwrap();
             client.make_requests_smaller_than(most);
             assert_eq!(client.request_bytes(), (most / 2).max(1));
             client.make_requests_smaller_than(2);
@@ -448,14 +452,14 @@ mod tests {
         }
         for is_given in [false, true] {
             let second = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let config = ElasticsearchConfig::new(format!("http://{address}"))
+            let config = config(format!("http://{address}"))
                 .node(format!("http://{}", second.local_addr().unwrap()))
                 .connect_timeout(limit);
             let config = match is_given {
                 true => config.clone().http_client(http_client(&config).unwrap()),
                 false => config,
             };
-            let client = ElasticsearchClient::new(config).unwrap();
+            let client = ElasticsearchClient::new(&config).unwrap();
             let answers = async {
                 let (mut connection, _) = second.accept().await.unwrap();
                 assert!(connection.read(&mut [0; 1000]).await.unwrap() > 0);
@@ -477,14 +481,14 @@ mod tests {
         for pem in
             ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
         {
-            config_error(ElasticsearchConfig::new("https://a").tls_authority(pem));
+            config_error(&config("https://a").tls_authority(pem));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn servers_take_turns_and_one_that_is_down_is_left_out_for_a_while() {
-        let config = ElasticsearchConfig::new("http://a").node("http://b/").node("http://c/es/");
-        let client = ElasticsearchClient::new(config).unwrap();
+        let config = config("http://a").node("http://b/").node("http://c/es/");
+        let client = ElasticsearchClient::new(&config).unwrap();
         let turn = || client.inner.pick().address.clone();
         assert_eq!(
             [turn(), turn(), turn(), turn()],

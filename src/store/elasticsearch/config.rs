@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::HeaderValue;
 
+use super::index::ElasticsearchIndex;
 use super::node::Node;
 #[allow(unused_imports, reason = "for the documentation")]
 use crate::error::ErrorKind;
@@ -18,23 +19,29 @@ use crate::store::url::without_login;
 /// The longest `_id` that the servers take, in bytes.
 pub(super) const MAX_ID_BYTES: usize = 512;
 
-/// Where the servers are and how to speak with them; made by [`ElasticsearchConfig::new`].
+/// Where the servers are, which index, and how to speak with them.
 ///
 /// ```
 /// use std::time::Duration;
 ///
 /// use kasper::store::{ElasticsearchConfig, ElasticsearchRefresh};
 ///
-/// let config = ElasticsearchConfig::new("http://search-1:9200")
+/// let config = ElasticsearchConfig::new("http://search-1:9200", "word-count")
 ///     .node("http://search-2:9200")
 ///     .basic_auth("kasper", "a password")
 ///     .deadline(Duration::from_secs(20))
 ///     .refresh(ElasticsearchRefresh::WaitFor);
 /// assert!(!format!("{config:?}").contains("a password"));
+/// let same = ElasticsearchConfig::from_url(
+///     "elasticsearch+http://kasper:a%20password@search-1:9200,search-2:9200/word-count?deadline=20s&refresh=wait_for",
+/// )?;
+/// # let _ = same;
+/// # Ok::<(), kasper::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct ElasticsearchConfig {
     pub(super) nodes: Vec<String>,
+    pub(super) index: ElasticsearchIndex,
     pub(super) authorization: Option<String>,
     pub(super) deadline: Duration,
     pub(super) request_timeout: Duration,
@@ -87,12 +94,16 @@ impl ElasticsearchRefresh {
 }
 
 impl ElasticsearchConfig {
-    /// A configuration with one server, such as `http://search-1:9200`. A path is kept, for servers
-    /// behind a proxy. `https` needs the feature `elasticsearch-tls`. No user and password here: see
+    /// This index on one server, such as `http://search-1:9200`. A path is kept, for servers behind a proxy. `https`
+    /// needs the feature `elasticsearch-tls`. No user and password here: see
     /// [`basic_auth`](ElasticsearchConfig::basic_auth).
-    pub fn new(node: impl Into<String>) -> Self {
+    ///
+    /// In a [`MultiElasticsearchStore`](crate::multitenant::MultiElasticsearchStore) each tenant has an index of its own,
+    /// `{index}-{tenant}`.
+    pub fn new(node: impl Into<String>, index: impl Into<ElasticsearchIndex>) -> Self {
         Self {
             nodes: vec![node.into()],
+            index: index.into(),
             authorization: None,
             deadline: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
@@ -234,6 +245,7 @@ impl ElasticsearchConfig {
         let nodes = nodes.collect();
         let authorization = self.authorization.as_deref().map(authorization);
         let authorization = authorization.and_then(|value| faults.take(value));
+        faults.take(self.index.valid());
         faults.time_limit("deadline", self.deadline);
         faults.time_limit("request_timeout", self.request_timeout);
         faults.time_limit("connect_timeout", self.connect_timeout);
@@ -259,6 +271,7 @@ impl fmt::Debug for ElasticsearchConfig {
         let nodes: Vec<&str> = self.nodes.iter().map(|node| without_login(node)).collect();
         f.debug_struct("ElasticsearchConfig")
             .field("nodes", &nodes)
+            .field("index", &self.index)
             .field("encoding", &self.encoding)
             .field("refresh", &self.refresh)
             .field("deadline", &self.deadline)

@@ -331,7 +331,7 @@ mod tests {
     }
 
     fn store(address: &str) -> ElasticsearchStore {
-        let client = ElasticsearchClient::new(ElasticsearchConfig::new(address)).unwrap();
+        let client = ElasticsearchClient::new(&ElasticsearchConfig::new(address, "i")).unwrap();
         ElasticsearchStore::from_client(client, "i").unwrap()
     }
 
@@ -359,7 +359,7 @@ mod tests {
     #[tokio::test]
     async fn after_many_accepted_requests_larger_ones_are_tried_again() {
         let (address, _) = limited(1 << 20).await;
-        let client = ElasticsearchClient::new(ElasticsearchConfig::new(address)).unwrap();
+        let client = ElasticsearchClient::new(&ElasticsearchConfig::new(address, "i")).unwrap();
         client.make_requests_smaller_than(0);
         let small = client.request_bytes();
         let store = ElasticsearchStore::from_client(client.clone(), "i").unwrap();

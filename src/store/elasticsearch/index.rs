@@ -30,9 +30,19 @@ impl ElasticsearchIndex {
         self
     }
 
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput): as [`valid`](Self::valid).
+    pub(super) fn check(&self) -> Result<()> {
+        let invalid = |fault| Error::new(ErrorKind::InvalidInput, fault).with("index", &self.name);
+        self.valid().map_err(invalid)
+    }
+
     /// Refuses what is not the name of one index: the servers would take `*` or `a,b` for several, and
     /// `_all` for all.
-    pub(super) fn check(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(super) fn valid(&self) -> Result<(), String> {
         let name = &self.name;
         let fault = if name.is_empty() || name.len() > 255 || name == "." || name == ".." {
             "it has 1 to 255 bytes and is neither `.` nor `..`"
@@ -49,12 +59,11 @@ impl ElasticsearchIndex {
             .as_deref()
             .is_some_and(|name| name.is_empty() || name.contains('/'))
         {
-            return Err(Error::new(ErrorKind::InvalidInput, "not the name of a document type"));
+            return Err("the document type is empty or has a `/`".to_owned());
         } else {
             return Ok(());
         };
-        let message = format!("not the name of an index: {fault}");
-        Err(Error::new(ErrorKind::InvalidInput, message).with("index", name))
+        Err(format!("`{}` is not the name of an index: {fault}", name.escape_default()))
     }
 }
 

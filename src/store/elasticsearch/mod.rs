@@ -25,5 +25,4 @@ pub use multi::{ElasticsearchTenancy, MultiElasticsearchStore};
 pub use store::ElasticsearchStore;
 
 #[cfg(test)]
-pub(super) use url::{URL_SETTINGS, check_url};
-pub(super) use url::{connect, connect_multi};
+pub(super) use url::URL_SETTINGS;

@@ -12,6 +12,7 @@ use super::store::ElasticsearchStore;
 use crate::error::Result;
 use crate::multitenant::tenants::{Owners, Tenants, check_fetch, check_push, check_tenant};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
+use crate::store::faults::Faults;
 
 /// Which index a tenant's documents are in. Closures are tenancies:
 ///
@@ -56,8 +57,9 @@ where
 /// use kasper::store::ElasticsearchConfig;
 ///
 /// # async fn example() -> kasper::Result<()> {
-/// let config = ElasticsearchConfig::new("http://localhost:9200");
-/// let store = MultiElasticsearchStore::connect(config, |tenant: &str| format!("sales~{tenant}")).await?;
+/// let config = ElasticsearchConfig::new("http://localhost:9200", "sales");
+/// let store = MultiElasticsearchStore::connect(&config).await?;
+/// // From the indexes `sales-acme` and `sales-other`.
 /// let found = store.fetch(&[TenantKey::new("acme", "a"), TenantKey::new("other", "a")]).await?;
 /// assert!(found.get("acme", "a").is_none());
 /// # Ok(())
@@ -73,22 +75,57 @@ pub struct MultiElasticsearchStore {
 }
 
 impl MultiElasticsearchStore {
-    /// Connects, and asks whether the servers answer.
+    /// Connects, and asks whether the servers answer. Each tenant has the index `{index}-{tenant}`.
     ///
     /// # Errors
-    /// What is wrong in the configuration, wrong credentials, no server that answers; as
-    /// [`ElasticsearchStore::connect`].
-    pub async fn connect(
-        config: ElasticsearchConfig,
+    /// Those of [`ElasticsearchStore::connect`].
+    pub async fn connect(config: &ElasticsearchConfig) -> Result<Self> {
+        Self::connect_with(config, by_name(config.index.clone())).await
+    }
+
+    /// As [`connect`](MultiElasticsearchStore::connect), with a client that is there already. No I/O.
+    ///
+    /// # Errors
+    /// Those of [`ElasticsearchStore::from_client`].
+    pub fn from_client(
+        client: ElasticsearchClient,
+        index: impl Into<ElasticsearchIndex>,
+    ) -> Result<Self> {
+        let index = index.into();
+        let mut faults = Faults::default();
+        faults.take(index.valid());
+        faults.refuse()?;
+        Ok(Self::from_client_with(client, by_name(index)))
+    }
+
+    /// Connects, and asks whether the servers answer. Each tenant has the index that the tenancy names. The index of
+    /// `config` is not used.
+    ///
+    /// # Errors
+    /// Those of [`ElasticsearchStore::connect`].
+    ///
+    /// ```no_run
+    /// # async fn example() -> kasper::Result<()> {
+    /// use kasper::multitenant::MultiElasticsearchStore;
+    /// use kasper::store::ElasticsearchConfig;
+    ///
+    /// let config = ElasticsearchConfig::new("http://localhost:9200", "sales");
+    /// let by_tenant = |tenant: &str| format!("sales~{tenant}");
+    /// let store = MultiElasticsearchStore::connect_with(&config, by_tenant).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_with(
+        config: &ElasticsearchConfig,
         tenancy: impl ElasticsearchTenancy + 'static,
     ) -> Result<Self> {
-        let store = Self::from_client(ElasticsearchClient::new(config)?, tenancy);
+        let store = Self::from_client_with(ElasticsearchClient::new(config)?, tenancy);
         store.client.ping().await?;
         Ok(store)
     }
 
-    /// A store that shares a client with others. No I/O.
-    pub fn from_client(
+    /// As [`connect_with`](MultiElasticsearchStore::connect_with), with a client that is there already. No I/O.
+    pub fn from_client_with(
         client: ElasticsearchClient,
         tenancy: impl ElasticsearchTenancy + 'static,
     ) -> Self {
@@ -104,11 +141,19 @@ impl MultiElasticsearchStore {
     fn known(&self, operation: &'static str, tenant: &str) -> Result<ElasticsearchStore> {
         self.tenants.get(tenant, || {
             let index = self.tenancy.index(tenant);
-            let store = ElasticsearchStore::from_client(self.client.clone(), index.clone());
-            let store =
-                store.and_then(|store| self.owners.claim("index", index, tenant).map(|()| store));
-            store.map_err(|error| error.with("tenant", tenant).with("operation", operation))
+            let claimed =
+                index.check().and_then(|()| self.owners.claim("index", index.clone(), tenant));
+            claimed.map_err(|error| error.with("tenant", tenant).with("operation", operation))?;
+            Ok(ElasticsearchStore::new(self.client.clone(), index))
         })
+    }
+}
+
+/// The tenancy of who names one index: `{index}-{tenant}`.
+fn by_name(index: ElasticsearchIndex) -> impl ElasticsearchTenancy {
+    move |tenant: &str| ElasticsearchIndex {
+        name: format!("{}-{tenant}", index.name),
+        document_type: index.document_type.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ use super::request::{self, Change, DocumentId};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::chunks::last_of_each_key;
+use crate::store::faults::Faults;
 
 /// A store in an index of Elasticsearch or OpenSearch: a key is a document's `_id`, a value its
 /// `_source`. Clones share connections.
@@ -18,8 +19,8 @@ use crate::store::chunks::last_of_each_key;
 /// use kasper::store::{ElasticsearchConfig, ElasticsearchStore, Store};
 ///
 /// # async fn example() -> kasper::Result<()> {
-/// let config = ElasticsearchConfig::new("http://localhost:9200");
-/// let store = ElasticsearchStore::connect(config, "word-count").await?;
+/// let config = ElasticsearchConfig::new("http://localhost:9200", "word-count");
+/// let store = ElasticsearchStore::connect(&config).await?;
 /// store.put("kasper", r#"{"count":1}"#).await?;
 /// assert_eq!(store.get("kasper").await?, Some(r#"{"count":1}"#.into()));
 /// # Ok(())
@@ -67,29 +68,34 @@ impl ElasticsearchStore {
     /// Connects, and asks whether the servers answer. Whether there is such an index is not asked.
     ///
     /// # Errors
-    /// What is wrong in the configuration ([`Config`](crate::ErrorKind::Config)) or the index's name
-    /// ([`InvalidInput`](crate::ErrorKind::InvalidInput)), wrong credentials
-    /// ([`Unauthorized`](crate::ErrorKind::Unauthorized)), no server that answers.
-    pub async fn connect(
-        config: ElasticsearchConfig,
-        index: impl Into<ElasticsearchIndex> + Send,
-    ) -> Result<Self> {
-        let store = Self::from_client(ElasticsearchClient::new(config)?, index)?;
+    /// [`Config`](crate::ErrorKind::Config): all faults of the configuration.
+    /// [`Unauthorized`](crate::ErrorKind::Unauthorized): wrong credentials.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout): no server answers; these
+    /// two are retryable.
+    pub async fn connect(config: &ElasticsearchConfig) -> Result<Self> {
+        let store = Self::new(ElasticsearchClient::new(config)?, config.index.clone());
         store.client.ping().await?;
         Ok(store)
     }
 
-    /// A store that shares a client with others. No I/O.
+    /// A store in this index that shares a client with others. No I/O.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): not the name of one index.
+    /// [`Config`](crate::ErrorKind::Config): not the name of one index.
     pub fn from_client(
         client: ElasticsearchClient,
         index: impl Into<ElasticsearchIndex>,
     ) -> Result<Self> {
         let index = index.into();
-        index.check()?;
-        Ok(Self { client, index: std::sync::Arc::new(index) })
+        let mut faults = Faults::default();
+        faults.take(index.valid());
+        faults.refuse()?;
+        Ok(Self::new(client, index))
+    }
+
+    /// The name of the index has to be valid.
+    pub(super) fn new(client: ElasticsearchClient, index: ElasticsearchIndex) -> Self {
+        Self { client, index: std::sync::Arc::new(index) }
     }
 
     /// The client, for other stores.
