@@ -179,12 +179,12 @@ async fn cassandra() {
     let config = || CassandraConfig::new([nobody()], "k", "t");
     for (name, set) in times {
         for time in DURATIONS {
-            check(name, time, CassandraStore::connect(set(config(), time)).await);
+            check(name, time, CassandraStore::connect(&set(config(), time)).await);
         }
     }
     for (name, set) in sizes {
         for size in SIZES {
-            check(name, size, CassandraStore::connect(set(config(), size)).await);
+            check(name, size, CassandraStore::connect(&set(config(), size)).await);
         }
     }
     for setting in ["ttl", "request_timeout", "connect_timeout"] {

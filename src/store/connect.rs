@@ -63,7 +63,7 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
         #[cfg(feature = "cassandra")]
         "cassandra" => {
             let config = CassandraConfig::from_url(url)?;
-            Ok(AnyStore::new(CassandraStore::connect(config).await?))
+            Ok(AnyStore::new(CassandraStore::connect(&config).await?))
         }
         #[cfg(feature = "elasticsearch")]
         "elasticsearch" | "elasticsearch+http" | "elasticsearch+https" => {
@@ -94,7 +94,7 @@ pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
         #[cfg(feature = "cassandra")]
         "cassandra" => {
             let config = CassandraConfig::from_url(url)?;
-            Ok(AnyMultiStore::new(MultiCassandraStore::connect(config).await?))
+            Ok(AnyMultiStore::new(MultiCassandraStore::connect(&config).await?))
         }
         #[cfg(feature = "elasticsearch")]
         "elasticsearch" | "elasticsearch+http" | "elasticsearch+https" => {

@@ -40,7 +40,7 @@ async fn cut_and_silent_connections_end_and_are_made_again() {
     let proxy = FaultProxy::start(address()).await.unwrap();
     let config = config_at(proxy.address().to_string(), "conformance")
         .request_timeout(Duration::from_secs(2));
-    let store = CassandraStore::connect(config).await.unwrap();
+    let store = CassandraStore::connect(&config).await.unwrap();
     let keys: Vec<String> = (0..2000).map(|index| unique(&index.to_string())).collect();
     let changes: Vec<_> = keys.iter().map(|key| (&**key, Some(Bytes::from("1")))).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
@@ -89,7 +89,7 @@ async fn a_write_that_was_given_up_and_comes_late_loses() {
     let direct = store("conformance").await;
     let proxy = FaultProxy::start(address()).await.unwrap();
     let behind = config_at(proxy.address().to_string(), "conformance");
-    let held = CassandraStore::connect(behind.request_timeout(Duration::from_secs(2))).await;
+    let held = CassandraStore::connect(&behind.request_timeout(Duration::from_secs(2))).await;
     let held = held.unwrap();
     let [overwritten, deleted, alone] = ["overwritten", "deleted", "alone"].map(unique);
     until_ok("before", async || held.put(&alone, "1").await).await;
@@ -118,13 +118,13 @@ async fn no_setting_is_too_large() {
     let (time, size) = (Duration::MAX, usize::MAX);
     let config = config("conformance").await.request_timeout(time).connect_timeout(time);
     let config = config.concurrency(size).max_value_bytes(size);
-    let store = CassandraStore::connect(config.clone()).await.unwrap();
+    let store = CassandraStore::connect(&config).await.unwrap();
     let key = unique("large");
     store.put(&key, "1").await.unwrap();
     assert_eq!(store.get(&key).await.unwrap(), Some("1".into()));
     // The longest that is taken without asking the server, whose dates may end sooner.
     let config = config.ttl(Duration::from_secs(20 * 365 * 24 * 60 * 60));
-    let store = CassandraStore::connect(config).await.unwrap();
+    let store = CassandraStore::connect(&config).await.unwrap();
     if let Err(error) = store.put(&key, "2").await {
         assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{error:?}");
         assert!(error.to_string().contains("`ttl`"), "{error}");
@@ -136,11 +136,11 @@ async fn no_setting_is_too_large() {
 async fn many_tenants_have_the_same_deadline() {
     let _up = SERVER.read().await;
     // Making the table may take longer.
-    MultiCassandraStore::connect(config("multi").await).await.unwrap();
+    MultiCassandraStore::connect(&config("multi").await).await.unwrap();
     let proxy = FaultProxy::start(address()).await.unwrap();
     let config =
         config_at(proxy.address().to_string(), "multi").request_timeout(Duration::from_secs(2));
-    let store = MultiCassandraStore::connect(config).await.unwrap();
+    let store = MultiCassandraStore::connect(&config).await.unwrap();
     let key = unique("late");
     let changes: TenantMap = TENANTS.into_iter().map(|tenant| (tenant, &*key, Some("1"))).collect();
     let keys = TENANTS.map(|tenant| TenantKey::new(tenant, &key));
@@ -174,13 +174,13 @@ async fn connecting_ends_where_nobody_answers() {
         let config = config_at(proxy.address().to_string(), "conformance")
             .connect_timeout(Duration::from_secs(2));
         let began = Instant::now();
-        let error = CassandraStore::connect(config).await.unwrap_err();
+        let error = CassandraStore::connect(&config).await.unwrap_err();
         assert!(kinds.contains(&error.kind()) && error.is_retryable(), "{fault:?}: {error:?}");
         assert_eq!(error.get("operation"), Some("connect"), "{error:?}");
         assert!(began.elapsed() < Duration::from_secs(15), "{fault:?}: {:?}", began.elapsed());
     }
     let nowhere = CassandraConfig::new(["no-such-host.invalid"], "k", "t");
-    let error = CassandraStore::connect(nowhere).await.unwrap_err();
+    let error = CassandraStore::connect(&nowhere).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
 }
 
@@ -235,7 +235,7 @@ async fn tls_is_for_servers_that_are_trusted() {
     let ca = env::var("KASPER_TEST_CASSANDRA_CA").expect("the file with the server's certificate");
     let ca = std::fs::read(ca).unwrap();
     let config = config("conformance").await;
-    let store = CassandraStore::connect(config.clone().tls_authority(ca.clone())).await.unwrap();
+    let store = CassandraStore::connect(&config.clone().tls_authority(ca.clone())).await.unwrap();
     check_store(&store, &Profile::default().many_keys(1000)).await;
 
     let other = include_str!("../data/other_authority.pem");
@@ -251,7 +251,7 @@ async fn tls_is_for_servers_that_are_trusted() {
         }
     });
     let config = config_at(address, "conformance").tls_authority(ca);
-    let error = CassandraStore::connect(config).await.unwrap_err();
+    let error = CassandraStore::connect(&config).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Config, false), "{error:?}");
     answering.abort();
 }

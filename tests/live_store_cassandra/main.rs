@@ -45,7 +45,7 @@ async fn config(table: &str) -> CassandraConfig {
         // With a table for each tenant, none is looked for when connecting.
         let by_tenant = |tenant: &str| tenant.to_owned();
         let config = config_at(address(), "unused");
-        let store = MultiCassandraStore::connect_with(config, by_tenant).await.unwrap();
+        let store = MultiCassandraStore::connect_with(&config, by_tenant).await.unwrap();
         let text = format!(
             "CREATE KEYSPACE IF NOT EXISTS {KEYSPACE} WITH replication = \
              {{'class': 'SimpleStrategy', 'replication_factor': 1}}"
@@ -57,7 +57,7 @@ async fn config(table: &str) -> CassandraConfig {
 }
 
 async fn store(table: &str) -> CassandraStore {
-    CassandraStore::connect(config(table).await).await.unwrap()
+    CassandraStore::connect(&config(table).await).await.unwrap()
 }
 
 fn unique(name: &str) -> String {
@@ -95,7 +95,7 @@ async fn a_url_connects_and_clients_are_shared() {
     check_multi_store(&multi, TENANTS, &profile).await;
     let first = store("by_url").await;
     let second = Arc::clone(first.client());
-    let second = CassandraStore::from_client(second, config("by_url").await).await.unwrap();
+    let second = CassandraStore::from_client(second, &config("by_url").await).await.unwrap();
     let key = unique("shared");
     first.put(&key, "1").await.unwrap();
     assert_eq!(second.get(&key).await.unwrap(), Some("1".into()));
@@ -106,7 +106,7 @@ async fn a_url_connects_and_clients_are_shared() {
 #[ignore = "needs Cassandra; run with cargo xtask test"]
 async fn tenants_in_one_table_keep_the_rules() {
     let _up = SERVER.read().await;
-    let store = MultiCassandraStore::connect(config("multi").await).await.unwrap();
+    let store = MultiCassandraStore::connect(&config("multi").await).await.unwrap();
     let profile = Profile::default().max_key_bytes(64_000).max_value_bytes(8 << 20);
     check_multi_store(&store, TENANTS, &profile).await;
 }
@@ -116,13 +116,14 @@ async fn tenants_in_one_table_keep_the_rules() {
 async fn tenants_in_tables_of_their_own_keep_the_rules() {
     let _up = SERVER.read().await;
     let by_tenant = |tenant: &str| format!("of_{tenant}");
-    let store = MultiCassandraStore::connect_with(config("unused").await, by_tenant).await.unwrap();
+    let store =
+        MultiCassandraStore::connect_with(&config("unused").await, by_tenant).await.unwrap();
     check_multi_store(&store, TENANTS, &Profile::default().max_key_bytes(65_535)).await;
 }
 
 /// The store is refused with such an error, which names the server, is not retryable and keeps the secret.
 async fn refused(config: CassandraConfig, kind: ErrorKind) -> Error {
-    let error = match CassandraStore::connect(config).await {
+    let error = match CassandraStore::connect(&config).await {
         Ok(store) => store.get("a").await.unwrap_err(),
         Err(error) => error,
     };
@@ -184,7 +185,7 @@ async fn a_table_that_is_not_the_stores_is_refused() {
         run(&any, format!("CREATE TABLE IF NOT EXISTS {KEYSPACE}.{name} ({columns})")).await;
         refused(config(name).await, ErrorKind::Config).await;
     }
-    let odd = CassandraStore::connect(config("x\"; DROP TABLE y").await.concurrency(0)).await;
+    let odd = CassandraStore::connect(&config("x\"; DROP TABLE y").await.concurrency(0)).await;
     let error = odd.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Config);
     let text = error.to_string();
@@ -197,20 +198,20 @@ async fn a_tenants_table_is_named_when_it_cannot_be() {
     let _up = SERVER.read().await;
     let by_tenant = |tenant: &str| format!("of_{tenant}");
     let config = config("unused").await;
-    let odd = MultiCassandraStore::connect_with(config.clone(), by_tenant).await.unwrap();
+    let odd = MultiCassandraStore::connect_with(&config, by_tenant).await.unwrap();
     let error = odd.tenant("a\"; DROP TABLE x; --").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert_eq!(error.get("tenant"), Some("a\"; DROP TABLE x; --"), "{error:?}");
     assert!(odd.tenants().is_empty());
     let one_for_all = |_: &str| "shared".to_owned();
-    let shared = MultiCassandraStore::connect_with(config.clone(), one_for_all).await.unwrap();
+    let shared = MultiCassandraStore::connect_with(&config, one_for_all).await.unwrap();
     shared.tenant("acme").unwrap();
     let error = shared.fetch(&[TenantKey::new("other", "a")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
     assert_eq!(error.get("tenant"), Some("other"), "{error:?}");
     assert_eq!(shared.tenants(), ["acme"]);
     let config = config.create_table_if_missing(false);
-    let none = MultiCassandraStore::connect_with(config, by_tenant).await.unwrap();
+    let none = MultiCassandraStore::connect_with(&config, by_tenant).await.unwrap();
     let error = none.fetch(&[TenantKey::new("unknown", "a")]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
     assert_eq!((error.get("table"), error.get("key")), (Some("of_unknown"), Some("a")));
@@ -221,7 +222,7 @@ async fn a_tenants_table_is_named_when_it_cannot_be() {
 async fn a_missing_key_of_one_tenant_hides_no_other() {
     // Pins a fault of Go Kasper, whose Fetch failed then.
     let _up = SERVER.read().await;
-    let store = MultiCassandraStore::connect(config("multi").await).await.unwrap();
+    let store = MultiCassandraStore::connect(&config("multi").await).await.unwrap();
     let (key, missing) = (unique("there"), unique("missing"));
     store.tenant("acme").unwrap().put(&key, "1").await.unwrap();
     let keys = [TenantKey::new("globex", &missing), TenantKey::new("acme", &key)];
@@ -247,12 +248,13 @@ async fn too_few_replicas_are_unavailable() {
     let config = CassandraConfig::new([address()], "kasper_test_three", "t")
         .user(USER, PASSWORD)
         .create_table_if_missing(true);
-    let store = CassandraStore::connect(config.clone()).await.unwrap();
+    let store = CassandraStore::connect(&config).await.unwrap();
     for error in [store.put("a", "1").await.unwrap_err(), store.get("a").await.unwrap_err()] {
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         assert!(error.is_retryable() && error.get("key") == Some("a"), "{error:?}");
     }
-    let one = CassandraStore::connect(config.consistency(CassandraConsistency::One)).await.unwrap();
+    let one =
+        CassandraStore::connect(&config.consistency(CassandraConsistency::One)).await.unwrap();
     one.put("a", "1").await.unwrap();
     assert_eq!(one.get("a").await.unwrap(), Some("1".into()));
 }
@@ -262,7 +264,7 @@ async fn too_few_replicas_are_unavailable() {
 async fn values_end_with_their_time_to_live() {
     let _up = SERVER.read().await;
     let config = config("ttl").await.ttl(Duration::from_secs(2));
-    let store = CassandraStore::connect(config).await.unwrap();
+    let store = CassandraStore::connect(&config).await.unwrap();
     let key = unique("mortal");
     store.put(&key, "1").await.unwrap();
     let began = Instant::now();
@@ -278,7 +280,7 @@ async fn values_end_with_their_time_to_live() {
 async fn what_the_server_finds_too_long_is_invalid() {
     let _up = SERVER.read().await;
     let config = config("conformance").await.max_value_bytes(64 << 20);
-    let store = CassandraStore::connect(config).await.unwrap();
+    let store = CassandraStore::connect(&config).await.unwrap();
     let key = unique("long");
     let longest = Bytes::from(vec![7; (16 << 20) - 1024]);
     store.put(&key, longest.clone()).await.unwrap();

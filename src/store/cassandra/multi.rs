@@ -70,12 +70,12 @@ impl MultiCassandraStore {
     /// use kasper::store::{CassandraConfig, Store};
     ///
     /// let config = CassandraConfig::new(["10.0.0.7"], "shop", "counts");
-    /// let store = MultiCassandraStore::connect(config).await?;
+    /// let store = MultiCassandraStore::connect(&config).await?;
     /// store.tenant("acme")?.put("a", "1").await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn connect(config: CassandraConfig) -> Result<Self> {
+    pub async fn connect(config: &CassandraConfig) -> Result<Self> {
         let session = Box::pin(config.connect()).await?;
         Self::from_client(Arc::new(session), config).await
     }
@@ -84,7 +84,7 @@ impl MultiCassandraStore {
     ///
     /// # Errors
     /// Those of [`CassandraStore::connect`].
-    pub async fn from_client(session: Arc<Session>, config: CassandraConfig) -> Result<Self> {
+    pub async fn from_client(session: Arc<Session>, config: &CassandraConfig) -> Result<Self> {
         config.check()?;
         let table = Table::new(&config.keyspace, &config.table, Layout::ByTenantAndKey);
         let shared = SharedSession::new(session, config).await?;
@@ -108,12 +108,12 @@ impl MultiCassandraStore {
     ///
     /// let config = CassandraConfig::new(["10.0.0.7"], "shop", "counts");
     /// let by_tenant = |tenant: &str| format!("counts_{tenant}");
-    /// let store = MultiCassandraStore::connect_with(config, by_tenant).await?;
+    /// let store = MultiCassandraStore::connect_with(&config, by_tenant).await?;
     /// # Ok(())
     /// # }
     /// ```
     pub async fn connect_with(
-        config: CassandraConfig,
+        config: &CassandraConfig,
         tenancy: impl CassandraTenancy + 'static,
     ) -> Result<Self> {
         let session = Box::pin(config.connect()).await?;
@@ -126,7 +126,7 @@ impl MultiCassandraStore {
     /// Those of [`connect_with`](MultiCassandraStore::connect_with).
     pub async fn from_client_with(
         session: Arc<Session>,
-        config: CassandraConfig,
+        config: &CassandraConfig,
         tenancy: impl CassandraTenancy + 'static,
     ) -> Result<Self> {
         config.check()?;

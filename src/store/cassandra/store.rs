@@ -102,12 +102,12 @@ impl CassandraStore {
     /// use kasper::store::{CassandraConfig, CassandraStore, Store};
     ///
     /// let config = CassandraConfig::new(["10.0.0.7", "10.0.0.8"], "shop", "counts");
-    /// let store = CassandraStore::connect(config).await?;
+    /// let store = CassandraStore::connect(&config).await?;
     /// store.put("a", "1").await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn connect(config: CassandraConfig) -> Result<Self> {
+    pub async fn connect(config: &CassandraConfig) -> Result<Self> {
         let session = Box::pin(config.connect()).await?;
         Self::from_client(Arc::new(session), config).await
     }
@@ -117,7 +117,7 @@ impl CassandraStore {
     ///
     /// # Errors
     /// Those of [`connect`](CassandraStore::connect).
-    pub async fn from_client(session: Arc<Session>, config: CassandraConfig) -> Result<Self> {
+    pub async fn from_client(session: Arc<Session>, config: &CassandraConfig) -> Result<Self> {
         config.check()?;
         let table = Table::new(&config.keyspace, &config.table, Layout::ByKey);
         let shared = SharedSession::new(session, config).await?;
@@ -199,8 +199,8 @@ impl CassandraStore {
 impl SharedSession {
     /// # Errors
     /// The servers do not tell their time.
-    pub(super) async fn new(session: Arc<Session>, config: CassandraConfig) -> Result<Arc<Self>> {
-        let shared = Self { session, clock: Clock::default(), config };
+    pub(super) async fn new(session: Arc<Session>, config: &CassandraConfig) -> Result<Arc<Self>> {
+        let shared = Self { session, clock: Clock::default(), config: config.clone() };
         shared.ask_time().await.map_err(|error| {
             error.with("operation", "connect").with("server", shared.config.server())
         })?;
