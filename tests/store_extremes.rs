@@ -80,26 +80,22 @@ fn nobody() -> String {
 #[cfg(feature = "redis")]
 #[tokio::test]
 async fn redis() {
-    use kasper::store::{RedisConfig, RedisOptions, RedisStore, connect};
+    use kasper::store::{RedisConfig, RedisStore, connect};
 
-    type Set = fn(RedisOptions, Duration) -> RedisOptions;
+    type Set = fn(RedisConfig, Duration) -> RedisConfig;
     let setters: [(&str, Set); 3] = [
-        ("timeout", RedisOptions::timeout),
-        ("connect_timeout", RedisOptions::connect_timeout),
-        ("ttl", RedisOptions::ttl),
+        ("timeout", RedisConfig::timeout),
+        ("connect_timeout", RedisConfig::connect_timeout),
+        ("ttl", RedisConfig::ttl),
     ];
     for (name, set) in setters {
         for time in DURATIONS {
-            let options = set(RedisOptions::new("p"), time);
-            check(
-                name,
-                time,
-                RedisStore::connect(&RedisConfig::new(nobody(), options.clone())).await,
-            );
-            let cluster = RedisConfig::cluster(nobody(), options.clone());
+            let config = set(RedisConfig::new(nobody(), "p"), time);
+            check(name, time, RedisStore::connect(&config).await);
+            let cluster = set(RedisConfig::cluster(nobody(), "p"), time);
             check(name, time, RedisStore::connect(&cluster).await);
             let client = redis::Client::open(format!("redis://{}", nobody())).unwrap();
-            match RedisStore::from_client(client, options) {
+            match RedisStore::from_client(client, &config) {
                 Ok(store) => check(name, time, store.put("a", "1").await),
                 refused => check(name, time, refused),
             }

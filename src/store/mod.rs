@@ -55,7 +55,7 @@ pub use elasticsearch::{
 pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore};
 pub use map::MapStore;
 #[cfg(feature = "redis")]
-pub use redis::{RedisClient, RedisConfig, RedisOptions, RedisStore};
+pub use redis::{RedisClient, RedisConfig, RedisStore};
 pub use typed::TypedStore;
 pub use wrappers::{CacheStats, Cached, Metered, Retry};
 

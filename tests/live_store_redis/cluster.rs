@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Retry, Store, connect};
+use kasper::store::{RedisConfig, RedisStore, Retry, Store, connect};
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 use kasper::{Bytes, Error, ErrorKind};
 
@@ -74,9 +74,9 @@ async fn nobody_there() {
 #[ignore = "needs redis-server; run with cargo xtask test"]
 async fn a_server_that_is_killed_in_the_middle_of_a_write() {
     let mut servers = own_cluster_to_kill().await;
-    let options = RedisOptions::new("p").timeout(Duration::from_secs(2));
     let some = format!("{},{}", servers[0].address(), servers[2].address());
-    let store = RedisStore::connect(&RedisConfig::cluster(some, options)).await.unwrap();
+    let config = RedisConfig::cluster(some, "p").timeout(Duration::from_secs(2));
+    let store = RedisStore::connect(&config).await.unwrap();
     let keys: Vec<String> = (0..20_000).map(|index| index.to_string()).collect();
     let value = Some(Bytes::from(vec![7; 100]));
     let changes: Vec<_> = keys.iter().map(|key| (&**key, value.clone())).collect();
@@ -114,8 +114,7 @@ async fn a_server_that_is_killed_in_the_middle_of_a_write() {
 async fn a_server_that_hangs_ends_calls_by_the_deadline() {
     let servers = own_cluster_to_kill().await;
     let timeout = Duration::from_secs(2);
-    let config =
-        RedisConfig::cluster(servers[0].address(), RedisOptions::new("p").timeout(timeout));
+    let config = RedisConfig::cluster(servers[0].address(), "p").timeout(timeout);
     let store = RedisStore::connect(&config).await.unwrap();
     let tenants = MultiRedisStore::connect(&config).await.unwrap();
     // Of every server some.

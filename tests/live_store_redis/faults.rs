@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Store};
+use kasper::store::{RedisConfig, RedisStore, Store};
 use kasper::{Bytes, Error, ErrorKind};
 
 use super::server::OwnServer;
@@ -21,9 +21,9 @@ async fn connect(config: &RedisConfig) -> RedisStore {
 #[ignore = "needs redis-server; run with cargo xtask test"]
 async fn a_full_memory_is_no_space_until_there_is_more() {
     let server = OwnServer::start(&["--maxmemory", "3mb"]).await;
-    let with_ttl = RedisOptions::new("p").ttl(Duration::from_secs(600));
-    for options in [RedisOptions::new("p"), with_ttl] {
-        let store = connect(&RedisConfig::new(server.address(), options)).await;
+    let with_ttl = server.config().ttl(Duration::from_secs(600));
+    for config in [server.config(), with_ttl] {
+        let store = connect(&config).await;
         server.command("CONFIG SET maxmemory 3mb").await;
         let value = Bytes::from(vec![1; 10_000]);
         let keys: Vec<String> = (0..1000).map(|index| index.to_string()).collect();
@@ -97,11 +97,11 @@ async fn a_value_over_the_servers_limit_is_named() {
 async fn no_time_is_too_long() {
     let server = OwnServer::start(&[]).await;
     let most = Duration::MAX;
-    let forever = RedisOptions::new("p").timeout(most).connect_timeout(most);
+    let forever = server.config().timeout(most).connect_timeout(most);
     // The longest that is taken.
     let with_ttl = forever.clone().ttl(Duration::from_secs(100_000_000 * 365 * 86_400));
-    for options in [forever, with_ttl] {
-        let store = connect(&RedisConfig::new(server.address(), options)).await;
+    for config in [forever, with_ttl] {
+        let store = connect(&config).await;
         store.put("a", "1").await.unwrap();
         assert_eq!(store.get("a").await.unwrap(), Some("1".into()));
     }

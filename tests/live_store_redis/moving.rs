@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use kasper::Bytes;
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Retry, Store};
+use kasper::store::{RedisConfig, RedisStore, Retry, Store};
 use kasper::testkit::{Fault, FaultProxy};
 use redis::FromRedisValue;
 use tokio::process::Command;
@@ -27,8 +27,8 @@ async fn ask<T: FromRedisValue>(server: &OwnServer, words: &[&str]) -> T {
 async fn connected(servers: &[OwnServer; 3]) -> Retry<RedisStore> {
     // More than one address to learn the others from.
     let some = format!("{},{}", servers[0].address(), servers[2].address());
-    let options = RedisOptions::new("p").timeout(Duration::from_secs(5));
-    let store = RedisStore::connect(&RedisConfig::cluster(some, options)).await.unwrap();
+    let config = RedisConfig::cluster(some, "p").timeout(Duration::from_secs(5));
+    let store = RedisStore::connect(&config).await.unwrap();
     Retry::new(store).deadline(Duration::from_secs(60))
 }
 
@@ -120,9 +120,8 @@ async fn a_write_that_was_given_up_is_not_made_later() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let servers = own_cluster().await;
     let proxies = proxies(&servers).await;
-    let options = RedisOptions::new("p").timeout(TIMEOUT);
-    let address = proxies[0].address().to_string();
-    let store = RedisStore::connect(&RedisConfig::cluster(address, options)).await.unwrap();
+    let config = RedisConfig::cluster(proxies[0].address().to_string(), "p").timeout(TIMEOUT);
+    let store = RedisStore::connect(&config).await.unwrap();
     // Of every server some.
     let keys: Vec<String> = (0..100).map(|index| index.to_string()).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();

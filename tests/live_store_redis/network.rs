@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Retry, Store};
+use kasper::store::{RedisConfig, RedisStore, Retry, Store};
 use kasper::testkit::{Fault, FaultProxy};
 use kasper::{Bytes, Error, ErrorKind};
 
@@ -16,8 +16,7 @@ const TIMEOUT: Duration = Duration::from_millis(700);
 /// A store behind a proxy.
 async fn behind_a_proxy(test: &str) -> (FaultProxy, RedisStore) {
     let proxy = FaultProxy::start(address()).await.unwrap();
-    let options = RedisOptions::new(prefix(test)).timeout(TIMEOUT);
-    let config = RedisConfig::new(proxy.address().to_string(), options);
+    let config = RedisConfig::new(proxy.address().to_string(), prefix(test)).timeout(TIMEOUT);
     let store = RedisStore::connect(&config).await.unwrap();
     store.put("a", "1").await.unwrap();
     (proxy, store)
@@ -194,8 +193,7 @@ async fn a_hung_connection_is_found_by_calls_that_are_dropped_before_their_time(
 #[ignore = "needs a Redis server; run with cargo xtask test"]
 async fn many_tenants_have_the_same_deadline() {
     let proxy = FaultProxy::start(address()).await.unwrap();
-    let options = RedisOptions::new(prefix("tenants")).timeout(TIMEOUT);
-    let config = RedisConfig::new(proxy.address().to_string(), options);
+    let config = RedisConfig::new(proxy.address().to_string(), prefix("tenants")).timeout(TIMEOUT);
     let store = MultiRedisStore::connect(&config).await.unwrap();
     let changes: TenantMap =
         [("acme", "a", Some("1")), ("globex", "a", Some("2"))].into_iter().collect();
@@ -248,7 +246,7 @@ async fn answers_find_their_calls_when_others_were_dropped() {
 async fn empty_calls_do_no_io() {
     let proxy = FaultProxy::start(address()).await.unwrap();
     let client = redis::Client::open(format!("redis://{}", proxy.address())).unwrap();
-    let store = RedisStore::from_client(client, "p").unwrap();
+    let store = RedisStore::from_client(client, &RedisConfig::new(address(), "p")).unwrap();
     store.get_many(&[]).await.unwrap();
     store.write_many(&[]).await.unwrap();
     assert_eq!(proxy.connections(), 0);

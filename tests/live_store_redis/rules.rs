@@ -5,9 +5,7 @@ use std::time::Duration;
 use kasper::Bytes;
 use kasper::ErrorKind;
 use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
-use kasper::store::{
-    RedisClient, RedisConfig, RedisOptions, RedisStore, Store, connect, connect_multi,
-};
+use kasper::store::{RedisClient, RedisConfig, RedisStore, Store, connect, connect_multi};
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 
 use super::{address, prefix, raw};
@@ -22,8 +20,8 @@ async fn a_store_keeps_the_rules() {
 #[tokio::test]
 #[ignore = "needs a Redis server; run with cargo xtask test"]
 async fn a_store_with_a_ttl_keeps_the_rules() {
-    let options = RedisOptions::new(prefix("ttl-rules")).ttl(Duration::from_secs(600));
-    let store = RedisStore::connect(&RedisConfig::new(address(), options)).await.unwrap();
+    let config = RedisConfig::new(address(), prefix("ttl-rules")).ttl(Duration::from_secs(600));
+    let store = RedisStore::connect(&config).await.unwrap();
     check_store(&store, &Profile::default()).await;
 }
 
@@ -43,10 +41,11 @@ async fn stores_by_url_and_from_a_client_keep_the_rules() {
     check_store(&connect(&url).await.unwrap(), &profile).await;
     check_multi_store(&connect_multi(&url).await.unwrap(), ["a", "b"], &profile).await;
     let client = redis::Client::open(format!("redis://{}", address())).unwrap();
-    let store = RedisStore::from_client(client.clone(), prefix("client")).unwrap();
+    let config = RedisConfig::new(address(), prefix("client"));
+    let store = RedisStore::from_client(client.clone(), &config).unwrap();
     check_store(&store, &profile).await;
     let RedisClient::Standalone(_) = store.client() else { panic!("the client that it was given") };
-    let store = MultiRedisStore::from_client(client, prefix("client")).unwrap();
+    let store = MultiRedisStore::from_client(client, &config).unwrap();
     check_multi_store(&store, ["a", "b"], &profile).await;
 }
 
@@ -92,8 +91,8 @@ async fn the_database_is_the_one_that_is_asked_for() {
 #[ignore = "needs a Redis server; run with cargo xtask test"]
 async fn a_ttl_counts_from_each_write() {
     let (address, prefix) = (address(), prefix("ttl"));
-    let options = RedisOptions::new(&*prefix).ttl(Duration::from_secs(100));
-    let store = RedisStore::connect(&RedisConfig::new(&address, options)).await.unwrap();
+    let config = RedisConfig::new(&address, &*prefix).ttl(Duration::from_secs(100));
+    let store = RedisStore::connect(&config).await.unwrap();
     store.write_many(&[("a", Some("1".into())), ("b", Some("2".into()))]).await.unwrap();
     let mut raw = raw(&address).await;
     let key = format!("{prefix}/b");
@@ -156,7 +155,7 @@ async fn what_would_make_keys_collide_is_refused() {
         let error = MultiRedisStore::connect(&config).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config, "{prefix:?}");
         let client = redis::Client::open(format!("redis://{address}")).unwrap();
-        assert!(RedisStore::from_client(client, prefix).is_err(), "{prefix:?}");
+        assert!(RedisStore::from_client(client, &config).is_err(), "{prefix:?}");
     }
     let config = RedisConfig::new(&address, prefix("collide"));
     let store = MultiRedisStore::connect(&config).await.unwrap();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kasper::store::{RedisConfig, RedisOptions, RedisStore, Store};
+use kasper::store::{RedisConfig, RedisStore, Store};
 use kasper::testkit::conformance::{Profile, check_store};
 use kasper::{Error, ErrorKind};
 
@@ -36,8 +36,8 @@ async fn a_certificate_of_nobody_that_is_trusted_is_refused() {
 #[tokio::test]
 #[ignore = "needs a Redis server with TLS; run with cargo xtask test"]
 async fn without_tls_nothing_hangs() {
-    let options = RedisOptions::new("p").timeout(Duration::from_secs(2));
-    let error = RedisStore::connect(&RedisConfig::new(address(), options)).await.unwrap_err();
+    let config = RedisConfig::new(address(), "p").timeout(Duration::from_secs(2));
+    let error = RedisStore::connect(&config).await.unwrap_err();
     let is_away = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
     assert!(is_away || error.kind() == ErrorKind::Backend, "{error:?}");
 }

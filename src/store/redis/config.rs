@@ -1,4 +1,4 @@
-//! [`RedisConfig`] and [`RedisOptions`]: where the servers are, and how the store behaves.
+//! [`RedisConfig`]: where the servers are, and how the store behaves.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,105 +17,6 @@ const DEFAULT_PORT: u16 = 6379;
 
 /// 100 million years. Redis adds the time since 1970 to it, in milliseconds and 63 bits.
 const MAX_TTL: Duration = Duration::from_secs(100_000_000 * 365 * 86_400);
-
-/// How a store in Redis behaves. A `&str` becomes one that is a prefix, and has the defaults.
-///
-/// ```
-/// use std::time::Duration;
-///
-/// use kasper::store::RedisOptions;
-///
-/// let options = RedisOptions::new("sessions").ttl(Duration::from_secs(3600));
-/// ```
-#[derive(Debug, Clone)]
-pub struct RedisOptions {
-    prefix: String,
-    timeout: Duration,
-    connect_timeout: Duration,
-    ttl: Option<Duration>,
-}
-
-impl RedisOptions {
-    /// Keys begin with this prefix and a `/`. It must not be empty, and have no `/`: `{tenant}/{prefix}`
-    /// of one store and `{prefix}` of another could be the same.
-    pub fn new(prefix: impl Into<String>) -> Self {
-        Self {
-            prefix: prefix.into(),
-            timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
-            ttl: None,
-        }
-    }
-
-    /// How long a request may take, connecting included: 10 s by default (the driver's own is 500 ms). A
-    /// large call is several requests; the first that fails ends it. Less finds a server sooner that
-    /// hangs; too little takes a busy one for dead, and values of many MB need their time on the network.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How long connecting may take, password and TLS included: 5 s by default. Should be less than the
-    /// [`timeout`](RedisOptions::timeout).
-    #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
-        self
-    }
-
-    /// Keys vanish when this time has passed since they were last written; whole milliseconds, at least
-    /// one and at most 100 million years. By default they stay. Costs a command for each key where one `MSET` writes many.
-    #[must_use]
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
-        self
-    }
-
-    pub(super) fn prefix(&self) -> &str {
-        &self.prefix
-    }
-
-    pub(super) fn answer_timeout(&self) -> Duration {
-        self.timeout
-    }
-
-    pub(super) fn connection_timeout(&self) -> Duration {
-        self.connect_timeout
-    }
-
-    pub(super) fn time_to_live(&self) -> Option<Duration> {
-        self.ttl
-    }
-
-    /// # Errors
-    /// All faults at once.
-    pub(super) fn check(&self) -> Result<()> {
-        self.faults().refuse()
-    }
-
-    fn faults(&self) -> Faults {
-        let mut faults = Faults::default();
-        let prefix = &self.prefix;
-        if prefix.is_empty() {
-            faults.push("the prefix is empty");
-        }
-        if prefix.contains('/') {
-            faults.push(format!("the prefix `{prefix}` has a `/`, which would make keys collide"));
-        }
-        faults.time_limit("timeout", self.timeout);
-        faults.time_limit("connect_timeout", self.connect_timeout);
-        let unit = (Duration::from_millis(1), "milliseconds");
-        faults.ttl(self.ttl, unit, (MAX_TTL, "100 million years"));
-        faults
-    }
-}
-
-impl<P: Into<String>> From<P> for RedisOptions {
-    fn from(prefix: P) -> Self {
-        Self::new(prefix)
-    }
-}
 
 /// Where Redis is, and how a store in it behaves. Passwords are in no output of `Debug`.
 ///
@@ -149,7 +50,10 @@ pub struct RedisConfig {
     password: Option<String>,
     database: u32,
     tls: Option<Tls>,
-    options: RedisOptions,
+    pub(super) prefix: String,
+    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    pub(super) ttl: Option<Duration>,
 }
 
 /// PEM files' contents.
@@ -161,9 +65,9 @@ struct Tls {
 }
 
 impl RedisConfig {
-    /// The server `host` or `host:port` (6379 is the default), and the prefix of the keys, or
-    /// [more options](RedisOptions).
-    pub fn new(server: impl Into<String>, options: impl Into<RedisOptions>) -> Self {
+    /// The server `host` or `host:port` (6379 is the default), and what keys begin with, before a `/`. The prefix must
+    /// not be empty, and have no `/`: `{tenant}/{prefix}` of one store and `{prefix}` of another could be the same.
+    pub fn new(server: impl Into<String>, prefix: impl Into<String>) -> Self {
         Self {
             servers: server.into(),
             is_cluster: false,
@@ -171,14 +75,17 @@ impl RedisConfig {
             password: None,
             database: 0,
             tls: None,
-            options: options.into(),
+            prefix: prefix.into(),
+            timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
+            ttl: None,
         }
     }
 
     /// A Redis Cluster, some of whose servers are these, separated by commas; they tell of the others.
     /// Several, so that one may be away when the program starts.
-    pub fn cluster(servers: impl Into<String>, options: impl Into<RedisOptions>) -> Self {
-        Self { is_cluster: true, ..Self::new(servers, options) }
+    pub fn cluster(servers: impl Into<String>, prefix: impl Into<String>) -> Self {
+        Self { is_cluster: true, ..Self::new(servers, prefix) }
     }
 
     /// The password of the default user (`requirepass`), or of [`user`](RedisConfig::user). None by
@@ -227,16 +134,29 @@ impl RedisConfig {
         self
     }
 
-    /// Sets how the store behaves.
+    /// How long a request may take, connecting included: 10 s by default (the driver's own is 500 ms). A
+    /// large call is several requests; the first that fails ends it. Less finds a server sooner that
+    /// hangs; too little takes a busy one for dead, and values of many MB need their time on the network.
     #[must_use]
-    pub fn with_options(mut self, options: impl Into<RedisOptions>) -> Self {
-        self.options = options.into();
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    /// How the store behaves.
-    pub fn options(&self) -> &RedisOptions {
-        &self.options
+    /// How long connecting may take, password and TLS included: 5 s by default. Should be less than the
+    /// [`timeout`](RedisConfig::timeout).
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Keys vanish when this time has passed since they were last written; whole milliseconds, at least
+    /// one and at most 100 million years. By default they stay. Costs a command for each key where one `MSET` writes many.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
     }
 
     /// For URLs, whose TLS may be there without the feature.
@@ -252,10 +172,34 @@ impl RedisConfig {
         }
     }
 
+    /// What holds with a client of the user's own, too.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub(super) fn check_store(&self) -> Result<()> {
+        self.store_faults().refuse()
+    }
+
+    fn store_faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        let prefix = &self.prefix;
+        if prefix.is_empty() {
+            faults.push("the prefix is empty");
+        }
+        if prefix.contains('/') {
+            faults.push(format!("the prefix `{prefix}` has a `/`, which would make keys collide"));
+        }
+        faults.time_limit("timeout", self.timeout);
+        faults.time_limit("connect_timeout", self.connect_timeout);
+        let unit = (Duration::from_millis(1), "milliseconds");
+        faults.ttl(self.ttl, unit, (MAX_TTL, "100 million years"));
+        faults
+    }
+
     /// # Errors
     /// All faults at once.
     pub(super) fn client(&self) -> Result<RedisClient> {
-        let mut faults = self.options.faults();
+        let mut faults = self.store_faults();
         let servers = self.servers(&mut faults);
         if servers.len() > 1 && !self.is_cluster {
             faults.push("several servers are a cluster (`RedisConfig::cluster`)");
@@ -334,8 +278,8 @@ impl RedisConfig {
         let servers: Result<Vec<_>, _> =
             servers.into_iter().map(|address| self.complete(address)).collect();
         let builder = ClusterClientBuilder::new(servers?)
-            .connection_timeout(self.options.connect_timeout)
-            .response_timeout(self.options.timeout)
+            .connection_timeout(self.connect_timeout)
+            .response_timeout(self.timeout)
             // `Server` has a deadline of its own, and knows which connection to give up.
             .overall_response_timeout(None)
             // A server that has moved, or is being replaced, is asked for again until that deadline.
@@ -384,7 +328,10 @@ impl fmt::Debug for RedisConfig {
             .field("has_password", &self.password.is_some())
             .field("database", &self.database)
             .field("has_tls", &self.tls.is_some())
-            .field("options", &self.options)
+            .field("prefix", &self.prefix)
+            .field("timeout", &self.timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("ttl", &self.ttl)
             .finish()
     }
 }
@@ -418,8 +365,8 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_at_once() {
-        let options = RedisOptions::new("a/b").timeout(Duration::ZERO).ttl(Duration::ZERO);
-        let config = RedisConfig::new("host:x", options).user("ann").password("secret");
+        let config = RedisConfig::new("host:x", "a/b").timeout(Duration::ZERO).ttl(Duration::ZERO);
+        let config = config.user("ann").password("secret");
         let text = fault(&config);
         for part in ["`a/b` has a `/`", "`timeout` is zero", "`ttl` has to be", "`host:x` is not"] {
             assert!(text.contains(part), "{text}");

@@ -18,7 +18,7 @@ use super::client::Connection;
 use super::command::{Failed, Request};
 use super::error::{self, ServerName};
 use super::thread::{Ended, Thread};
-use super::{RedisClient, RedisConfig, RedisOptions};
+use super::{RedisClient, RedisConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Mutex;
 use crate::store::time::deadline;
@@ -75,7 +75,7 @@ pub(super) struct Server {
 impl Server {
     /// Connects.
     pub(super) async fn connect(config: &RedisConfig) -> Result<Self> {
-        let server = Self::new(config.client()?, config.place(), config.options());
+        let server = Self::new(config.client()?, config.place(), config);
         // Some refusals only come with the first command.
         match server.read("connect", &Request::One(redis::cmd("PING"))).await {
             Ok(_) => Ok(server),
@@ -84,7 +84,7 @@ impl Server {
     }
 
     /// Connects later, when it has to.
-    pub(super) fn from_client(client: RedisClient, options: &RedisOptions) -> Result<Self> {
+    pub(super) fn from_client(client: RedisClient, config: &RedisConfig) -> Result<Self> {
         let place = match &client {
             RedisClient::Standalone(client) => {
                 ServerName::standalone(address(client.get_connection_info().addr()))
@@ -92,16 +92,16 @@ impl Server {
             // The driver does not tell.
             RedisClient::Cluster(_) => ServerName::cluster("a cluster"),
         };
-        options.check()?;
-        Ok(Self::new(client, place, options))
+        config.check_store()?;
+        Ok(Self::new(client, place, config))
     }
 
-    fn new(client: RedisClient, place: ServerName, options: &RedisOptions) -> Self {
+    fn new(client: RedisClient, place: ServerName, config: &RedisConfig) -> Self {
         Self {
             client,
             place,
-            timeout: options.answer_timeout(),
-            connect_timeout: options.connection_timeout(),
+            timeout: config.timeout,
+            connect_timeout: config.connect_timeout,
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::default(),
         }
@@ -336,9 +336,8 @@ mod tests {
     async fn silent() -> (TcpListener, Server) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let options = RedisOptions::new("p").timeout(TIMEOUT);
-        let client = RedisConfig::new(address, options.clone()).client().unwrap();
-        (listener, Server::from_client(client, &options).unwrap())
+        let config = RedisConfig::new(address, "p").timeout(TIMEOUT);
+        (listener, Server::from_client(config.client().unwrap(), &config).unwrap())
     }
 
     async fn accept(listener: &TcpListener) -> TcpStream {
@@ -481,8 +480,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
-        let options = RedisOptions::new("p").timeout(Duration::MAX).connect_timeout(Duration::MAX);
-        let error = Server::connect(&RedisConfig::new(address, options)).await.unwrap_err();
+        let config = RedisConfig::new(address, "p");
+        let config = config.timeout(Duration::MAX).connect_timeout(Duration::MAX);
+        let error = Server::connect(&config).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }
 }

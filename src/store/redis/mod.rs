@@ -17,7 +17,7 @@ mod thread;
 mod url;
 
 pub use client::RedisClient;
-pub use config::{RedisConfig, RedisOptions};
+pub use config::RedisConfig;
 pub use multi::MultiRedisStore;
 pub use store::RedisStore;
 #[cfg(test)]

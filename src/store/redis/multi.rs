@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::requests::{FullKey, Requests};
-use super::{RedisClient, RedisConfig, RedisOptions, RedisStore};
+use super::{RedisClient, RedisConfig, RedisStore};
 use crate::error::Result;
 use crate::multitenant::tenants::{Tenants, check_fetch, check_push, check_tenant};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
@@ -43,15 +43,12 @@ impl MultiRedisStore {
         Ok(Self::new(Requests::connect(config).await?))
     }
 
-    /// A store that uses this client, as [`RedisStore::from_client`].
+    /// As [`connect`](MultiRedisStore::connect), with a client that is there already, as [`RedisStore::from_client`].
     ///
     /// # Errors
-    /// [`Config`](crate::ErrorKind::Config): all faults of the options.
-    pub fn from_client(
-        client: impl Into<RedisClient>,
-        options: impl Into<RedisOptions>,
-    ) -> Result<Self> {
-        Ok(Self::new(Requests::from_client(client.into(), &options.into())?))
+    /// Those of [`RedisStore::from_client`].
+    pub fn from_client(client: impl Into<RedisClient>, config: &RedisConfig) -> Result<Self> {
+        Ok(Self::new(Requests::from_client(client.into(), config)?))
     }
 
     fn new(requests: Requests) -> Self {

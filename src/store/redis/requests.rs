@@ -13,7 +13,7 @@ use redis::{Cmd, FromRedisValue, RedisWrite as _, Value};
 
 use super::command::{Commands, Request};
 use super::connection::Server;
-use super::{RedisClient, RedisConfig, RedisOptions};
+use super::{RedisClient, RedisConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
 use crate::store::limits::{Limits, shortened};
@@ -58,19 +58,15 @@ pub(super) struct Requests {
 
 impl Requests {
     pub(super) async fn connect(config: &RedisConfig) -> Result<Self> {
-        Ok(Self::new(Server::connect(config).await?, config.options()))
+        Ok(Self::new(Server::connect(config).await?, config))
     }
 
-    pub(super) fn from_client(client: RedisClient, options: &RedisOptions) -> Result<Self> {
-        Ok(Self::new(Server::from_client(client, options)?, options))
+    pub(super) fn from_client(client: RedisClient, config: &RedisConfig) -> Result<Self> {
+        Ok(Self::new(Server::from_client(client, config)?, config))
     }
 
-    fn new(server: Server, options: &RedisOptions) -> Self {
-        Self {
-            server: Arc::new(server),
-            prefix: Arc::from(options.prefix()),
-            ttl: options.time_to_live(),
-        }
+    fn new(server: Server, config: &RedisConfig) -> Self {
+        Self { server: Arc::new(server), prefix: Arc::from(&*config.prefix), ttl: config.ttl }
     }
 
     pub(super) fn client(&self) -> &RedisClient {
@@ -289,9 +285,8 @@ mod tests {
     async fn listening() -> (TcpListener, Requests) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let options = RedisOptions::new("p");
-        let client = RedisConfig::new(address, options.clone()).client().unwrap();
-        (listener, Requests::from_client(client, &options).unwrap())
+        let config = RedisConfig::new(address, "p");
+        (listener, Requests::from_client(config.client().unwrap(), &config).unwrap())
     }
 
     /// A connection, once the driver has said who it is, and what was read of it.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::requests::{FullKey, Requests};
-use super::{RedisClient, RedisConfig, RedisOptions};
+use super::{RedisClient, RedisConfig};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::chunks::last_of_each_key;
@@ -16,7 +16,7 @@ use crate::store::chunks::last_of_each_key;
 /// connection.
 ///
 /// A `get_many` is one `MGET` (one key: a `GET`), a `write_many` one `MSET` and one `DEL`, sent at the same time; both in
-/// chunks of 1,000 keys (10,000 in a cluster) and 4 MiB of writes, four under way at a time. With a [time to live](RedisOptions::ttl) a write is
+/// chunks of 1,000 keys (10,000 in a cluster) and 4 MiB of writes, four under way at a time. With a [time to live](RedisConfig::ttl) a write is
 /// a pipeline of `SET`s. In a cluster each key is a command of its own, and each server gets a pipeline of
 /// those whose keys it has.
 ///
@@ -34,7 +34,7 @@ use crate::store::chunks::last_of_each_key;
 /// | what | kind | retryable |
 /// | --- | --- | --- |
 /// | the server is away, restarts, loads its data, fails over; a cluster is incomplete | [`Unavailable`](crate::ErrorKind::Unavailable) | yes |
-/// | no answer within the [time-out](RedisOptions::timeout) | [`Timeout`](crate::ErrorKind::Timeout) | yes |
+/// | no answer within the [time-out](RedisConfig::timeout) | [`Timeout`](crate::ErrorKind::Timeout) | yes |
 /// | `maxmemory` is reached, or the server can't write its data to disk | [`NoSpace`](crate::ErrorKind::NoSpace) | yes: memory is freed by what expires, or by who looks after it |
 /// | user, password or their permissions; a certificate that is not trusted | [`Unauthorized`](crate::ErrorKind::Unauthorized) | no |
 /// | no such database; a member of a cluster that is used as a single server | [`Config`](crate::ErrorKind::Config) | no |
@@ -57,7 +57,7 @@ use crate::store::chunks::last_of_each_key;
 /// - A proxy that has taken the write in, and passes it on although its client reset the connection, may bring it
 ///   over a newer one.
 /// - A [client of your own](RedisStore::from_client) without a linger time of zero, or, in a cluster, with a time-out
-///   of its own that is shorter than the [options'](RedisOptions::timeout): the driver then sends a command again while
+///   of its own that is shorter than the [configuration's](RedisConfig::timeout): the driver then sends a command again while
 ///   the first attempt is under way, and may make it later.
 ///
 /// Each store has a thread for its connection, called `kasper-redis`, which clones share.
@@ -88,31 +88,28 @@ impl RedisStore {
         Ok(Self::new(Requests::connect(config).await?, None))
     }
 
-    /// A store that uses this client, with a prefix, or with [more options](RedisOptions). Connects at
-    /// the first call.
+    /// As [`connect`](RedisStore::connect), with a client that is there already. Connects at the first call. Servers,
+    /// user, password, database and TLS of `config` are not used then.
     ///
     /// The client says how to connect, so see to `TCP_NODELAY`
     /// ([`TcpSettings`](redis::io::tcp::TcpSettings)): without it small requests may wait for 40 ms. And to a
     /// linger time of zero: without it a write that had no answer in time may be delivered later.
-    /// A cluster client's own time-outs hold besides the options'; they should be longer.
+    /// A cluster client's own time-outs hold besides the configuration's; they should be longer.
     ///
     /// ```
-    /// use kasper::store::{RedisOptions, RedisStore};
+    /// use kasper::store::{RedisConfig, RedisStore};
     ///
     /// # fn main() -> Result<(), kasper::BoxError> {
     /// let client = redis::Client::open("redis://localhost/3")?;
-    /// let store = RedisStore::from_client(client, "word-counts")?;
+    /// let store = RedisStore::from_client(client, &RedisConfig::new("localhost", "word-counts"))?;
     /// # Ok(())
     /// # }
     /// ```
     ///
     /// # Errors
-    /// [`Config`](crate::ErrorKind::Config): all faults of the options.
-    pub fn from_client(
-        client: impl Into<RedisClient>,
-        options: impl Into<RedisOptions>,
-    ) -> Result<Self> {
-        Ok(Self::new(Requests::from_client(client.into(), &options.into())?, None))
+    /// [`Config`](crate::ErrorKind::Config): all faults of what is used.
+    pub fn from_client(client: impl Into<RedisClient>, config: &RedisConfig) -> Result<Self> {
+        Ok(Self::new(Requests::from_client(client.into(), config)?, None))
     }
 
     pub(super) fn new(requests: Requests, tenant: Option<&str>) -> Self {

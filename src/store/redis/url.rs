@@ -1,8 +1,8 @@
 //! URLs of stores in Redis.
 
-use super::{RedisConfig, RedisOptions};
+use super::RedisConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::url::{Parts, decoded, settings};
+use crate::store::url::{Parts, Setting, Wrong, decoded, settings};
 
 impl RedisConfig {
     /// A configuration from a URL, as described above.
@@ -48,29 +48,22 @@ fn parse(url: &str) -> Result<RedisConfig> {
             config = config.password(decoded("the password", password).map_err(wrong)?);
         }
     }
-    with_settings(config, &parts)
+    settings(parts.settings)
+        .try_fold(config, |config, setting| set(config, &setting?))
+        .map_err(wrong)
 }
 
 /// What may stand behind the `?`.
 pub(in crate::store) const URL_SETTINGS: &[&str] = &["db", "timeout", "connect_timeout", "ttl"];
 
-fn with_settings(mut config: RedisConfig, parts: &Parts<'_>) -> Result<RedisConfig> {
-    let mut options: RedisOptions = config.options().clone();
-    for setting in settings(parts.settings) {
-        let setting = setting.map_err(wrong)?;
-        let time = || setting.duration().map_err(wrong);
-        match setting.name {
-            "db" => {
-                let what = format!("a number from 0 to {}", u32::MAX);
-                config = config.database(setting.parsed(what).map_err(wrong)?);
-            }
-            "timeout" => options = options.timeout(time()?),
-            "connect_timeout" => options = options.connect_timeout(time()?),
-            "ttl" => options = options.ttl(time()?),
-            _ => return Err(wrong(setting.unknown(URL_SETTINGS))),
-        }
-    }
-    Ok(config.with_options(options))
+fn set(config: RedisConfig, setting: &Setting<'_>) -> Result<RedisConfig, Wrong> {
+    Ok(match setting.name {
+        "db" => config.database(setting.parsed(format_args!("a number from 0 to {}", u32::MAX))?),
+        "timeout" => config.timeout(setting.duration()?),
+        "connect_timeout" => config.connect_timeout(setting.duration()?),
+        "ttl" => config.ttl(setting.duration()?),
+        _ => return Err(setting.unknown(URL_SETTINGS)),
+    })
 }
 
 fn wrong(message: impl std::fmt::Display) -> Error {
