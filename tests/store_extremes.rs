@@ -84,7 +84,7 @@ async fn redis() {
 
     type Set = fn(RedisConfig, Duration) -> RedisConfig;
     let setters: [(&str, Set); 3] = [
-        ("timeout", RedisConfig::timeout),
+        ("request_timeout", RedisConfig::request_timeout),
         ("connect_timeout", RedisConfig::connect_timeout),
         ("ttl", RedisConfig::ttl),
     ];
@@ -105,7 +105,8 @@ async fn redis() {
             check(name, value, connect(&url).await);
         }
     }
-    check("db", "", connect(&format!("redis://{}/p?db={}", nobody(), u32::MAX)).await);
+    let url = format!("redis://{}/p?database={}", nobody(), u32::MAX);
+    check("database", "", connect(&url).await);
 }
 
 #[cfg(feature = "elasticsearch")]
@@ -117,7 +118,7 @@ async fn elasticsearch() {
     type SetTime = fn(Config, Duration) -> Config;
     type SetSize = fn(Config, usize) -> Config;
     let times: [(&str, SetTime); 3] = [
-        ("deadline", Config::deadline),
+        ("timeout", Config::timeout),
         ("request_timeout", Config::request_timeout),
         ("connect_timeout", Config::connect_timeout),
     ];
@@ -142,7 +143,14 @@ async fn elasticsearch() {
     }
     for (name, set) in sizes {
         for size in SIZES {
-            let client = ElasticsearchClient::new(&set(config(), size)).unwrap();
+            let client = match ElasticsearchClient::new(&set(config(), size)) {
+                Ok(client) => client,
+                refused => {
+                    assert_eq!(size, 0);
+                    check(name, size, refused);
+                    continue;
+                }
+            };
             let store = ElasticsearchStore::from_client(client, "i").unwrap();
             match (name, store.put("a", "{}").await) {
                 // The value is longer than it may be.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+pub(crate) const NO_PASSWORD: &str = "there is a user but no password";
+
 /// The faults found so far.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<String>);
@@ -17,6 +19,16 @@ impl Faults {
     pub(crate) fn time_limit(&mut self, name: &str, time: Duration) {
         if time.is_zero() {
             self.push(format!("`{name}` is zero, which leaves no time for an answer"));
+        }
+    }
+
+    /// Who logs in has a name and a password.
+    #[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
+    pub(crate) fn login(&mut self, user: Option<&str>, password: Option<&str>) {
+        match (user, password) {
+            (Some(_), None) => self.push(NO_PASSWORD),
+            (None, Some(_)) => self.push("there is a password but no user"),
+            _ => {}
         }
     }
 

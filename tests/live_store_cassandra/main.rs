@@ -34,7 +34,8 @@ fn address() -> String {
 
 fn config_at(address: impl Into<String>, table: &str) -> CassandraConfig {
     CassandraConfig::new([address], KEYSPACE, table)
-        .user(USER, PASSWORD)
+        .user(USER)
+        .password(PASSWORD)
         .create_table_if_missing(true)
 }
 
@@ -139,13 +140,22 @@ async fn refused(config: CassandraConfig, kind: ErrorKind) -> Error {
 async fn who_may_not_is_unauthorized() {
     let _up = SERVER.read().await;
     let owner = store("private").await;
-    refused(config("private").await.user(USER, "open-sesame"), ErrorKind::Unauthorized).await;
-    refused(config("private").await.user("nobody", "open-sesame"), ErrorKind::Unauthorized).await;
+    refused(config("private").await.user(USER).password("open-sesame"), ErrorKind::Unauthorized)
+        .await;
+    refused(
+        config("private").await.user("nobody").password("open-sesame"),
+        ErrorKind::Unauthorized,
+    )
+    .await;
     let nameless = CassandraConfig::new([address()], KEYSPACE, "private");
     refused(nameless, ErrorKind::Unauthorized).await;
     let role = "CREATE ROLE IF NOT EXISTS stranger WITH PASSWORD = 'open-sesame' AND LOGIN = true";
     run(&owner, role).await;
-    refused(config("private").await.user("stranger", "open-sesame"), ErrorKind::Unauthorized).await;
+    refused(
+        config("private").await.user("stranger").password("open-sesame"),
+        ErrorKind::Unauthorized,
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -156,7 +166,7 @@ async fn what_is_not_there_is_not_found() {
         refused(config("nowhere").await.create_table_if_missing(false), ErrorKind::NotFound).await;
     assert_eq!((error.get("keyspace"), error.get("table")), (Some(KEYSPACE), Some("nowhere")));
     let no_keyspace =
-        CassandraConfig::new([address()], "no_such_keyspace", "t").user(USER, PASSWORD);
+        CassandraConfig::new([address()], "no_such_keyspace", "t").user(USER).password(PASSWORD);
     refused(no_keyspace.clone(), ErrorKind::NotFound).await;
     refused(no_keyspace.create_table_if_missing(true), ErrorKind::NotFound).await;
 
@@ -246,7 +256,8 @@ async fn too_few_replicas_are_unavailable() {
     )
     .await;
     let config = CassandraConfig::new([address()], "kasper_test_three", "t")
-        .user(USER, PASSWORD)
+        .user(USER)
+        .password(PASSWORD)
         .create_table_if_missing(true);
     let store = CassandraStore::connect(&config).await.unwrap();
     for error in [store.put("a", "1").await.unwrap_err(), store.get("a").await.unwrap_err()] {

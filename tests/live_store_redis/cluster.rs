@@ -75,7 +75,7 @@ async fn nobody_there() {
 async fn a_server_that_is_killed_in_the_middle_of_a_write() {
     let mut servers = own_cluster_to_kill().await;
     let some = format!("{},{}", servers[0].address(), servers[2].address());
-    let config = RedisConfig::cluster(some, "p").timeout(Duration::from_secs(2));
+    let config = RedisConfig::cluster(some, "p").request_timeout(Duration::from_secs(2));
     let store = RedisStore::connect(&config).await.unwrap();
     let keys: Vec<String> = (0..20_000).map(|index| index.to_string()).collect();
     let value = Some(Bytes::from(vec![7; 100]));
@@ -114,7 +114,7 @@ async fn a_server_that_is_killed_in_the_middle_of_a_write() {
 async fn a_server_that_hangs_ends_calls_by_the_deadline() {
     let servers = own_cluster_to_kill().await;
     let timeout = Duration::from_secs(2);
-    let config = RedisConfig::cluster(servers[0].address(), "p").timeout(timeout);
+    let config = RedisConfig::cluster(servers[0].address(), "p").request_timeout(timeout);
     let store = RedisStore::connect(&config).await.unwrap();
     let tenants = MultiRedisStore::connect(&config).await.unwrap();
     // Of every server some.

@@ -97,7 +97,7 @@ async fn a_value_over_the_servers_limit_is_named() {
 async fn no_time_is_too_long() {
     let server = OwnServer::start(&[]).await;
     let most = Duration::MAX;
-    let forever = server.config().timeout(most).connect_timeout(most);
+    let forever = server.config().request_timeout(most).connect_timeout(most);
     // The longest that is taken.
     let with_ttl = forever.clone().ttl(Duration::from_secs(100_000_000 * 365 * 86_400));
     for config in [forever, with_ttl] {

@@ -27,7 +27,7 @@ async fn ask<T: FromRedisValue>(server: &OwnServer, words: &[&str]) -> T {
 async fn connected(servers: &[OwnServer; 3]) -> Retry<RedisStore> {
     // More than one address to learn the others from.
     let some = format!("{},{}", servers[0].address(), servers[2].address());
-    let config = RedisConfig::cluster(some, "p").timeout(Duration::from_secs(5));
+    let config = RedisConfig::cluster(some, "p").request_timeout(Duration::from_secs(5));
     let store = RedisStore::connect(&config).await.unwrap();
     Retry::new(store).deadline(Duration::from_secs(60))
 }
@@ -120,7 +120,8 @@ async fn a_write_that_was_given_up_is_not_made_later() {
     const TIMEOUT: Duration = Duration::from_secs(1);
     let servers = own_cluster().await;
     let proxies = proxies(&servers).await;
-    let config = RedisConfig::cluster(proxies[0].address().to_string(), "p").timeout(TIMEOUT);
+    let config =
+        RedisConfig::cluster(proxies[0].address().to_string(), "p").request_timeout(TIMEOUT);
     let store = RedisStore::connect(&config).await.unwrap();
     // Of every server some.
     let keys: Vec<String> = (0..100).map(|index| index.to_string()).collect();

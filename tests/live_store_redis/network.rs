@@ -16,7 +16,8 @@ const TIMEOUT: Duration = Duration::from_millis(700);
 /// A store behind a proxy.
 async fn behind_a_proxy(test: &str) -> (FaultProxy, RedisStore) {
     let proxy = FaultProxy::start(address()).await.unwrap();
-    let config = RedisConfig::new(proxy.address().to_string(), prefix(test)).timeout(TIMEOUT);
+    let config =
+        RedisConfig::new(proxy.address().to_string(), prefix(test)).request_timeout(TIMEOUT);
     let store = RedisStore::connect(&config).await.unwrap();
     store.put("a", "1").await.unwrap();
     (proxy, store)
@@ -193,7 +194,8 @@ async fn a_hung_connection_is_found_by_calls_that_are_dropped_before_their_time(
 #[ignore = "needs a Redis server; run with cargo xtask test"]
 async fn many_tenants_have_the_same_deadline() {
     let proxy = FaultProxy::start(address()).await.unwrap();
-    let config = RedisConfig::new(proxy.address().to_string(), prefix("tenants")).timeout(TIMEOUT);
+    let config =
+        RedisConfig::new(proxy.address().to_string(), prefix("tenants")).request_timeout(TIMEOUT);
     let store = MultiRedisStore::connect(&config).await.unwrap();
     let changes: TenantMap =
         [("acme", "a", Some("1")), ("globex", "a", Some("2"))].into_iter().collect();

@@ -37,7 +37,7 @@ async fn a_multitenant_store_keeps_the_rules() {
 #[ignore = "needs a Redis server; run with cargo xtask test"]
 async fn stores_by_url_and_from_a_client_keep_the_rules() {
     let profile = Profile::default().many_keys(2000);
-    let url = format!("redis://{}/{}?db=3&timeout=60s", address(), prefix("url"));
+    let url = format!("redis://{}/{}?database=3&request_timeout=60s", address(), prefix("url"));
     check_store(&connect(&url).await.unwrap(), &profile).await;
     check_multi_store(&connect_multi(&url).await.unwrap(), ["a", "b"], &profile).await;
     let client = redis::Client::open(format!("redis://{}", address())).unwrap();

@@ -36,7 +36,7 @@ async fn a_certificate_of_nobody_that_is_trusted_is_refused() {
 #[tokio::test]
 #[ignore = "needs a Redis server with TLS; run with cargo xtask test"]
 async fn without_tls_nothing_hangs() {
-    let config = RedisConfig::new(address(), "p").timeout(Duration::from_secs(2));
+    let config = RedisConfig::new(address(), "p").request_timeout(Duration::from_secs(2));
     let error = RedisStore::connect(&config).await.unwrap_err();
     let is_away = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout);
     assert!(is_away || error.kind() == ErrorKind::Backend, "{error:?}");

@@ -68,7 +68,7 @@ pub(crate) async fn odd_documents_come_back_byte_for_byte(server: &Server) {
 
 /// Elasticsearch quotes the request, credentials included, when it complains about a document.
 pub(crate) async fn a_document_that_the_server_refuses_is_named(server: &Server) {
-    let config = server.config().basic_auth("me", "secret");
+    let config = server.config().user("me").password("secret");
     let store = server.store(config).await;
     let values = ["{\"a\":1}", "{\"a\":1,\"a\":2}", "{\"a\":3}", "{\"b\":1,\"b\":2}"];
     let changes: Vec<_> =

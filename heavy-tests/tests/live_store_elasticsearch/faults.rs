@@ -56,7 +56,7 @@ pub(crate) async fn a_read_only_index_is_told(server: &Server) {
 
 pub(crate) async fn no_setting_is_too_large(server: &Server) {
     let (time, size) = (Duration::MAX, usize::MAX);
-    let config = server.config().deadline(time).request_timeout(time).connect_timeout(time);
+    let config = server.config().timeout(time).request_timeout(time).connect_timeout(time);
     let config = config.max_request_items(size).max_request_bytes(size).max_value_bytes(size);
     let store = server.store(config.concurrency(size)).await;
     store.put("a", "{\"x\":1}").await.unwrap();
@@ -152,7 +152,7 @@ const READ: &str = r#"{"docs":[{"found":true,"_source":{"n":2}}]}"#;
 pub(crate) async fn busy_keys_are_tried_again_alone(_: &Server) {
     let (address, requests, last) = scripted(&[(429, BUSY), (200, HALF_BUSY), (200, DONE)]).await;
     let store = |address: &str, deadline: Duration| {
-        let config = config(address, "i").deadline(deadline);
+        let config = config(address, "i").timeout(deadline);
         let client = ElasticsearchClient::new(&config).unwrap();
         ElasticsearchStore::from_client(client, "i").unwrap()
     };
@@ -190,7 +190,7 @@ pub(crate) async fn busy_keys_are_tried_again_alone(_: &Server) {
 pub(crate) async fn a_wrong_password_is_told_and_not_shown(_: &Server) {
     let (address, _, last) = scripted(&[(401, "Unauthorized")]).await;
     let url = format!("http://{address}");
-    let config = ElasticsearchConfig::new(&url, "i").basic_auth("me", "secret");
+    let config = ElasticsearchConfig::new(&url, "i").user("me").password("secret");
     let error = ElasticsearchStore::connect(&config).await.unwrap_err();
     check(&error, ErrorKind::Unauthorized, false);
     assert!(error.get("server").is_some_and(|server| server == url), "{error}");
@@ -258,7 +258,7 @@ pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
     let proxy = FaultProxy::start(server.address.clone()).await.unwrap();
     let store = server.store(behind(&proxy)).await;
     store.put("a", "{}").await.unwrap();
-    let client = ElasticsearchClient::new(&behind(&proxy).deadline(SHORT)).unwrap();
+    let client = ElasticsearchClient::new(&behind(&proxy).timeout(SHORT)).unwrap();
     let hurried = ElasticsearchStore::from_client(client.clone(), new_index("hung")).unwrap();
     let tenants =
         MultiElasticsearchStore::from_client_with(client, |tenant: &str| tenant.to_owned());
@@ -272,7 +272,7 @@ pub(crate) async fn a_hung_server_ends_within_the_deadline(server: &Server) {
     check(&tenants.fetch(&keys).await.unwrap_err(), ErrorKind::Timeout, true);
     check(&tenants.push(&changes).await.unwrap_err(), ErrorKind::Timeout, true);
     check(&MultiStore::flush(&tenants).await.unwrap_err(), ErrorKind::Timeout, true);
-    let connected = ElasticsearchStore::connect(&behind(&proxy).deadline(SHORT)).await;
+    let connected = ElasticsearchStore::connect(&behind(&proxy).timeout(SHORT)).await;
     check(&connected.unwrap_err(), ErrorKind::Timeout, true);
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     proxy.set(Fault::None);

@@ -32,8 +32,8 @@ async fn refused(config: ElasticsearchConfig) -> Error {
 #[tokio::test]
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn a_store_keeps_the_rules_over_tls() {
-    let config = config(new_index("tls")).basic_auth("admin", "admin");
-    let config = config.deadline(Duration::from_secs(60));
+    let config = config(new_index("tls")).user("admin").password("admin");
+    let config = config.timeout(Duration::from_secs(60));
     let store = ElasticsearchStore::connect(&config).await.unwrap();
     store.create_index_if_missing().await.unwrap();
     let profile = Profile::default().max_key_bytes(512).json_values().many_keys(2000);
@@ -44,8 +44,8 @@ async fn a_store_keeps_the_rules_over_tls() {
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn who_has_no_password_or_a_wrong_one_is_unauthorized() {
     let config = || config(new_index("refused"));
-    let wrong = config().basic_auth("admin", "close-sesame");
-    let unknown = config().basic_auth("nobody", "close-sesame");
+    let wrong = config().user("admin").password("close-sesame");
+    let unknown = config().user("nobody").password("close-sesame");
     for config in [config(), wrong, unknown, config().api_key("Y2xvc2Utc2VzYW1l")] {
         let error = refused(config).await;
         assert_eq!(error.get("status"), Some("401"), "{error:?}");
@@ -57,10 +57,10 @@ async fn who_has_no_password_or_a_wrong_one_is_unauthorized() {
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn who_may_only_read_is_told_which_key_was_not_written() {
     let index = new_index("read-only");
-    let admin = config(index.clone()).basic_auth("admin", "admin");
+    let admin = config(index.clone()).user("admin").password("admin");
     let admin = ElasticsearchStore::connect(&admin).await.unwrap();
     admin.put("a", "{\"x\":1}").await.unwrap();
-    let reader = config(index).basic_auth("readall", "readall");
+    let reader = config(index).user("readall").password("readall");
     let reader = ElasticsearchStore::connect(&reader).await.unwrap();
     assert_eq!(reader.get("a").await.unwrap(), Some("{\"x\":1}".into()));
     let error = reader.put("a", "{}").await.unwrap_err();
@@ -75,7 +75,7 @@ async fn a_certificate_of_nobody_that_is_trusted_is_refused_at_connect() {
     let other = include_str!("../../../tests/data/other_authority.pem");
     let of_the_system = ElasticsearchConfig::new(format!("https://{}", address()), "refused");
     for config in [config("refused").tls_authority(other), of_the_system] {
-        let error = refused(config.basic_auth("admin", "close-sesame")).await;
+        let error = refused(config.user("admin").password("close-sesame")).await;
         assert!(error.to_string().contains("certificate is not trusted"), "{error}");
     }
     let url = format!("elasticsearch+https://admin:close-sesame@{}/{}", address(), new_name("url"));
@@ -88,7 +88,8 @@ async fn a_certificate_of_nobody_that_is_trusted_is_refused_at_connect() {
 #[ignore = "needs OpenSearch with its security plugin; run with cargo xtask test --only stores"]
 async fn without_tls_nothing_hangs() {
     let config = ElasticsearchConfig::new(format!("http://{}", address()), new_index("plain"))
-        .basic_auth("admin", "close-sesame")
+        .user("admin")
+        .password("close-sesame")
         .request_timeout(Duration::from_secs(3));
     let error = ElasticsearchStore::connect(&config).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");

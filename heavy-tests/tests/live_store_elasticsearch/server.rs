@@ -71,7 +71,7 @@ impl Server {
 /// The calls of tests may wait for a busy machine, and for the restart of another test.
 pub(crate) fn config(address: &str, index: impl Into<ElasticsearchIndex>) -> ElasticsearchConfig {
     ElasticsearchConfig::new(format!("http://{address}"), index)
-        .deadline(Duration::from_secs(120))
+        .timeout(Duration::from_secs(120))
         .request_timeout(Duration::from_secs(60))
 }
 

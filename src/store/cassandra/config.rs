@@ -60,7 +60,10 @@ impl From<CassandraConsistency> for scylla::statement::Consistency {
     }
 }
 
-/// Where the servers are, which table, and how they are asked.
+/// Where the servers are, which table, and how they are asked. The password is in no output of `Debug`.
+///
+/// A setting with a value that it cannot have is refused when the store connects, with an error of kind
+/// [`Config`](crate::ErrorKind::Config) that lists all faults.
 ///
 /// ```
 /// use std::time::Duration;
@@ -68,7 +71,8 @@ impl From<CassandraConsistency> for scylla::statement::Consistency {
 /// use kasper::store::{CassandraConfig, CassandraConsistency};
 ///
 /// let config = CassandraConfig::new(["10.0.0.7", "10.0.0.8:9042"], "shop", "counts")
-///     .user("kasper", "secret")
+///     .user("kasper")
+///     .password("secret")
 ///     .consistency(CassandraConsistency::Quorum)
 ///     .ttl(Duration::from_secs(30 * 24 * 60 * 60));
 /// # let _ = config;
@@ -83,7 +87,8 @@ pub struct CassandraConfig {
     pub(super) nodes: Vec<String>,
     pub(super) keyspace: String,
     pub(super) table: String,
-    pub(super) user: Option<(String, String)>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
     pub(super) consistency: CassandraConsistency,
     pub(super) local_datacenter: Option<String>,
     pub(super) ttl: Option<Duration>,
@@ -112,6 +117,7 @@ impl CassandraConfig {
             keyspace: keyspace.into(),
             table: table.into(),
             user: None,
+            password: None,
             consistency: CassandraConsistency::default(),
             local_datacenter: None,
             ttl: None,
@@ -125,81 +131,97 @@ impl CassandraConfig {
         }
     }
 
-    /// Logs in as this user. By default nobody does.
+    /// The name of the user to log in as, with a [`password`](Self::password). Default: nobody logs in.
     #[must_use]
-    pub fn user(mut self, user: impl Into<String>, password: impl Into<String>) -> Self {
-        self.user = Some((user.into(), password.into()));
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
         self
     }
 
-    /// How many replicas have to answer; [`CassandraConsistency::LocalQuorum`] by default.
+    /// The password of the [`user`](Self::user). Default: none.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// How many replicas have to answer. Default: [`CassandraConsistency::LocalQuorum`].
     #[must_use]
     pub fn consistency(mut self, consistency: CassandraConsistency) -> Self {
         self.consistency = consistency;
         self
     }
 
-    /// The data center whose nodes are asked, and no others. By default any node is: with several
-    /// data centers, name the one where this process runs. Not used with a session of your own.
+    /// The name of the data center whose nodes are asked, and no others. Default: any node is.
+    ///
+    /// With several data centers, name the one where this process runs. Not used with a session of your own.
     #[must_use]
     pub fn local_datacenter(mut self, name: impl Into<String>) -> Self {
         self.local_datacenter = Some(name.into());
         self
     }
 
-    /// How long values stay after they were written, in whole seconds up to 20 years. By default as long
-    /// as the table says, which is for ever unless it has a `default_time_to_live`.
+    /// How long a value stays after it was last written, in whole seconds up to 20 years. Default: as long as the table
+    /// says, which is for ever unless it has a `default_time_to_live`. Zero is refused.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
         self
     }
 
-    /// How long one statement may take, with the driver's own attempts on other nodes: 10 seconds by
-    /// default, the double of what a server gives itself. The first that takes longer ends the call.
+    /// The longest time that one request (a statement) may take, with the driver's own attempts on other nodes. Default:
+    /// 10 s, twice what a server allows itself. Zero is refused.
+    ///
+    /// The first statement that takes longer ends the call.
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.request_timeout = time;
         self
     }
 
-    /// How long opening the session may take in all; 10 seconds by default. The requests that prepare statements
-    /// afterwards have the request time-out each.
+    /// The longest time that connecting may take: opening the session in all. Default: 10 s. Zero is refused.
+    ///
+    /// Each request that prepares a statement afterwards has the [`request_timeout`](Self::request_timeout).
     #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
-    /// How many statements of one call are under way at a time; 256 by default. More load a cluster
-    /// better, and sooner overload a small one.
+    /// The most requests (statements) of one call that are under way at a time. Default: 256. Zero is refused.
+    ///
+    /// More use a large cluster better, and overload a small one sooner.
     #[must_use]
-    pub fn concurrency(mut self, statements: usize) -> Self {
-        self.concurrency = statements;
+    pub fn concurrency(mut self, requests: usize) -> Self {
+        self.concurrency = requests;
         self
     }
 
-    /// The longest value, in bytes; 8 MiB by default. Cassandra refuses what is longer than half a
-    /// segment of its commit log (`commitlog_segment_size`, 32 MiB by default) or than a frame
-    /// (`native_transport_max_frame_size`, 16 MiB), and works best with values below 1 MiB.
+    /// The longest value, in bytes. Default: 8 MiB. With zero, only the empty value is accepted.
+    ///
+    /// Cassandra refuses a value that is longer than half a segment of its commit log (`commitlog_segment_size`, 32 MiB by
+    /// default) or than a frame (`native_transport_max_frame_size`, 16 MiB), and works best with values below 1 MiB.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
         self
     }
 
-    /// Makes the table if it is missing; by default that is an error. The keyspace has to be there: how
-    /// often it keeps data is for its operator to say. For tests and small clusters: servers before
-    /// Cassandra 6 may end with two versions of a table that several processes make at the same time.
+    /// Whether to make the table if it is missing. Default: no; a missing table is an error.
+    ///
+    /// The keyspace has to exist: its operator decides how many copies it keeps. For tests and small clusters: servers
+    /// before Cassandra 6 may end with two versions of a table that several processes make at the same time.
     #[must_use]
     pub fn create_table_if_missing(mut self, create: bool) -> Self {
         self.create_table_if_missing = create;
         self
     }
 
-    /// Connects with TLS, and trusts these certificates (PEM) and no others. Nodes have to show
-    /// certificates for their IP addresses: the driver knows no other names of them. By default, connections
-    /// are not encrypted. For anything else (client certificates, say), make the session yourself:
+    /// The certificates to trust (PEM), and no others. Default: connections are not encrypted. Connects with TLS; text
+    /// without a certificate is refused.
+    ///
+    /// Nodes have to show certificates for their IP addresses: the driver knows no other names of them. For anything
+    /// else (client certificates, say), make the session yourself:
     /// [`CassandraStore::from_client`](super::CassandraStore::from_client).
     #[cfg(feature = "cassandra-tls")]
     #[must_use]
@@ -230,6 +252,7 @@ impl CassandraConfig {
                 "a node is a `host` or `host:port`; for URLs there is `CassandraConfig::from_url`",
             );
         }
+        faults.login(self.user.as_deref(), self.password.as_deref());
         let unit = (Duration::from_secs(1), "seconds");
         faults.ttl(self.ttl, unit, (MAX_TTL, "20 years"));
         faults.time_limit("request_timeout", self.request_timeout);
@@ -276,7 +299,7 @@ impl CassandraConfig {
             .metadata_request_clientside_timeout(self.connect_timeout)
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(KEEPALIVE);
-        if let Some((user, password)) = &self.user {
+        if let (Some(user), Some(password)) = (&self.user, &self.password) {
             builder = builder.user(user, password);
         }
         builder
@@ -300,7 +323,8 @@ impl fmt::Debug for CassandraConfig {
             .field("nodes", &self.shown_nodes())
             .field("keyspace", &self.keyspace)
             .field("table", &self.table)
-            .field("user", &self.user.as_ref().map(|(user, _)| user))
+            .field("user", &self.user)
+            .field("has_password", &self.password.is_some())
             .field("consistency", &self.consistency)
             .field("local_datacenter", &self.local_datacenter)
             .field("ttl", &self.ttl)

@@ -15,7 +15,8 @@ impl CassandraConfig {
     /// `local_datacenter`, `ttl`, `request_timeout` and `connect_timeout` (as `10s` or `500ms`), `create_table_if_missing=true`.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): it is not such a URL. The error does not contain the password.
+    /// [`Config`](ErrorKind::Config): it is not such a URL. The error does not contain the password. What the settings
+    /// say is checked when connecting.
     pub fn from_url(url: &str) -> Result<Self> {
         parse(url)
     }
@@ -39,13 +40,14 @@ fn parse(url: &str) -> Result<CassandraConfig> {
         decode("the table", table)?,
     );
     if let Some((user, password)) = url.login {
-        let password = password.ok_or_else(|| fault("there is a user without a password"))?;
-        config = config.user(decode("the user", user)?, decode("the password", password)?);
+        config = config.user(decode("the user", user)?);
+        if let Some(password) = password {
+            config = config.password(decode("the password", password)?);
+        }
     }
     for setting in settings(url.settings) {
         config = setting.and_then(|setting| set(config, &setting)).map_err(fault)?;
     }
-    config.check()?;
     Ok(config)
 }
 
@@ -105,7 +107,8 @@ mod tests {
         .unwrap();
         assert_eq!(config.nodes, ["[::1]:9043", "b.example"]);
         assert_eq!((&*config.keyspace, &*config.table), ("shop", "counts"));
-        assert_eq!(config.user, Some(("me".to_owned(), "p@ss/:".to_owned())));
+        assert_eq!(config.user.as_deref(), Some("me"));
+        assert_eq!(config.password.as_deref(), Some("p@ss/:"));
         assert_eq!(config.consistency, CassandraConsistency::All);
         assert_eq!(config.local_datacenter.as_deref(), Some("dc 1"));
         assert_eq!(config.ttl, Some(Duration::from_secs(60)));
@@ -137,7 +140,7 @@ mod tests {
             "cassandra://u:secret@host/keyspace/table?ttl=0s",
             "cassandra://u:secret@host/keyspace/table?consistency=any",
         ] {
-            let error = parse(url).unwrap_err();
+            let error = parse(url).and_then(|config| config.check()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Config, "{url}: {error}");
             assert!(!error.to_string().contains("secret"), "{url}: {error}");
         }

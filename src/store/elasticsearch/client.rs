@@ -169,7 +169,7 @@ impl ElasticsearchClient {
     }
 
     pub(super) fn call(&self, operation: &'static str) -> Call {
-        Call { operation, deadline: deadline(self.inner.config.deadline) }
+        Call { operation, deadline: deadline(self.inner.config.timeout) }
     }
 
     /// Sends a request until there is an answer, or an error that none of the servers may do better at.
@@ -223,7 +223,7 @@ impl ElasticsearchClient {
 
     async fn attempt(&self, call: Call, node: &Node, request: &Request) -> Result<Bytes, Attempt> {
         let Some(remaining) = call.remaining() else {
-            let error = Error::new(ErrorKind::Timeout, "the call's deadline is over").retryable();
+            let error = Error::new(ErrorKind::Timeout, "the time for the call is over").retryable();
             return Err(Attempt::TooLate(error));
         };
         let http = self.http_request(node, request).map_err(Attempt::NoAnswer)?;
@@ -358,7 +358,7 @@ mod tests {
         }
         let error = config_error(&config("http://me:secret@host:1"));
         assert!(!format!("{error:?}").contains("secret"), "{error:?}");
-        let secret = config("http://a").basic_auth("me", "secret").api_key("secret");
+        let secret = config("http://a").user("me").password("secret").api_key("secret");
         let client = ElasticsearchClient::new(&secret).unwrap();
         assert!(!format!("{secret:?} {client:?}").contains("secret"));
         config_error(&config("http://a").api_key("a\nb"));
@@ -370,7 +370,7 @@ mod tests {
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
         let most = Duration::MAX;
-        let config = config(address).deadline(most).request_timeout(most).connect_timeout(most);
+        let config = config(address).timeout(most).request_timeout(most).connect_timeout(most);
         let client = ElasticsearchClient::new(&config).unwrap();
         let error = client.ping().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
@@ -385,7 +385,7 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1).unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let config = config(address).deadline(Duration::from_millis(300));
+        let config = config(address).timeout(Duration::from_millis(300));
         let client = ElasticsearchClient::new(&config).unwrap();
         let large_put = || Request { body: vec![b'x'; BODY].into(), ..put() };
         for is_dropped in [false, true] {

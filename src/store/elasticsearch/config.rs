@@ -19,7 +19,10 @@ use crate::store::url::without_login;
 /// The longest `_id` that the servers take, in bytes.
 pub(super) const MAX_ID_BYTES: usize = 512;
 
-/// Where the servers are, which index, and how to speak with them.
+/// Where the servers are, which index, and how they are asked. Credentials are in no output of `Debug`.
+///
+/// A setting with a value that it cannot have is refused when the store connects, with an error of kind
+/// [`Config`](ErrorKind::Config) that lists all faults.
 ///
 /// ```
 /// use std::time::Duration;
@@ -28,12 +31,13 @@ pub(super) const MAX_ID_BYTES: usize = 512;
 ///
 /// let config = ElasticsearchConfig::new("http://search-1:9200", "word-count")
 ///     .node("http://search-2:9200")
-///     .basic_auth("kasper", "a password")
-///     .deadline(Duration::from_secs(20))
+///     .user("kasper")
+///     .password("a password")
+///     .timeout(Duration::from_secs(20))
 ///     .refresh(ElasticsearchRefresh::WaitFor);
 /// assert!(!format!("{config:?}").contains("a password"));
 /// let same = ElasticsearchConfig::from_url(
-///     "elasticsearch+http://kasper:a%20password@search-1:9200,search-2:9200/word-count?deadline=20s&refresh=wait_for",
+///     "elasticsearch+http://kasper:a%20password@search-1:9200,search-2:9200/word-count?timeout=20s&refresh=wait_for",
 /// )?;
 /// # let _ = same;
 /// # Ok::<(), kasper::Error>(())
@@ -42,8 +46,10 @@ pub(super) const MAX_ID_BYTES: usize = 512;
 pub struct ElasticsearchConfig {
     pub(super) nodes: Vec<String>,
     pub(super) index: ElasticsearchIndex,
-    pub(super) authorization: Option<String>,
-    pub(super) deadline: Duration,
+    user: Option<String>,
+    password: Option<String>,
+    api_key: Option<String>,
+    pub(super) timeout: Duration,
     pub(super) request_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) max_request_items: usize,
@@ -96,7 +102,7 @@ impl ElasticsearchRefresh {
 impl ElasticsearchConfig {
     /// This index on one server, such as `http://search-1:9200`. A path is kept, for servers behind a proxy. `https`
     /// needs the feature `elasticsearch-tls`. No user and password here: see
-    /// [`basic_auth`](ElasticsearchConfig::basic_auth).
+    /// [`user`](ElasticsearchConfig::user).
     ///
     /// In a [`MultiElasticsearchStore`](crate::multitenant::MultiElasticsearchStore) each tenant has an index of its own,
     /// `{index}-{tenant}`.
@@ -104,8 +110,10 @@ impl ElasticsearchConfig {
         Self {
             nodes: vec![node.into()],
             index: index.into(),
-            authorization: None,
-            deadline: Duration::from_secs(30),
+            user: None,
+            password: None,
+            api_key: None,
+            timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(3),
             max_request_items: 1000,
@@ -120,99 +128,113 @@ impl ElasticsearchConfig {
         }
     }
 
-    /// Adds a server of the same cluster. Requests go to all in turn; a server that can't be reached
-    /// is left out for a while.
+    /// One more server of the same cluster. Default: none. Requests go to all in turn; a server that can't be reached is
+    /// left out for a while.
     #[must_use]
     pub fn node(mut self, node: impl Into<String>) -> Self {
         self.nodes.push(node.into());
         self
     }
 
-    /// Authenticates with user name and password.
+    /// The name of the user to log in as, with a [`password`](Self::password). Default: nobody logs in.
     #[must_use]
-    pub fn basic_auth(mut self, user: &str, password: &str) -> Self {
-        self.authorization =
-            Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))));
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
         self
     }
 
-    /// Authenticates with an API key, in the form that the server calls `encoded` (base64 of `id:key`).
+    /// The password of the [`user`](Self::user). Default: none.
     #[must_use]
-    pub fn api_key(mut self, encoded: &str) -> Self {
-        self.authorization = Some(format!("ApiKey {encoded}"));
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
         self
     }
 
-    /// How long a call may take at most, with everything that it tries again. 30 s by default; raise it
-    /// where one call writes hundreds of thousands of keys.
+    /// The API key to log in with, in the form that the server calls `encoded` (base64 of `id:key`). Default: none. It is
+    /// used instead of user and password.
     #[must_use]
-    pub fn deadline(mut self, time: Duration) -> Self {
-        self.deadline = time;
+    pub fn api_key(mut self, encoded: impl Into<String>) -> Self {
+        self.api_key = Some(encoded.into());
         self
     }
 
-    /// How long one request may take, until the server is taken for hung: a read goes to another server
-    /// then, a write is an error. 10 s by default.
+    /// The longest time that one call may take, with everything that it tries again. Default: 30 s. Zero is refused.
+    ///
+    /// Choose a longer time if one call writes hundreds of thousands of keys.
+    #[must_use]
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
+        self
+    }
+
+    /// The longest time that one request may take. Default: 10 s. Zero is refused.
+    ///
+    /// A server that takes longer counts as hung: a read goes to another server then, a write is an error.
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
         self.request_timeout = time;
         self
     }
 
-    /// How long connecting to a server may take. 3 s by default.
+    /// The longest time that connecting to a server may take. Default: 3 s. Zero is refused.
     #[must_use]
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.connect_timeout = time;
         self
     }
 
-    /// How many keys go into one request at most. 1,000 by default. Answers to reads hold as many
-    /// values: lower it where values are large.
+    /// The most keys in one request. Default: 1,000. Zero is refused.
+    ///
+    /// Answers to reads hold as many values: choose a lower number if values are large.
     #[must_use]
     pub fn max_request_items(mut self, items: usize) -> Self {
-        self.max_request_items = items.max(1);
+        self.max_request_items = items;
         self
     }
 
-    /// How large one request is at most, in bytes; a single larger value has a request of its own. 5 MiB
-    /// by default; the servers take 100 MB (`http.max_content_length`) unless configured otherwise, a proxy before them
-    /// often 1 MB (in nginx, `client_max_body_size`). What they refuse (413) is divided, which costs a round trip each
-    /// time: the log warns of it.
+    /// The most bytes in one request. Default: 5 MiB. Zero is refused.
+    ///
+    /// A single larger value has a request of its own. The servers take 100 MB (`http.max_content_length`) unless
+    /// configured otherwise, a proxy before them often 1 MB (in nginx, `client_max_body_size`). What they refuse (413) is
+    /// divided, which costs a round trip each time: the log warns of it.
     #[must_use]
     pub fn max_request_bytes(mut self, bytes: usize) -> Self {
-        self.max_request_bytes = bytes.max(1);
+        self.max_request_bytes = bytes;
         self
     }
 
-    /// The longest value, in bytes. 32 MiB by default: OpenSearch takes texts of 50 MB in a document.
+    /// The longest value, in bytes. Default: 32 MiB. With zero, only the empty value is accepted.
+    ///
+    /// OpenSearch takes texts of 50 MB in a document.
     #[must_use]
     pub fn max_value_bytes(mut self, bytes: usize) -> Self {
         self.max_value_bytes = bytes;
         self
     }
 
-    /// How many requests of one call are under way at a time. 4 by default.
+    /// The most requests of one call that are under way at a time. Default: 4. Zero is refused.
     #[must_use]
     pub fn concurrency(mut self, requests: usize) -> Self {
-        self.concurrency = requests.max(1);
+        self.concurrency = requests;
         self
     }
 
-    /// How values stand in documents. [`ElasticsearchEncoding::Json`] by default.
+    /// How values stand in documents. Default: [`ElasticsearchEncoding::Json`].
     #[must_use]
     pub fn encoding(mut self, encoding: ElasticsearchEncoding) -> Self {
         self.encoding = encoding;
         self
     }
 
-    /// When searches see what was written. [`ElasticsearchRefresh::Later`] by default.
+    /// When searches see what was written. Default: [`ElasticsearchRefresh::Later`].
     #[must_use]
     pub fn refresh(mut self, refresh: ElasticsearchRefresh) -> Self {
         self.refresh = refresh;
         self
     }
 
-    /// For `https`, trusts these certificates (PEM) and no others. By default the system's authorities.
+    /// The certificates to trust (PEM), and no others. Default: the system's certificate authorities. Only for `https`;
+    /// text without a certificate is refused.
     #[cfg(feature = "elasticsearch-tls")]
     #[must_use]
     pub fn tls_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -220,8 +242,9 @@ impl ElasticsearchConfig {
         self
     }
 
-    /// Uses this HTTP client: with certificates of your own, a proxy, a pool of another size. Time limits
-    /// for requests are set by this configuration; those for connecting, and whom to trust, by the client.
+    /// The HTTP client to use: with certificates of your own, a proxy, a pool of another size. Default: one of the
+    /// store's own. Time limits for requests are set by this configuration; those for connecting, and whom to trust, by
+    /// the client.
     ///
     /// Its connections are closed, but not reset, when a request is given up: for as long as its `tcp_user_timeout`, 30 s
     /// by default, the operating system goes on delivering a write that had no answer, perhaps over a newer one. Set it
@@ -243,14 +266,27 @@ impl ElasticsearchConfig {
         let has_tls = self.http.is_some() || cfg!(feature = "elasticsearch-tls");
         let nodes = self.nodes.iter().filter_map(|node| faults.take(Node::new(node, has_tls)));
         let nodes = nodes.collect();
-        let authorization = self.authorization.as_deref().map(authorization);
-        let authorization = authorization.and_then(|value| faults.take(value));
         faults.take(self.index.valid());
-        faults.time_limit("deadline", self.deadline);
+        faults.login(self.user.as_deref(), self.password.as_deref());
+        let authorization = self.authorization().map(|text| faults.take(sensitive(&text)));
+        faults.time_limit("timeout", self.timeout);
         faults.time_limit("request_timeout", self.request_timeout);
         faults.time_limit("connect_timeout", self.connect_timeout);
+        faults.at_least_one("max_request_items", self.max_request_items);
+        faults.at_least_one("max_request_bytes", self.max_request_bytes);
+        faults.at_least_one("concurrency", self.concurrency);
         faults.refuse()?;
-        Ok((nodes, authorization))
+        Ok((nodes, authorization.flatten()))
+    }
+
+    pub(super) fn authorization(&self) -> Option<String> {
+        match (&self.api_key, &self.user, &self.password) {
+            (Some(key), ..) => Some(format!("ApiKey {key}")),
+            (None, Some(user), Some(password)) => {
+                Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -258,9 +294,9 @@ impl ElasticsearchConfig {
     }
 }
 
-fn authorization(text: &str) -> Result<HeaderValue, String> {
+fn sensitive(text: &str) -> Result<HeaderValue, String> {
     let value = HeaderValue::from_str(text);
-    let mut value = value.map_err(|_| "an API key has characters that no header can hold")?;
+    let mut value = value.map_err(|_| "`api_key` has characters that no header can hold")?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -274,7 +310,7 @@ impl fmt::Debug for ElasticsearchConfig {
             .field("index", &self.index)
             .field("encoding", &self.encoding)
             .field("refresh", &self.refresh)
-            .field("deadline", &self.deadline)
+            .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,9 @@ impl Node {
         let not_one = || format!("`{shown}` is not the address of a server");
         let url = Url::parse(address).map_err(|_| not_one())?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(format!("the address of `{shown}` holds credentials: use `basic_auth`"));
+            return Err(format!(
+                "the address of `{shown}` holds credentials: use `user` and `password`"
+            ));
         }
         match url.scheme() {
             "http" => {}

@@ -48,7 +48,7 @@ use crate::store::faults::Faults;
 /// - **Reads** find what was written at once, no refresh needed; searches see it as
 ///   [`ElasticsearchRefresh`](super::ElasticsearchRefresh) says.
 /// - **Failures.** Keys that a busy server refuses (429, 503) are tried again alone, until the call's
-///   [deadline](ElasticsearchConfig::deadline). Where others fail, the error names the first `key` and lists
+///   [time](ElasticsearchConfig::timeout) is over. Where others fail, the error names the first `key` and lists
 ///   up to ten in `failed`. A request that a server, or a proxy before it, refuses for its size (413) is divided as long
 ///   as it has several keys, and those of later calls are made smaller for some time; with one key the error names it.
 /// - **Writes that were given up.** After a *time-out* of a write, or when its future was dropped, its connection is reset

@@ -9,7 +9,7 @@ impl ElasticsearchConfig {
     /// (feature `elasticsearch-tls`). The port is 9200 where none is given.
     ///
     /// Special characters in user and password are written as in any URL (`%40` for `@`). Settings may follow after a
-    /// `?`: `encoding` (`json`, `binary`), `refresh` (`later`, `wait_for`, `immediate`), `api_key`, `type`, `deadline`,
+    /// `?`: `encoding` (`json`, `binary`), `refresh` (`later`, `wait_for`, `immediate`), `api_key`, `document_type`, `timeout`,
     /// `request_timeout` and `connect_timeout` (as `10s` or `500ms`).
     ///
     /// # Errors
@@ -40,16 +40,24 @@ fn parse(url: &str) -> Result<ElasticsearchConfig, Wrong> {
     let mut config = ElasticsearchConfig::new(nodes.next().unwrap_or_default(), index);
     config = nodes.fold(config, ElasticsearchConfig::node);
     if let Some((user, password)) = parts.login {
-        let user = decoded("the user", user)?;
-        let password = decoded("the password", password.unwrap_or_default())?;
-        config = config.basic_auth(&user, &password);
+        config = config.user(decoded("the user", user)?);
+        if let Some(password) = password {
+            config = config.password(decoded("the password", password)?);
+        }
     }
     settings(parts.settings).try_fold(config, |config, setting| set(config, setting?))
 }
 
 /// What may stand behind the `?`.
-pub(in crate::store) const URL_SETTINGS: &[&str] =
-    &["encoding", "refresh", "api_key", "type", "deadline", "request_timeout", "connect_timeout"];
+pub(in crate::store) const URL_SETTINGS: &[&str] = &[
+    "encoding",
+    "refresh",
+    "api_key",
+    "document_type",
+    "timeout",
+    "request_timeout",
+    "connect_timeout",
+];
 
 fn set(
     mut config: ElasticsearchConfig,
@@ -65,12 +73,12 @@ fn set(
             ("wait_for", ElasticsearchRefresh::WaitFor),
             ("immediate", ElasticsearchRefresh::Immediate),
         ])?),
-        "api_key" => config.api_key(&setting.value),
-        "type" => {
+        "api_key" => config.api_key(setting.value),
+        "document_type" => {
             config.index = config.index.document_type(setting.value);
             config
         }
-        "deadline" => config.deadline(setting.duration()?),
+        "timeout" => config.timeout(setting.duration()?),
         "request_timeout" => config.request_timeout(setting.duration()?),
         "connect_timeout" => config.connect_timeout(setting.duration()?),
         _ => return Err(setting.unknown(URL_SETTINGS)),
@@ -91,17 +99,17 @@ mod tests {
 
     #[test]
     fn a_url_says_all() {
-        let url = "elasticsearch+https://me:p%40ss@a,b:1,[::1]/my-index?refresh=wait_for&encoding=binary&type=t\
-                   &deadline=2m&request_timeout=30s&connect_timeout=500ms";
+        let url = "elasticsearch+https://me:p%40ss@a,b:1,[::1]/my-index?refresh=wait_for&encoding=binary&document_type=t\
+                   &timeout=2m&request_timeout=30s&connect_timeout=500ms";
         let config = parse(url).unwrap();
         assert_eq!(config.nodes, ["https://a:9200", "https://b:1", "https://[::1]:9200"]);
-        assert_eq!(config.authorization.as_deref(), Some("Basic bWU6cEBzcw=="));
+        assert_eq!(config.authorization().as_deref(), Some("Basic bWU6cEBzcw=="));
         assert_eq!(
             (config.refresh, config.encoding),
             (ElasticsearchRefresh::WaitFor, ElasticsearchEncoding::Binary)
         );
         assert_eq!(config.index, ElasticsearchIndex::new("my-index").document_type("t"));
-        let times = [config.deadline, config.request_timeout, config.connect_timeout];
+        let times = [config.timeout, config.request_timeout, config.connect_timeout];
         assert_eq!(times.map(|time| time.as_millis()), [120_000, 30_000, 500]);
         let config = parse("elasticsearch://a/i/").unwrap();
         assert_eq!((&*config.nodes[0], &*config.index.name), ("http://a:9200", "i"));

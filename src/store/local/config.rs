@@ -15,6 +15,9 @@ pub(super) const MAX_PREFIX_BYTES: usize = 500;
 
 /// Where a [`LocalStore`](super::LocalStore) is and how it works.
 ///
+/// A setting with a value that it cannot have is refused when the store is opened, with an error of kind
+/// [`Config`](ErrorKind::Config) that lists all faults.
+///
 /// ```
 /// use kasper::store::LocalConfig;
 ///
@@ -44,8 +47,8 @@ impl LocalConfig {
         }
     }
 
-    /// The store's name within the database: stores of other prefixes don't see its keys. At most 500
-    /// bytes, without a `/`. Default: empty, which is a prefix like any other.
+    /// The store's name within the database, of at most 500 bytes and without `/`. Default: empty, which is a prefix like
+    /// any other. Stores of other prefixes don't see its keys.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -63,26 +66,29 @@ impl LocalConfig {
         self
     }
 
-    /// How long a call may take, opening included. Default: 60 s.
+    /// The longest time that one call may take, opening included. Default: 60 s. Zero is refused.
     ///
-    /// A disk that is slow for a moment, or a compaction that writes have to wait for, is to fit into it.
+    /// Choose it long enough for a disk that is slow for a moment, and for a compaction that writes have to wait for.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
         self
     }
 
-    /// How much memory holds what was read from the disk, in bytes. Default: 32 MiB. More makes reads
-    /// faster as long as the keys in use don't fit.
+    /// The most memory that holds what was read from the disk, in bytes. Default: 32 MiB. With zero, nothing is kept.
+    ///
+    /// More makes reads faster as long as the keys in use don't fit.
     #[must_use]
     pub fn cache_bytes(mut self, bytes: u64) -> Self {
         self.cache_bytes = bytes;
         self
     }
 
-    /// How much is collected in memory before it is sorted into a table on disk, in bytes. Default:
-    /// 64 MiB. Less takes less memory (up to five times this much is in use at once) and more work on disk.
-    /// It is kept in the database when that is made, and does not change afterwards.
+    /// The size at which what was written is sorted from memory into a table on disk, in bytes. Default: 64 MiB. With
+    /// zero, every write makes a table.
+    ///
+    /// Less takes less memory (up to five times this much is in use at once) and more work on disk. The size is stored in
+    /// the database when it is created, and does not change afterwards.
     #[must_use]
     pub fn memtable_bytes(mut self, bytes: u64) -> Self {
         self.memtable_bytes = bytes;
@@ -98,7 +104,7 @@ impl LocalConfig {
     /// a `?`.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): another URL.
+    /// [`Config`](ErrorKind::Config): it is not such a URL. What the settings say is checked when the store is opened.
     pub fn from_url(url: &str) -> Result<Self> {
         Self::parse(url).map_err(|wrong| {
             let message = format!("the URL of a local store is wrong: {wrong}");

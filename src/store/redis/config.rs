@@ -10,7 +10,7 @@ use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisCon
 use super::RedisClient;
 use super::error::ServerName;
 use crate::error::Result;
-use crate::store::faults::Faults;
+use crate::store::faults::{Faults, NO_PASSWORD};
 use crate::store::url::{is_url, without_login};
 
 const DEFAULT_PORT: u16 = 6379;
@@ -20,23 +20,26 @@ const MAX_TTL: Duration = Duration::from_secs(100_000_000 * 365 * 86_400);
 
 /// Where Redis is, and how a store in it behaves. Passwords are in no output of `Debug`.
 ///
+/// A setting with a value that it cannot have is refused when the store connects, with an error of kind
+/// [`Config`](crate::ErrorKind::Config) that lists all faults.
+///
 /// # As a URL
 ///
 /// ```text
-/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?db=N&timeout=10s&connect_timeout=5s&ttl=24h]
+/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?database=N&request_timeout=10s&connect_timeout=5s&ttl=24h]
 /// redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/PREFIX[?…]
 /// ```
 ///
-/// `rediss` and `rediss+cluster` use TLS (feature `redis-tls`). The path is the prefix of the keys; other
-/// than in the driver's own URLs the database's number stands behind it, as `?db=3`, and a prefix that is a
-/// number is refused in a URL, since it was most likely meant for one. In user, password and prefix, write
-/// `%40` for `@` and the like. An address of IPv6 is in brackets.
+/// `rediss` and `rediss+cluster` use TLS (feature `redis-tls`). The path is the prefix of the keys. The driver's own
+/// URLs have the number of the database there; here it is a setting, `?database=3`, and a prefix that is a number is
+/// refused in a URL, because it was most likely meant for the database. In user, password and prefix, write `%40` for
+/// `@` and the like. An address of IPv6 is in brackets.
 ///
 /// ```
 /// use kasper::store::RedisConfig;
 ///
 /// # fn main() -> kasper::Result<()> {
-/// RedisConfig::from_url("redis://:open%40sesame@10.0.0.7:6379/word-counts?db=3&ttl=60s")?;
+/// RedisConfig::from_url("redis://:open%40sesame@10.0.0.7:6379/word-counts?database=3&ttl=60s")?;
 /// RedisConfig::from_url("redis+cluster://10.0.0.7,10.0.0.8/word-counts")?;
 /// assert!(RedisConfig::from_url("redis://10.0.0.7/3").is_err());
 /// # Ok(())
@@ -51,7 +54,7 @@ pub struct RedisConfig {
     database: u32,
     tls: Option<Tls>,
     pub(super) prefix: String,
-    pub(super) timeout: Duration,
+    pub(super) request_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) ttl: Option<Duration>,
 }
@@ -76,7 +79,7 @@ impl RedisConfig {
             database: 0,
             tls: None,
             prefix: prefix.into(),
-            timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(5),
             ttl: None,
         }
@@ -88,29 +91,28 @@ impl RedisConfig {
         Self { is_cluster: true, ..Self::new(servers, prefix) }
     }
 
-    /// The password of the default user (`requirepass`), or of [`user`](RedisConfig::user). None by
-    /// default.
-    #[must_use]
-    pub fn password(mut self, password: impl Into<String>) -> Self {
-        self.password = Some(password.into());
-        self
-    }
-
-    /// The user of Redis's access control lists. By default the server's default user.
+    /// The name of the user to log in as, with a [`password`](Self::password). Default: the server's default user.
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = Some(user.into());
         self
     }
 
-    /// The number of the database, 0 by default. A cluster has no others.
+    /// The password of the [`user`](Self::user), or of the server's default user (`requirepass`). Default: none.
+    #[must_use]
+    pub fn password(mut self, password: impl Into<String>) -> Self {
+        self.password = Some(password.into());
+        self
+    }
+
+    /// The number of the database. Default: 0. A cluster has no other.
     #[must_use]
     pub fn database(mut self, number: u32) -> Self {
         self.database = number;
         self
     }
 
-    /// Connects with TLS, and trusts the system's certificate authorities.
+    /// Connects with TLS, and trusts the system's certificate authorities. Default: connections are not encrypted.
     #[cfg(feature = "redis-tls")]
     #[must_use]
     pub fn tls(mut self) -> Self {
@@ -118,7 +120,8 @@ impl RedisConfig {
         self
     }
 
-    /// Connects with TLS, and trusts these certificates (PEM) and no others.
+    /// The certificates to trust (PEM), and no others. Default: the system's certificate authorities. Connects with TLS;
+    /// text without a certificate is refused.
     #[cfg(feature = "redis-tls")]
     #[must_use]
     pub fn tls_authority(mut self, pem: impl Into<Vec<u8>>) -> Self {
@@ -126,7 +129,7 @@ impl RedisConfig {
         self
     }
 
-    /// Connects with TLS, and shows the server this certificate with its key (PEM).
+    /// The certificate and the key (PEM) to show to the server. Default: none. Connects with TLS.
     #[cfg(feature = "redis-tls")]
     #[must_use]
     pub fn tls_client(mut self, certificate: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
@@ -134,25 +137,31 @@ impl RedisConfig {
         self
     }
 
-    /// How long a request may take, connecting included: 10 s by default (the driver's own is 500 ms). A
-    /// large call is several requests; the first that fails ends it. Less finds a server sooner that
-    /// hangs; too little takes a busy one for dead, and values of many MB need their time on the network.
+    /// The longest time that one request may take, connecting included. Default: 10 s (the driver's own is 500 ms). Zero
+    /// is refused.
+    ///
+    /// A large call makes several requests; the first that fails ends the call. A shorter time finds a server sooner
+    /// that hangs. A time that is too short mistakes a busy server for a dead one; values of many MB take their time on
+    /// the network.
     #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = time;
         self
     }
 
-    /// How long connecting may take, password and TLS included: 5 s by default. Should be less than the
-    /// [`timeout`](RedisConfig::timeout).
+    /// The longest time that connecting may take, password and TLS included. Default: 5 s. Zero is refused.
+    ///
+    /// It should be shorter than the [`request_timeout`](Self::request_timeout).
     #[must_use]
-    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
         self
     }
 
-    /// Keys vanish when this time has passed since they were last written; whole milliseconds, at least
-    /// one and at most 100 million years. By default they stay. Costs a command for each key where one `MSET` writes many.
+    /// How long a value stays after it was last written, in whole milliseconds up to 100 million years. Default: for
+    /// ever. Zero is refused.
+    ///
+    /// It costs a command for each key, where otherwise one `MSET` writes many.
     #[must_use]
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = Some(ttl);
@@ -189,7 +198,7 @@ impl RedisConfig {
         if prefix.contains('/') {
             faults.push(format!("the prefix `{prefix}` has a `/`, which would make keys collide"));
         }
-        faults.time_limit("timeout", self.timeout);
+        faults.time_limit("request_timeout", self.request_timeout);
         faults.time_limit("connect_timeout", self.connect_timeout);
         let unit = (Duration::from_millis(1), "milliseconds");
         faults.ttl(self.ttl, unit, (MAX_TTL, "100 million years"));
@@ -207,8 +216,9 @@ impl RedisConfig {
         if self.database != 0 && self.is_cluster {
             faults.push("a cluster has no database but 0");
         }
+        // A password alone is that of the server's default user.
         if self.user.is_some() && self.password.is_none() {
-            faults.push("there is a user but no password");
+            faults.push(NO_PASSWORD);
         }
         if self.tls.is_some() && cfg!(not(feature = "redis-tls")) {
             faults.push("TLS needs the feature `redis-tls` of the crate kasper");
@@ -279,7 +289,7 @@ impl RedisConfig {
             servers.into_iter().map(|address| self.complete(address)).collect();
         let builder = ClusterClientBuilder::new(servers?)
             .connection_timeout(self.connect_timeout)
-            .response_timeout(self.timeout)
+            .response_timeout(self.request_timeout)
             // `Server` has a deadline of its own, and knows which connection to give up.
             .overall_response_timeout(None)
             // A server that has moved, or is being replaced, is asked for again until that deadline.
@@ -329,7 +339,7 @@ impl fmt::Debug for RedisConfig {
             .field("database", &self.database)
             .field("has_tls", &self.tls.is_some())
             .field("prefix", &self.prefix)
-            .field("timeout", &self.timeout)
+            .field("request_timeout", &self.request_timeout)
             .field("connect_timeout", &self.connect_timeout)
             .field("ttl", &self.ttl)
             .finish()
@@ -365,10 +375,13 @@ mod tests {
 
     #[test]
     fn all_faults_are_told_at_once() {
-        let config = RedisConfig::new("host:x", "a/b").timeout(Duration::ZERO).ttl(Duration::ZERO);
+        let config =
+            RedisConfig::new("host:x", "a/b").request_timeout(Duration::ZERO).ttl(Duration::ZERO);
         let config = config.user("ann").password("secret");
         let text = fault(&config);
-        for part in ["`a/b` has a `/`", "`timeout` is zero", "`ttl` has to be", "`host:x` is not"] {
+        for part in
+            ["`a/b` has a `/`", "`request_timeout` is zero", "`ttl` has to be", "`host:x` is not"]
+        {
             assert!(text.contains(part), "{text}");
         }
         assert!(!text.contains("secret"));

@@ -100,7 +100,7 @@ impl Server {
         Self {
             client,
             place,
-            timeout: config.timeout,
+            timeout: config.request_timeout,
             connect_timeout: config.connect_timeout,
             current: Mutex::new(None),
             connecting: tokio::sync::Mutex::default(),
@@ -336,7 +336,7 @@ mod tests {
     async fn silent() -> (TcpListener, Server) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let config = RedisConfig::new(address, "p").timeout(TIMEOUT);
+        let config = RedisConfig::new(address, "p").request_timeout(TIMEOUT);
         (listener, Server::from_client(config.client().unwrap(), &config).unwrap())
     }
 
@@ -481,7 +481,7 @@ mod tests {
         let address = listener.local_addr().unwrap().to_string();
         drop(listener);
         let config = RedisConfig::new(address, "p");
-        let config = config.timeout(Duration::MAX).connect_timeout(Duration::MAX);
+        let config = config.request_timeout(Duration::MAX).connect_timeout(Duration::MAX);
         let error = Server::connect(&config).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
     }

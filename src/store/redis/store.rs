@@ -34,7 +34,7 @@ use crate::store::chunks::last_of_each_key;
 /// | what | kind | retryable |
 /// | --- | --- | --- |
 /// | the server is away, restarts, loads its data, fails over; a cluster is incomplete | [`Unavailable`](crate::ErrorKind::Unavailable) | yes |
-/// | no answer within the [time-out](RedisConfig::timeout) | [`Timeout`](crate::ErrorKind::Timeout) | yes |
+/// | no answer within the [request time-out](RedisConfig::request_timeout) | [`Timeout`](crate::ErrorKind::Timeout) | yes |
 /// | `maxmemory` is reached, or the server can't write its data to disk | [`NoSpace`](crate::ErrorKind::NoSpace) | yes: memory is freed by what expires, or by who looks after it |
 /// | user, password or their permissions; a certificate that is not trusted | [`Unauthorized`](crate::ErrorKind::Unauthorized) | no |
 /// | no such database; a member of a cluster that is used as a single server | [`Config`](crate::ErrorKind::Config) | no |
@@ -57,7 +57,7 @@ use crate::store::chunks::last_of_each_key;
 /// - A proxy that has taken the write in, and passes it on although its client reset the connection, may bring it
 ///   over a newer one.
 /// - A [client of your own](RedisStore::from_client) without a linger time of zero, or, in a cluster, with a time-out
-///   of its own that is shorter than the [configuration's](RedisConfig::timeout): the driver then sends a command again while
+///   of its own that is shorter than the [configuration's](RedisConfig::request_timeout): the driver then sends a command again while
 ///   the first attempt is under way, and may make it later.
 ///
 /// Each store has a thread for its connection, called `kasper-redis`, which clones share.

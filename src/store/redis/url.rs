@@ -8,7 +8,8 @@ impl RedisConfig {
     /// A configuration from a URL, as described above.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): what is wrong with it, without the password.
+    /// [`Config`](ErrorKind::Config): it is not such a URL. The error does not contain the password. What the settings
+    /// say is checked when connecting.
     pub fn from_url(url: &str) -> Result<Self> {
         parse(url)
     }
@@ -30,7 +31,7 @@ fn parse(url: &str) -> Result<RedisConfig> {
     let prefix = decoded("the prefix", path).map_err(wrong)?;
     if !prefix.is_empty() && prefix.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(wrong(format!(
-            "the path is the prefix of the keys, and `{prefix}` looks like a database's number: write `?db={prefix}` for that"
+            "the path is the prefix of the keys, and `{prefix}` looks like a database's number: write `?database={prefix}` for that"
         )));
     }
     let mut config = match is_cluster {
@@ -54,12 +55,15 @@ fn parse(url: &str) -> Result<RedisConfig> {
 }
 
 /// What may stand behind the `?`.
-pub(in crate::store) const URL_SETTINGS: &[&str] = &["db", "timeout", "connect_timeout", "ttl"];
+pub(in crate::store) const URL_SETTINGS: &[&str] =
+    &["database", "request_timeout", "connect_timeout", "ttl"];
 
 fn set(config: RedisConfig, setting: &Setting<'_>) -> Result<RedisConfig, Wrong> {
     Ok(match setting.name {
-        "db" => config.database(setting.parsed(format_args!("a number from 0 to {}", u32::MAX))?),
-        "timeout" => config.timeout(setting.duration()?),
+        "database" => {
+            config.database(setting.parsed(format_args!("a number from 0 to {}", u32::MAX))?)
+        }
+        "request_timeout" => config.request_timeout(setting.duration()?),
         "connect_timeout" => config.connect_timeout(setting.duration()?),
         "ttl" => config.ttl(setting.duration()?),
         _ => return Err(setting.unknown(URL_SETTINGS)),
@@ -81,7 +85,7 @@ mod tests {
     #[test]
     fn every_part_is_read() {
         let config = debug(
-            "redis://an%6E:open%40sesame@[::1]:7000/a%20b?db=3&timeout=1500ms&connect_timeout=700ms&ttl=1m",
+            "redis://an%6E:open%40sesame@[::1]:7000/a%20b?database=3&request_timeout=1500ms&connect_timeout=700ms&ttl=1m",
         );
         for part in [
             "servers: \"[::1]:7000\"",
@@ -91,7 +95,7 @@ mod tests {
             "database: 3",
             "has_tls: false",
             "prefix: \"a b\"",
-            "timeout: 1.5s",
+            "request_timeout: 1.5s",
             "connect_timeout: 700ms",
             "ttl: Some(60s)",
         ] {
@@ -110,14 +114,20 @@ mod tests {
             ("redis:h/p", "no `://`"),
             ("http://h/p", "`http` is none"),
             ("redis://:sesame@h", "prefix is missing"),
-            ("redis://:sesame@h/3", "`?db=3`"),
-            ("redis://:sesame@h/p?db=x", "`db` is a number from 0 to 4294967295"),
-            ("redis://:sesame@h/p?db=4294967296", "`db` is a number from 0 to 4294967295"),
+            ("redis://:sesame@h/3", "`?database=3`"),
+            ("redis://:sesame@h/p?database=x", "`database` is a number from 0 to 4294967295"),
+            (
+                "redis://:sesame@h/p?database=4294967296",
+                "`database` is a number from 0 to 4294967295",
+            ),
             ("redis://:sesame@h/p?ttl=60", "`ttl` is a duration with its unit"),
             ("redis://:sesame@h/p?ttl=18446744073709551615s", "`ttl` can be"),
-            ("redis://:sesame@h/p?timeout=0s", "`timeout` is zero"),
-            ("redis://:sesame@h/p?timeout_ms=10", "no setting `timeout_ms`, only `db`, `timeout`"),
-            ("redis://:sesame@h/p?database=3", "no setting `database`"),
+            ("redis://:sesame@h/p?request_timeout=0s", "`request_timeout` is zero"),
+            (
+                "redis://:sesame@h/p?timeout=10s",
+                "no setting `timeout`, only `database`, `request_timeout`",
+            ),
+            ("redis://:sesame@h/p?db=3", "no setting `db`"),
             ("redis://:%FF@h/p", "the password is not UTF-8"),
             ("redis://:open/sesame@h/p", "an `@` behind"),
             ("redis://:open?sesame@h/p", "an `@` behind"),
