@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, sleep};
 
 use super::config::ElasticsearchConfig;
-use super::error::{self, Failure, Fault, Refusal};
+use super::fault::{self, Failure, Fault, Refusal};
 use super::node::Node;
 use super::transport::Transport;
 use crate::error::{Error, ErrorKind, Result};
@@ -277,7 +277,7 @@ fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Client> {
         let built = builder.tls_certs_only(certificates).build();
         return built.map_err(|error| unusable().with_source(error));
     }
-    builder.build().map_err(error::of_driver)
+    builder.build().map_err(fault::of_driver)
 }
 
 /// Few enough that a limit that was raised is found, many enough that a request that is refused again costs little.

@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::client::{Answer, Call, ElasticsearchClient};
 use super::config::ElasticsearchEncoding;
-use super::error::{Failure, Fault, Refusal};
+use super::fault::{Failure, Fault, Refusal};
 use super::request::{self, Change, DocumentId};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;

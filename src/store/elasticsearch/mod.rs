@@ -8,6 +8,7 @@ mod client;
 mod config;
 mod documents;
 mod error;
+mod fault;
 mod index;
 mod multi;
 mod node;

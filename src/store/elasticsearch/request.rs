@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use super::client::{JSON, LINES, Request};
 use super::config::{ElasticsearchEncoding, ElasticsearchRefresh};
-use super::error::Fault;
+use super::fault::Fault;
 use super::index::ElasticsearchIndex;
 use crate::error::{Error, ErrorKind, Result};
 

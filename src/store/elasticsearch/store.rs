@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::client::ElasticsearchClient;
 use super::config::ElasticsearchConfig;
-use super::error::{Failure, Refusal};
+use super::fault::{Failure, Refusal};
 use super::index::ElasticsearchIndex;
 use super::request::{self, Change, DocumentId};
 use crate::error::Result;

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::config::ElasticsearchConfig;
-use super::error;
+use super::fault;
 use crate::error::Result;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -74,14 +74,14 @@ impl Transport {
         match self {
             Self::Own(client) => {
                 let answered = tokio::time::timeout(time, exchange(client, request)).await;
-                answered.unwrap_or_else(|_| Err(error::late(time)))
+                answered.unwrap_or_else(|_| Err(fault::late(time)))
             }
             Self::Given(client) => {
-                let mut request = reqwest::Request::try_from(request).map_err(error::of_driver)?;
+                let mut request = reqwest::Request::try_from(request).map_err(fault::of_driver)?;
                 *request.timeout_mut() = Some(time);
-                let answer = client.execute(request).await.map_err(error::of_driver)?;
+                let answer = client.execute(request).await.map_err(fault::of_driver)?;
                 let status = answer.status();
-                Ok((status, answer.bytes().await.map_err(error::of_driver)?))
+                Ok((status, answer.bytes().await.map_err(fault::of_driver)?))
             }
         }
     }
@@ -100,11 +100,11 @@ where
     let answer = client.request(request.map(Full::new)).await;
     let answer = answer.map_err(|error| {
         let is_connect = error.is_connect();
-        error::of_connection(error, is_connect)
+        fault::of_connection(error, is_connect)
     })?;
     let status = answer.status();
     let body = answer.into_body().collect().await;
-    let body = body.map_err(|error| error::of_connection(error, false))?;
+    let body = body.map_err(|error| fault::of_connection(error, false))?;
     Ok((status, body.to_bytes()))
 }
 
