@@ -4,10 +4,11 @@
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
-use super::client::{Answer, Call, ElasticsearchClient};
+use super::client::ElasticsearchClient;
 use super::config::ElasticsearchEncoding;
 use super::fault::{Failure, Fault, Refusal};
 use super::request::{self, Change, DocumentId};
+use super::send::{Answer, Call};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::chunks::in_order;
 

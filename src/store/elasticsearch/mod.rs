@@ -1,7 +1,7 @@
 //! Elasticsearch 7 and OpenSearch 2: [`ElasticsearchStore`], [`MultiElasticsearchStore`].
 //!
 //! Place in the data path: as any [store](crate::store). A call becomes `_mget` and `_bulk` requests (`request`,
-//! `documents`), which the client sends to one of the servers (`client`, `transport`); what fails becomes an error of
+//! `documents`), which the client sends to one of the servers (`send`, `transport`); what fails becomes an error of
 //! the library in `error`.
 
 mod client;
@@ -13,6 +13,7 @@ mod index;
 mod multi;
 mod node;
 mod request;
+mod send;
 mod store;
 #[cfg(feature = "elasticsearch-tls")]
 mod tls;
