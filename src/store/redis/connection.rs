@@ -7,7 +7,6 @@
 //! an outage makes callers wait for its attempts, whatever their deadline.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::Connection;
 use super::command::{Failed, Request};
 use super::error::{self, ServerName};
+use super::in_use::{InUse, Silence};
 use super::thread::{Ended, Thread};
 use super::{RedisClient, RedisConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,16 +32,6 @@ struct Numbered {
     number: u64,
 }
 
-/// How long requests of a connection have waited since one was answered. Time without requests does not count.
-#[derive(Default)]
-struct Silence {
-    under_way: usize,
-    /// Before the present wait.
-    waited: Duration,
-    /// When the present wait began: with the first request under way, or the last answer.
-    since: Option<Instant>,
-}
-
 /// The last connection that was made.
 #[derive(Default)]
 struct Made {
@@ -50,22 +40,11 @@ struct Made {
     ended: Option<Ended>,
 }
 
-/// A request that is under way. Dropped without [`end`](InUse::end), it may give the connection up.
-struct InUse<'a> {
-    server: &'a Server,
-    silence: Arc<Mutex<Silence>>,
-    number: u64,
-    writes: bool,
-    /// The driver has it. Before, it waits for room, and nothing of it is sent.
-    is_sent: AtomicBool,
-    is_over: bool,
-}
-
 /// A server or a cluster, with the connection to it.
 pub(super) struct Server {
     client: RedisClient,
     place: ServerName,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     connect_timeout: Duration,
     current: Mutex<Option<Numbered>>,
     /// Held by who connects, so that the others wait for that connection instead of making their own.
@@ -213,7 +192,7 @@ impl Server {
 
     /// Ends this connection for all calls that use it, and makes the next call connect, unless that has happened
     /// already.
-    fn give_up(&self, number: u64) {
+    pub(super) fn give_up(&self, number: u64) {
         let given_up = self.current().take_if(|current| current.number == number);
         if let Some(given_up) = given_up {
             given_up.thread.end();
@@ -252,57 +231,6 @@ impl Server {
     pub(super) fn odd_answer(&self, operation: &'static str) -> Error {
         let error = Error::new(ErrorKind::Backend, "the server's answer is of an unexpected kind");
         self.place.name(error, operation)
-    }
-}
-
-impl<'a> InUse<'a> {
-    fn begin(server: &'a Server, silence: Arc<Mutex<Silence>>, number: u64, writes: bool) -> Self {
-        let is_sent = AtomicBool::new(false);
-        let in_use = Self { server, silence, number, writes, is_sent, is_over: false };
-        let mut silence = in_use.silence();
-        silence.under_way += 1;
-        silence.since.get_or_insert_with(Instant::now);
-        drop(silence);
-        in_use
-    }
-
-    /// The call has its outcome.
-    fn end(mut self) {
-        self.is_over = true;
-    }
-
-    fn silence(&self) -> MutexGuard<'_, Silence> {
-        self.silence.lock()
-    }
-
-    /// How long nothing was answered, when this request is under way no more.
-    fn leave(&self) -> Duration {
-        let now = Instant::now();
-        let mut silence = self.silence();
-        silence.under_way -= 1;
-        let present = silence.since.map_or(Duration::ZERO, |since| now - since);
-        silence.waited = if self.is_over { Duration::ZERO } else { silence.waited + present };
-        silence.since = (silence.under_way > 0).then_some(now);
-        silence.waited
-    }
-}
-
-/// A call that is dropped leaves its request under way.
-///
-/// - A *write* that nobody waits for may be overtaken: after the call that was dropped comes another, perhaps from
-///   another process, while the network still has this one.
-/// - A connection that does not answer is found by waiting. If all calls are dropped sooner, by a
-///   [`Retry`](crate::store::Retry) with a deadline not longer than the time-out, say, none would ever wait long
-///   enough, and all would use that connection. So it is given up when nothing was answered for half of the time.
-impl Drop for InUse<'_> {
-    fn drop(&mut self) {
-        let silent = self.leave();
-        if self.is_over || !*self.is_sent.get_mut() {
-            return;
-        }
-        if self.writes || silent >= self.server.timeout / 2 {
-            self.server.give_up(self.number);
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod connection;
 mod error;
+mod in_use;
 mod multi;
 mod requests;
 mod store;
