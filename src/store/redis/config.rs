@@ -3,9 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use redis::io::tcp::TcpSettings;
-use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::ConnectionAddr;
 
 use super::RedisClient;
 use super::error::ServerName;
@@ -49,10 +47,10 @@ const MAX_TTL: Duration = Duration::from_secs(100_000_000 * 365 * 86_400);
 pub struct RedisConfig {
     servers: String,
     is_cluster: bool,
-    user: Option<String>,
-    password: Option<String>,
-    database: u32,
-    tls: Option<Tls>,
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: u32,
+    pub(super) tls: Option<Tls>,
     pub(super) prefix: String,
     pub(super) request_timeout: Duration,
     pub(super) connect_timeout: Duration,
@@ -62,9 +60,9 @@ pub struct RedisConfig {
 /// PEM files' contents.
 #[derive(Clone, Default)]
 #[cfg_attr(not(feature = "redis-tls"), allow(dead_code, reason = "read where there is TLS"))]
-struct Tls {
-    authority: Option<Vec<u8>>,
-    client: Option<(Vec<u8>, Vec<u8>)>,
+pub(super) struct Tls {
+    pub(super) authority: Option<Vec<u8>>,
+    pub(super) client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 impl RedisConfig {
@@ -248,85 +246,6 @@ impl RedisConfig {
         }
         servers
     }
-
-    fn connection_info(&self, host: &str, port: u16) -> ConnectionAddr {
-        let host = host.to_owned();
-        match self.tls {
-            None => ConnectionAddr::Tcp(host, port),
-            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
-        }
-    }
-
-    fn complete(&self, address: ConnectionAddr) -> Result<ConnectionInfo, redis::RedisError> {
-        let mut settings = RedisConnectionInfo::default().set_db(i64::from(self.database));
-        if let Some(user) = &self.user {
-            settings = settings.set_username(user);
-        }
-        if let Some(password) = &self.password {
-            settings = settings.set_password(password);
-        }
-        let info = address.into_connection_info()?.set_redis_settings(settings);
-        Ok(info.set_tcp_settings(tcp_settings()))
-    }
-
-    fn standalone_client(&self, servers: Vec<ConnectionAddr>) -> Result<Client, redis::RedisError> {
-        let Some(address) = servers.into_iter().next() else {
-            return Err((redis::ErrorKind::InvalidClientConfig, "no server").into());
-        };
-        let info = self.complete(address)?;
-        #[cfg(feature = "redis-tls")]
-        if let Some(tls) = &self.tls {
-            return Client::build_with_tls(info, tls.certificates());
-        }
-        Client::open(info)
-    }
-
-    fn cluster_client(
-        &self,
-        servers: Vec<ConnectionAddr>,
-    ) -> Result<ClusterClient, redis::RedisError> {
-        let servers: Result<Vec<_>, _> =
-            servers.into_iter().map(|address| self.complete(address)).collect();
-        let builder = ClusterClientBuilder::new(servers?)
-            .connection_timeout(self.connect_timeout)
-            .response_timeout(self.request_timeout)
-            // `Server` has a deadline of its own, and knows which connection to give up.
-            .overall_response_timeout(None)
-            // A server that has moved, or is being replaced, is asked for again until that deadline.
-            .retries(10)
-            .min_retry_wait(50)
-            .max_retry_wait(2000)
-            .tcp_settings(tcp_settings());
-        #[cfg(feature = "redis-tls")]
-        if let Some(tls) = &self.tls {
-            return builder.tls(redis::TlsMode::Secure).certs(tls.certificates()).build();
-        }
-        builder.build()
-    }
-}
-
-/// Requests are written whole: nothing is won by waiting for more to send.
-///
-/// Lingering for no time: a connection that is given up is reset, and what the server has not taken is thrown away.
-/// Otherwise the operating system goes on delivering it, for minutes, and a write that was reported as failed is made
-/// over later ones of its keys when the network comes back.
-fn tcp_settings() -> TcpSettings {
-    TcpSettings::default().set_nodelay(true).set_linger_time(Duration::ZERO)
-}
-
-#[cfg(feature = "redis-tls")]
-impl Tls {
-    fn certificates(&self) -> redis::TlsCertificates {
-        // The driver takes the process's default; there is none if nobody has chosen. That another is
-        // chosen in between is as good.
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        }
-        let client = self.client.clone();
-        let client = client
-            .map(|(client_cert, client_key)| redis::ClientTlsConfig { client_cert, client_key });
-        redis::TlsCertificates { client_tls: client, root_cert: self.authority.clone() }
-    }
 }
 
 impl fmt::Debug for RedisConfig {
@@ -414,13 +333,5 @@ mod tests {
         assert!(!format!("{config:?}").contains("sesame"));
         let client = config.client().unwrap();
         assert!(!format!("{client:?}").contains("sesame"));
-    }
-
-    #[test]
-    fn connections_send_at_once() {
-        let RedisClient::Standalone(client) = RedisConfig::new("h", "p").client().unwrap() else {
-            panic!("a standalone client");
-        };
-        assert!(client.get_connection_info().tcp_settings().nodelay());
     }
 }

@@ -9,6 +9,7 @@ mod cluster;
 mod command;
 mod config;
 mod connection;
+mod driver;
 mod error;
 mod in_use;
 mod multi;
