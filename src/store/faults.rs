@@ -57,7 +57,12 @@ impl Faults {
     }
 
     /// The value, or `None` if there is a fault instead.
-    #[cfg(any(feature = "cassandra", feature = "elasticsearch", feature = "local"))]
+    #[cfg(any(
+        feature = "redis-tls",
+        feature = "cassandra",
+        feature = "elasticsearch",
+        feature = "local"
+    ))]
     pub(crate) fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
         result.map_err(|fault| self.push(fault)).ok()
     }

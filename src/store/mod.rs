@@ -28,6 +28,8 @@ mod map;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod time;
+#[cfg(any(feature = "redis-tls", feature = "cassandra-tls", feature = "elasticsearch-tls"))]
+mod tls;
 mod typed;
 #[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch", feature = "local"))]
 mod url;

@@ -258,6 +258,10 @@ impl CassandraConfig {
         faults.time_limit("request_timeout", self.request_timeout);
         faults.time_limit("connect_timeout", self.connect_timeout);
         faults.at_least_one("concurrency", self.concurrency);
+        #[cfg(feature = "cassandra-tls")]
+        if let Some(pem) = &self.tls_authority {
+            faults.take(crate::store::tls::trusted(pem));
+        }
         faults.refuse()
     }
 

@@ -3,35 +3,24 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 
-use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::tls::trusted;
 
 /// Trusts these certificates.
 ///
 /// # Errors
 /// There is none among them, or one that cannot be read.
 pub(super) fn context(authority: &[u8]) -> Result<Arc<ClientConfig>> {
-    let config = |authority| -> std::result::Result<ClientConfig, BoxError> {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(authority) {
-            roots.add(certificate?)?;
-        }
-        if roots.is_empty() {
-            return Err("there is no certificate in it".into());
-        }
-        // Named, since another part of the program may have switched on another one.
-        let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
-        let builder = builder.with_safe_default_protocol_versions()?;
-        Ok(builder.with_root_certificates(roots).with_no_client_auth())
-    };
-    config(authority).map(Arc::new).map_err(|error| {
-        let message = format!("`tls_authority` cannot be used: {error}");
-        Error::new(ErrorKind::Config, message).with_source(error)
-    })
+    let roots = trusted(authority).map_err(|fault| Error::new(ErrorKind::Config, fault))?;
+    // Named, since another part of the program may have switched on another one.
+    let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(|error| {
+        Error::new(ErrorKind::Config, "TLS cannot be set up").with_source(error)
+    })?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// What is wrong, if rustls found it; `None` if it is the network.

@@ -13,7 +13,7 @@ use super::fault::{self, Failure, Refusal};
 use super::node::Node;
 use super::send::{JSON, Request};
 use super::transport::Transport;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 /// The servers of a cluster, shared by the stores that are made from it. Clones share connections.
 #[derive(Clone)]
@@ -40,7 +40,7 @@ impl ElasticsearchClient {
     /// `config` is not used.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): all faults of the configuration.
+    /// [`Config`](crate::ErrorKind::Config): all faults of the configuration.
     pub fn new(config: &ElasticsearchConfig) -> Result<Self> {
         let (nodes, authorization) = config.check()?;
         let http = match config.http.clone() {
@@ -67,8 +67,8 @@ impl ElasticsearchClient {
     /// Asks one of the servers who it is: whether it can be reached, and takes the credentials.
     ///
     /// # Errors
-    /// [`Unauthorized`](ErrorKind::Unauthorized), [`Unavailable`](ErrorKind::Unavailable),
-    /// [`Timeout`](ErrorKind::Timeout).
+    /// [`Unauthorized`](crate::ErrorKind::Unauthorized), [`Unavailable`](crate::ErrorKind::Unavailable),
+    /// [`Timeout`](crate::ErrorKind::Timeout).
     pub async fn ping(&self) -> Result<()> {
         let request = Request {
             method: Method::GET,
@@ -155,14 +155,9 @@ pub(super) fn http_client(config: &ElasticsearchConfig) -> Result<reqwest::Clien
         .no_proxy();
     #[cfg(feature = "elasticsearch-tls")]
     if let Some(pem) = &config.tls_authority {
-        let unusable = || Error::new(ErrorKind::Config, "`tls_authority` is no certificate (PEM)");
-        let certificates = reqwest::Certificate::from_pem_bundle(pem)
-            .map_err(|error| unusable().with_source(error))?;
-        if certificates.is_empty() {
-            return Err(unusable());
-        }
-        let built = builder.tls_certs_only(certificates).build();
-        return built.map_err(|error| unusable().with_source(error));
+        let certificates = reqwest::Certificate::from_pem_bundle(pem);
+        let certificates = certificates.map_err(fault::of_driver)?;
+        return builder.tls_certs_only(certificates).build().map_err(fault::of_driver);
     }
     builder.build().map_err(fault::of_driver)
 }
@@ -175,6 +170,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::{Error, ErrorKind};
 
     fn config(node: impl Into<String>) -> ElasticsearchConfig {
         ElasticsearchConfig::new(node, "i")

@@ -275,6 +275,10 @@ impl ElasticsearchConfig {
         faults.at_least_one("max_request_items", self.max_request_items);
         faults.at_least_one("max_request_bytes", self.max_request_bytes);
         faults.at_least_one("concurrency", self.concurrency);
+        #[cfg(feature = "elasticsearch-tls")]
+        if let Some(pem) = &self.tls_authority {
+            faults.take(crate::store::tls::trusted(pem));
+        }
         faults.refuse()?;
         Ok((nodes, authorization.flatten()))
     }

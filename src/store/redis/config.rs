@@ -221,6 +221,10 @@ impl RedisConfig {
         if self.tls.is_some() && cfg!(not(feature = "redis-tls")) {
             faults.push("TLS needs the feature `redis-tls` of the crate kasper");
         }
+        #[cfg(feature = "redis-tls")]
+        if let Some(pem) = self.tls.as_ref().and_then(|tls| tls.authority.as_ref()) {
+            faults.take(crate::store::tls::trusted(pem));
+        }
         faults.refuse()?;
         let built = match self.is_cluster {
             true => self.cluster_client(servers).map(RedisClient::Cluster),
