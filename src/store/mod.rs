@@ -7,6 +7,12 @@
 //!
 //! [`connect`] makes a store from a URL. [`Retry`], [`Cached`] and [`Metered`] wrap a store. [`TypedStore`] has
 //! values of a type instead of bytes.
+//!
+//! All backends are used alike. A configuration is made in code (`RedisConfig::new(server, prefix)`, then setters) or from
+//! a URL (`RedisConfig::from_url(url)`). `RedisStore::connect(&config)` connects; `RedisStore::from_client` uses a client
+//! that is there already. [Multitenant](crate::multitenant) stores have the same functions. If each tenant may have a
+//! table or index that you name, they also have `connect_with` and `from_client_with`. `LocalStore` has `open` instead of
+//! `connect`, because it is part of the process.
 
 mod any;
 #[cfg(feature = "cassandra")]

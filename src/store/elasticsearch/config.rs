@@ -203,7 +203,7 @@ impl ElasticsearchConfig {
         self
     }
 
-    /// The longest value, in bytes. Default: 32 MiB. With zero, only the empty value is accepted.
+    /// The longest value, in bytes. Default: 32 MiB. With zero, only the empty value is accepted, which is not JSON.
     ///
     /// OpenSearch takes texts of 50 MB in a document.
     #[must_use]
