@@ -1,0 +1,154 @@
+//! The limits of a [`Builder`]: sizes of batches, what is held in memory, times.
+
+use std::time::Duration;
+
+use super::Builder;
+
+impl Builder {
+    /// The most messages in a batch. Default: 10,000. Larger batches need fewer round trips to the store, but replay
+    /// more messages after a failure.
+    #[doc(alias = "BatchSize")]
+    pub fn max_batch_messages(mut self, messages: usize) -> Self {
+        self.options.max_batch_messages = messages;
+        self
+    }
+
+    /// The most bytes of keys and values in a batch. Default: 4 MiB. A single message that is larger makes a batch of
+    /// its own. Outside of its queue, a partition may hold twice this much: in the batch that is processed, and in
+    /// messages that wait for their acks. Large batches no longer fit into the CPU's caches.
+    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_batch_bytes = bytes;
+        self
+    }
+
+    /// How long a batch may wait to be filled, counted from its first message. Default: zero, so a batch is what has
+    /// arrived: batches grow with the load by themselves, and latency stays low.
+    #[doc(alias = "BatchWaitDuration")]
+    pub fn max_batch_wait(mut self, wait: Duration) -> Self {
+        self.options.max_batch_wait = wait;
+        self
+    }
+
+    /// How many batches of a partition may be in flight, that is, begun but not finished: the batch in `process`, and
+    /// those that wait for their acks. Default: 16. With 1, a batch begins when the batch before it is acknowledged.
+    pub fn max_in_flight(mut self, batches: usize) -> Self {
+        self.options.max_in_flight = batches;
+        self
+    }
+
+    /// The memory that a partition's outgoing messages may take while they wait for their acks. The next batch begins
+    /// when they take less. Each message counts as its bytes plus 128, for what the Kafka client needs in addition. A
+    /// batch of which at least half is [forwarded](crate::Context::forward) counts as a whole. The memory that the
+    /// batch was fetched into, which other partitions may share, is not counted.
+    ///
+    /// Default: 2 MiB. A higher limit keeps slow brokers busy (2 MiB for each 10 ms is 200 MiB/s, for each
+    /// partition). It costs memory and, if the brokers are near, CPU: messages that wait are evicted from the
+    /// processor's caches.
+    ///
+    /// One call of `process` may send more than this. What it sends stays in memory until it
+    /// [flushes](crate::Context::flush) or returns.
+    pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_in_flight_bytes = bytes;
+        self
+    }
+
+    /// How much memory may be taken by messages that are fetched ahead and wait in queues, over all partitions. Default:
+    /// 64 MiB; at least 64 KiB. More helps if brokers are far away; less saves memory.
+    ///
+    /// Each partition number has a share. It is fixed when the client is made, and allows for this process getting
+    /// all partition numbers. The queue of a partition number is full when the values in it have as many bytes as the
+    /// share, or when it has one message for each KiB of the share: the client keeps 350 bytes for each message,
+    /// however small. A fetch that was on its way at that moment still comes in. In total, a stalled process takes up
+    /// to twice this setting, for values from none to a MiB, and for keys and headers of up to about 1 KiB.
+    ///
+    /// The following takes more. Larger keys and headers still count as one message. Producers' batches may be
+    /// compressed or have many thousands of messages, and the broker returns at least one whole batch for each
+    /// partition. With many partitions and a small budget, each partition takes at least some 110 KiB of small
+    /// messages. `docs/operations.md` has figures.
+    pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
+        self.options.max_buffered_bytes = bytes;
+        self
+    }
+
+    /// How often the offsets of finished batches are committed, besides at revocations and at the end. Default: 1 s.
+    /// After a crash, batches that finished since the last commit are replayed, and so are batches in flight.
+    pub fn commit_interval(mut self, interval: Duration) -> Self {
+        self.options.commit_interval = interval;
+        self
+    }
+
+    /// How often offsets that have not changed are committed again. Default: 30 s. They are also committed at a clean
+    /// shutdown.
+    ///
+    /// Brokers delete a committed offset some time (`offsets.retention.minutes`, 7 days by default) after its last
+    /// commit, unless the group has members. With [static partitions](Builder::partitions), the group has no members.
+    /// With the [consumer protocol](Builder::consumer_protocol), it has none after all processes of the job have
+    /// ended. If offsets were not committed again, a partition without messages would lose its offset while the
+    /// processor runs, and begin at [`start_from`](Builder::start_from) after a restart. The default is short enough
+    /// for every retention that a broker can have. A longer interval saves the group's coordinator a request, and a
+    /// record for each idle partition; keep it far below the retention.
+    pub fn offset_refresh_interval(mut self, interval: Duration) -> Self {
+        self.options.offset_refresh_interval = interval;
+        self
+    }
+
+    /// How long batches in flight may take to finish when their partition is revoked or the processor shuts down.
+    /// Default: 30 s or half of `max.poll.interval.ms`, whichever is less. Batches that are not finished by then are
+    /// dropped, and the next owner of the partition processes them again.
+    ///
+    /// The whole group waits for a member that drains. At most three quarters of `max.poll.interval.ms`, which is the
+    /// time that the group allows; the last commit comes on top ([`commit_timeout`](Builder::commit_timeout)).
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Totals;
+    /// # impl Processor for Totals {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # use std::time::Duration;
+    /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
+    /// let builder = builder.kafka("max.poll.interval.ms", "40000").drain_deadline(Duration::from_secs(31));
+    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// assert!(error.to_string().contains("longer than three quarters of `max.poll.interval.ms` (30s)"));
+    /// # }
+    /// ```
+    pub fn drain_deadline(mut self, deadline: Duration) -> Self {
+        self.options.drain_deadline = Some(deadline);
+        self
+    }
+
+    /// How long a revocation or a shutdown waits for the answer to the last commit, after everything is drained.
+    /// Default: 10 s or a quarter of `max.poll.interval.ms`, whichever is less. At most that quarter, and at least 1
+    /// ms. It matters when the group's coordinator is away.
+    ///
+    /// After this time, the revocation is answered, or the shutdown continues and ends with an
+    /// [error](crate::ErrorKind::Commit). The batches that finished last may then be processed again. The client
+    /// still makes the commit if it can, as long as the group has not moved on.
+    pub fn commit_timeout(mut self, timeout: Duration) -> Self {
+        self.options.commit_timeout = Some(timeout);
+        self
+    }
+
+    /// How long an outgoing message may wait for its ack. After this time its batch fails, which stops the processor.
+    /// Default: no limit, so the processor waits until an outage of the brokers is over. At least 1 ms, at most 24.8
+    /// days.
+    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
+        self.options.delivery_timeout = Some(timeout);
+        self
+    }
+
+    /// After how long without progress, although there is lag, a partition is reported as stalled, in the log and in
+    /// [`PartitionStatus::stalled`](crate::PartitionStatus::stalled). Default: 60 s; at least 1 ms.
+    pub fn stall_timeout(mut self, timeout: Duration) -> Self {
+        self.options.stall_timeout = timeout;
+        self
+    }
+
+    /// How long `build` tries to reach a broker. Default: 10 s; at least 1 ms.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = timeout;
+        self
+    }
+}
