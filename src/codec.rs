@@ -1,8 +1,8 @@
 //! Codecs: from values to bytes and back, for stores and for messages.
 //!
 //! Place in the data path: [`Message::decode`] where a batch comes in, [`Context::send_encoded`] where
-//! messages go out, [`TypedStore`](crate::store::TypedStore) in between. [`Json`] is built in (feature
-//! `json`). A codec of your own consists of two functions:
+//! messages go out, [`TypedStore`](crate::store::TypedStore) in between. [`Text`], [`Raw`] and [`Json`] (feature
+//! `json`) are built in. A codec of your own consists of two functions:
 //!
 //! ```
 //! use kasper::codec::{Decode, Encode};
@@ -18,7 +18,7 @@
 //!     }
 //! }
 //!
-//! impl Decode<u64> for Decimal {
+//! impl Decode<'_, u64> for Decimal {
 //!     fn decode(&self, bytes: &[u8]) -> Result<u64, BoxError> {
 //!         Ok(std::str::from_utf8(bytes)?.parse()?)
 //!     }
@@ -48,21 +48,22 @@ pub trait Encode<T: ?Sized>: Send + Sync {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError>;
 }
 
-/// Turns bytes into values of the type `T`.
-pub trait Decode<T>: Send + Sync {
+/// Turns bytes into values of the type `T`, which may borrow from the bytes.
+pub trait Decode<'a, T>: Send + Sync {
     /// Decodes the value.
     ///
     /// # Errors
     /// The bytes are not an encoded `T`.
-    fn decode(&self, bytes: &[u8]) -> Result<T, BoxError>;
+    fn decode(&self, bytes: &'a [u8]) -> Result<T, BoxError>;
 }
 
-/// Encodes and decodes. Every type that implements [`Encode`] and [`Decode`] is a codec.
+/// Encodes values, and decodes values that borrow nothing. Every type that implements [`Encode`] and [`Decode`] is a
+/// codec.
 ///
 /// Decoding an encoded value must return an equal value.
-pub trait Codec<T>: Encode<T> + Decode<T> {}
+pub trait Codec<T>: Encode<T> + for<'a> Decode<'a, T> {}
 
-impl<T, C: Encode<T> + Decode<T>> Codec<T> for C {}
+impl<T, C: Encode<T> + for<'a> Decode<'a, T>> Codec<T> for C {}
 
 impl<T: ?Sized, C: Encode<T> + ?Sized> Encode<T> for &C {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
@@ -70,13 +71,86 @@ impl<T: ?Sized, C: Encode<T> + ?Sized> Encode<T> for &C {
     }
 }
 
-impl<T, C: Decode<T> + ?Sized> Decode<T> for &C {
-    fn decode(&self, bytes: &[u8]) -> Result<T, BoxError> {
+impl<'a, T, C: Decode<'a, T> + ?Sized> Decode<'a, T> for &C {
+    fn decode(&self, bytes: &'a [u8]) -> Result<T, BoxError> {
         (**self).decode(bytes)
     }
 }
 
+/// Text in UTF-8: `str` and `String`.
+///
+/// ```
+/// use kasper::codec::{Decode, Encode, Text};
+///
+/// let bytes = Text.encode("Zoë")?;
+/// let borrowed: &str = Text.decode(&bytes)?;
+/// assert_eq!(borrowed, "Zoë");
+/// let no_text: Result<String, _> = Text.decode(b"\xff");
+/// assert!(no_text.is_err());
+/// # Ok::<(), kasper::BoxError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Text;
+
+impl<T: AsRef<str> + ?Sized> Encode<T> for Text {
+    fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
+        Ok(Bytes::copy_from_slice(value.as_ref().as_bytes()))
+    }
+}
+
+impl<'a> Decode<'a, &'a str> for Text {
+    fn decode(&self, bytes: &'a [u8]) -> Result<&'a str, BoxError> {
+        Ok(std::str::from_utf8(bytes)?)
+    }
+}
+
+impl Decode<'_, String> for Text {
+    fn decode(&self, bytes: &[u8]) -> Result<String, BoxError> {
+        Ok(std::str::from_utf8(bytes)?.to_owned())
+    }
+}
+
+/// Bytes as they are: `[u8]`, `Vec<u8>` and [`Bytes`].
+///
+/// ```
+/// use kasper::codec::{Decode, Encode, Raw};
+///
+/// let bytes = Raw.encode(&[0, 255])?;
+/// let owned: Vec<u8> = Raw.decode(&bytes)?;
+/// assert_eq!(owned, [0, 255]);
+/// # Ok::<(), kasper::BoxError>(())
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Raw;
+
+impl<T: AsRef<[u8]> + ?Sized> Encode<T> for Raw {
+    fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
+        Ok(Bytes::copy_from_slice(value.as_ref()))
+    }
+}
+
+impl<'a> Decode<'a, &'a [u8]> for Raw {
+    fn decode(&self, bytes: &'a [u8]) -> Result<&'a [u8], BoxError> {
+        Ok(bytes)
+    }
+}
+
+impl Decode<'_, Vec<u8>> for Raw {
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<u8>, BoxError> {
+        Ok(bytes.to_vec())
+    }
+}
+
+impl Decode<'_, Bytes> for Raw {
+    fn decode(&self, bytes: &[u8]) -> Result<Bytes, BoxError> {
+        Ok(Bytes::copy_from_slice(bytes))
+    }
+}
+
 /// JSON, by [serde](https://docs.rs/serde). Feature `json`.
+///
+/// Values may borrow from the bytes, as serde's do: a `&str` in which nothing is escaped, and types with
+/// `#[serde(borrow)]`.
 ///
 /// ```
 /// use kasper::codec::{Decode, Encode, Json};
@@ -85,6 +159,8 @@ impl<T, C: Decode<T> + ?Sized> Decode<T> for &C {
 /// assert_eq!(bytes, "[1,2]");
 /// let numbers: Vec<u8> = Json.decode(&bytes)?;
 /// assert_eq!(numbers, [1, 2]);
+/// let borrowed: Vec<&str> = Json.decode(br#"["a", "b"]"#)?;
+/// assert_eq!(borrowed, ["a", "b"]);
 /// # Ok::<(), kasper::BoxError>(())
 /// ```
 #[cfg(feature = "json")]
@@ -99,13 +175,13 @@ impl<T: serde::Serialize + ?Sized> Encode<T> for Json {
 }
 
 #[cfg(feature = "json")]
-impl<T: serde::de::DeserializeOwned> Decode<T> for Json {
-    fn decode(&self, bytes: &[u8]) -> Result<T, BoxError> {
+impl<'a, T: serde::Deserialize<'a>> Decode<'a, T> for Json {
+    fn decode(&self, bytes: &'a [u8]) -> Result<T, BoxError> {
         Ok(serde_json::from_slice(bytes)?)
     }
 }
 
-impl Message<'_> {
+impl<'a> Message<'a> {
     /// The value, decoded; `None` if the message is a tombstone.
     ///
     /// # Errors
@@ -137,7 +213,7 @@ impl Message<'_> {
     ///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
     ///         for message in batch.topic("orders") {
     ///             let Some(order) = message.decode::<Order>(Json)? else { continue };
-    ///             let invoice = OutgoingMessage::new("invoices").optional_key(message.key());
+    ///             let invoice = OutgoingMessage::like("invoices", &message);
     ///             context.send_encoded(invoice, &Invoice { total: 2 * order.amount }, Json)?;
     ///         }
     ///         Ok(())
@@ -158,7 +234,7 @@ impl Message<'_> {
     /// # #[cfg(all(feature = "json", feature = "testkit"))]
     /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
     /// ```
-    pub fn decode<T>(&self, decoder: impl Decode<T>) -> Result<Option<T>> {
+    pub fn decode<T>(&self, decoder: impl Decode<'a, T>) -> Result<Option<T>> {
         self.decoded(self.value(), &decoder, "a message's value can't be decoded")
     }
 
@@ -197,23 +273,18 @@ impl Message<'_> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn decode_key<T>(&self, decoder: impl Decode<T>) -> Result<Option<T>> {
+    pub fn decode_key<T>(&self, decoder: impl Decode<'a, T>) -> Result<Option<T>> {
         self.decoded(self.key(), &decoder, "a message's key can't be decoded")
     }
 
     fn decoded<T>(
         &self,
-        bytes: Option<&[u8]>,
-        decoder: &impl Decode<T>,
+        bytes: Option<&'a [u8]>,
+        decoder: &impl Decode<'a, T>,
         fault: &str,
     ) -> Result<Option<T>> {
         let decoded = bytes.map(|bytes| decoder.decode(bytes)).transpose();
-        decoded.map_err(|cause| {
-            undecodable(fault, cause)
-                .with("topic", self.topic())
-                .with("partition", self.partition())
-                .with("offset", self.offset())
-        })
+        decoded.map_err(|cause| self.undecodable(fault).with_source(cause))
     }
 }
 
@@ -265,9 +336,4 @@ impl Context {
         self.send(message.value(encoded));
         Ok(())
     }
-}
-
-/// The error for bytes that a codec can't decode. It does not contain the bytes: they may be large or confidential.
-pub(crate) fn undecodable(message: &str, cause: BoxError) -> Error {
-    Error::new(ErrorKind::Decode, message).with_source(cause)
 }

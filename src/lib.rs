@@ -84,6 +84,7 @@ mod broker;
 mod builder;
 pub mod codec;
 mod command;
+mod concurrent;
 mod context;
 mod coordinator;
 mod error;

@@ -83,7 +83,7 @@ impl Processor for Visit {
                 continue;
             };
             profile.visits += 1;
-            let outgoing = OutgoingMessage::new("visits").optional_key(message.key());
+            let outgoing = OutgoingMessage::new("visits").key(message.key());
             context.send_encoded(outgoing, &profile, Json)?;
         }
         Ok(())

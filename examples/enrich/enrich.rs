@@ -37,9 +37,7 @@ impl Processor for Enrich {
                 }
                 // No error: one bad line would stop the job, at every start again.
                 Err(reason) => context.send(
-                    copy(&self.rejected, &message)
-                        .optional_value(message.value())
-                        .header("reason", reason),
+                    copy(&self.rejected, &message).value(message.value()).header("reason", reason),
                 ),
             }
         }
@@ -52,17 +50,7 @@ impl Processor for Enrich {
 fn copy<'a>(topic: &'a str, message: &Message<'a>) -> OutgoingMessage<'a> {
     let (partition, offset) = (message.partition(), message.offset());
     let source = format!("{}/{partition}@{offset}", message.topic());
-    let mut copy = OutgoingMessage::new(topic).partition(partition).optional_key(message.key());
-    if let Some(timestamp) = message.timestamp() {
-        copy = copy.timestamp(timestamp);
-    }
-    for header in message.headers() {
-        copy = match header.value {
-            Some(value) => copy.header(header.name, value),
-            None => copy.null_header(header.name),
-        };
-    }
-    copy.header("source", source)
+    OutgoingMessage::like(topic, message).partition(partition).header("source", source)
 }
 
 /// # Errors

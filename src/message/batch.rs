@@ -41,7 +41,11 @@ impl fmt::Display for OffsetRange {
 ///
 /// # Sometimes you want to…
 /// - read all messages, whatever their topic: [`iter`](Batch::iter), or `for message in batch`;
-/// - read the messages of one input topic: [`topic`](Batch::topic);
+/// - read the messages of one input topic: [`topic`](Batch::topic), or of each: [`by_topic`](Batch::by_topic);
+/// - know the keys, to read their state in one call: [`distinct_keys`](Batch::distinct_keys);
+/// - have the messages of each key together: [`group_by_key`](Batch::group_by_key), or only the last one:
+///   [`latest_by_key`](Batch::latest_by_key);
+/// - make an asynchronous call for each message: [`map_concurrent`](Batch::map_concurrent);
 /// - know which offsets the batch has: [`offsets`](Batch::offsets);
 /// - keep a message after `process` has returned: [`Message::to_owned`];
 /// - send a message on to another topic: [`Context::forward`](crate::Context::forward).

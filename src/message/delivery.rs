@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::need::Need;
 use super::undelivered::{DeliveryFailure, Origin};
-use super::{Batch, Message, OutgoingBytes, OutgoingMessage, Tally};
+use super::{Batch, Message, OutgoingMessage, Tally};
 use crate::error::Error;
 use crate::lock::Mutex;
 
@@ -127,13 +127,13 @@ impl Outbox {
 
     pub(crate) fn push(&mut self, message: &OutgoingMessage<'_>) {
         let topic = self.topic_index(&message.topic);
-        let key = message.key.as_ref().map(OutgoingBytes::as_slice);
-        let value = message.value.as_ref().map(OutgoingBytes::as_slice);
+        let key = message.key.as_slice();
+        let value = message.value.as_slice();
         self.tallies[topic as usize].add(size_of_slice(key) + size_of_slice(value));
         let body = self.copy(key, value);
         let first = self.headers.len();
         for (name, value) in &message.headers {
-            self.append_header(name, value.as_ref().map(OutgoingBytes::as_slice));
+            self.append_header(name, value.as_slice());
         }
         self.finish(topic, message.partition, body, first, message.timestamp);
     }

@@ -7,6 +7,7 @@ use std::fmt;
 
 use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 use super::{Offset, OwnedMessage, Payload, Record};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Mutex;
 
 /// A message of a [`Batch`](crate::Batch), borrowed from it: nothing is copied.
@@ -79,6 +80,61 @@ impl<'a> Message<'a> {
     /// The key; `None` if the message has none.
     pub fn key(&self) -> Option<&'a [u8]> {
         self.record.key()
+    }
+
+    /// The key as text.
+    ///
+    /// # Errors
+    /// [`Decode`](crate::ErrorKind::Decode): the message has no key, or its key is not UTF-8. The error has the
+    /// `topic`, `partition` and `offset`.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct LookAt;
+    /// # impl Processor for LookAt {
+    /// #     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    /// # let mut messages = batch.iter();
+    /// # let (message, without_key) = (messages.next().unwrap(), messages.next().unwrap());
+    /// assert_eq!(message.key_str()?, "Zoë");
+    /// assert_eq!(without_key.key_str().unwrap_err().get("offset"), Some("1"));
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let mut tester = ProcessorTester::new(["orders"], |_| LookAt);
+    /// # tester.push(TestMessage::new("orders").key("Zoë"));
+    /// # tester.push(TestMessage::new("orders"));
+    /// # assert_eq!(tester.run_batch().await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn key_str(&self) -> Result<&'a str> {
+        let key = self.key().ok_or_else(|| self.undecodable("a message has no key"))?;
+        std::str::from_utf8(key)
+            .map_err(|cause| self.undecodable("a message's key is not UTF-8").with_source(cause))
+    }
+
+    /// The value of the last header with this name as text; `None` as for [`header`](Self::header).
+    ///
+    /// # Errors
+    /// [`Decode`](crate::ErrorKind::Decode): the value is not UTF-8. The error has the `topic`, `partition`, `offset`
+    /// and `header`.
+    pub fn header_str(&self, name: &str) -> Result<Option<&'a str>> {
+        let text = self.header(name).map(std::str::from_utf8).transpose();
+        text.map_err(|cause| {
+            let error = self.undecodable("a header of a message is not UTF-8");
+            error.with("header", name).with_source(cause)
+        })
+    }
+
+    /// An error about this message's contents.
+    pub(crate) fn undecodable(&self, fault: &str) -> Error {
+        Error::new(ErrorKind::Decode, fault)
+            .with("topic", self.topic())
+            .with("partition", self.partition())
+            .with("offset", self.offset())
     }
 
     /// The value. `None` for a *tombstone*, which deletes the key in a compacted topic.

@@ -1,7 +1,9 @@
 //! Incoming and outgoing messages, and the collections that hold them.
 
 mod batch;
+mod concurrent;
 pub(crate) mod delivery;
+mod grouping;
 mod incoming;
 pub(crate) mod need;
 mod outgoing;

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::Message;
 use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 
 /// A message to send, built part by part; see [`Context::send`](crate::Context::send).
@@ -26,9 +27,9 @@ use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
 pub struct OutgoingMessage<'a> {
     pub(crate) topic: Cow<'a, str>,
     pub(crate) partition: Option<i32>,
-    pub(crate) key: Option<OutgoingBytes<'a>>,
-    pub(crate) value: Option<OutgoingBytes<'a>>,
-    pub(crate) headers: Vec<(Cow<'a, str>, Option<OutgoingBytes<'a>>)>,
+    pub(crate) key: OutgoingBytes<'a>,
+    pub(crate) value: OutgoingBytes<'a>,
+    pub(crate) headers: Vec<(Cow<'a, str>, OutgoingBytes<'a>)>,
     pub(crate) timestamp: Option<i64>,
 }
 
@@ -38,11 +39,48 @@ impl<'a> OutgoingMessage<'a> {
         Self {
             topic: topic.into(),
             partition: None,
-            key: None,
-            value: None,
+            key: OutgoingBytes::NULL,
+            value: OutgoingBytes::NULL,
             headers: Vec::new(),
             timestamp: None,
         }
+    }
+
+    /// A message to `topic` with the key, the headers and the timestamp of an incoming message. It has no value yet, and
+    /// the partitioner chooses its partition.
+    ///
+    /// Each part can be changed: setting the key or the timestamp replaces it, [`without_header`](Self::without_header)
+    /// removes a header. To send the value on too, use [`Context::forward`](crate::Context::forward) or set
+    /// [`Message::value`].
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
+    /// # struct Enrich;
+    /// # impl Processor for Enrich {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// for message in batch.iter() {
+    ///     context.send(OutgoingMessage::like("enriched", &message).value("rich").without_header("via"));
+    /// }
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # let mut tester = ProcessorTester::new(["orders"], |_| Enrich);
+    /// # let order = TestMessage::new("orders").key("7").value("poor").header("via", "web").header("lang", "en");
+    /// # tester.push(order.timestamp(1_700_000_000_000));
+    /// # tester.run_batch().await?;
+    /// let sent = OutgoingMessage::new("enriched").key("7").value("rich").header("lang", "en");
+    /// assert_eq!(tester.outgoing(), [sent.timestamp(1_700_000_000_000)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn like(topic: impl Into<Cow<'a, str>>, message: &Message<'a>) -> Self {
+        let mut like = Self::new(topic).key(message.key());
+        like.headers.extend(message.headers().map(|header| (header.name, header.value.into())));
+        like.timestamp = message.timestamp();
+        like
     }
 
     /// The deletion of `key` in a compacted topic: a message without a value.
@@ -59,43 +97,30 @@ impl<'a> OutgoingMessage<'a> {
         Self::new(topic).key(key)
     }
 
-    /// Sets the key. Default: none.
-    #[must_use]
-    pub fn key(mut self, key: impl Into<OutgoingBytes<'a>>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Sets the value. Default: none, which makes the message a tombstone.
-    #[must_use]
-    pub fn value(mut self, value: impl Into<OutgoingBytes<'a>>) -> Self {
-        self.value = Some(value.into());
-        self
-    }
-
-    /// Sets the key, or removes it if `key` is `None`. For a key that is taken from a message, which may have none.
+    /// Sets the key; `None` removes it, so that the key of an incoming message, which may have none, can be given as it
+    /// is. Default: none.
     ///
     /// ```
     /// # use kasper::OutgoingMessage;
     /// # use kasper::testkit::OutgoingRecord;
-    /// let copy = |key: Option<&'static [u8]>| OutgoingMessage::new("copies").optional_key(key).value("1");
+    /// let copy = |key: Option<&'static [u8]>| OutgoingMessage::new("copies").key(key).value("1");
     /// assert_eq!(OutgoingRecord::from(copy(None)).key, None);
     /// assert_eq!(OutgoingRecord::from(copy(Some(b""))).key.as_deref(), Some(&b""[..]));
     /// ```
     #[must_use]
-    pub fn optional_key(mut self, key: Option<impl Into<OutgoingBytes<'a>>>) -> Self {
-        self.key = key.map(Into::into);
+    pub fn key(mut self, key: impl Into<OutgoingBytes<'a>>) -> Self {
+        self.key = key.into();
         self
     }
 
-    /// Sets the value, or removes it if `value` is `None`, which makes the message a tombstone.
+    /// Sets the value; `None` removes it, which makes the message a tombstone. Default: none.
     #[must_use]
-    pub fn optional_value(mut self, value: Option<impl Into<OutgoingBytes<'a>>>) -> Self {
-        self.value = value.map(Into::into);
+    pub fn value(mut self, value: impl Into<OutgoingBytes<'a>>) -> Self {
+        self.value = value.into();
         self
     }
 
-    /// Adds a header. The same name may be added more than once.
+    /// Adds a header. The same name may be added more than once. The value `None` is Kafka's null.
     ///
     /// ```
     /// # use kasper::OutgoingMessage;
@@ -112,35 +137,44 @@ impl<'a> OutgoingMessage<'a> {
         name: impl Into<Cow<'a, str>>,
         value: impl Into<OutgoingBytes<'a>>,
     ) -> Self {
-        self.headers.push((name.into(), Some(value.into())));
+        self.headers.push((name.into(), value.into()));
         self
     }
 
     /// Adds a header whose value is Kafka's null.
     #[must_use]
-    pub fn null_header(mut self, name: impl Into<Cow<'a, str>>) -> Self {
-        self.headers.push((name.into(), None));
+    pub fn null_header(self, name: impl Into<Cow<'a, str>>) -> Self {
+        self.header(name, OutgoingBytes::NULL)
+    }
+
+    /// Removes all headers with this name.
+    #[must_use]
+    pub fn without_header(mut self, name: &str) -> Self {
+        self.headers.retain(|(existing, _)| existing != name);
         self
     }
 
-    /// Adds the headers of a trace, so that the reader of the message can continue the trace: the trace context of an
-    /// [incoming message](crate::Message::trace_context), or a [child](TraceContext::child) of it. `None` adds
-    /// nothing.
+    /// Sets the headers of a trace, so that the reader of the message can continue the trace: the trace context of an
+    /// [incoming message](crate::Message::trace_context), or a [child](TraceContext::child) of it. They replace those
+    /// that the message has. `None` changes nothing.
     ///
     /// ```
     /// # use kasper::testkit::OutgoingRecord;
     /// # use kasper::{OutgoingMessage, TraceContext};
-    /// let answer = |trace: Option<TraceContext>| OutgoingMessage::new("answers").trace_context(trace);
+    /// let answer = |trace: Option<TraceContext>| {
+    ///     OutgoingMessage::new("answers").header("tracestate", "old").trace_context(trace)
+    /// };
     /// let record = OutgoingRecord::from(answer(TraceContext::new([0x1a; 16], [0x2b; 8], true)));
     /// let sent = "00-1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a-2b2b2b2b2b2b2b2b-01";
     /// assert_eq!(record.header("traceparent"), Some(sent.as_bytes()));
     /// assert_eq!(record.header("tracestate"), None);
-    /// assert!(OutgoingRecord::from(answer(None)).headers.is_empty());
+    /// assert_eq!(OutgoingRecord::from(answer(None)).header("tracestate"), Some(&b"old"[..]));
     /// ```
     #[must_use]
     pub fn trace_context(self, context: impl Into<Option<TraceContext>>) -> Self {
         let Some(context) = context.into() else { return self };
-        let message = self.header(TRACEPARENT, context.traceparent());
+        let message = self.without_header(TRACEPARENT).without_header(TRACESTATE);
+        let message = message.header(TRACEPARENT, context.traceparent());
         match context.into_tracestate() {
             Some(state) => message.header(TRACESTATE, state),
             None => message,
@@ -176,8 +210,9 @@ impl<'a> OutgoingMessage<'a> {
     }
 }
 
-/// Bytes of an [`OutgoingMessage`], borrowed or owned. Made by `into()` from `&[u8]`, `&str`, `&[u8; N]`, `&Vec<u8>`,
-/// `&String`, `Vec<u8>`, `String`, `Cow<[u8]>`, [`bytes::Bytes`] and `&Bytes`.
+/// Bytes of an [`OutgoingMessage`], borrowed or owned, or Kafka's null. Made by `into()` from `&[u8]`, `&str`,
+/// `&[u8; N]`, `&Vec<u8>`, `&String`, `Vec<u8>`, `String`, `Cow<[u8]>`, [`bytes::Bytes`] and `&Bytes`, and from an
+/// `Option` of one of these.
 ///
 /// Its `Debug` output has the length only, so that contents of messages don't get into a log.
 ///
@@ -185,31 +220,45 @@ impl<'a> OutgoingMessage<'a> {
 /// use kasper::OutgoingBytes;
 ///
 /// let value = OutgoingBytes::from("secret");
-/// assert_eq!(value.as_slice(), b"secret");
+/// assert_eq!(value.as_slice(), Some(&b"secret"[..]));
 /// assert_eq!(format!("{value:?}"), "6 bytes");
+/// assert_eq!(OutgoingBytes::from(None::<&str>).as_slice(), None);
 /// ```
 #[derive(Clone)]
 pub struct OutgoingBytes<'a>(BytesRepr<'a>);
 
 #[derive(Clone)]
 enum BytesRepr<'a> {
+    Null,
     Slice(Cow<'a, [u8]>),
     Shared(bytes::Bytes),
 }
 
 impl OutgoingBytes<'_> {
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
+    const NULL: Self = Self(BytesRepr::Null);
+
+    /// The bytes; `None` for null.
+    pub fn as_slice(&self) -> Option<&[u8]> {
         match &self.0 {
-            BytesRepr::Slice(slice) => slice,
-            BytesRepr::Shared(shared) => shared,
+            BytesRepr::Null => None,
+            BytesRepr::Slice(slice) => Some(slice),
+            BytesRepr::Shared(shared) => Some(shared),
         }
     }
 }
 
 impl fmt::Debug for OutgoingBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes", self.as_slice().len())
+        match self.as_slice() {
+            Some(bytes) => write!(f, "{} bytes", bytes.len()),
+            None => f.write_str("null"),
+        }
+    }
+}
+
+impl<'a, B: Into<OutgoingBytes<'a>>> From<Option<B>> for OutgoingBytes<'a> {
+    fn from(value: Option<B>) -> Self {
+        value.map_or(Self::NULL, Into::into)
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) mod cassandra;
     not(any(feature = "redis", feature = "elasticsearch")),
     allow(dead_code, reason = "for backends that take little in one request")
 )]
-pub(crate) mod chunks;
+mod changes;
 mod connect;
 #[cfg(feature = "elasticsearch")]
 pub(crate) mod elasticsearch;

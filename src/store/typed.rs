@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::Store;
 use super::limits::shortened;
-use crate::codec::{Codec, undecodable};
+use crate::codec::Codec;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A store of values of the type `T`. The codec `C` turns them into bytes, which the store `S` keeps.
@@ -151,8 +151,11 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     fn decode(&self, key: &str, bytes: &[u8]) -> Result<T> {
         let decoded = self.codec.decode(bytes);
         decoded.map_err(|cause| {
-            let error = undecodable("a value in the store can't be decoded", cause);
-            error.with("key", shortened(key)).with("operation", "get_many")
+            // Not the bytes: they may be large or confidential.
+            Error::new(ErrorKind::Decode, "a value in the store can't be decoded")
+                .with("key", shortened(key))
+                .with("operation", "get_many")
+                .with_source(cause)
         })
     }
 

@@ -18,7 +18,7 @@ use rdkafka::producer::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
-use crate::message::{Offset, OutgoingBytes, OutgoingMessage};
+use crate::message::{Offset, OutgoingMessage};
 
 /// A Kafka broker inside the process. It speaks the real protocol on a loopback port, and keeps its data in memory.
 ///
@@ -258,8 +258,8 @@ impl Feeder {
         self.wait_until(|feeder| !feeder.partitions[index].is_full()).await?;
         let partition = &mut self.partitions[index];
         let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(partition.number);
-        record.key = message.key.as_ref().map(OutgoingBytes::as_slice);
-        record.payload = message.value.as_ref().map(OutgoingBytes::as_slice);
+        record.key = message.key.as_slice();
+        record.payload = message.value.as_slice();
         record.timestamp = message.timestamp;
         record.headers = headers(&message);
         let size = record.key.map_or(0, <[u8]>::len) + record.payload.map_or(0, <[u8]>::len);
@@ -351,7 +351,7 @@ fn headers(message: &OutgoingMessage<'_>) -> Option<OwnedHeaders> {
     }
     let empty = OwnedHeaders::new_with_capacity(message.headers.len());
     Some(message.headers.iter().fold(empty, |headers, (name, value)| {
-        let value = value.as_ref().map(OutgoingBytes::as_slice);
+        let value = value.as_slice();
         headers.insert(Header { key: name, value })
     }))
 }

@@ -16,7 +16,7 @@ use super::error;
 use super::table::{Layout, Table};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
-use crate::store::chunks::last_of_each_key;
+use crate::store::changes::last_of_each_key;
 use crate::store::limits::{Limits, shortened};
 
 /// A table of Apache Cassandra or ScyllaDB, a row for each key:

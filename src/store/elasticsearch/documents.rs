@@ -9,8 +9,8 @@ use super::config::ElasticsearchEncoding;
 use super::fault::{Failure, Fault, Refusal};
 use super::request::{self, Change, DocumentId};
 use super::send::{Answer, Call};
+use crate::concurrent::in_order;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::chunks::in_order;
 
 /// How many failed keys an error lists.
 const LISTED: usize = 10;

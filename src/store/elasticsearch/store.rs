@@ -9,7 +9,7 @@ use super::index::ElasticsearchIndex;
 use super::request::{self, Change, DocumentId};
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::chunks::last_of_each_key;
+use crate::store::changes::last_of_each_key;
 use crate::store::faults::Faults;
 
 /// A store in an index of Elasticsearch or OpenSearch: a key is a document's `_id`, a value its

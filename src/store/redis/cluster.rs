@@ -21,8 +21,8 @@ use redis::{Arg, Cmd, Pipeline, RedisResult, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::command::{Commands, Failed};
+use crate::concurrent::in_order;
 use crate::lock::Mutex;
-use crate::store::chunks::in_order;
 
 /// Requests to the driver under way at a time, of all calls together. A part counts once, however many commands it
 /// has.

@@ -14,8 +14,8 @@ use redis::{Cmd, FromRedisValue, RedisWrite as _, Value};
 use super::command::{Commands, Request};
 use super::connection::Server;
 use super::{RedisClient, RedisConfig};
+use crate::concurrent::in_order;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::chunks::in_order;
 use crate::store::limits::{Limits, shortened};
 
 /// Keys of one command. Redis answers nobody else while it works on a command: about a millisecond for

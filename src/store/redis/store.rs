@@ -8,7 +8,7 @@ use super::requests::{FullKey, Requests};
 use super::{RedisClient, RedisConfig};
 use crate::error::Result;
 use crate::store::Store;
-use crate::store::chunks::last_of_each_key;
+use crate::store::changes::last_of_each_key;
 
 /// A store in Redis 6 or later: one server, or a Redis Cluster.
 ///

@@ -187,17 +187,15 @@ impl OutgoingRecord {
 
 impl From<OutgoingMessage<'_>> for OutgoingRecord {
     fn from(message: OutgoingMessage<'_>) -> Self {
-        let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        let copy = Bytes::copy_from_slice;
         let headers = message.headers.iter();
         Self {
             topic: message.topic.to_string(),
             partition: message.partition,
-            key: message.key.as_ref().map(|key| copy(key.as_slice())),
-            value: message.value.as_ref().map(|value| copy(value.as_slice())),
+            key: message.key.as_slice().map(copy),
+            value: message.value.as_slice().map(copy),
             headers: headers
-                .map(|(name, value)| {
-                    (name.to_string(), value.as_ref().map(|value| copy(value.as_slice())))
-                })
+                .map(|(name, value)| (name.to_string(), value.as_slice().map(copy)))
                 .collect(),
             timestamp: message.timestamp,
         }

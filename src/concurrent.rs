@@ -1,10 +1,8 @@
-//! Large calls in parts: chunks of a size that a backend takes in one request, a few under way at a time.
+//! Many futures, a few of them at a time.
 
-use std::collections::HashSet;
 use std::future::{Future, ready};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 
 /// Runs the futures, at most `concurrency` at a time, and returns their results in order. After an error no new one
@@ -31,19 +29,6 @@ where
         // Boxed: callers could not show that they are `Send` if the closures were a part of their type.
         .boxed();
     results.collect::<Vec<_>>().await.into_iter().collect()
-}
-
-/// The changes without those that a later change of the same key overtakes (rule 5 of
-/// [`Store`](super::Store)), in the order of the last ones.
-pub(crate) fn last_of_each_key<'a>(
-    changes: &'a [(&'a str, Option<Bytes>)],
-) -> Vec<(&'a str, Option<&'a Bytes>)> {
-    // From the end, so that each key is looked up once.
-    let mut seen = HashSet::with_capacity(changes.len());
-    let last = changes.iter().rev().filter(|(key, _)| seen.insert(*key));
-    let mut last: Vec<_> = last.map(|(key, value)| (*key, value.as_ref())).collect();
-    last.reverse();
-    last
 }
 
 #[cfg(test)]
@@ -107,17 +92,5 @@ mod tests {
         });
         in_order(2, futures.collect::<Vec<_>>()).await.unwrap_err();
         assert!(begun.into_inner() < 5);
-    }
-
-    #[test]
-    fn of_each_key_the_last_change_stays() {
-        let some = |value: &'static str| Some(Bytes::from(value));
-        let changes =
-            [("a", some("1")), ("b", None), ("a", None), ("c", some("2")), ("b", some("3"))];
-        let (two, three) = (Bytes::from("2"), Bytes::from("3"));
-        assert_eq!(
-            last_of_each_key(&changes),
-            [("a", None), ("c", Some(&two)), ("b", Some(&three))]
-        );
     }
 }
