@@ -1,6 +1,6 @@
 //! librdkafka's C functions, without a layer in between.
 //!
-//! Clients get the same properties as the library sets (`src/properties.rs`), so that loops are compared and
+//! Clients get the same properties as the library sets (`src/builder/properties.rs`), so that loops are compared and
 //! not settings. Left out is what only the library has a use for: statistics.
 #![allow(unsafe_code, reason = "the raw loops are the ceiling: librdkafka as it is")]
 

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use super::shared::ServerState;
 use crate::status::{PartitionState, PartitionStatus, ProcessorState, Status};
 
-/// That there is an answer is the answer: to start a process again that only waits for its brokers would mend nothing.
+/// Always 200 while the process can answer: restarting it would not fix a broker outage.
 pub(super) async fn live() -> &'static str {
     "live\n"
 }

@@ -115,7 +115,8 @@ impl Builder {
     /// Uses Kafka's newer rebalance protocol (KIP-848, `group.protocol=consumer`) with the broker's `range` assignor.
     /// Default: the classic protocol with `range`.
     ///
-    /// Partitions that stay with their member are then not stopped by a rebalance. The protocol needs brokers of
+    /// Partitions that stay with their member then keep what was fetched, and are processed on during a rebalance; new
+    /// messages are fetched when it has been answered. The protocol needs brokers of
     /// version 4.0 or later, and librdkafka's implementation of it is younger than that of the classic protocol. All
     /// members of a group must use the same protocol.
     pub fn consumer_protocol(mut self) -> Self {

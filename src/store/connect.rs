@@ -48,12 +48,13 @@ use crate::multitenant::{AnyMultiStore, MultiMapStore};
 /// let store = connect("map:").await?;
 /// store.put("a", "1").await?;
 /// assert!(connect("carrier-pigeon://coop").await.is_err());
+/// assert!(connect("map:?prefix=a").await.is_err());
 /// # Ok(())
 /// # }
 /// ```
 pub async fn connect(url: &str) -> Result<AnyStore> {
     match scheme(url)? {
-        "map" => Ok(AnyStore::new(MapStore::new())),
+        "map" => only_scheme(url).map(|()| AnyStore::new(MapStore::new())),
         #[cfg(feature = "local")]
         "local" => Ok(AnyStore::new(LocalStore::open(&LocalConfig::from_url(url)?).await?)),
         #[cfg(feature = "redis")]
@@ -82,7 +83,7 @@ pub async fn connect(url: &str) -> Result<AnyStore> {
 /// Those of [`connect`].
 pub async fn connect_multi(url: &str) -> Result<AnyMultiStore> {
     match scheme(url)? {
-        "map" => Ok(AnyMultiStore::new(MultiMapStore::new())),
+        "map" => only_scheme(url).map(|()| AnyMultiStore::new(MultiMapStore::new())),
         #[cfg(feature = "local")]
         "local" => {
             Ok(AnyMultiStore::new(MultiLocalStore::open(&LocalConfig::from_url(url)?).await?))
@@ -111,6 +112,16 @@ fn scheme(url: &str) -> Result<&str> {
         Error::new(ErrorKind::Config, message)
     };
     url.split_once(':').map(|(scheme, _)| scheme).filter(|s| !s.is_empty()).ok_or_else(no_scheme)
+}
+
+fn only_scheme(url: &str) -> Result<()> {
+    match url.split_once(':') {
+        Some((_, "")) => Ok(()),
+        _ => {
+            let message = "a store in memory has no place and no settings: its URL is `map:`";
+            Err(Error::new(ErrorKind::Config, message))
+        }
+    }
 }
 
 fn unknown(scheme: &str) -> Error {
