@@ -1,6 +1,6 @@
 //! The join itself: one customer's profile and orders meet in one state.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use kasper::codec::Json;
 use kasper::store::{AnyStore, TypedStore};
@@ -64,50 +64,42 @@ pub(crate) struct Join {
 
 impl Processor for Join {
     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
-        let mut customers: BTreeMap<&str, Customer> = BTreeMap::new();
-        for message in batch.iter() {
-            customers.insert(customer_of(&message)?, Customer::default());
-        }
-        let names = customers.keys();
-        let keys: Vec<_> = names.map(|name| key(&self.run, batch.partition(), name)).collect();
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        for (customer, stored) in customers.values_mut().zip(self.customers.get_many(&keys).await?)
-        {
-            *customer = stored.unwrap_or_default();
-        }
-        let before = customers.clone();
+        let key_of =
+            |message: Message<'_>| Ok(key(&self.run, batch.partition(), message.key_str()?));
+        let mut customers = self.customers.load(batch, key_of).await?;
+        let waiting = |(_, stored): &(&String, Option<&Customer>)| {
+            stored.is_some_and(|customer| !customer.waiting.is_empty())
+        };
+        let waited: BTreeSet<String> =
+            customers.iter().filter(waiting).map(|(key, _)| key.clone()).collect();
 
         for message in batch.topic(&self.topics.profiles) {
-            let customer = customers.entry(customer_of(&message)?).or_default();
+            let customer = customers.entry(&key_of(message)?).get_or_insert_default();
             customer.profile = message.decode(Json)?;
         }
         for message in batch.topic(&self.topics.orders) {
-            let customer = customers.entry(customer_of(&message)?).or_default();
+            let customer = customers.entry(&key_of(message)?).get_or_insert_default();
             let Some(order) = message.decode::<Order>(Json)? else { continue };
             // One that comes again may be there.
             if !customer.waiting.contains(&order) {
                 customer.waiting.push(order);
             }
         }
-        for (name, customer) in &mut customers {
-            self.send_rows(context, name, customer)?;
+        let mut sent = Vec::new();
+        for (_, messages) in batch.group_by_key() {
+            let key = key_of(messages[0])?;
+            if let Some(customer) = customers.get_mut(&key) {
+                self.send_rows(context, messages[0].key_str()?, customer)?;
+                sent.extend(customer.waiting.is_empty().then_some(key));
+            }
         }
 
         // An order of this batch comes again if its row is not delivered. One that waited in the store
         // does not: its row must be acknowledged before the order is forgotten.
-        let was_waiting =
-            |(old, new): (&Customer, &Customer)| old.waiting.len() > new.waiting.len();
-        if before.values().zip(customers.values()).any(was_waiting) {
+        if sent.iter().any(|key| waited.contains(key)) {
             context.flush().await?;
         }
-        let changes: Vec<_> = keys
-            .into_iter()
-            .zip(before.values().zip(customers.values()))
-            .filter(|(_, (old, new))| old != new)
-            .map(|(key, (_, new))| (key, Some(new.clone())))
-            .collect();
-        self.customers.write_many(&changes).await?;
-        Ok(())
+        Ok(customers.save().await?)
     }
 }
 
@@ -129,8 +121,4 @@ impl Join {
         }
         Ok(())
     }
-}
-
-fn customer_of<'a>(message: &Message<'a>) -> Result<&'a str, BoxError> {
-    Ok(std::str::from_utf8(message.key().ok_or("a message without a customer")?)?)
 }

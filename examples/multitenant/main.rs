@@ -14,8 +14,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use comfy_table::Table;
 use kasper::codec::{Encode, Json};
+use kasper::store::{self, TypedStore};
 use kasper::testkit::Feeder;
-use kasper::{BoxError, TopicProcessor, store};
+use kasper::{BoxError, TopicProcessor};
 
 use crate::common::random::Random;
 use crate::common::{Kafka, KafkaOptions, StoreOptions};
@@ -47,7 +48,7 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: Options) -> Result<(), BoxError> {
-    let counts = store::connect_multi(&options.store.store).await?;
+    let counts = TypedStore::new(store::connect_multi(&options.store.store).await?, Json);
     let kafka = Kafka::start("multitenant", &options.kafka)?;
     let topic = kafka.create_topic("events").await?;
     let job = (kafka.run.clone(), counts.clone());

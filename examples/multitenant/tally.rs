@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kasper::codec::{Decode, Encode, Json};
-use kasper::multitenant::{AnyMultiStore, MultiStore, TenantKey};
+use kasper::codec::Json;
+use kasper::multitenant::AnyMultiStore;
+use kasper::store::TypedStore;
 use kasper::{Batch, BoxError, Context, Offset, Processor};
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +17,13 @@ pub(crate) struct Event {
     pub(crate) kind: String,
 }
 
-/// Counts the events of one partition, per tenant and kind; a tenant's keys are `RUN/PARTITION/KIND`.
+/// The counts of all tenants; a tenant's keys are `RUN/PARTITION/KIND`.
+pub(crate) type Counts = TypedStore<AnyMultiStore, Json, Count>;
+
+/// Counts the events of one partition, per tenant and kind.
 pub(crate) struct Tally {
     pub(crate) run: String,
-    pub(crate) counts: AnyMultiStore,
+    pub(crate) counts: Counts,
 }
 
 impl Processor for Tally {
@@ -30,16 +34,11 @@ impl Processor for Tally {
             found.entry(event).or_default().push(message.offset());
         }
         let keys = keys(&self.run, batch.partition(), found.keys());
-        let wanted: Vec<_> = keys.iter().map(|(tenant, key)| TenantKey::new(tenant, key)).collect();
-        let mut counts = self.counts.fetch(&wanted).await?;
-        for ((tenant, key), offsets) in keys.iter().zip(found.values()) {
-            let stored = counts.get(tenant, key).map(|stored| Json.decode(stored));
-            let mut count: Count = stored.transpose()?.unwrap_or_default();
-            count.add(offsets);
-            counts.put(tenant, key, Json.encode(&count)?);
+        let mut counts = self.counts.load_keys(keys.clone()).await?;
+        for (key, offsets) in keys.iter().zip(found.values()) {
+            counts.entry(key).get_or_insert_default().add(offsets);
         }
-        self.counts.push(&counts).await?;
-        Ok(())
+        Ok(counts.save().await?)
     }
 }
 
@@ -56,7 +55,7 @@ fn keys<'a>(
 
 /// How often each of these events was counted, in all partitions.
 pub(crate) async fn totals(
-    counts: &AnyMultiStore,
+    counts: &Counts,
     run: &str,
     partitions: i32,
     events: impl Iterator<Item = &Event> + Clone,
@@ -64,12 +63,10 @@ pub(crate) async fn totals(
     let mut totals = BTreeMap::new();
     for partition in 0..partitions {
         let keys = keys(run, partition, events.clone());
-        let wanted: Vec<_> = keys.iter().map(|(tenant, key)| TenantKey::new(tenant, key)).collect();
-        let found = counts.fetch(&wanted).await?;
-        for (event, (tenant, key)) in events.clone().zip(&keys) {
-            let stored = found.get(tenant, key).map(|stored| Json.decode(stored));
-            let count: Count = stored.transpose()?.unwrap_or_default();
-            *totals.entry(event.clone()).or_default() += count.count;
+        let found = counts.load_keys(keys.clone()).await?;
+        for (event, key) in events.clone().zip(&keys) {
+            *totals.entry(event.clone()).or_default() +=
+                found.get(key).map_or(0, |count| count.count);
         }
     }
     Ok(totals)

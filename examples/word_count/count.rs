@@ -36,16 +36,11 @@ impl Processor for WordCount {
             }
         }
         let keys = keys(&self.run, batch.partition(), found.keys());
-        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let stored = self.counts.get_many(&keys).await?;
-        let mut changes = Vec::with_capacity(keys.len());
-        for ((key, stored), offsets) in keys.into_iter().zip(stored).zip(found.values()) {
-            let mut count = stored.unwrap_or_default();
-            count.add(offsets);
-            changes.push((key, Some(count)));
+        let mut counts = self.counts.load_keys(keys.clone()).await?;
+        for (key, offsets) in keys.iter().zip(found.values()) {
+            counts.entry(key).get_or_insert_default().add(offsets);
         }
-        self.counts.write_many(&changes).await?;
-        Ok(())
+        Ok(counts.save().await?)
     }
 }
 

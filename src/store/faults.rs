@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
 pub(crate) const NO_PASSWORD: &str = "there is a user but no password";
 
 /// The faults found so far.

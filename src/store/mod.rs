@@ -33,6 +33,7 @@ pub(crate) mod local;
 mod map;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+mod state;
 mod time;
 #[cfg(any(feature = "redis-tls", feature = "cassandra-tls", feature = "elasticsearch-tls"))]
 mod tls;
@@ -64,6 +65,7 @@ pub use local::{LocalConfig, LocalDatabase, LocalStats, LocalStore};
 pub use map::MapStore;
 #[cfg(feature = "redis")]
 pub use redis::{RedisClient, RedisConfig, RedisStore};
+pub use state::{State, StateStore};
 pub use typed::TypedStore;
 pub use wrappers::{CacheStats, Cached, Metered, Retry};
 
@@ -78,6 +80,7 @@ pub use wrappers::{CacheStats, Cached, Metered, Retry};
 /// - read, set or delete a single key: [`get`](Store::get), [`put`](Store::put), [`delete`](Store::delete);
 /// - let a URL choose the kind of store: [`connect`];
 /// - store values of your own types instead of bytes: [`TypedStore::new`];
+/// - read and write what a batch works on, each in one call: [`TypedStore::load`];
 /// - repeat calls that fail, or keep hot keys in memory: [`Retry::new`], [`Cached::new`].
 ///
 /// # Rules

@@ -56,7 +56,7 @@ pub struct TypedStore<S, C, T> {
     value: PhantomData<fn(T) -> T>,
 }
 
-impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
+impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// Wraps a store, with a codec that converts its values to bytes and back.
     pub fn new(store: S, codec: C) -> Self {
         Self { store, codec, value: PhantomData }
@@ -67,6 +67,25 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         &self.store
     }
 
+    pub(super) fn decode(&self, bytes: &[u8]) -> Result<T> {
+        self.codec.decode(bytes).map_err(|cause| {
+            // Not the bytes: they may be large or confidential.
+            Error::new(ErrorKind::Decode, "a value in the store can't be decoded")
+                .with("operation", "get_many")
+                .with_source(cause)
+        })
+    }
+
+    pub(super) fn encode(&self, value: &T) -> Result<Bytes> {
+        self.codec.encode(value).map_err(|cause| {
+            Error::new(ErrorKind::InvalidInput, "a value can't be encoded")
+                .with("operation", "write_many")
+                .with_source(cause)
+        })
+    }
+}
+
+impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// As [`Store::get_many`].
     ///
     /// # Errors
@@ -76,7 +95,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         let values = keys
             .iter()
             .zip(values)
-            .map(|(key, value)| value.map(|value| self.decode(key, &value)).transpose());
+            .map(|(key, value)| value.map(|value| self.decode_for(key, &value)).transpose());
         values.collect()
     }
 
@@ -108,7 +127,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     pub async fn write_many(&self, changes: &[(&str, Option<T>)]) -> Result<()> {
         let mut encoded = Vec::with_capacity(changes.len());
         for (key, value) in changes {
-            let value = value.as_ref().map(|value| self.encode(key, value)).transpose()?;
+            let value = value.as_ref().map(|value| self.encode_for(key, value)).transpose()?;
             encoded.push((*key, value));
         }
         self.store.write_many(&encoded).await
@@ -120,7 +139,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// See [the type](TypedStore#errors).
     pub async fn get(&self, key: &str) -> Result<Option<T>> {
         let value = self.store.get(key).await?;
-        value.map(|value| self.decode(key, &value)).transpose()
+        value.map(|value| self.decode_for(key, &value)).transpose()
     }
 
     /// As [`Store::put`].
@@ -128,7 +147,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// # Errors
     /// See [the type](TypedStore#errors).
     pub async fn put(&self, key: &str, value: &T) -> Result<()> {
-        let value = self.encode(key, value)?;
+        let value = self.encode_for(key, value)?;
         self.store.put(key, value).await
     }
 
@@ -148,25 +167,12 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         self.store.flush().await
     }
 
-    fn decode(&self, key: &str, bytes: &[u8]) -> Result<T> {
-        let decoded = self.codec.decode(bytes);
-        decoded.map_err(|cause| {
-            // Not the bytes: they may be large or confidential.
-            Error::new(ErrorKind::Decode, "a value in the store can't be decoded")
-                .with("key", shortened(key))
-                .with("operation", "get_many")
-                .with_source(cause)
-        })
+    fn decode_for(&self, key: &str, bytes: &[u8]) -> Result<T> {
+        self.decode(bytes).map_err(|error| error.with("key", shortened(key)))
     }
 
-    fn encode(&self, key: &str, value: &T) -> Result<Bytes> {
-        let encoded = self.codec.encode(value);
-        encoded.map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "a value can't be encoded")
-                .with("key", shortened(key))
-                .with("operation", "write_many")
-                .with_source(cause)
-        })
+    fn encode_for(&self, key: &str, value: &T) -> Result<Bytes> {
+        self.encode(value).map_err(|error| error.with("key", shortened(key)))
     }
 }
 
