@@ -90,6 +90,14 @@ fn the_job_runs_and_logs() {
             assert_eq!(runtime.block_on(failing_job()).unwrap_err().kind(), ErrorKind::Process);
             return;
         }
+        "json of a failed build" => {
+            Logging::json("told-0").init().unwrap();
+            let builder = TopicProcessor::builder("told", ["in"]).max_in_flight(0);
+            let built = builder.build(|_| Fail);
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            assert_eq!(runtime.block_on(built).unwrap_err().kind(), ErrorKind::Config);
+            return;
+        }
         "json with debug" => (Logging::json("told-0").debug(true), None),
         "json of librdkafka" => (Logging::json("told-0"), Some("broker")),
         "installed already" => {
@@ -157,6 +165,21 @@ fn a_failure_is_logged_with_its_causes() {
     for part in ["topic=in", "partition=0", "the ledger did not answer", "connection refused"] {
         assert!(error.contains(part), "{error}");
     }
+}
+
+#[test]
+fn a_processor_that_cannot_be_built_is_logged() {
+    let objects = objects("json of a failed build", "");
+    let [failure] = objects.as_slice() else { panic!("{objects:?}") };
+    assert_eq!(
+        (&failure["level"], &failure["spans"][0]["processor"]),
+        (&"ERROR".into(), &"told".into())
+    );
+    let error = failure["error"].as_str().unwrap();
+    assert!(
+        error.contains("`brokers` is not set") && error.contains("`max_in_flight` is 0"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{Instrument as _, info_span};
+use tracing::{Instrument as _, error, info_span};
 
 pub use self::options::Partitioner;
 use self::options::{GroupProtocol, Options};
@@ -306,7 +306,11 @@ impl Builder {
     /// ```
     pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
         let span = info_span!("processor", processor = %self.options.name);
-        self.connect(factory).instrument(span).await
+        let build = async {
+            let built = self.connect(factory).await;
+            built.inspect_err(|error| error!(?error, "the processor cannot be built"))
+        };
+        build.instrument(span).await
     }
 }
 

@@ -121,7 +121,7 @@ impl CassandraConfig {
             consistency: CassandraConsistency::default(),
             local_datacenter: None,
             ttl: None,
-            request_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(6),
             connect_timeout: Duration::from_secs(10),
             concurrency: 256,
             max_value_bytes: 8 << 20,
@@ -170,7 +170,7 @@ impl CassandraConfig {
     }
 
     /// The longest time that one request (a statement) may take, with the driver's own attempts on other nodes. Default:
-    /// 10 s, twice what a server allows itself. Zero is refused.
+    /// 6 s, more than the 5 s that a server allows itself for a read. Zero is refused.
     ///
     /// The first statement that takes longer ends the call.
     #[must_use]

@@ -24,7 +24,7 @@ const MAX_TTL: Duration = Duration::from_secs(100_000_000 * 365 * 86_400);
 /// # As a URL
 ///
 /// ```text
-/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?database=N&request_timeout=10s&connect_timeout=5s&ttl=24h]
+/// redis://[[USER]:PASSWORD@]HOST[:PORT]/PREFIX[?database=N&request_timeout=5s&connect_timeout=3s&ttl=24h]
 /// redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]…]/PREFIX[?…]
 /// ```
 ///
@@ -77,8 +77,8 @@ impl RedisConfig {
             database: 0,
             tls: None,
             prefix: prefix.into(),
-            request_timeout: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(3),
             ttl: None,
         }
     }
@@ -135,7 +135,7 @@ impl RedisConfig {
         self
     }
 
-    /// The longest time that one request may take, connecting included. Default: 10 s (the driver's own is 500 ms). Zero
+    /// The longest time that one request may take, connecting included. Default: 5 s (the driver's own is 500 ms). Zero
     /// is refused.
     ///
     /// A large call makes several requests; the first that fails ends the call. A shorter time finds a server sooner
@@ -147,7 +147,7 @@ impl RedisConfig {
         self
     }
 
-    /// The longest time that connecting may take, password and TLS included. Default: 5 s. Zero is refused.
+    /// The longest time that connecting may take, password and TLS included. Default: 3 s. Zero is refused.
     ///
     /// It should be shorter than the [`request_timeout`](Self::request_timeout).
     #[must_use]

@@ -70,6 +70,9 @@ pub struct Retry<S> {
     metrics: RetryMetrics,
 }
 
+/// A call that hangs should be made at least this often.
+const FEW: u32 = 3;
+
 #[derive(Debug, Clone, Copy)]
 struct Policy {
     deadline: Duration,
@@ -78,20 +81,22 @@ struct Policy {
 }
 
 impl<S> Retry<S> {
-    /// Wraps a store, with a deadline of 10 s and waits from 50 ms to 2 s.
+    /// Wraps a store, with a deadline of 20 s and waits from 50 ms to 2 s.
     pub fn new(store: S) -> Self {
         let policy = Policy {
-            deadline: Duration::from_secs(10),
+            deadline: Duration::from_secs(20),
             first_wait: Duration::from_millis(50),
             longest_wait: Duration::from_secs(2),
         };
         Self { store, policy, metrics: RetryMetrics::off() }
     }
 
-    /// How long a call may take, with all its attempts. Default: 10 s.
+    /// How long a call may take, with all its attempts. Default: 20 s, which leaves room for three requests to a Redis or
+    /// a Cassandra that hangs, with their own default time-outs.
     ///
     /// An attempt that is still running at the deadline is dropped. With a longer deadline, the processor survives a
-    /// longer outage, but the batch is held up for as long.
+    /// longer outage, but the batch is held up for as long. A call that times out after fewer than three attempts is
+    /// logged as a warning: the wrapped store's own time-out is then too long for the deadline.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -177,8 +182,18 @@ impl<'a> Attempts<'a> {
     /// This error, with the number of attempts, if it is not worthwhile.
     async fn wait_after(&mut self, error: Error) -> Result<()> {
         let wait = self.waits.next(self.deadline).filter(|_| error.is_retryable());
-        let Some(wait) = wait else { return Err(error.with("attempts", self.number)) };
         let (operation, attempt) = (self.operation.name(), self.number);
+        let Some(wait) = wait else {
+            if error.kind() == ErrorKind::Timeout && error.is_retryable() && attempt < FEW {
+                tracing::warn!(
+                    operation,
+                    attempt,
+                    "a call timed out after few attempts: the store's own time-out leaves no room for more within \
+                     the `deadline` of the retries"
+                );
+            }
+            return Err(error.with("attempts", self.number));
+        };
         tracing::warn!(operation, attempt, ?wait, ?error, "a store's call failed; trying again");
         self.before = Some(error);
         tokio::time::sleep(wait).await;
