@@ -146,6 +146,8 @@ fn info_is_quiet_in_steady_state() {
     let said: Vec<&str> = others.iter().map(|object| object["message"].as_str().unwrap()).collect();
     assert_eq!(said, ["running", "assigned", "closed"]);
     assert!(others.iter().all(|object| object["spans"][0]["processor"] == "told"));
+    assert_eq!(others[0]["topics"], serde_json::json!(["in"]));
+    assert_eq!(others[1]["partitions"], serde_json::json!(["in/0", "in/1"]));
     // What `process` logs says whose it is.
     assert!(own.len() >= 100);
     for object in own {

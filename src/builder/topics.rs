@@ -10,6 +10,7 @@ use super::options::Options;
 use super::properties;
 use crate::broker::kafka::{self, TopicMetadata};
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging::list;
 use crate::message::TopicPartition;
 use crate::settings::addable;
 
@@ -35,7 +36,7 @@ pub(super) async fn look_up(options: &Options, plan: &Plan) -> Result<Vec<TopicM
         if waited >= options.wait_for_topics {
             return Err(unknown_topics(&missing, options));
         }
-        info!(topics = ?missing, ?waited, "waiting for topics that don't exist yet");
+        info!(topics = %list(&missing), ?waited, "waiting for topics that don't exist yet");
         tokio::time::sleep(LOOK_AGAIN.min(options.wait_for_topics - waited)).await;
     }
 }

@@ -16,6 +16,7 @@ use crate::command::Command;
 use crate::coordinator::out_of_range::search;
 use crate::coordinator::{Coordinator, note_failure};
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging::list;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
@@ -366,7 +367,7 @@ impl Coordinator {
         let lanes = numbers.iter().filter_map(|number| self.lanes.get(*number));
         let topics = lanes.flat_map(|lane| lane.progress.status().topics.clone());
         let positions = topics.map(|topic| (topic.partition, topic.finished)).collect();
-        info!(partitions = ?numbers, "going back to the finished messages");
+        info!(partitions = %list(numbers), "going back to the finished messages");
         let sought = self.consumer.seek(positions).await;
         // The others may be fetched anew, too.
         self.restart_positions(Duration::ZERO);

@@ -43,6 +43,7 @@ use crate::coordinator::log_ends::Ends;
 use crate::coordinator::starting::{Starts, answer_of};
 use crate::coordinator::topics::Topics;
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging::list;
 use crate::metrics::partitions::PartitionGauges;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::metrics::topics::TopicGauges;
@@ -166,7 +167,7 @@ impl Coordinator {
             return Err(failure);
         }
         self.board.set_state(ProcessorState::Running);
-        info!(topics = ?self.settings.topics, "running");
+        info!(topics = %list(&*self.settings.topics), "running");
         let mut stop = pin!(stop);
         let mut control = self.board.control.subscribe();
         let mut ticks = interval(self.settings.commit_interval);

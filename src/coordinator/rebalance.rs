@@ -9,6 +9,7 @@ use crate::broker::{Answer, CommitError, POSITIONS_SETTLE, RebalanceId};
 use crate::coordinator::Coordinator;
 use crate::coordinator::lanes::Before;
 use crate::error::{Error, ErrorKind, Result};
+use crate::logging::list;
 use crate::message::TopicPartition;
 use crate::pipeline::start::Start;
 use crate::pipeline::topic_progress::TopicProgress;
@@ -32,7 +33,7 @@ impl Coordinator {
             return Ok(());
         }
         self.restart_positions(POSITIONS_SETTLE);
-        info!(partitions = %names(&partitions), "assigned");
+        info!(partitions = %list(&partitions), "assigned");
         self.begin(starts, || Before::Nothing)?;
         if !partitions.is_empty() {
             self.note_assignment();
@@ -107,7 +108,7 @@ impl Coordinator {
         lost: bool,
     ) -> Result<()> {
         let word = if lost { "lost" } else { "revoked" };
-        info!(partitions = %names(revoked), "{word}");
+        info!(partitions = %list(revoked), "{word}");
         self.starts.end(revoked);
         let numbers = self.lanes.of(revoked);
         match lost {
@@ -133,7 +134,7 @@ impl Coordinator {
         if lost.is_empty() {
             return Ok(());
         }
-        warn!(partitions = %names(&lost), "the group has assigned all partitions anew: these are lost");
+        warn!(partitions = %list(&lost), "the group has assigned all partitions anew: these are lost");
         self.starts.end(&lost);
         let numbers = self.lanes.of(&lost);
         self.stop_lanes(&numbers).await;
@@ -206,9 +207,4 @@ impl Coordinator {
             ),
         }
     }
-}
-
-fn names(partitions: &[TopicPartition]) -> String {
-    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
-    names.join(" ")
 }

@@ -10,6 +10,16 @@ pub struct Field {
     pub help: &'static str,
 }
 
+/// The value of a field that is a list; a JSON log has it as one. The items have no spaces.
+pub(crate) fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
+    items.join(" ")
+}
+
+/// The fields that are [lists](list), where they are text.
+#[cfg(feature = "logging")]
+pub(super) const LISTS: &[&str] = &["partitions", "topics"];
+
 const fn field(name: &'static str, help: &'static str) -> Field {
     Field { name, help }
 }

@@ -31,6 +31,7 @@ mod fields;
 #[cfg(feature = "logging")]
 mod output;
 
+pub(crate) use fields::list;
 pub use fields::{FIELDS, Field};
 #[cfg(feature = "logging")]
 pub use output::Logging;

@@ -8,6 +8,7 @@ use tracing_subscriber::fmt::format::{Format, Json, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::fields::LISTS;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Overrides all of it.
@@ -122,6 +123,7 @@ struct Labelled<F> {
     prefix: String,
     /// What the prefix stands in place of.
     opening: &'static str,
+    is_json: bool,
     lines: F,
 }
 
@@ -129,7 +131,7 @@ impl Labelled<Format> {
     fn text(label: &str) -> Self {
         let quoted = label.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"');
         let prefix = if quoted { format!("label={label:?} ") } else { format!("label={label} ") };
-        Self { prefix, opening: "", lines: Format::default().with_ansi(false) }
+        Self { prefix, opening: "", is_json: false, lines: Format::default().with_ansi(false) }
     }
 }
 
@@ -137,7 +139,7 @@ impl Labelled<Format<Json>> {
     fn json(label: &str) -> Self {
         let prefix = format!("{{\"label\":{},", serde_json::Value::from(label));
         let lines = Format::default().json().flatten_event(true).with_current_span(false);
-        Self { prefix, opening: "{", lines }
+        Self { prefix, opening: "{", is_json: true, lines }
     }
 }
 
@@ -155,9 +157,25 @@ where
     ) -> fmt::Result {
         let mut line = String::new();
         self.lines.format_event(context, Writer::new(&mut line), event)?;
+        let is_ours = event.metadata().target().starts_with("kasper");
+        let line = if self.is_json && is_ours { with_lists(line) } else { line };
         let line = line.strip_prefix(self.opening).ok_or(fmt::Error)?;
         write!(writer, "{}{line}", self.prefix)
     }
+}
+
+/// The JSON object with lists where the library has [joined](super::list) them to text. The names and numbers in them have
+/// no characters that JSON escapes.
+fn with_lists(mut line: String) -> String {
+    for name in LISTS {
+        let start = format!("\"{name}\":\"");
+        let Some(begin) = line.find(&start).map(|found| found + start.len()) else { continue };
+        let Some(length) = line[begin..].find('"') else { continue };
+        let items = line[begin..begin + length].replace(' ', "\",\"");
+        let list = if items.is_empty() { "[]".to_owned() } else { format!("[\"{items}\"]") };
+        line.replace_range(begin - 1..begin + length + 1, &list);
+    }
+    line
 }
 
 #[cfg(test)]
@@ -230,6 +248,18 @@ mod tests {
         assert!(line["timestamp"].as_str().unwrap().starts_with("20"));
         assert_eq!(line["spans"][0]["processor"], "orders");
         assert_eq!(line["spans"][1]["partition"], 3);
+    }
+
+    #[test]
+    fn lists_are_lists_in_json() {
+        let line = r#"{"topics":"a b.c","partitions":"a/0","message":"said \"topics\":\"x y\""}"#;
+        let expected =
+            r#"{"topics":["a","b.c"],"partitions":["a/0"],"message":"said \"topics\":\"x y\""}"#;
+        assert_eq!(with_lists(line.to_owned()), expected);
+        assert_eq!(
+            with_lists(r#"{"partitions":3,"topics":""}"#.into()),
+            r#"{"partitions":3,"topics":[]}"#
+        );
     }
 
     #[test]
