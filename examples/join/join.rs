@@ -74,12 +74,15 @@ impl Processor for Join {
             customers.iter().filter(waiting).map(|(key, _)| key.clone()).collect();
 
         for message in batch.topic(&self.topics.profiles) {
-            let customer = customers.entry(&key_of(message)?).get_or_insert_default();
-            customer.profile = message.decode(Json)?;
+            let profile = message.decode(Json)?;
+            match (profile, customers.entry(&key_of(message)?)) {
+                (None, None) => {}
+                (profile, customer) => customer.get_or_insert_default().profile = profile,
+            }
         }
         for message in batch.topic(&self.topics.orders) {
-            let customer = customers.entry(&key_of(message)?).get_or_insert_default();
             let Some(order) = message.decode::<Order>(Json)? else { continue };
+            let customer = customers.entry(&key_of(message)?).get_or_insert_default();
             // One that comes again may be there.
             if !customer.waiting.contains(&order) {
                 customer.waiting.push(order);

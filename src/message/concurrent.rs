@@ -53,20 +53,28 @@ impl Batch {
     /// # Ok(())
     /// # }
     /// ```
+    #[allow(
+        clippy::manual_async_fn,
+        reason = "callers need not show that the closure makes it `Send`"
+    )]
     pub fn map_concurrent<'a, T, E, F, C>(
         &'a self,
         concurrency: usize,
         call: C,
     ) -> impl Future<Output = Result<Vec<T>, E>> + Send
     where
-        C: Fn(Message<'a>) -> F + Send,
+        C: Fn(Message<'a>) -> F + Send + Sync,
         F: Future<Output = Result<T, E>> + Send,
         T: Send,
         E: Send,
     {
-        // Made now, run later: a future that held the closure could not be shown to be `Send` where it is awaited.
-        let calls: Vec<F> = self.iter().map(call).collect();
-        in_order(concurrency, calls)
+        async move {
+            let call = &call;
+            // The closure is called when its turn comes, not now.
+            let calls: Vec<_> =
+                self.iter().map(|message| async move { call(message).await }).collect();
+            in_order(concurrency, calls).await
+        }
     }
 
     /// Calls `call` for each message, at most `concurrency` at a time, and waits for all: as
@@ -77,16 +85,17 @@ impl Batch {
     ///
     /// # Cancel safety
     /// Dropping the future drops the calls under way.
-    pub async fn for_each_concurrent<'a, E, F, C>(
+    pub fn for_each_concurrent<'a, E, F, C>(
         &'a self,
         concurrency: usize,
         call: C,
-    ) -> Result<(), E>
+    ) -> impl Future<Output = Result<(), E>> + Send
     where
-        C: Fn(Message<'a>) -> F + Send,
+        C: Fn(Message<'a>) -> F + Send + Sync,
         F: Future<Output = Result<(), E>> + Send,
         E: Send,
     {
-        self.map_concurrent(concurrency, call).await.map(drop)
+        let all = self.map_concurrent(concurrency, call);
+        async move { all.await.map(drop) }
     }
 }

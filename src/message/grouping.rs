@@ -114,7 +114,8 @@ impl Batch {
         latest.map(|(_, message)| message)
     }
 
-    /// The input topics that have a message in the batch, each with its messages in order.
+    /// The input topics that have a message in the batch, each with its messages in order. Each topic's messages are
+    /// found by going through the whole batch, as with [`topic`](Batch::topic).
     ///
     /// ```
     /// # use kasper::testkit::{ProcessorTester, TestMessage};

@@ -25,6 +25,11 @@ use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 /// | [`Store`] | `String`, `&str` |
 /// | [`MultiStore`] | [`TenantKey`], or a pair of tenant and key: `(String, String)`, `(&str, String)`, `(&str, &str)` |
 pub trait StateStore<K>: Send + Sync {
+    /// The name of [`read`](StateStore::read) in errors.
+    const READ: &'static str;
+    /// The name of [`write`](StateStore::write) in errors.
+    const WRITE: &'static str;
+
     /// The values of these keys, by position.
     ///
     /// # Errors
@@ -44,6 +49,9 @@ pub trait StateStore<K>: Send + Sync {
 macro_rules! state_in_a_store {
     ($($key:ty),*) => {$(
         impl<S: Store> StateStore<$key> for S {
+            const READ: &'static str = "get_many";
+            const WRITE: &'static str = "write_many";
+
             async fn read(&self, keys: &[$key]) -> Result<Vec<Option<Bytes>>> {
                 let keys: Vec<&str> = keys.iter().map(|key| &**key).collect();
                 self.get_many(&keys).await
@@ -67,6 +75,9 @@ state_in_a_store!(String, &str);
 macro_rules! state_in_a_multi_store {
     ($($key:ty => |$name:ident| $parts:expr),* $(,)?) => {$(
         impl<M: MultiStore> StateStore<$key> for M {
+            const READ: &'static str = "fetch";
+            const WRITE: &'static str = "push";
+
             async fn read(&self, keys: &[$key]) -> Result<Vec<Option<Bytes>>> {
                 let wanted: Vec<TenantKey<'_>> = keys
                     .iter()
@@ -109,7 +120,7 @@ state_in_a_multi_store! {
 /// What a [`TypedStore`] has for the keys of a batch: read in one call, changed in memory, written in one call.
 ///
 /// Made by [`TypedStore::load`]. Changes are in memory until [`save`](State::save); without it they are lost, which is
-/// right when `process` fails. `save` writes the keys whose value has changed, and no others.
+/// right when `process` fails. `save` writes the keys that were set, removed, or borrowed to be changed, and no others.
 ///
 /// ```
 /// use kasper::codec::Json;
@@ -156,9 +167,8 @@ pub struct State<'s, S, C, T, K> {
 struct Slot<T> {
     /// Where it stands in a write: as the keys came.
     place: usize,
-    stored: Option<Bytes>,
     value: Option<T>,
-    /// The value may be another than what is stored.
+    /// Set, removed, or borrowed to be changed.
     touched: bool,
 }
 
@@ -181,32 +191,32 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// # use kasper::store::{Store, TypedStore};
     /// # use kasper::testkit::{ProcessorTester, TestMessage};
     /// # use kasper::{Batch, BoxError, Context, Processor};
-    /// # struct Count(TypedStore<MultiMapStore, Json, u64>);
-    /// # impl Processor for Count {
+    /// # struct Last(TypedStore<MultiMapStore, Json, i64>);
+    /// # impl Processor for Last {
     /// #     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
     /// let tenant_of = |tenant: Option<&str>| tenant.unwrap_or("nobody").to_owned();
     /// let key = |message: kasper::Message<'_>| {
     ///     Ok((tenant_of(message.header_str("tenant")?), message.key_str()?.to_owned()))
     /// };
-    /// let mut counts = self.0.load(batch, key).await?;
+    /// let mut last = self.0.load(batch, key).await?;
     /// for message in batch.iter() {
-    ///     *counts.entry(&key(message)?).get_or_insert_default() += 1;
+    ///     last.insert(&key(message)?, message.offset().get());
     /// }
-    /// counts.save().await?;
+    /// last.save().await?;
     /// #         Ok(())
     /// #     }
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> kasper::Result<()> {
     /// # let store = MultiMapStore::new();
-    /// # let counts = store.clone();
-    /// # let count = move |_| Count(TypedStore::new(counts.clone(), Json));
-    /// # let mut tester = ProcessorTester::new(["orders"], count);
+    /// # let offsets = store.clone();
+    /// # let last = move |_| Last(TypedStore::new(offsets.clone(), Json));
+    /// # let mut tester = ProcessorTester::new(["orders"], last);
     /// # let order = || TestMessage::new("orders").key("a").header("tenant", "acme");
     /// # tester.push(order());
     /// # tester.push(order());
     /// # tester.run_batch().await?;
-    /// assert_eq!(store.tenant("acme")?.get("a").await?, Some("2".into()));
+    /// assert_eq!(store.tenant("acme")?.get("a").await?, Some("1".into()));
     /// # Ok(())
     /// # }
     /// ```
@@ -257,9 +267,9 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         let values = if keys.is_empty() { Vec::new() } else { self.inner().read(&keys).await? };
         let mut slots = HashMap::with_capacity(keys.len());
         for ((place, key), stored) in keys.into_iter().enumerate().zip(values) {
-            let value = stored.as_ref().map(|stored| self.decode(stored)).transpose();
-            let value = value.map_err(|error| S::about(error, &key))?;
-            slots.insert(key, Slot { place, stored, value, touched: false });
+            let value = stored.map(|stored| self.decode(&stored)).transpose();
+            let value = value.map_err(|error| S::about(error.with("operation", S::READ), &key))?;
+            slots.insert(key, Slot { place, value, touched: false });
         }
         Ok(State { store: self, slots })
     }
@@ -278,7 +288,8 @@ fn distinct<K: Hash + Eq>(keys: Vec<K>) -> Vec<K> {
 }
 
 impl<S, C, T, K: Hash + Eq> State<'_, S, C, T, K> {
-    /// The value of a key; `None` if it has none.
+    /// The value of a key; `None` if it has none. A change through it (a value with a lock or a cell) is not written: use
+    /// [`get_mut`](State::get_mut).
     ///
     /// # Panics
     /// The key was not loaded: what the store has for it is not known.
@@ -306,7 +317,7 @@ impl<S, C, T, K: Hash + Eq> State<'_, S, C, T, K> {
     }
 
     /// The place of a key's value: `None` stands for no value. With the methods of [`Option`] it can be read, changed,
-    /// set and taken, for example `state.entry("a").get_or_insert_default()`.
+    /// set and taken, for example `state.entry("a").get_or_insert_default()`. What it has in the end is written.
     ///
     /// # Panics
     /// As [`get`](State::get).
@@ -357,23 +368,27 @@ impl<S, C, T, K: Hash + Eq> State<'_, S, C, T, K> {
 impl<S: StateStore<K>, C: Codec<T>, T: Send + Sync, K: Hash + Eq + Send + Sync>
     State<'_, S, C, T, K>
 {
-    /// Writes the values that have changed, in one call; none if nothing has changed. A value has changed if its
-    /// encoding is another than what was read.
+    /// Writes the keys that were set, removed, or borrowed to be changed ([`insert`](State::insert),
+    /// [`remove`](State::remove), [`get_mut`](State::get_mut), [`entry`](State::entry)), in one call; none if there are
+    /// none.
+    ///
+    /// They are written also where the value is the same as before. That renews a time to live, and it overtakes a write
+    /// of an earlier attempt that was given up and may still be on its way
+    /// ([rule 14](Store#writes-that-were-given-up)).
     ///
     /// # Errors
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): a value can't be encoded; nothing is written. The error names
     /// the key. Those of the store: then any part of the changes may be written.
     ///
     /// # Cancel safety
-    /// Dropping the future is like an error of the store. A batch that is processed again repairs it.
+    /// Dropping the future is like an error of the store: any part of the changes may be written. The batch is then
+    /// processed again, so processing it twice must give the same result.
     pub async fn save(self) -> Result<()> {
         let mut changed = Vec::new();
         for (key, slot) in self.slots.iter().filter(|(_, slot)| slot.touched) {
             let value = slot.value.as_ref().map(|value| self.store.encode(value)).transpose();
-            let value = value.map_err(|error| S::about(error, key))?;
-            if value != slot.stored {
-                changed.push((slot.place, (key, value)));
-            }
+            let value = value.map_err(|error| S::about(error.with("operation", S::WRITE), key))?;
+            changed.push((slot.place, (key, value)));
         }
         if changed.is_empty() {
             return Ok(());

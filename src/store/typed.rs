@@ -71,16 +71,13 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         self.codec.decode(bytes).map_err(|cause| {
             // Not the bytes: they may be large or confidential.
             Error::new(ErrorKind::Decode, "a value in the store can't be decoded")
-                .with("operation", "get_many")
                 .with_source(cause)
         })
     }
 
     pub(super) fn encode(&self, value: &T) -> Result<Bytes> {
         self.codec.encode(value).map_err(|cause| {
-            Error::new(ErrorKind::InvalidInput, "a value can't be encoded")
-                .with("operation", "write_many")
-                .with_source(cause)
+            Error::new(ErrorKind::InvalidInput, "a value can't be encoded").with_source(cause)
         })
     }
 }
@@ -168,11 +165,13 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     }
 
     fn decode_for(&self, key: &str, bytes: &[u8]) -> Result<T> {
-        self.decode(bytes).map_err(|error| error.with("key", shortened(key)))
+        let decoded = self.decode(bytes);
+        decoded.map_err(|error| error.with("key", shortened(key)).with("operation", "get_many"))
     }
 
     fn encode_for(&self, key: &str, value: &T) -> Result<Bytes> {
-        self.encode(value).map_err(|error| error.with("key", shortened(key)))
+        let encoded = self.encode(value);
+        encoded.map_err(|error| error.with("key", shortened(key)).with("operation", "write_many"))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The processor tester, used as a user of the library does.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod concurrent;
 mod forwarding;
 mod in_flight;
 mod rebalance;

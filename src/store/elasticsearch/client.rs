@@ -37,7 +37,7 @@ pub(super) struct Inner {
 
 impl ElasticsearchClient {
     /// A client of these servers. No I/O. The stores that are made from it name their indexes themselves: that of
-    /// `config` is not used.
+    /// `config` is not used, but must be valid.
     ///
     /// # Errors
     /// [`Config`](crate::ErrorKind::Config): all faults of the configuration.

@@ -99,7 +99,7 @@ impl MultiElasticsearchStore {
     }
 
     /// Connects, and asks whether the servers answer. Each tenant has the index that the tenancy names. The index of
-    /// `config` is not used.
+    /// `config` is not used, but must be valid.
     ///
     /// # Errors
     /// Those of [`ElasticsearchStore::connect`].

@@ -89,12 +89,12 @@ impl RedisStore {
     }
 
     /// As [`connect`](RedisStore::connect), with a client that is there already. Connects at the first call. Servers,
-    /// user, password, database and TLS of `config` are not used then.
+    /// user, password, database and TLS of `config` are not used then, nor is `connect_timeout` with a cluster's client.
     ///
     /// The client says how to connect, so see to `TCP_NODELAY`
     /// ([`TcpSettings`](redis::io::tcp::TcpSettings)): without it small requests may wait for 40 ms. And to a
     /// linger time of zero: without it a write that had no answer in time may be delivered later.
-    /// A cluster client's own time-outs hold besides the configuration's; they should be longer.
+    /// A cluster client's own time-outs hold besides `request_timeout`; they should be longer.
     ///
     /// ```
     /// use kasper::store::{RedisConfig, RedisStore};

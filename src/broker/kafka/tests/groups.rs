@@ -5,6 +5,7 @@ use crate::broker::{CommitError, Sought};
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+/// That it leaves its group is shown on a real broker: [`a_member_leaves_its_group`].
 #[tokio::test]
 async fn a_member_reads_commits_and_hands_over() {
     let broker = Broker::any();
