@@ -8,10 +8,10 @@ use bytes::Bytes;
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 
+use super::call::{JSON, Request};
 use super::config::ElasticsearchConfig;
 use super::fault::{self, Failure, Refusal};
 use super::node::Node;
-use super::send::{JSON, Request};
 use super::transport::Transport;
 use crate::error::Result;
 

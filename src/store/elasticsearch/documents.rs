@@ -4,11 +4,11 @@
 use bytes::Bytes;
 use serde::de::IgnoredAny;
 
+use super::call::{Answer, Call};
 use super::client::ElasticsearchClient;
 use super::config::ElasticsearchEncoding;
 use super::fault::{Failure, Fault, Refusal};
 use super::request::{self, Change, DocumentId};
-use super::send::{Answer, Call};
 use crate::concurrent::in_order;
 use crate::error::{Error, ErrorKind, Result};
 

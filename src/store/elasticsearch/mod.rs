@@ -4,6 +4,7 @@
 //! `documents`), which the client sends to one of the servers (`send`, `transport`); what fails becomes an error of
 //! the library in `error`.
 
+mod call;
 mod client;
 mod config;
 mod documents;

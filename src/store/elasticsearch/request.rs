@@ -12,10 +12,10 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::call::{JSON, LINES, Request};
 use super::config::{ElasticsearchEncoding, ElasticsearchRefresh};
 use super::fault::Fault;
 use super::index::ElasticsearchIndex;
-use super::send::{JSON, LINES, Request};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a value is.

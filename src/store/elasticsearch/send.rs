@@ -1,51 +1,19 @@
 //! Sends a request to one of the servers, and to another where that is right.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::Method;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE};
-use tokio::time::{Instant, sleep};
 
+use super::call::{Answer, Call, Request};
 use super::client::{ElasticsearchClient, Inner};
 use super::fault::{Failure, Fault};
 use super::node::Node;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::time::{Waits, deadline};
-
-/// One call of the store's user, which may become many requests.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Call {
-    pub(super) operation: &'static str,
-    deadline: Instant,
-}
-
-/// What is sent. Cloned for each attempt, which copies no body.
-#[derive(Debug, Clone)]
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) content_type: &'static str,
-    pub(super) body: Bytes,
-    /// Made twice at the same time, or late, it does no harm.
-    pub(super) reads: bool,
-}
-
-/// What a server has answered.
-#[derive(Debug)]
-pub(super) struct Answer<'a> {
-    pub(super) body: Bytes,
-    /// Its address, for errors.
-    pub(super) server: &'a str,
-}
-
-pub(super) const JSON: &str = "application/json";
-pub(super) const LINES: &str = "application/x-ndjson";
 
 impl ElasticsearchClient {
     pub(super) fn call(&self, operation: &'static str) -> Call {
-        Call { operation, deadline: deadline(self.inner.config.timeout) }
+        Call::begin(operation, self.inner.config.timeout)
     }
 
     /// Sends a request until there is an answer, or an error that none of the servers may do better at.
@@ -150,39 +118,15 @@ impl Inner {
     }
 }
 
-impl Call {
-    /// `None` when the deadline is over.
-    fn remaining(self) -> Option<Duration> {
-        self.deadline.checked_duration_since(Instant::now()).filter(|time| !time.is_zero())
-    }
-
-    /// The deadline ended the attempt that failed so.
-    pub(super) fn is_cut_short(self, error: &Error) -> bool {
-        error.kind() == ErrorKind::Timeout && self.remaining().is_none()
-    }
-
-    /// The waits before a server that is busy is asked again.
-    pub(super) fn waits() -> Waits {
-        Waits::new(Duration::from_millis(50), Duration::from_secs(2))
-    }
-
-    /// Waits. False, and at once where that can be known, if the deadline is over then.
-    pub(super) async fn wait(self, waits: &mut Waits) -> bool {
-        match waits.next(self.deadline) {
-            Some(wait) => {
-                sleep(wait).await;
-                self.remaining().is_some()
-            }
-            None => false,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use reqwest::Method;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpSocket;
 
+    use super::super::call::JSON;
     use super::super::client::http_client;
     use super::super::config::ElasticsearchConfig;
     use super::*;

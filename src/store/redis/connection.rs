@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::Connection;
 use super::command::{Failed, Request};
 use super::error::{self, ServerName};
-use super::in_use::{InUse, Silence};
+use super::in_use::{InUse, Owner, Silence};
 use super::thread::{Ended, Thread};
 use super::{RedisClient, RedisConfig};
 use crate::error::{Error, ErrorKind, Result};
@@ -44,7 +44,7 @@ struct Made {
 pub(super) struct Server {
     client: RedisClient,
     place: ServerName,
-    pub(super) timeout: Duration,
+    timeout: Duration,
     connect_timeout: Duration,
     current: Mutex<Option<Numbered>>,
     /// Held by who connects, so that the others wait for that connection instead of making their own.
@@ -190,15 +190,6 @@ impl Server {
         Ok(numbered)
     }
 
-    /// Ends this connection for all calls that use it, and makes the next call connect, unless that has happened
-    /// already.
-    pub(super) fn give_up(&self, number: u64) {
-        let given_up = self.current().take_if(|current| current.number == number);
-        if let Some(given_up) = given_up {
-            given_up.thread.end();
-        }
-    }
-
     // Never held across an await.
     fn current(&self) -> MutexGuard<'_, Option<Numbered>> {
         self.current.lock()
@@ -231,6 +222,19 @@ impl Server {
     pub(super) fn odd_answer(&self, operation: &'static str) -> Error {
         let error = Error::new(ErrorKind::Backend, "the server's answer is of an unexpected kind");
         self.place.name(error, operation)
+    }
+}
+
+impl Owner for Server {
+    fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    fn give_up(&self, number: u64) {
+        let given_up = self.current().take_if(|current| current.number == number);
+        if let Some(given_up) = given_up {
+            given_up.thread.end();
+        }
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::connection::Server;
 use crate::lock::Mutex;
 
 /// How long requests of a connection have waited since one was answered. Time without requests does not count.
@@ -19,9 +18,19 @@ pub(super) struct Silence {
     since: Option<Instant>,
 }
 
+/// Whose connection it is.
+pub(super) trait Owner: Sync {
+    /// How long a request may take.
+    fn timeout(&self) -> Duration;
+
+    /// Ends this connection for all calls that use it, and makes the next call connect, unless that has happened
+    /// already.
+    fn give_up(&self, number: u64);
+}
+
 /// A request that is under way. Dropped without [`end`](InUse::end), it may give the connection up.
 pub(super) struct InUse<'a> {
-    server: &'a Server,
+    owner: &'a dyn Owner,
     silence: Arc<Mutex<Silence>>,
     number: u64,
     writes: bool,
@@ -32,13 +41,13 @@ pub(super) struct InUse<'a> {
 
 impl<'a> InUse<'a> {
     pub(super) fn begin(
-        server: &'a Server,
+        owner: &'a dyn Owner,
         silence: Arc<Mutex<Silence>>,
         number: u64,
         writes: bool,
     ) -> Self {
         let is_sent = AtomicBool::new(false);
-        let in_use = Self { server, silence, number, writes, is_sent, is_over: false };
+        let in_use = Self { owner, silence, number, writes, is_sent, is_over: false };
         let mut silence = in_use.silence();
         silence.under_way += 1;
         silence.since.get_or_insert_with(Instant::now);
@@ -80,8 +89,8 @@ impl Drop for InUse<'_> {
         if self.is_over || !*self.is_sent.get_mut() {
             return;
         }
-        if self.writes || silent >= self.server.timeout / 2 {
-            self.server.give_up(self.number);
+        if self.writes || silent >= self.owner.timeout() / 2 {
+            self.owner.give_up(self.number);
         }
     }
 }
