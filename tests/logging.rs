@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kasper::logging::Logging;
+use kasper::store::{Retry, Store};
 use kasper::testkit::{EmbeddedBroker, Feeder};
-use kasper::{Batch, BoxError, Context, Error, ErrorKind, Processor, TopicProcessor};
+use kasper::{Batch, BoxError, Bytes, Context, Error, ErrorKind, Processor, TopicProcessor};
 use serde_json::Value;
 
 /// The kind of output; with it, the program is the job.
@@ -41,6 +42,20 @@ impl Processor for Fail {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let error = Error::new(ErrorKind::Unavailable, "the ledger did not answer");
         Err(error.with_source(refused).into())
+    }
+}
+
+/// A store whose server hangs, and that has a time-out of its own.
+struct TimesOut(Duration);
+
+impl Store for TimesOut {
+    async fn get_many(&self, _: &[&str]) -> kasper::Result<Vec<Option<Bytes>>> {
+        tokio::time::sleep(self.0).await;
+        Err(Error::new(ErrorKind::Timeout, "no answer").retryable())
+    }
+
+    async fn write_many(&self, _: &[(&str, Option<Bytes>)]) -> kasper::Result<()> {
+        Ok(())
     }
 }
 
@@ -88,6 +103,18 @@ fn the_job_runs_and_logs() {
             Logging::json("told-0").init().unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             assert_eq!(runtime.block_on(failing_job()).unwrap_err().kind(), ErrorKind::Process);
+            return;
+        }
+        "json of retries" => {
+            Logging::json("told-0").init().unwrap();
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().start_paused(true).build().unwrap();
+            for own_time_out in [20, 12, 5] {
+                tracing::info!(target: "job", own_time_out, "asking");
+                let store = Retry::new(TimesOut(Duration::from_secs(own_time_out)));
+                let error = runtime.block_on(store.get("a")).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Timeout);
+            }
             return;
         }
         "json of a failed build" => {
@@ -182,6 +209,21 @@ fn a_processor_that_cannot_be_built_is_logged() {
         error.contains("`brokers` is not set") && error.contains("`max_in_flight` is 0"),
         "{error}"
     );
+}
+
+#[test]
+fn a_deadline_that_is_too_short_for_the_stores_own_time_out_is_told() {
+    let mut told = Vec::new();
+    for object in objects("json of retries", "") {
+        match &object["own_time_out"] {
+            Value::Null => {
+                let few = object["message"].as_str().unwrap().contains("after few attempts");
+                *told.last_mut().unwrap() |= few;
+            }
+            _ => told.push(false),
+        }
+    }
+    assert_eq!(told, [true, true, false], "with time-outs of 20, 12 and 5 s in a deadline of 20 s");
 }
 
 #[test]

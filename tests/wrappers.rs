@@ -28,20 +28,6 @@ enum Fault {
     WritesAndHangs,
 }
 
-/// A store with a time-out of its own.
-struct TimesOut(Fragile, Duration);
-
-impl Store for TimesOut {
-    async fn get_many(&self, keys: &[&str]) -> Result<Vec<Option<Bytes>>> {
-        let answer = tokio::time::timeout(self.1, self.0.get_many(keys)).await;
-        answer.map_err(|_| Error::new(ErrorKind::Timeout, "no answer").retryable())?
-    }
-
-    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> Result<()> {
-        self.0.write_many(changes).await
-    }
-}
-
 /// A map whose next calls fail as they are told to.
 #[derive(Debug, Clone, Default)]
 struct Fragile {
@@ -199,45 +185,6 @@ async fn waits_double_and_end_with_the_deadline() {
     assert!((8..=16).contains(&calls), "{calls} attempts");
     let took = begun.elapsed();
     assert!(took <= Duration::from_secs(5) && took > Duration::from_millis(4200), "{took:?}");
-}
-
-/// What is logged while this runs, on this thread.
-async fn log_of(work: impl Future<Output = ()>) -> String {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let log = Log::default();
-    let written = log.clone();
-    let lines = tracing_subscriber::fmt().with_writer(move || log.clone());
-    let subscriber = lines.with_ansi(false).finish();
-    let guard = tracing::subscriber::set_default(subscriber);
-    work.await;
-    drop(guard);
-    String::from_utf8(written.0.lock().unwrap().clone()).unwrap()
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_deadline_that_is_too_short_for_the_stores_own_time_out_is_told() {
-    for (own_time_out, told) in [(20, true), (12, true), (5, false)] {
-        let inner = Fragile::default();
-        inner.fail([Fault::Hangs; 1000]);
-        let store = Retry::new(TimesOut(inner, Duration::from_secs(own_time_out)));
-        let log = log_of(async {
-            assert_eq!(store.get("a").await.unwrap_err().kind(), ErrorKind::Timeout);
-        });
-        let log = log.await;
-        assert_eq!(log.contains("timed out after few attempts"), told, "{own_time_out}: {log}");
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -200,7 +200,12 @@ mod tests {
 
     impl Lines {
         /// What is logged: a line of each kind.
+        ///
+        /// One at a time: a subscriber that comes while another one's first event is being looked at can miss later
+        /// events of the same place.
         fn of(logging: Logging, variable: Option<&str>) -> Vec<String> {
+            static ALONE: Mutex<()> = Mutex::new(());
+            let _alone = ALONE.lock();
             let lines = Self::default();
             let writer = lines.clone();
             let subscriber = logging.subscriber(variable, move || writer.clone()).unwrap();
