@@ -1,7 +1,7 @@
 //! The seam to Kafka: what the pipeline asks of a consumer and a producer, and nothing more.
 //!
-//! Implemented by `kafka` (librdkafka) and, for tests, by `sim` (seeded faults on a paused clock)
-//! and the processor tester. Calls are per batch or rarer, so dynamic dispatch costs nothing that
+//! Implemented by `kafka` (librdkafka) and, for tests, by `sim` (seeded faults on a paused clock); queue and
+//! producer by the processor tester, too. Calls are per batch or rarer, so dynamic dispatch costs nothing that
 //! could be measured.
 
 use std::sync::Arc;
