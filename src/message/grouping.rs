@@ -2,7 +2,7 @@
 //!
 //! Place in the data path: a processor that reads its state once per batch asks for the keys first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Batch, Message};
 
@@ -30,7 +30,8 @@ impl Batch {
     /// # }
     /// ```
     pub fn distinct_keys(&self) -> Vec<&[u8]> {
-        self.group_by_key().into_iter().filter_map(|(key, _)| key).collect()
+        let mut seen = HashSet::new();
+        self.iter().filter_map(|message| message.key()).filter(|key| seen.insert(*key)).collect()
     }
 
     /// The messages of each key, in order; the keys in the order in which they first come. Messages without a key are

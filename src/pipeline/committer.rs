@@ -145,10 +145,15 @@ impl Committer {
 
     /// Everything below `next` is finished. Ignored where the epoch is not the current one.
     pub(crate) fn finished(&mut self, partition: &TopicPartition, epoch: &Epoch, next: Offset) {
-        let owned = self.owned.get_mut(partition);
-        if let Some(owned) = owned.filter(|owned| owned.epoch.number() == epoch.number()) {
+        if let Some(owned) = self.owned_in(partition, epoch) {
             owned.finished = owned.finished.max(next);
         }
+    }
+
+    /// The partition, if this is its current epoch.
+    fn owned_in(&mut self, partition: &TopicPartition, epoch: &Epoch) -> Option<&mut Owned> {
+        let owned = self.owned.get_mut(partition);
+        owned.filter(|owned| owned.epoch.number() == epoch.number())
     }
 
     pub(crate) fn owned(&self) -> impl Iterator<Item = &TopicPartition> {
@@ -207,8 +212,7 @@ impl Committer {
         self.refused_by_rebalance = result.as_ref().is_err_and(CommitError::is_rebalance);
         if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
             for (partition, epoch, next) in done.offsets {
-                let owned = self.owned.get_mut(&partition);
-                if let Some(owned) = owned.filter(|owned| owned.epoch.number() == epoch.number()) {
+                if let Some(owned) = self.owned_in(&partition, &epoch) {
                     owned.epoch.note_committed(next);
                     // Not when the answer came: the broker counts from before that.
                     owned.committed_at = Some(done.begun);

@@ -1,6 +1,7 @@
 //! [`ElasticsearchIndex`]: where documents are.
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::store::faults::Faults;
 
 /// An index, and for servers older than version 7 the type of its documents.
 ///
@@ -28,6 +29,17 @@ impl ElasticsearchIndex {
     pub fn document_type(mut self, name: impl Into<String>) -> Self {
         self.document_type = Some(name.into());
         self
+    }
+
+    /// As a part of a configuration.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): as [`valid`](Self::valid).
+    pub(super) fn configured(self) -> Result<Self> {
+        let mut faults = Faults::default();
+        faults.take(self.valid());
+        faults.refuse()?;
+        Ok(self)
     }
 
     /// # Errors

@@ -12,7 +12,6 @@ use super::store::ElasticsearchStore;
 use crate::error::Result;
 use crate::multitenant::tenants::{Owners, Tenants, check_fetch, check_push, check_tenant};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
-use crate::store::faults::Faults;
 
 /// Which index a tenant's documents are in. Closures are tenancies:
 ///
@@ -91,10 +90,7 @@ impl MultiElasticsearchStore {
         client: ElasticsearchClient,
         index: impl Into<ElasticsearchIndex>,
     ) -> Result<Self> {
-        let index = index.into();
-        let mut faults = Faults::default();
-        faults.take(index.valid());
-        faults.refuse()?;
+        let index = index.into().configured()?;
         Ok(Self::from_client_with(client, by_name(index)))
     }
 

@@ -10,7 +10,6 @@ use super::request::{self, Change, DocumentId};
 use crate::error::Result;
 use crate::store::Store;
 use crate::store::changes::last_of_each_key;
-use crate::store::faults::Faults;
 
 /// A store in an index of Elasticsearch or OpenSearch: a key is a document's `_id`, a value its
 /// `_source`. Clones share connections.
@@ -86,10 +85,7 @@ impl ElasticsearchStore {
         client: ElasticsearchClient,
         index: impl Into<ElasticsearchIndex>,
     ) -> Result<Self> {
-        let index = index.into();
-        let mut faults = Faults::default();
-        faults.take(index.valid());
-        faults.refuse()?;
+        let index = index.into().configured()?;
         Ok(Self::new(client, index))
     }
 
