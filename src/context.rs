@@ -284,7 +284,7 @@ impl Context {
     }
 
     /// Drops what the last call of `process` left, so that the next call begins with nothing but its batch.
-    pub(crate) fn begin(&mut self, batch: Arc<Batch>, spent: Option<Outbox>) {
+    pub(crate) fn begin(&mut self, batch: Option<Arc<Batch>>, spent: Option<Outbox>) {
         self.outbox.begin(batch);
         self.abandon();
         match (spent, &mut self.spent) {

@@ -37,6 +37,8 @@ pub(crate) enum Fault {
     CommitWithoutOwnership,
     /// A partition whose queue is empty is taken for consumed up to the position reported last, over rebalances.
     BelieveEmptyQueue,
+    /// What a tick or `closing` sends is not waited for.
+    ForgetTicks,
     /// An assignment that replaces everything is added to what was there.
     KeepReplaced,
 }

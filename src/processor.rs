@@ -33,6 +33,8 @@ use crate::message::Batch;
 /// - send a message: [`Context::send`];
 /// - read the messages of one input topic only: [`Batch::topic`];
 /// - keep a message after `process` has returned: [`Message::to_owned`](crate::Message::to_owned);
+/// - do something at intervals, also without messages: [`tick`](Self::tick);
+/// - do something before the partition goes to another process: [`closing`](Self::closing);
 /// - load something before the first batch of a partition: [`ProcessorFactory::create`];
 /// - stop the topic processor from within `process`: [`Context::close`];
 /// - find your own error in the one that `run` returns: [`Error::find`](crate::Error::find).
@@ -56,7 +58,7 @@ use crate::message::Batch;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a Kasper processor",
     label = "needs `impl kasper::Processor for {Self}`",
-    note = "a processor has one method: \
+    note = "a processor has one method that must be written: \
             `async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError>`",
     note = "a closure that makes processors returns the processor itself; implement \
             `kasper::ProcessorFactory` where that is async or can fail"
@@ -102,6 +104,101 @@ pub trait Processor: Send + 'static {
         batch: &Batch,
         context: &mut Context,
     ) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Called at intervals, also without messages, for example to send a summary. Only if
+    /// [`Builder::tick_every`](crate::Builder::tick_every) sets an interval. Does nothing by default.
+    ///
+    /// Rules 2 to 5 hold for `tick` as well: what it sends is produced when it returns `Ok`, and no batch that is
+    /// processed after it is committed before that is acknowledged. Batches that were processed *before* it may be
+    /// committed already, so keep in a store, not in `self`, what a tick must still have after a crash.
+    ///
+    /// `tick` is never called beside `process`, but between two batches. A tick counts as a batch in flight: while
+    /// [`max_in_flight`](crate::Builder::max_in_flight) batches wait for their acks, it waits too. A partition that is
+    /// paused, or about to be given up, does not tick.
+    ///
+    /// # Errors
+    /// As for `process`: the topic processor stops. The error says `tick returned an error`.
+    ///
+    /// ```
+    /// use kasper::testkit::{ProcessorTester, TestMessage};
+    /// use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
+    ///
+    /// #[derive(Default)]
+    /// struct Summary {
+    ///     orders: usize,
+    /// }
+    ///
+    /// impl Summary {
+    ///     fn send(&mut self, context: &mut Context) {
+    ///         let orders = std::mem::take(&mut self.orders);
+    ///         context.send(OutgoingMessage::new("summaries").value(format!("{orders} orders")));
+    ///     }
+    /// }
+    ///
+    /// impl Processor for Summary {
+    ///     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         self.orders += batch.len();
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn tick(&mut self, context: &mut Context) -> Result<(), BoxError> {
+    ///         self.send(context);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn closing(&mut self, context: &mut Context) -> Result<(), BoxError> {
+    ///         self.send(context);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Summary::default());
+    /// tester.push(TestMessage::new("orders"));
+    /// tester.push(TestMessage::new("orders"));
+    /// tester.run_all().await?;
+    /// tester.tick().await?;
+    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("summaries").value("2 orders")]);
+    ///
+    /// tester.push(TestMessage::new("orders"));
+    /// tester.run_all().await?;
+    /// tester.revoke().await?;
+    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("summaries").value("1 orders")]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn tick(&mut self, context: &mut Context) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = context;
+        std::future::ready(Ok(()))
+    }
+
+    /// Called once before the processor is dropped in good order, for example to send what it has collected. Does
+    /// nothing by default.
+    ///
+    /// That is at a revocation and at a shutdown, within the [drain deadline](crate::Builder::drain_deadline), when all
+    /// batches are finished; when the set of topics of the partition number changes; and when an offset was out of
+    /// range. What `closing` sends is acknowledged before the last commit of the partition.
+    ///
+    /// It is *not* called after the partition was lost, after an error or a panic, or when the drain deadline has passed;
+    /// and a killed process calls nothing. So what `closing` does must not be all that keeps a result from being lost:
+    /// use it to be early or tidy.
+    ///
+    /// # Errors
+    /// The topic processor stops with the error, which says `closing returned an error`. Batches that were finished
+    /// before are committed nevertheless.
+    ///
+    /// # Cancel safety
+    /// The future is dropped when the drain deadline passes or the partition is lost.
+    ///
+    /// See [`tick`](Self::tick) for an example.
+    fn closing(
+        &mut self,
+        context: &mut Context,
+    ) -> impl Future<Output = Result<(), BoxError>> + Send {
+        let _ = context;
+        std::future::ready(Ok(()))
+    }
 }
 
 /// Makes the [`Processor`] of a partition number, each time the number is assigned.
@@ -177,11 +274,18 @@ where
     }
 }
 
-/// [`Processor`] as a trait object: one box for each batch.
+/// [`Processor`] as a trait object: one box for each call.
 pub(crate) trait DynProcessor: Send {
     fn process_dyn<'a>(
         &'a mut self,
         batch: &'a Batch,
+        context: &'a mut Context,
+    ) -> BoxFuture<'a, Result<(), BoxError>>;
+
+    fn tick_dyn<'a>(&'a mut self, context: &'a mut Context) -> BoxFuture<'a, Result<(), BoxError>>;
+
+    fn closing_dyn<'a>(
+        &'a mut self,
         context: &'a mut Context,
     ) -> BoxFuture<'a, Result<(), BoxError>>;
 }
@@ -193,6 +297,17 @@ impl<P: Processor> DynProcessor for P {
         context: &'a mut Context,
     ) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(self.process(batch, context))
+    }
+
+    fn tick_dyn<'a>(&'a mut self, context: &'a mut Context) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(self.tick(context))
+    }
+
+    fn closing_dyn<'a>(
+        &'a mut self,
+        context: &'a mut Context,
+    ) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(self.closing(context))
     }
 }
 

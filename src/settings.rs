@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) is_static: bool,
     pub(crate) batch: BatchLimits,
     pub(crate) in_flight: FlightLimits,
+    pub(crate) tick_interval: Option<Duration>,
     pub(crate) commit_interval: Duration,
     pub(crate) offset_refresh_interval: Duration,
     pub(crate) drain_deadline: Duration,

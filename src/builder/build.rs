@@ -37,6 +37,7 @@ impl Builder {
                 max_batches: options.max_in_flight,
                 max_bytes: options.max_in_flight_bytes,
             },
+            tick_interval: options.tick_interval.map(addable),
             commit_interval: addable(options.commit_interval),
             offset_refresh_interval: addable(options.offset_refresh_interval),
             drain_deadline: addable(plan.drain_deadline),

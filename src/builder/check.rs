@@ -142,6 +142,7 @@ fn check_limits(options: &Options, faults: &mut Vec<String>) {
         ("stall_timeout", Some(options.stall_timeout)),
         ("connect_timeout", Some(options.connect_timeout)),
         ("commit_timeout", options.commit_timeout),
+        ("tick_every", options.tick_interval),
     ];
     for (name, value) in at_least_a_millisecond {
         if value.is_some_and(|value| value < Duration::from_millis(1)) {

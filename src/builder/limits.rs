@@ -29,6 +29,47 @@ impl Builder {
         self
     }
 
+    /// How often [`tick`](crate::Processor::tick) is called for each partition: the time from the start of the processor
+    /// to the first call, and from the end of a call to the next one. A call is late if a batch is being processed when
+    /// it is due. Default: never; at least 1 ms.
+    ///
+    /// ```
+    /// # #[cfg(feature = "kafka")]
+    /// # async fn example() -> kasper::Result<()> {
+    /// # use kasper::testkit::EmbeddedBroker;
+    /// use std::time::Duration;
+    ///
+    /// use kasper::{Batch, BoxError, Context, Processor, TopicProcessor};
+    ///
+    /// struct Alarm;
+    ///
+    /// impl Processor for Alarm {
+    ///     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn tick(&mut self, context: &mut Context) -> Result<(), BoxError> {
+    ///         context.close();
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # let broker = EmbeddedBroker::start()?;
+    /// # broker.create_topic("orders", 1)?;
+    /// # let builder = TopicProcessor::builder("alarm", ["orders"]).brokers(broker.brokers()).partitions([0]);
+    /// let processor = builder.tick_every(Duration::from_millis(50)).build(|_partition| Alarm).await?;
+    /// let report = processor.run().await?; // the topic is empty
+    /// assert_eq!(report.messages, 0);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(feature = "kafka")]
+    /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(example()).unwrap();
+    /// ```
+    pub fn tick_every(mut self, interval: Duration) -> Self {
+        self.options.tick_interval = Some(interval);
+        self
+    }
+
     /// How many batches of a partition may be in flight, that is, begun but not finished: the batch in `process`, and
     /// those that wait for their acks. Default: 16. With 1, a batch begins when the batch before it is acknowledged.
     pub fn max_in_flight(mut self, batches: usize) -> Self {

@@ -63,7 +63,7 @@ impl Fixture {
         let close = Arc::new(|| {});
         let mut context = Context::new(0, producer.clone(), close, metrics, received);
         let batch = Batch::new(0, topics, vec![record(0, 0, 1)], 1, None);
-        context.begin(Arc::new(batch), None);
+        context.begin(Some(Arc::new(batch)), None);
         Self { context, producer, book, commands }
     }
 
@@ -120,7 +120,7 @@ async fn a_failure_is_of_its_batch_alone() {
     fixture.send(10);
     fixture.context.flush().await.unwrap_err();
     let batch = Batch::new(0, ["in".into()].into(), vec![record(0, 1, 1)], 1, None);
-    fixture.context.begin(Arc::new(batch), None);
+    fixture.context.begin(Some(Arc::new(batch)), None);
     fixture.send(10);
     fixture.context.flush().await.unwrap();
     assert_eq!(fixture.context.end().len(), 0);

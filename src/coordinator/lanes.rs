@@ -21,6 +21,7 @@ use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::ticks::TickSource;
 use crate::pipeline::topic_progress::TopicProgress;
 
 /// Lost partitions may already have a new owner: whatever does not end at once is left to itself.
@@ -422,6 +423,7 @@ impl Coordinator {
             board: self.board.clone(),
             metrics: self.metrics.clone(),
             limits: self.settings.in_flight,
+            ticks: self.settings.tick_interval.map_or(TickSource::None, TickSource::Every),
         };
         let progress = lane.progress.clone();
         let partition_processor = PartitionProcessor::new(batcher, progress, commands, environment);

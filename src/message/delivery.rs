@@ -114,10 +114,10 @@ impl Outbox {
             + self.headers.capacity() * size_of::<HeaderEntry>()
     }
 
-    /// Messages of this batch may be forwarded from now on.
-    pub(crate) fn begin(&mut self, batch: Arc<Batch>) {
+    /// Messages of this batch, if there is one, may be forwarded from now on.
+    pub(crate) fn begin(&mut self, batch: Option<Arc<Batch>>) {
         self.clear();
-        self.batch = Some(batch);
+        self.batch = batch;
     }
 
     /// No message is forwarded any more.
@@ -294,7 +294,7 @@ fn slice(bytes: &[u8], span: Span) -> &[u8] {
 /// Outgoing messages on their way, counted down by their delivery reports.
 pub(crate) struct Delivery {
     outbox: Outbox,
-    /// The batch that it was sent from; none where a test sends without one.
+    /// The batch that it was sent from; none if it was sent by a tick.
     origin: Option<Origin>,
     /// The first message not yet handed to the client. Moved by one task only, the partition's.
     next: AtomicUsize,

@@ -100,6 +100,10 @@ catalogue! {
         "The time from taking the first message out of its queue to `process`; under load it includes the call before."
     PROCESS_TIME = "kasper_process_seconds", Histogram, Seconds, [], buckets: TIMES;
         "The duration of calls of `process`, including its store calls and flushes."
+    TICK_TIME = "kasper_tick_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "The duration of calls of `tick`, which hold up `process`."
+    CLOSING_TIME = "kasper_closing_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "The duration of calls of `closing`, at revocations and shutdowns."
     PRODUCE_TIME = "kasper_produce_seconds", Histogram, Seconds, [], buckets: TIMES;
         "The time from handing the messages of a batch or flush to the producer until all are acknowledged."
     COMMIT_TIME = "kasper_commit_seconds", Histogram, Seconds, [], buckets: TIMES;
@@ -122,7 +126,7 @@ catalogue! {
     COMMITTED_LAG = "kasper_committed_lag_messages", Gauge, Count, ["topic", "partition"];
         "Offsets between the committed one and the end of the partition, as Kafka's own tools count them."
     IN_FLIGHT = "kasper_in_flight_batches", Gauge, Count, ["partition"];
-        "Batches in `process` or waiting for acknowledgements."
+        "Batches in `process` or waiting for acknowledgements, and ticks."
     BUFFERED_BYTES = "kasper_buffered_bytes", Gauge, Bytes, ["partition"];
         "Approximate memory of messages that are fetched and wait for `process`, including the client's overhead for each."
     STALLED = "kasper_stalled", Gauge, Count, ["partition"];

@@ -16,6 +16,7 @@ use super::recorder::Metrics;
 use crate::lock::Mutex;
 use crate::message::delivery::Delivery;
 use crate::message::{Batch, Tally};
+use crate::pipeline::call::Call;
 
 pub(crate) struct LaneMetrics {
     processor: Arc<ProcessorMetrics>,
@@ -73,9 +74,14 @@ impl LaneMetrics {
         batch.tally(|topic, tally| self.incoming[topic].count(tally));
     }
 
-    /// `process` has returned, or panicked.
-    pub(crate) fn processed(&self, since: Instant) {
-        self.processor.process_time.record(since.elapsed());
+    /// The call has returned, or panicked.
+    pub(crate) fn called(&self, call: &Call, since: Instant) {
+        let time = match call {
+            Call::Process(_) => &self.processor.process_time,
+            Call::Tick => &self.processor.tick_time,
+            Call::Closing => &self.processor.closing_time,
+        };
+        time.record(since.elapsed());
     }
 
     /// All messages of the delivery are acknowledged. Counts them once, however often it is told.

@@ -18,7 +18,7 @@
 //! | how much is processed and sent | `kasper_incoming_messages_total`, `kasper_incoming_bytes_total`, `kasper_outgoing_messages_total`, `kasper_outgoing_bytes_total` |
 //! | whether it keeps up | `kasper_lag_messages`, `kasper_committed_lag_messages`, `kasper_stalled`, `kasper_progress_age_seconds`, `kasper_assigned` |
 //! | how batches are cut | `kasper_batches_total`, `kasper_batch_messages`, `kasper_batch_age_seconds` |
-//! | where the time goes | `kasper_process_seconds`, `kasper_store_seconds`, `kasper_produce_seconds`, `kasper_commit_seconds` |
+//! | where the time goes | `kasper_process_seconds`, `kasper_tick_seconds`, `kasper_closing_seconds`, `kasper_store_seconds`, `kasper_produce_seconds`, `kasper_commit_seconds` |
 //! | what is waiting | `kasper_in_flight_batches`, `kasper_buffered_bytes` |
 //! | what goes wrong | `kasper_failures_total`, `kasper_commit_failures_total` of `kasper_commits_total`, `kasper_store_errors_total`, `kasper_store_retries_total` |
 //! | what the group does | `kasper_rebalances_total`, `kasper_rebalanced_partitions_total` |

@@ -1,7 +1,8 @@
-//! Processed batches that wait for the acks of what they sent.
+//! Batches that were processed, and ticks, that wait for the acks of what they sent.
 //!
-//! Place in the data path: behind `process`. Batches leave in the order in which they came; leaving
-//! is what makes a batch *finished*. After a failed one nothing finishes any more.
+//! Place in the data path: behind the [call](super::call). Calls leave in the order in which they came; leaving
+//! is what makes a batch *finished*. So no batch behind a tick is finished before the tick's messages are acked. After
+//! a failed one nothing finishes any more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
+use crate::pipeline::call::Call;
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::settings::FlightLimits;
 
@@ -17,24 +19,25 @@ use crate::settings::FlightLimits;
 /// processor's caches.
 const KEPT_BUFFERS: usize = 2;
 
-/// A processed batch.
+/// A call of the user's code that has returned.
 pub(crate) struct InFlight {
+    method: &'static str,
+    /// What `process` was called with; the other methods get no messages.
+    input: Option<Input>,
     deliveries: VecDeque<Arc<Delivery>>,
+}
+
+/// Of a batch, what is left to tell when it is finished.
+struct Input {
     ranges: Vec<(u16, OffsetRange)>,
     messages: usize,
     bytes: usize,
 }
 
 impl InFlight {
-    #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
-    pub(crate) fn new(batch: &Batch, deliveries: VecDeque<Arc<Delivery>>) -> Self {
-        let ranges = batch.ranges().iter().enumerate();
-        Self {
-            deliveries,
-            ranges: ranges.filter_map(|(i, range)| range.map(|range| (i as u16, range))).collect(),
-            messages: batch.len(),
-            bytes: batch.bytes(),
-        }
+    pub(crate) fn new(call: &Call, deliveries: VecDeque<Arc<Delivery>>) -> Self {
+        let input = call.batch().map(|batch| Input::of(batch));
+        Self { method: call.method(), input, deliveries }
     }
 
     fn outgoing_bytes(&self) -> usize {
@@ -42,11 +45,23 @@ impl InFlight {
     }
 }
 
+impl Input {
+    #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
+    fn of(batch: &Batch) -> Self {
+        let ranges = batch.ranges().iter().enumerate();
+        Self {
+            ranges: ranges.filter_map(|(i, range)| range.map(|range| (i as u16, range))).collect(),
+            messages: batch.len(),
+            bytes: batch.bytes(),
+        }
+    }
+}
+
 pub(crate) struct InFlightQueue {
     limits: FlightLimits,
-    batches: VecDeque<InFlight>,
+    calls: VecDeque<InFlight>,
     outgoing_bytes: usize,
-    /// A batch failed: those behind it are waited for, and never finish.
+    /// A call's delivery failed: those behind it are waited for, and never finish.
     failed: bool,
     /// Send buffers of finished batches, which the next ones take. At once, not when they are taken: a
     /// forwarded batch would stay in memory for as long as its lane has nothing to do.
@@ -65,7 +80,7 @@ impl InFlightQueue {
     ) -> Self {
         Self {
             limits,
-            batches: VecDeque::new(),
+            calls: VecDeque::new(),
             outgoing_bytes: 0,
             failed: false,
             spent: VecDeque::new(),
@@ -76,36 +91,36 @@ impl InFlightQueue {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.calls.is_empty()
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.batches.len() < self.limits.max_batches && self.outgoing_bytes < self.limits.max_bytes
+        self.calls.len() < self.limits.max_batches && self.outgoing_bytes < self.limits.max_bytes
     }
 
-    pub(crate) fn push(&mut self, batch: InFlight) {
-        self.outgoing_bytes += batch.outgoing_bytes();
-        self.batches.push_back(batch);
+    pub(crate) fn push(&mut self, call: InFlight) {
+        self.outgoing_bytes += call.outgoing_bytes();
+        self.calls.push_back(call);
     }
 
     pub(crate) fn take_spent(&mut self) -> Option<Outbox> {
         self.spent.pop_front()
     }
 
-    /// Waits for the acks of the oldest batch and takes it out; never done while there is none.
-    /// Cancel-safe: the batch leaves after the last wait.
+    /// Waits for the acks of the oldest call and takes it out; never done while there is none.
+    /// Cancel-safe: the call leaves after the last wait.
     ///
     /// # Errors
-    /// The batch's delivery failed, as the first one of this lane.
+    /// The call's delivery failed, as the first one of this lane.
     pub(crate) async fn front_finished(&mut self) -> Result<()> {
-        let Some(front) = self.batches.front() else { return std::future::pending().await };
+        let Some(front) = self.calls.front() else { return std::future::pending().await };
         for delivery in &front.deliveries {
-            if fault!(CommitBeforeAcks) {
+            if fault!(CommitBeforeAcks) || (front.input.is_none() && fault!(ForgetTicks)) {
                 continue;
             }
             delivery.finished().await;
         }
-        self.batches.pop_front().map_or(Ok(()), |front| self.finish(front))
+        self.calls.pop_front().map_or(Ok(()), |front| self.finish(front))
     }
 
     fn finish(&mut self, front: InFlight) -> Result<()> {
@@ -119,20 +134,29 @@ impl InFlightQueue {
             self.failed = true;
             return Err(self.locate(error, &front));
         }
-        let next: Vec<(u16, Offset)> =
-            front.ranges.iter().map(|(topic, range)| (*topic, range.last.next())).collect();
-        self.board.add_batch(front.messages, front.bytes);
-        self.progress.finish_batch(&next);
+        match &front.input {
+            Some(input) => {
+                let ranges = input.ranges.iter();
+                let next: Vec<(u16, Offset)> =
+                    ranges.map(|(topic, range)| (*topic, range.last.next())).collect();
+                self.board.add_batch(input.messages, input.bytes);
+                self.progress.finish_batch(&next);
+            }
+            None => self.progress.finish_call(),
+        }
         front.deliveries.iter().for_each(|delivery| self.metrics.acknowledged(delivery));
         self.spent.extend(front.deliveries.into_iter().filter_map(Delivery::into_spent));
         self.spent.truncate(KEPT_BUFFERS);
         Ok(())
     }
 
-    /// Says which input the undeliverable message was made from.
-    fn locate(&self, mut error: Error, batch: &InFlight) -> Error {
+    /// Says which input the undeliverable message was made from, or where it was sent if there was none.
+    fn locate(&self, mut error: Error, call: &InFlight) -> Error {
+        let Some(input) = &call.input else {
+            return error.with("sent_by", call.method).with("partition", self.progress.partition);
+        };
         let status = self.progress.status();
-        for (topic, range) in &batch.ranges {
+        for (topic, range) in &input.ranges {
             if let Some(progress) = status.topics.iter().find(|t| t.topic == *topic) {
                 let input = format!("{} {range}", progress.partition);
                 error = error.with("batch", input);
@@ -160,14 +184,14 @@ mod tests {
         let records = vec![record(0, 0, 100), record(0, 1, 100)];
         let batch = Arc::new(Batch::new(0, topics, records, 200, None));
         let mut outbox = Outbox::default();
-        outbox.begin(batch.clone());
+        outbox.begin(Some(batch.clone()));
         (queue, batch, outbox)
     }
 
     /// Sends it all and acknowledges it.
-    async fn finish(queue: &mut InFlightQueue, batch: &Batch, outbox: &mut Outbox) {
+    async fn finish(queue: &mut InFlightQueue, batch: &Arc<Batch>, outbox: &mut Outbox) {
         let delivery = outbox.take(queue.take_spent());
-        queue.push(InFlight::new(batch, [delivery.clone()].into()));
+        queue.push(InFlight::new(&Call::Process(batch.clone()), [delivery.clone()].into()));
         delivery.count_down(delivery.len());
         drop(delivery);
         queue.front_finished().await.unwrap();
@@ -201,7 +225,7 @@ mod tests {
         for size in std::iter::once(4_000_000).chain(std::iter::repeat_n(10, 60)) {
             outbox.push(&OutgoingMessage::new("out").value(vec![0; size]));
             finish(&mut queue, &batch, &mut outbox).await;
-            outbox.begin(batch.clone());
+            outbox.begin(Some(batch.clone()));
         }
         let kept = outbox.kept_bytes() + queue.spent.iter().map(Outbox::kept_bytes).sum::<usize>();
         assert!(kept < 600_000, "{kept} bytes");

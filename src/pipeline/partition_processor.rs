@@ -14,7 +14,6 @@
 //! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes: also where
 //!   `process` blocked its thread until then. The context looks before it produces.
 
-use std::fmt;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -23,18 +22,20 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
-use tracing::{Instrument as _, debug_span, warn};
+use tracing::warn;
 
 use crate::broker::{Producer, QueueError};
 use crate::command::{Command, ending, is_over, over};
 use crate::context::Context;
-use crate::error::{BoxError, Error, ErrorKind, Result, panic_error};
+use crate::error::{Error, Result, panic_error};
 use crate::message::{Batch, Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::pipeline::batcher::Batcher;
+use crate::pipeline::call::{Call, process_error};
 use crate::pipeline::in_flight::{InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
+use crate::pipeline::ticks::{TickSource, Ticks};
 use crate::processor::{DynFactory, DynProcessor};
 use crate::settings::FlightLimits;
 use crate::status::PartitionState;
@@ -85,6 +86,7 @@ impl From<QueueError> for Interrupt {
 
 enum Step {
     Batch(Batch),
+    Tick,
     Drain,
 }
 
@@ -95,12 +97,14 @@ pub(crate) struct LaneEnvironment {
     pub(crate) board: Arc<Board>,
     pub(crate) metrics: Arc<ProcessorMetrics>,
     pub(crate) limits: FlightLimits,
+    pub(crate) ticks: TickSource,
 }
 
 pub(crate) struct PartitionProcessor {
     batcher: Batcher,
     context: Context,
     in_flight: InFlightQueue,
+    ticks: Ticks,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
     commands: watch::Receiver<Command>,
@@ -114,14 +118,15 @@ impl PartitionProcessor {
         commands: watch::Receiver<Command>,
         environment: LaneEnvironment,
     ) -> Self {
-        let LaneEnvironment { producer, topics, board, metrics, limits } = environment;
+        let LaneEnvironment { producer, topics, board, metrics, limits, ticks } = environment;
         let metrics = LaneMetrics::new(metrics, &topics, progress.partition);
         let closing = board.clone();
         let close = Arc::new(move || closing.request_close());
         let context =
             Context::new(progress.partition, producer, close, metrics.clone(), commands.clone());
         let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
-        Self { batcher, context, in_flight, progress, board, commands }
+        let ticks = Ticks::new(ticks);
+        Self { batcher, context, in_flight, ticks, progress, board, commands }
     }
 
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
@@ -159,11 +164,13 @@ impl PartitionProcessor {
         if let (Err(_), Err(Interrupt::Failed(error))) = (&ended, &settled) {
             warn!(?error, "a batch before the failed one could not be delivered either");
         }
-        match ended {
+        let closed = match (&ended, settled) {
+            (Err(Interrupt::Failed(_)), _) => return ended,
+            (_, Ok(())) => self.close(&mut *processor).await,
             // To go on elsewhere would pass over a batch that was not delivered.
-            Err(Interrupt::OutOfRange(_)) if settled.is_err() => settled,
-            ended => ended.and(settled),
-        }
+            (_, failed) => failed,
+        };
+        closed.and(ended)
     }
 
     /// Says so before the lane has ended.
@@ -193,9 +200,11 @@ impl PartitionProcessor {
     }
 
     async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
+        self.ticks.restart();
         loop {
             match self.next_step().await? {
                 Step::Batch(batch) => self.process(processor, batch).await?,
+                Step::Tick => self.tick(processor).await?,
                 Step::Drain => return Ok(()),
             }
         }
@@ -223,6 +232,8 @@ impl PartitionProcessor {
                     }
                 }
                 finished = self.in_flight.front_finished() => finished?,
+                // Before a batch: under load there is always one.
+                () = self.ticks.due(), if may_begin => return Ok(Step::Tick),
                 batch = self.batcher.next(&self.progress), if may_begin => {
                     return Ok(Step::Batch(batch?));
                 }
@@ -230,46 +241,60 @@ impl PartitionProcessor {
         }
     }
 
-    /// Runs `process` on a batch and hands what it sent to the producer.
     async fn process(
         &mut self,
         processor: &mut dyn DynProcessor,
         batch: Batch,
     ) -> Result<(), Interrupt> {
-        self.progress.begin_batch();
         let metrics = self.context.lane_metrics();
         metrics.begins(&batch, self.batcher.cut_age());
         let batch = Arc::new(batch);
-        let begun = Instant::now();
-        self.context.begin(Arc::clone(&batch), self.in_flight.take_spent());
-        let returned = {
-            let span = debug_span!("batch", messages = batch.len(), offsets = %Offsets(&batch));
-            let call = async { processor.process_dyn(&batch, &mut self.context).await };
-            let call = AssertUnwindSafe(call.instrument(span)).catch_unwind();
-            guarded(&mut self.commands, &mut self.in_flight, call).await?
-        };
-        metrics.processed(begun);
-        // A process that never yielded gets here however late it is. What it returns concerns nobody any more.
-        if is_over(&self.commands) {
-            return Err(Interrupt::Abandoned);
-        }
-        let failure = match returned {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(process_error("process returned an error", error)),
-            Err(panic) => Some(panic_error("process panicked", &*panic)),
-        };
-        if let Some(error) = failure {
-            return Err(locate(error, &batch).into());
-        }
-        let handed_over = self.context.hand_over();
-        if guarded(&mut self.commands, &mut self.in_flight, handed_over).await?.is_err() {
-            return Err(Interrupt::Abandoned);
-        }
-        self.in_flight.push(InFlight::new(&batch, self.context.end()));
+        let call = Call::Process(Arc::clone(&batch));
+        self.call(processor, &call).await?;
+        drop(call);
         // A delivery keeps it if much of it was forwarded.
         if let Some(batch) = Arc::into_inner(batch) {
             self.batcher.recycle(batch);
         }
+        Ok(())
+    }
+
+    async fn tick(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
+        self.call(processor, &Call::Tick).await?;
+        self.ticks.restart();
+        Ok(())
+    }
+
+    /// Nothing is in flight any more. What is sent now is acked before the lane ends, and with it before the last
+    /// commit.
+    async fn close(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
+        self.call(processor, &Call::Closing).await?;
+        self.settle(false).await
+    }
+
+    /// Calls the user's code, hands what it sent to the producer, and puts the call into the queue of those that wait
+    /// for their acks.
+    async fn call(
+        &mut self,
+        processor: &mut dyn DynProcessor,
+        call: &Call,
+    ) -> Result<(), Interrupt> {
+        self.progress.begin_call();
+        let begun = Instant::now();
+        self.context.begin(call.batch().cloned(), self.in_flight.take_spent());
+        let run = call.run(processor, &mut self.context);
+        let returned = guarded(&mut self.commands, &mut self.in_flight, run).await?;
+        self.context.lane_metrics().called(call, begun);
+        // A call that never yielded gets here however late it is. What it returns concerns nobody any more.
+        if is_over(&self.commands) {
+            return Err(Interrupt::Abandoned);
+        }
+        returned?;
+        let handed_over = self.context.hand_over();
+        if guarded(&mut self.commands, &mut self.in_flight, handed_over).await?.is_err() {
+            return Err(Interrupt::Abandoned);
+        }
+        self.in_flight.push(InFlight::new(call, self.context.end()));
         Ok(())
     }
 
@@ -314,28 +339,4 @@ async fn guarded<T>(
             finished = in_flight.front_finished() => finished?,
         }
     }
-}
-
-fn process_error(message: &str, source: BoxError) -> Error {
-    Error::new(ErrorKind::Process, message).with_source(source)
-}
-
-/// By topic: `orders 7..=9, refunds 3..=3`.
-struct Offsets<'a>(&'a Batch);
-
-impl fmt::Display for Offsets<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (topic, range)) in self.0.offsets().enumerate() {
-            let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}{topic} {range}")?;
-        }
-        Ok(())
-    }
-}
-
-fn locate(mut error: Error, batch: &Batch) -> Error {
-    for (topic, range) in batch.offsets() {
-        error = error.with("topic", topic).with("offsets", range);
-    }
-    error.with("partition", batch.partition())
 }

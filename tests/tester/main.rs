@@ -5,6 +5,7 @@ mod concurrent;
 mod forwarding;
 mod in_flight;
 mod rebalance;
+mod ticks;
 
 use std::error::Error as _;
 use std::num::ParseIntError;

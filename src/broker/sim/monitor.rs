@@ -4,6 +4,9 @@
 //!   assigned or sought to, and only while it is assigned.
 //! - An offset is committed only when everything before it, from the start of the same ownership, is
 //!   finished: `process` returned `Ok` and all that it sent is acknowledged.
+//! - What a tick sent is acknowledged before anything is committed that the same processor value processed later.
+//! - Ticks and `closing` come only while a partition of the number is assigned, and not beside another call. `closing`
+//!   is the last call of a processor value.
 //! - What is committed never goes back. (Where the log is cut these two hold for what was not delivered only.)
 //! - A processor value serves one ownership of a partition, one batch at a time.
 //! - A revocation is answered in time.
@@ -16,7 +19,7 @@ use super::World;
 use super::producer::LineKey;
 use crate::message::TopicPartition;
 
-/// A call of `process`.
+/// A call of `process`, `tick` or `closing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CallId(usize);
 
@@ -25,12 +28,19 @@ struct Call {
     client: u32,
     incarnation: u64,
     number: i32,
-    /// Partition, offset, and ownership.
+    /// Partition, offset, and ownership. Of a tick or `closing` there are none.
     messages: Vec<(TopicPartition, i64, u64)>,
     sent: usize,
     acked: usize,
     failed: bool,
     returned: bool,
+}
+
+impl Call {
+    /// It returned `Ok`, and all that it sent is acknowledged.
+    fn is_complete(&self) -> bool {
+        self.returned && !self.failed && self.acked == self.sent
+    }
 }
 
 /// An ownership of a partition, from assignment to revocation.
@@ -70,6 +80,12 @@ pub(crate) struct Monitor {
     done: BTreeMap<TopicPartition, BTreeSet<i64>>,
     running: BTreeMap<(u32, i32), usize>,
     incarnations: BTreeMap<u64, BTreeMap<TopicPartition, u64>>,
+    /// Per processor value, its ticks that are not complete.
+    open_ticks: BTreeMap<u64, BTreeSet<usize>>,
+    /// Processor values whose `closing` was called.
+    closed: BTreeSet<u64>,
+    /// Calls of `tick`, and of `closing`.
+    batchless: (usize, usize),
     /// Per line and processor value, the last message in the log: its call, and its place in that.
     order: BTreeMap<(LineKey, u64), (usize, usize)>,
 }
@@ -121,10 +137,20 @@ impl Monitor {
 
     /// Calls of `process` since the beginning.
     pub(crate) fn calls(&self) -> usize {
-        self.calls.len()
+        self.calls.iter().filter(|call| !call.messages.is_empty()).count()
     }
 
-    /// Calls of `process` that are neither over nor dropped.
+    /// Calls of `tick` since the beginning.
+    pub(crate) fn ticks(&self) -> usize {
+        self.batchless.0
+    }
+
+    /// Calls of `closing` since the beginning.
+    pub(crate) fn closings(&self) -> usize {
+        self.batchless.1
+    }
+
+    /// Calls of the user's code that are neither over nor dropped.
     pub(crate) fn running(&self) -> usize {
         self.running.len()
     }
@@ -143,7 +169,22 @@ impl Monitor {
 
     fn finish_if_complete(&mut self, id: usize) {
         let call = &self.calls[id];
-        if !call.returned || call.failed || call.acked < call.sent {
+        if !call.is_complete() {
+            return;
+        }
+        let incarnation = call.incarnation;
+        if call.messages.is_empty() {
+            if let Some(open) = self.open_ticks.get_mut(&incarnation) {
+                open.remove(&id);
+            }
+            let behind = self.calls.iter().enumerate().skip(id + 1);
+            let behind = behind.filter(|(_, call)| call.incarnation == incarnation);
+            let batches = behind.filter(|(_, call)| !call.messages.is_empty());
+            let batches: Vec<usize> = batches.map(|(id, _)| id).collect();
+            return batches.into_iter().for_each(|id| self.finish_if_complete(id));
+        }
+        let ticks = self.open_ticks.get(&incarnation);
+        if ticks.and_then(|ticks| ticks.first()).is_some_and(|tick| *tick < id) {
             return;
         }
         for (partition, offset, grant) in &call.messages {
@@ -183,15 +224,55 @@ impl World {
             self.check_incarnation(incarnation, partition, grant);
             granted.push((partition.clone(), *offset, grant));
         }
+        self.call_begins(client, incarnation, number, granted)
+    }
+
+    /// `tick` is called or, if it `is_last`, `closing`.
+    pub(crate) fn batchless_begins(
+        &mut self,
+        client: u32,
+        incarnation: u64,
+        number: i32,
+        is_last: bool,
+    ) -> CallId {
+        let what = if is_last { "closing" } else { "tick" };
+        let id = self.monitor.calls.len();
+        self.tell_story(|| format!("client {client}: {what} {id} ({incarnation}) of {number}"));
+        self.count(what);
+        let mut current = self.monitor.current.keys();
+        if !current.any(|(owner, partition)| *owner == client && partition.number == number) {
+            self.violation(|| format!("client {client}: {what} of {number}, which is not its own"));
+        }
+        self.monitor.open_ticks.entry(incarnation).or_default().insert(id);
+        let (ticks, closings) = &mut self.monitor.batchless;
+        *(if is_last { closings } else { ticks }) += 1;
+        let call = self.call_begins(client, incarnation, number, Vec::new());
+        if is_last {
+            self.monitor.closed.insert(incarnation);
+        }
+        call
+    }
+
+    fn call_begins(
+        &mut self,
+        client: u32,
+        incarnation: u64,
+        number: i32,
+        messages: Vec<(TopicPartition, i64, u64)>,
+    ) -> CallId {
+        let id = self.monitor.calls.len();
         let running = self.monitor.running.insert((client, number), id);
         if running.is_some() && !self.monitor.calls_overlap {
-            self.violation(|| format!("client {client} processes two batches of {number} at once"));
+            self.violation(|| format!("client {client} has two calls for {number} at once"));
+        }
+        if self.monitor.closed.contains(&incarnation) {
+            self.violation(|| format!("a call of {number} follows `closing`"));
         }
         self.monitor.calls.push(Call {
             client,
             incarnation,
             number,
-            messages: granted,
+            messages,
             sent: 0,
             acked: 0,
             failed: false,

@@ -49,6 +49,7 @@ struct Limits {
     commit_interval: Duration,
     drain_deadline: Duration,
     commit_timeout: Duration,
+    tick_interval: Option<Duration>,
 }
 
 /// What processors do, how many times in a hundred.
@@ -186,6 +187,7 @@ impl Case {
                 commit_interval: rng.millis(20..=1000),
                 drain_deadline,
                 commit_timeout: rng.millis(20..=3000),
+                tick_interval: rng.chance(40).then(|| rng.millis(5..=500)),
             },
             habits: Habits {
                 sends: rng.pick(&[0, 50, 100, 100]),
@@ -210,10 +212,13 @@ impl Case {
         quiet: &Arc<AtomicBool>,
     ) -> MemberSetup {
         let (case, world, calm) = (self.clone(), cluster.clone(), quiet.clone());
-        let plan = move |_: &crate::Batch| {
+        let plan = move || {
             let rng = &mut world.world().rng;
             if calm.load(Ordering::SeqCst) { case.habits.calm(rng) } else { case.plan(rng) }
         };
+        let (process, tick, calm) = (plan.clone(), plan.clone(), quiet.clone());
+        // In the end nothing is to be sent any more.
+        let tick = move || if calm.load(Ordering::SeqCst) { Plan::new() } else { tick() };
         let (case, world, calm) = (self.clone(), cluster.clone(), quiet.clone());
         let make = move |_| {
             let rng = &mut world.world().rng;
@@ -236,7 +241,11 @@ impl Case {
             let fails = self.out_of_range == OutOfRange::Fail && quiet;
             s.out_of_range = if fails { OutOfRange::Earliest } else { self.out_of_range };
         });
-        let member = member.plan(plan).make(make);
+        let member = member.plan(move |_| process()).closes(plan).make(make);
+        let member = match self.limits.tick_interval {
+            Some(interval) => member.ticks(interval, tick),
+            None => member,
+        };
         let partitions = cluster.world().partitions();
         if self.is_static { member.statics(partitions) } else { member }
     }
@@ -315,6 +324,7 @@ impl Limits {
         settings.commit_interval = self.commit_interval;
         settings.drain_deadline = self.drain_deadline;
         settings.commit_timeout = self.commit_timeout;
+        settings.tick_interval = self.tick_interval;
     }
 }
 

@@ -51,3 +51,8 @@ fn a_dropped_queue_taken_for_an_empty_one_is_seen() {
 fn what_was_replaced_and_is_kept_is_seen() {
     assert_seen(Fault::KeepReplaced, "");
 }
+
+#[test]
+fn a_tick_whose_acks_are_not_waited_for_is_seen() {
+    assert_seen(Fault::ForgetTicks, "is unfinished");
+}

@@ -20,7 +20,7 @@ use crate::{
     Batch, BoxError, Context, Error, OutgoingMessage, Processor, ProcessorFactory, Result,
 };
 
-/// What one call of `process` does, in order.
+/// What one call of the user's code does, in order.
 pub(super) type Plan = Vec<Step>;
 
 #[derive(Clone)]
@@ -28,7 +28,7 @@ pub(super) enum Step {
     Sleep(Duration),
     /// Waits for a permit.
     Gate(Arc<Semaphore>),
-    /// Sends one message for each of the batch, to this topic.
+    /// Sends one message for each of the batch, or one if there is no batch, to this topic.
     Send(&'static str),
     Flush,
     /// Flushes and goes on as if that had gone well.
@@ -59,16 +59,36 @@ pub(super) enum Making {
 pub(super) struct Planned;
 
 type Planner = Arc<std::sync::Mutex<dyn FnMut(&Batch) -> Plan + Send>>;
+/// Of calls without a batch.
+type BatchlessPlanner = Arc<std::sync::Mutex<dyn FnMut() -> Plan + Send>>;
 type Maker = Box<dyn FnMut(i32) -> Making + Send>;
 
 struct TestProcessor {
     cluster: Cluster,
     client: u32,
     incarnation: u64,
-    planner: Planner,
+    planners: Planners,
 }
 
-/// A call of `process` under way; dropped before [`CallGuard::ok`], it did not succeed.
+/// What the calls of each method do.
+#[derive(Clone)]
+struct Planners {
+    process: Planner,
+    tick: BatchlessPlanner,
+    closing: BatchlessPlanner,
+}
+
+impl Default for Planners {
+    fn default() -> Self {
+        Self {
+            process: Arc::new(std::sync::Mutex::new(|_: &Batch| Plan::new())),
+            tick: Arc::new(std::sync::Mutex::new(Plan::new)),
+            closing: Arc::new(std::sync::Mutex::new(Plan::new)),
+        }
+    }
+}
+
+/// A call of the user's code under way; dropped before [`CallGuard::ok`], it did not succeed.
 struct CallGuard {
     cluster: Cluster,
     id: CallId,
@@ -99,21 +119,32 @@ impl TestProcessor {
         drop(world);
         CallGuard { cluster: self.cluster.clone(), id, ok: false }
     }
-}
 
-impl Processor for TestProcessor {
-    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
-        let call = self.begin(batch);
-        let plan = (self.planner.lock().unwrap())(batch);
+    fn begin_without_batch(&self, number: i32, is_last: bool) -> CallGuard {
+        let mut world = self.cluster.world();
+        let id = world.batchless_begins(self.client, self.incarnation, number, is_last);
+        drop(world);
+        CallGuard { cluster: self.cluster.clone(), id, ok: false }
+    }
+
+    /// Does what is planned, with so many messages to send at each [`Step::Send`].
+    async fn follow(
+        &self,
+        plan: Plan,
+        call: CallGuard,
+        messages: usize,
+        context: &mut Context,
+    ) -> Result<(), BoxError> {
         for step in plan {
             match step {
                 Step::Sleep(time) => sleep(time).await,
                 Step::Gate(gate) => gate.acquire().await?.forget(),
                 Step::Send(topic) => {
-                    for _ in batch {
+                    for _ in 0..messages {
                         let value = self.cluster.world().process_sends(call.id);
                         let message = OutgoingMessage::new(topic).value(value);
-                        context.send(message.partition(batch.partition()));
+                        let message = message.partition(context.partition());
+                        context.send(message);
                     }
                 }
                 Step::Flush => context.flush().await?,
@@ -131,10 +162,30 @@ impl Processor for TestProcessor {
     }
 }
 
+impl Processor for TestProcessor {
+    async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+        let call = self.begin(batch);
+        let plan = (self.planners.process.lock().unwrap())(batch);
+        self.follow(plan, call, batch.len(), context).await
+    }
+
+    async fn tick(&mut self, context: &mut Context) -> Result<(), BoxError> {
+        let call = self.begin_without_batch(context.partition(), false);
+        let plan = (self.planners.tick.lock().unwrap())();
+        self.follow(plan, call, 1, context).await
+    }
+
+    async fn closing(&mut self, context: &mut Context) -> Result<(), BoxError> {
+        let call = self.begin_without_batch(context.partition(), true);
+        let plan = (self.planners.closing.lock().unwrap())();
+        self.follow(plan, call, 1, context).await
+    }
+}
+
 struct TestFactory {
     cluster: Cluster,
     client: u32,
-    planner: Planner,
+    planners: Planners,
     maker: Maker,
 }
 
@@ -152,7 +203,7 @@ impl ProcessorFactory for TestFactory {
             cluster: self.cluster.clone(),
             client: self.client,
             incarnation: self.cluster.world().fresh(),
-            planner: self.planner.clone(),
+            planners: self.planners.clone(),
         })
     }
 }
@@ -161,7 +212,7 @@ impl ProcessorFactory for TestFactory {
 pub(super) struct MemberSetup {
     pub(super) cluster: Cluster,
     pub(super) settings: Settings,
-    planner: Planner,
+    planners: Planners,
     maker: Maker,
     until: Until,
     statics: Option<Vec<TopicPartition>>,
@@ -172,7 +223,7 @@ impl MemberSetup {
         Self {
             cluster: cluster.clone(),
             settings: settings(topics),
-            planner: Arc::new(std::sync::Mutex::new(|_: &Batch| Plan::new())),
+            planners: Planners::default(),
             maker: Box::new(|_| Making::Good),
             until: Until::Closed,
             statics: None,
@@ -186,7 +237,24 @@ impl MemberSetup {
 
     /// What the calls of `process` do.
     pub(super) fn plan(mut self, plan: impl FnMut(&Batch) -> Plan + Send + 'static) -> Self {
-        self.planner = Arc::new(std::sync::Mutex::new(plan));
+        self.planners.process = Arc::new(std::sync::Mutex::new(plan));
+        self
+    }
+
+    /// What the calls of `tick` do, and how often they come.
+    pub(super) fn ticks(
+        mut self,
+        interval: Duration,
+        plan: impl FnMut() -> Plan + Send + 'static,
+    ) -> Self {
+        self.settings.tick_interval = Some(interval);
+        self.planners.tick = Arc::new(std::sync::Mutex::new(plan));
+        self
+    }
+
+    /// What the calls of `closing` do.
+    pub(super) fn closes(mut self, plan: impl FnMut() -> Plan + Send + 'static) -> Self {
+        self.planners.closing = Arc::new(std::sync::Mutex::new(plan));
         self
     }
 
@@ -217,7 +285,7 @@ impl MemberSetup {
         let factory = TestFactory {
             cluster: self.cluster.clone(),
             client: id,
-            planner: self.planner,
+            planners: self.planners,
             maker: self.maker,
         };
         let board = Board::new();
@@ -244,6 +312,7 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         is_static: false,
         batch: BatchLimits { max_messages: 100, max_bytes: 1 << 20, max_wait },
         in_flight: FlightLimits { max_batches: 16, max_bytes: 1 << 20 },
+        tick_interval: None,
         commit_interval: Duration::from_millis(100),
         offset_refresh_interval: Duration::from_hours(1),
         drain_deadline: Duration::from_secs(2),

@@ -17,6 +17,7 @@ mod revocation;
 mod shutdown;
 mod starting;
 mod storm;
+mod ticks;
 mod topics;
 mod unanswered;
 mod watching;

@@ -11,12 +11,13 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 10_000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 30] = [
+const HAPPENINGS: [&str; 32] = [
     "assigned",
     "assigned without an answer before",
     "assigned without a start",
     "caught up",
     "caught up beside others",
+    "closing",
     "commit",
     "commit applied",
     "commit deferred",
@@ -42,6 +43,7 @@ const HAPPENINGS: [&str; 30] = [
     "sought",
     "sought after the answer",
     "thrown out",
+    "tick",
 ];
 
 fn number(name: &str) -> Option<u64> {

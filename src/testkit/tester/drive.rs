@@ -23,6 +23,7 @@ use crate::pipeline::batcher::Batcher;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::ticks::TickSource;
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::settings::{BatchLimits, FlightLimits};
 
@@ -79,6 +80,7 @@ impl ProcessorTester {
             board: self.board.clone(),
             metrics: ProcessorMetrics::new(&self.metrics),
             limits: FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
+            ticks: TickSource::Test(self.ticks.clone()),
         };
         let (watched, subscribed) = (progress.clone(), commands.subscribe());
         let partition_processor =

@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use self::broker::{TestLog, TestProducer};
@@ -141,6 +141,8 @@ pub struct ProcessorTester {
     producer: Arc<TestProducer>,
     committer: Committer,
     board: Arc<Board>,
+    /// Each notification makes the lane tick.
+    ticks: Arc<Notify>,
     assigned: bool,
     lane: Option<Lane>,
     /// What was committed when the last run began: a crash goes back to it.
@@ -181,6 +183,7 @@ impl ProcessorTester {
             log,
             producer,
             board: Board::new(),
+            ticks: Arc::default(),
             assigned: true,
             lane: None,
         }
@@ -295,6 +298,44 @@ impl ProcessorTester {
     /// Those of [`run_batch`](Self::run_batch).
     pub async fn run_all(&mut self) -> Result<usize> {
         self.run_in_batches(self.max_batch_messages).await
+    }
+
+    /// Makes the processor [tick](crate::Processor::tick), and commits what is finished then. Ticks come only from here,
+    /// never from time. If as many batches wait for held acks as [may be in flight](Self::max_in_flight), the tick
+    /// follows when they are released.
+    ///
+    /// # Errors
+    /// Those of [`run_batch`](Self::run_batch), and the error of `tick`.
+    ///
+    /// ```
+    /// use kasper::testkit::ProcessorTester;
+    /// use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
+    ///
+    /// struct Heartbeat;
+    ///
+    /// impl Processor for Heartbeat {
+    ///     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         Ok(())
+    ///     }
+    ///
+    ///     async fn tick(&mut self, context: &mut Context) -> Result<(), BoxError> {
+    ///         context.send(OutgoingMessage::new("heartbeats").value(context.partition().to_string()));
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Heartbeat).partition(3);
+    /// tester.tick().await?;
+    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("heartbeats").value("3")]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn tick(&mut self) -> Result<()> {
+        self.begin_run()?;
+        self.ticks.notify_one();
+        self.settle().await
     }
 
     /// Simulates a crash, and processes everything since the beginning of the last run once more:

@@ -109,4 +109,21 @@ impl DynProcessor for Watched {
             self.processor.process_dyn(batch, context).await
         })
     }
+
+    fn tick_dyn<'a>(&'a mut self, context: &'a mut Context) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(async move {
+            let _busy = self.calls.enter(None);
+            self.processor.tick_dyn(context).await
+        })
+    }
+
+    fn closing_dyn<'a>(
+        &'a mut self,
+        context: &'a mut Context,
+    ) -> BoxFuture<'a, Result<(), BoxError>> {
+        Box::pin(async move {
+            let _busy = self.calls.enter(None);
+            self.processor.closing_dyn(context).await
+        })
+    }
 }
