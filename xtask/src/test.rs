@@ -1,7 +1,10 @@
 //! The whole test run: what a developer and continuous integration run before a change goes in.
 
+use std::env;
 use std::io::Write as _;
+use std::num::NonZeroUsize;
 use std::process::Command;
+use std::thread;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -106,8 +109,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.quick {
         tools::install(tools::COMPILE)?;
         build_examples(&mut steps)?;
-        let mut command = main(args, &["--lib", "--tests"], &[]);
-        if std::env::var_os("KASPER_SIM_SEEDS").is_none() {
+        let mut command = all(args, &[]);
+        if env::var_os("KASPER_SIM_SEEDS").is_none() {
             command.env("KASPER_SIM_SEEDS", QUICK_SEEDS);
         }
         steps.run("unit and integration tests", &mut command)?;
@@ -128,6 +131,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let _ = std::io::stdout().flush();
     steps.finish()
 }
+
+/// How many tests of a program run at a time.
+const THREADS: &str = "RUST_TEST_THREADS";
+
+/// Most tests wait, for rebalances and time-outs: with one for each core, as is the default, the cores are idle.
+const TESTS_PER_CORE: usize = 3;
 
 /// So many simulated schedules in a quick run: a tenth, which take seconds instead of minutes.
 const QUICK_SEEDS: &str = "1000";
@@ -209,7 +218,7 @@ fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
         steps.set_again(Some(format!("cargo xtask test {A_TEST}")));
         build_examples(steps)?;
         let for_tests = ["--include-ignored", "--skip", CLUSTER_TESTS];
-        let mut command = main(args, &["--lib", "--tests"], &for_tests);
+        let mut command = all(args, &for_tests);
         steps.run("unit and integration tests", session.tell(&mut command))?;
     }
     let name = "security tests";
@@ -365,6 +374,16 @@ fn main(args: &Args, which: &[&str], for_tests: &[&str]) -> Command {
     tests(args, &[&["test"], MAIN, which].concat(), for_tests)
 }
 
+/// All tests of the main set.
+fn all(args: &Args, for_tests: &[&str]) -> Command {
+    let mut command = main(args, &["--lib", "--tests"], for_tests);
+    if env::var_os(THREADS).is_none() {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        command.env(THREADS, (TESTS_PER_CORE * cores).to_string());
+    }
+    command
+}
+
 fn tests(args: &Args, arguments: &[&str], for_tests: &[&str]) -> Command {
     let mut command = cargo(arguments);
     if args.no_fail_fast {
@@ -412,7 +431,7 @@ mod own_tests {
         let tools = |args: &Args| args.tools().expect("read");
         let redis = |tools: &[Tool]| tools.iter().any(|tool| matches!(tool, Tool::Redis(_)));
         let all = tools(&Args::default());
-        assert!(redis(&all) || std::env::var_os("KASPER_TEST_REDIS").is_some());
+        assert!(redis(&all) || env::var_os("KASPER_TEST_REDIS").is_some());
         assert!(all.contains(&Tool::Chromium) && all.contains(&Tool::PkgConfig));
         let some = tools(&Args { without: vec![Part::Stores, Part::Takeover], ..Args::default() });
         assert!(!redis(&some) && some.contains(&Tool::PkgConfig));
