@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn continuous_integration_lints_the_stores_benchmark() {
-        let script = include_str!("../../.ci/run");
+        let script = include_str!("../../.ci/checks");
         let line = format!("lint -p kasper --features {}\n", Benchmark::Stores.features());
         assert!(script.contains(&line), "{line}");
     }

@@ -151,7 +151,7 @@ const MAIN: &[&str] = &[
     "testkit,local,json,prometheus,logging,admin,processor",
 ];
 
-/// The set that `.ci/run` lints with: what Cargo has built of librdkafka for that serves here too.
+/// The set that `.ci/checks` lints with: what Cargo has built of librdkafka for that serves here too.
 const SECURITY: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit,ssl,zstd,gssapi", "--test", "live_security"];
 
@@ -441,7 +441,7 @@ mod own_tests {
 
     #[test]
     fn continuous_integration_lints_each_backend() {
-        let script = include_str!("../../.ci/run");
+        let script = include_str!("../../.ci/checks");
         for backend in BACKENDS {
             let line = format!("--no-default-features --features {}\n", backend.features);
             assert!(script.contains(&line), "{line}");
@@ -450,14 +450,14 @@ mod own_tests {
 
     #[test]
     fn continuous_integration_lints_the_main_set() {
-        let script = include_str!("../../.ci/run");
+        let script = include_str!("../../.ci/checks");
         assert!(script.contains(&format!("lint {}\n", MAIN.join(" "))));
     }
 
     #[test]
     fn continuous_integration_lints_with_the_features_of_the_security_tests() {
         let features = SECURITY.iter().find(|argument| argument.contains("ssl")).expect("features");
-        let script = include_str!("../../.ci/run");
+        let script = include_str!("../../.ci/checks");
         assert!(script.contains(&format!("--features {features}\n")));
     }
 }
