@@ -249,7 +249,7 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// # async fn main() -> kasper::Result<()> {
     /// let store = TypedStore::new(MapStore::new(), Json);
     /// store.put("a", &1).await?;
-    /// let mut state = store.load_keys(vec!["a", "b", "a"]).await?;
+    /// let mut state = store.load_keys(["a", "b", "a"]).await?;
     /// assert_eq!((state.get("a"), state.get("b")), (Some(&1), None));
     /// state.insert("b", 2);
     /// assert_eq!(store.get("b").await?, None);
@@ -258,12 +258,24 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn load_keys<K>(&self, keys: Vec<K>) -> Result<State<'_, S, C, T, K>>
+    pub fn load_keys<'s, K>(
+        &'s self,
+        keys: impl IntoIterator<Item = K>,
+    ) -> impl Future<Output = Result<State<'s, S, C, T, K>>> + Send
     where
         S: StateStore<K>,
         K: Hash + Eq + Send + Sync,
     {
+        // Taken now, as in `load`.
         let keys = distinct(keys);
+        self.read(keys)
+    }
+
+    async fn read<K>(&self, keys: Vec<K>) -> Result<State<'_, S, C, T, K>>
+    where
+        S: StateStore<K>,
+        K: Hash + Eq + Send + Sync,
+    {
         let values = if keys.is_empty() { Vec::new() } else { self.inner().read(&keys).await? };
         let mut slots = HashMap::with_capacity(keys.len());
         for ((place, key), stored) in keys.into_iter().enumerate().zip(values) {
@@ -276,8 +288,8 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
 }
 
 /// Each key once, in the order in which they first come.
-fn distinct<K: Hash + Eq>(keys: Vec<K>) -> Vec<K> {
-    let mut places = HashMap::with_capacity(keys.len());
+fn distinct<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> Vec<K> {
+    let mut places = HashMap::new();
     for key in keys {
         let place = places.len();
         places.entry(key).or_insert(place);
