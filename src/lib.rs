@@ -99,6 +99,7 @@ mod processor;
 mod settings;
 #[cfg(feature = "kafka")]
 mod signal;
+mod start_context;
 mod status;
 pub mod store;
 #[cfg(feature = "testkit")]
@@ -121,6 +122,7 @@ pub use processor::{Processor, ProcessorFactory};
 pub use settings::{OutOfRange, StartFrom};
 #[cfg(feature = "kafka")]
 pub use signal::shutdown_signal;
+pub use start_context::StartContext;
 pub use status::{
     PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status, TopicChange,
     TopicWarning,

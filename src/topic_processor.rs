@@ -65,7 +65,7 @@ pub(crate) struct Connected {
 impl TopicProcessor {
     pub(crate) fn new(settings: Arc<Settings>, connected: Connected) -> Self {
         let board = Board::new();
-        let handle = Handle::new(board.clone(), settings.name.clone());
+        let handle = Handle::new(board.clone(), settings.name.clone(), settings.metrics.clone());
         let Connected { consumer, events, producer, factory } = connected;
         let coordinator = Coordinator::new(settings, consumer, producer, events, factory, board);
         Self {

@@ -15,7 +15,7 @@ impl Builder {
         let options = &self.options;
         let plan = check(options)?;
         #[cfg(feature = "admin")]
-        let admin = crate::admin::AdminAddress::listen(self.admin.clone()).await?;
+        let admin = self.admin.listen().await?;
         let metadata = topics::look_up(options, &plan).await?;
         let topics: Arc<[Arc<str>]> =
             options.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -63,7 +63,7 @@ impl Builder {
         let connected = Connected { consumer, events, producer, factory: Box::new(factory) };
         let processor = TopicProcessor::new(Arc::new(settings), connected);
         #[cfg(feature = "admin")]
-        let processor = crate::admin::AdminAddress::serve(admin, processor)?;
+        let processor = crate::admin::AdminSettings::serve(admin, processor)?;
         Ok(processor)
     }
 }

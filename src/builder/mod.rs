@@ -21,8 +21,9 @@ use self::options::{GroupProtocol, Options};
 use crate::broker::kafka::OauthToken;
 use crate::error::{BoxError, Result};
 use crate::metrics::{Metrics, Recorder};
-use crate::processor::ProcessorFactory;
+use crate::processor::{Processor, ProcessorFactory};
 use crate::settings::{OutOfRange, StartFrom};
+use crate::start_context::StartContext;
 use crate::status::RebalanceEvent;
 use crate::topic_processor::TopicProcessor;
 
@@ -35,7 +36,7 @@ use crate::topic_processor::TopicProcessor;
 pub struct Builder {
     options: Options,
     #[cfg(feature = "admin")]
-    pub(crate) admin: Option<crate::admin::AdminAddress>,
+    pub(crate) admin: crate::admin::AdminSettings,
 }
 
 impl TopicProcessor {
@@ -57,7 +58,7 @@ impl Builder {
         Self {
             options: Options::new(name, topics),
             #[cfg(feature = "admin")]
-            admin: None,
+            admin: crate::admin::AdminSettings::default(),
         }
     }
 
@@ -203,6 +204,9 @@ impl Builder {
     /// Where metrics go: a recorder of the `metrics` facade, or an `Arc` of a recorder that other processors use,
     /// too; see [`metrics`](crate::metrics). Default: the facade's global recorder at the time when `run` begins; if
     /// none is installed, nowhere.
+    ///
+    /// Processors and their stores use the same recorder with [`StartContext::metrics`], and the server of
+    /// `Builder::admin` shows the metrics of a `metrics::Prometheus` at `/metrics`.
     #[doc(alias = "MetricsProvider")]
     pub fn metrics(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
         self.options.metrics = Metrics::new(self.options.name.as_str(), recorder);
@@ -264,6 +268,10 @@ impl Builder {
 
     /// Checks the configuration, connects, and looks at the input topics.
     ///
+    /// The closure makes the [`Processor`] of a partition number, each time the number is assigned. It is told the
+    /// number, the topics, the name and the metrics in a [`StartContext`]. See
+    /// [`build_with_factory`](Builder::build_with_factory) if making a processor is async or can fail.
+    ///
     /// # Errors
     /// - [`Config`](crate::ErrorKind::Config): the message lists every fault found;
     /// - [`Unavailable`](crate::ErrorKind::Unavailable): no broker answered within the
@@ -304,7 +312,25 @@ impl Builder {
     /// }
     /// # }
     /// ```
-    pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+    pub async fn build<P: Processor>(
+        self,
+        factory: impl FnMut(&StartContext) -> P + Send + 'static,
+    ) -> Result<TopicProcessor> {
+        self.build_with_factory(factory).await
+    }
+
+    /// Like [`build`](Builder::build), with a [`ProcessorFactory`]: for processors whose making is async or can fail.
+    ///
+    /// # Errors
+    /// Those of [`build`](Builder::build). The factory is not called yet: its errors end
+    /// [`run`](TopicProcessor::run).
+    ///
+    /// # Cancel safety
+    /// As [`build`](Builder::build).
+    pub async fn build_with_factory(
+        self,
+        factory: impl ProcessorFactory,
+    ) -> Result<TopicProcessor> {
         let span = info_span!("processor", processor = %self.options.name);
         let build = async {
             let built = self.connect(factory).await;

@@ -29,6 +29,7 @@ use crate::broker::{Producer, QueueError};
 use crate::command::{Command, ending, is_over, over};
 use crate::context::Context;
 use crate::error::{BoxError, Error, ErrorKind, Result, panic_error};
+use crate::handle::Handle;
 use crate::message::{Batch, Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
@@ -37,6 +38,7 @@ use crate::pipeline::in_flight::{InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::processor::{DynFactory, DynProcessor};
 use crate::settings::FlightLimits;
+use crate::start_context::StartContext;
 use crate::status::PartitionState;
 
 /// How a lane ended.
@@ -93,12 +95,16 @@ pub(crate) struct LaneEnvironment {
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) topics: Arc<[Arc<str>]>,
     pub(crate) board: Arc<Board>,
+    /// The topic processor's name.
+    pub(crate) name: Arc<str>,
     pub(crate) metrics: Arc<ProcessorMetrics>,
     pub(crate) limits: FlightLimits,
 }
 
 pub(crate) struct PartitionProcessor {
     batcher: Batcher,
+    /// For the factory.
+    start: StartContext,
     context: Context,
     in_flight: InFlightQueue,
     progress: Arc<LaneProgress>,
@@ -114,14 +120,16 @@ impl PartitionProcessor {
         commands: watch::Receiver<Command>,
         environment: LaneEnvironment,
     ) -> Self {
-        let LaneEnvironment { producer, topics, board, metrics, limits } = environment;
+        let LaneEnvironment { producer, topics, board, name, metrics, limits } = environment;
+        let handle = Handle::new(board.clone(), name, metrics.metrics.clone());
+        let start = StartContext::new(progress.partition, progress.topics(), handle);
         let metrics = LaneMetrics::new(metrics, &topics, progress.partition);
         let closing = board.clone();
         let close = Arc::new(move || closing.request_close());
         let context =
             Context::new(progress.partition, producer, close, metrics.clone(), commands.clone());
         let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
-        Self { batcher, context, in_flight, progress, board, commands }
+        Self { batcher, start, context, in_flight, progress, board, commands }
     }
 
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
@@ -177,8 +185,8 @@ impl PartitionProcessor {
         &mut self,
         factory: &Mutex<Box<dyn DynFactory>>,
     ) -> Result<Option<Box<dyn DynProcessor>>, Interrupt> {
-        let partition = self.progress.partition;
-        let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(partition).await });
+        let start = &self.start;
+        let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(start).await });
         let created = tokio::select! {
             biased;
             () = ending(&mut self.commands) => return Ok(None),
@@ -189,7 +197,7 @@ impl PartitionProcessor {
             Ok(Err(error)) => process_error("the processor factory returned an error", error),
             Err(panic) => panic_error("the processor factory panicked", &*panic),
         };
-        Err(failure.with("partition", partition).into())
+        Err(failure.with("partition", self.progress.partition).into())
     }
 
     async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
