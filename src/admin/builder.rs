@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::server::Listener;
+use super::token::Token;
 use super::{Admin, AdminServer};
 use crate::builder::Builder;
 use crate::error::Result;
@@ -17,6 +18,30 @@ pub(crate) struct AdminSettings {
 }
 
 impl AdminSettings {
+    #[cfg(feature = "config")]
+    pub(crate) fn set_address(&mut self, address: String) {
+        self.address = Some(address);
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn set_allow_remote(&mut self, allowed: bool) {
+        self.admin.allow_remote = allowed;
+    }
+
+    #[cfg(feature = "config")]
+    pub(crate) fn set_token(&mut self, token: String) {
+        self.admin.token = Some(Token::new(token));
+    }
+
+    /// What is wrong with the settings, as far as that is known without listening.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let token = self.admin.token.as_ref()?;
+        match self.address {
+            Some(_) => token.fault(),
+            None => Some("the admin server has a token, and no address to listen at".into()),
+        }
+    }
+
     /// Before `build` connects to anybody: a wrong address is known at once.
     pub(crate) async fn listen(self) -> Result<Option<(Listener, Admin)>> {
         let Self { address, admin } = self;
@@ -65,7 +90,7 @@ impl Builder {
     /// # broker.create_topic("orders", 1)?;
     /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
     /// // With port 0, the system chooses a free port.
-    /// let processor = builder.admin("127.0.0.1:0").build(|_partition| Count).await?;
+    /// let processor = builder.admin("127.0.0.1:0").build(|_| Count).await?;
     /// let address = processor.admin_addr().unwrap();
     /// assert!(address.ip().is_loopback() && address.port() != 0);
     /// # Ok(())

@@ -168,7 +168,7 @@ impl Admin {
     /// # let broker = EmbeddedBroker::start()?;
     /// # broker.create_topic("orders", 1)?;
     /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
-    /// let processor = builder.build(|_partition| Count).await?;
+    /// let processor = builder.build(|_| Count).await?;
     /// let admin = Admin::new().processor(processor.handle());
     /// assert!(admin.clone().control("correct-horse-battery").router().is_ok());
     /// let error = admin.control("correct horse battery").router().unwrap_err();

@@ -3,6 +3,8 @@
 mod brokers;
 mod build;
 mod check;
+#[cfg(feature = "config")]
+mod config;
 mod fetch_ahead;
 mod limits;
 mod names;
@@ -16,6 +18,8 @@ use std::time::Duration;
 
 use tracing::{Instrument as _, error, info_span};
 
+#[cfg(feature = "config")]
+pub use self::config::ProcessorConfig;
 pub use self::options::Partitioner;
 use self::options::{GroupProtocol, Options};
 use crate::broker::kafka::OauthToken;
@@ -42,7 +46,7 @@ pub struct Builder {
 impl TopicProcessor {
     /// Begins to configure a processor of these input topics.
     ///
-    /// The name is part of the consumer group's name, of log lines and of metrics. All instances of the same job have
+    /// The name is part of the consumer group's name, and of log lines and metrics (as `processor`). All instances of the same job have
     /// the same name.
     #[doc(alias = "NewTopicProcessor")]
     pub fn builder<T: Into<String>>(
@@ -93,7 +97,7 @@ impl Builder {
     /// # async fn main() {
     /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
     /// let builder = builder.kafka("compression.type", "gzip").kafka("acks", "1");
-    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// let error = builder.build(|_| Totals).await.unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
     ///     "configuration: property `acks` is set by the library: \
@@ -157,9 +161,9 @@ impl Builder {
     /// broker.create_topic("customers", 3)?;
     /// # let topics = ["orders", "customers"];
     /// # let builder = || kasper::TopicProcessor::builder("join", topics).brokers(broker.brokers());
-    /// let error = builder().build(|_partition| Join).await.unwrap_err();
+    /// let error = builder().build(|_| Join).await.unwrap_err();
     /// assert_eq!(error.get("partitions"), Some("orders: 4, customers: 3"));
-    /// assert!(builder().allow_unaligned_topics().build(|_partition| Join).await.is_ok());
+    /// assert!(builder().allow_unaligned_topics().build(|_| Join).await.is_ok());
     /// # Ok(())
     /// # }
     /// ```
@@ -299,7 +303,7 @@ impl Builder {
     ///     .partitions([3, 0, 3])
     ///     .max_in_flight(0)
     ///     .start_from(StartFrom::Timestamp(-1));
-    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// let error = builder.build(|_| Totals).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::Config);
     /// for fault in [
     ///     "input topic `orders` is named twice",
@@ -346,7 +350,7 @@ impl Builder {
 /// ```compile_fail,E0277
 /// struct NotAProcessor;
 /// let builder = kasper::TopicProcessor::builder("enrich-orders", ["orders"]);
-/// let _future = builder.build(|_partition| NotAProcessor);
+/// let _future = builder.build(|_| NotAProcessor);
 /// ```
 ///
 /// ```compile_fail,E0277
