@@ -23,7 +23,7 @@ use crate::status::{ProcessorState, Status};
 /// # broker.create_topic("orders", 1)?;
 /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
 /// # let builder = builder.partitions([0]);
-/// let processor = builder.build(|_partition| Count).await?;
+/// let processor = builder.build(|_| Count).await?;
 /// let handle = processor.handle();
 /// handle.pause();
 /// assert!(handle.status().paused);

@@ -37,7 +37,7 @@ use crate::status::Report;
 /// # async fn example() -> kasper::Result<()> {
 /// let report = TopicProcessor::builder("audit-orders", ["orders"])
 ///     .brokers("localhost:9092")
-///     .build(|_partition| Audit)
+///     .build(|_| Audit)
 ///     .await?
 ///     .run_until(kasper::shutdown_signal())
 ///     .await?;
