@@ -92,8 +92,7 @@ async fn main() -> Result<(), BoxError> {
         builder = builder.consumer_protocol();
     }
     let (output, stall) = (options.output, options.stall);
-    let processor =
-        builder.build(move |_partition| PassThrough { output: output.clone(), stall }).await?;
+    let processor = builder.build(move |_| PassThrough { output: output.clone(), stall }).await?;
     if stall {
         tokio::spawn(print_buffered(processor.handle()));
     }

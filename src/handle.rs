@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::metrics::Metrics;
 use crate::pipeline::progress::Board;
 use crate::status::{ProcessorState, Status};
 
@@ -22,7 +23,7 @@ use crate::status::{ProcessorState, Status};
 /// # broker.create_topic("orders", 1)?;
 /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
 /// # let builder = builder.partitions([0]);
-/// let processor = builder.build(|_partition| Count).await?;
+/// let processor = builder.build(|_| Count).await?;
 /// let handle = processor.handle();
 /// handle.pause();
 /// assert!(handle.status().paused);
@@ -43,11 +44,17 @@ use crate::status::{ProcessorState, Status};
 pub struct Handle {
     board: Arc<Board>,
     name: Arc<str>,
+    metrics: Metrics,
 }
 
 impl Handle {
-    pub(crate) fn new(board: Arc<Board>, name: Arc<str>) -> Self {
-        Self { board, name }
+    pub(crate) fn new(board: Arc<Board>, name: Arc<str>, metrics: Metrics) -> Self {
+        Self { board, name, metrics }
+    }
+
+    /// Where the topic processor's metrics go.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// The topic processor's name.

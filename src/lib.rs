@@ -16,6 +16,8 @@
 //! - [`TopicProcessor`]: build one, run it, watch it with its [`Handle`].
 //! - [`Processor`]: the trait to implement, and its rules.
 //! - [`Builder`]: every setting with its default and its trade-off.
+//! - [`StartContext`]: what a factory is told about the partition that it makes a processor for.
+//! - `ProcessorConfig`: what operators set, in a file or the environment; feature `config`.
 //! - [`store`] and [`multitenant`]: where state is kept, for one owner or many tenants.
 //! - [`metrics`]: what a processor counts and measures, and where it goes.
 //! - [`logging`]: what is logged, and how to set it up in one call.
@@ -47,7 +49,7 @@
 //!     }
 //! }
 //!
-//! let mut tester = ProcessorTester::new(["orders"], |_partition| Watch);
+//! let mut tester = ProcessorTester::new(["orders"], |_| Watch);
 //! tester.push(TestMessage::new("orders").key("7").value("12.50"));
 //! tester.push(TestMessage::new("orders").key("8").value("1200"));
 //! tester.run_batch().await?;
@@ -65,7 +67,8 @@
 //! `zstd`, `gssapi`: TLS and SASL with SCRAM or tokens (OAUTHBEARER), zstd compression, Kerberos. `redis`,
 //! `redis-tls`, `cassandra`, `cassandra-tls`, `elasticsearch`, `elasticsearch-tls`: stores in Redis, Cassandra, Elasticsearch and
 //! OpenSearch, and TLS to them. `local`: a store in local files. `json`: values as JSON. `prometheus`: metrics
-//! as text for Prometheus. `logging`: logging set up in one call. `admin`: status, health and a live page over HTTP. Without
+//! as text for Prometheus. `logging`: logging set up in one call. `admin`: status, health and a live page over HTTP. `config`: settings from
+//! a file or the environment. Without
 //! default features, the crate has no broker and no C code: only the traits and types that processors and stores are
 //! written against.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -96,9 +99,18 @@ pub mod metrics;
 pub mod multitenant;
 mod pipeline;
 mod processor;
+#[cfg(any(
+    feature = "redis",
+    feature = "cassandra",
+    feature = "elasticsearch",
+    feature = "local",
+    feature = "config"
+))]
+mod setting;
 mod settings;
 #[cfg(feature = "kafka")]
 mod signal;
+mod start_context;
 mod status;
 pub mod store;
 #[cfg(feature = "testkit")]
@@ -108,6 +120,9 @@ mod topic_processor;
 
 #[cfg(feature = "kafka")]
 pub use broker::kafka::OauthToken;
+#[cfg(feature = "config")]
+#[cfg_attr(docsrs, doc(cfg(feature = "config")))]
+pub use builder::ProcessorConfig;
 #[cfg(feature = "kafka")]
 pub use builder::{Builder, Partitioner};
 pub use context::Context;
@@ -121,6 +136,7 @@ pub use processor::{Processor, ProcessorFactory};
 pub use settings::{OutOfRange, StartFrom};
 #[cfg(feature = "kafka")]
 pub use signal::shutdown_signal;
+pub use start_context::StartContext;
 pub use status::{
     PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status, TopicChange,
     TopicWarning,

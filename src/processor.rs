@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use crate::context::Context;
 use crate::error::BoxError;
 use crate::message::Batch;
+use crate::start_context::StartContext;
 
 /// Processes the messages of one partition number, batch by batch.
 ///
@@ -60,8 +61,8 @@ use crate::message::Batch;
     label = "needs `impl kasper::Processor for {Self}`",
     note = "a processor has one method that must be written: \
             `async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError>`",
-    note = "a closure that makes processors returns the processor itself; implement \
-            `kasper::ProcessorFactory` where that is async or can fail"
+    note = "a closure that makes processors returns the processor itself; where that is async or can fail, \
+            implement `kasper::ProcessorFactory` and call `build_with_factory`"
 )]
 pub trait Processor: Send + 'static {
     /// Processes one batch; see the trait's rules.
@@ -203,10 +204,13 @@ pub trait Processor: Send + 'static {
 
 /// Makes the [`Processor`] of a partition number, each time the number is assigned.
 ///
-/// Every `FnMut(i32) -> P` is a factory. Implement the trait if making a processor is async or can fail:
+/// Where a closure `|start| …` can make it, pass the closure to [`Builder::build`](crate::Builder::build). Implement
+/// this trait if making a processor is async or can fail, and pass the value to
+/// [`Builder::build_with_factory`](crate::Builder::build_with_factory). Every `FnMut(&StartContext) -> P` is a factory
+/// too.
 ///
 /// ```
-/// use kasper::{Batch, BoxError, Context, Processor, ProcessorFactory};
+/// use kasper::{Batch, BoxError, Context, Processor, ProcessorFactory, StartContext};
 ///
 /// struct Enrich {
 ///     rules: String,
@@ -223,8 +227,8 @@ pub trait Processor: Send + 'static {
 /// impl ProcessorFactory for FromFile {
 ///     type Processor = Enrich;
 ///
-///     async fn create(&mut self, partition: i32) -> Result<Enrich, BoxError> {
-///         let path = format!("rules-{partition}.txt");
+///     async fn create(&mut self, start: &StartContext) -> Result<Enrich, BoxError> {
+///         let path = format!("rules-{}.txt", start.partition());
 ///         Ok(Enrich { rules: tokio::fs::read_to_string(path).await? })
 ///     }
 /// }
@@ -233,7 +237,7 @@ pub trait Processor: Send + 'static {
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
 /// // There is no such file here: the error that stops the processor names the partition.
-/// let mut tester = ProcessorTester::new(["orders"], FromFile).partition(3);
+/// let mut tester = ProcessorTester::with_factory(["orders"], FromFile).partition(3);
 /// let error = tester.run_batch().await.unwrap_err();
 /// assert_eq!((error.kind(), error.get("partition")), (kasper::ErrorKind::Process, Some("3")));
 /// assert!(error.find::<std::io::Error>().is_some());
@@ -241,10 +245,9 @@ pub trait Processor: Send + 'static {
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` makes no Kasper processor",
-    label = "expected a closure `|partition: i32| -> P` where `P: kasper::Processor`",
-    note = "the closure gets the partition number and returns a fresh processor for it, as in \
-            `|_partition| MyProcessor::new()`; implement `kasper::ProcessorFactory` where that is \
-            async or can fail"
+    label = "needs `impl kasper::ProcessorFactory for {Self}`",
+    note = "a closure gets a `&kasper::StartContext` and returns a fresh processor; where that is async or can \
+            fail, implement `kasper::ProcessorFactory`"
 )]
 pub trait ProcessorFactory: Send + 'static {
     /// The type of the processors that the factory makes.
@@ -258,19 +261,19 @@ pub trait ProcessorFactory: Send + 'static {
     /// An error stops the topic processor, just as an error of `process` does.
     fn create(
         &mut self,
-        partition: i32,
+        start: &StartContext,
     ) -> impl Future<Output = Result<Self::Processor, BoxError>> + Send;
 }
 
 impl<F, P> ProcessorFactory for F
 where
-    F: FnMut(i32) -> P + Send + 'static,
+    F: FnMut(&StartContext) -> P + Send + 'static,
     P: Processor,
 {
     type Processor = P;
 
-    async fn create(&mut self, partition: i32) -> Result<P, BoxError> {
-        Ok(self(partition))
+    async fn create(&mut self, start: &StartContext) -> Result<P, BoxError> {
+        Ok(self(start))
     }
 }
 
@@ -313,19 +316,19 @@ impl<P: Processor> DynProcessor for P {
 
 /// [`ProcessorFactory`] as a trait object.
 pub(crate) trait DynFactory: Send {
-    fn create_dyn(
-        &mut self,
-        partition: i32,
-    ) -> BoxFuture<'_, Result<Box<dyn DynProcessor>, BoxError>>;
+    fn create_dyn<'a>(
+        &'a mut self,
+        start: &'a StartContext,
+    ) -> BoxFuture<'a, Result<Box<dyn DynProcessor>, BoxError>>;
 }
 
 impl<F: ProcessorFactory> DynFactory for F {
-    fn create_dyn(
-        &mut self,
-        partition: i32,
-    ) -> BoxFuture<'_, Result<Box<dyn DynProcessor>, BoxError>> {
+    fn create_dyn<'a>(
+        &'a mut self,
+        start: &'a StartContext,
+    ) -> BoxFuture<'a, Result<Box<dyn DynProcessor>, BoxError>> {
         Box::pin(async move {
-            let processor = self.create(partition).await?;
+            let processor = self.create(start).await?;
             Ok(Box::new(processor) as Box<dyn DynProcessor>)
         })
     }

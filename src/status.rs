@@ -207,7 +207,7 @@ pub struct Report {
 /// let noted = events.clone();
 /// let processor = builder
 ///     .on_rebalance(move |event| noted.lock().unwrap().push(event.clone()))
-///     .build(|_partition| Count)
+///     .build(|_| Count)
 ///     .await?;
 /// let report = processor.run_until_caught_up().await?; // the topic is empty
 /// assert_eq!(report.messages, 0);

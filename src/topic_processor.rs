@@ -37,7 +37,7 @@ use crate::status::Report;
 /// # async fn example() -> kasper::Result<()> {
 /// let report = TopicProcessor::builder("audit-orders", ["orders"])
 ///     .brokers("localhost:9092")
-///     .build(|_partition| Audit)
+///     .build(|_| Audit)
 ///     .await?
 ///     .run_until(kasper::shutdown_signal())
 ///     .await?;
@@ -65,7 +65,7 @@ pub(crate) struct Connected {
 impl TopicProcessor {
     pub(crate) fn new(settings: Arc<Settings>, connected: Connected) -> Self {
         let board = Board::new();
-        let handle = Handle::new(board.clone(), settings.name.clone());
+        let handle = Handle::new(board.clone(), settings.name.clone(), settings.metrics.clone());
         let Connected { consumer, events, producer, factory } = connected;
         let coordinator = Coordinator::new(settings, consumer, producer, events, factory, board);
         Self {

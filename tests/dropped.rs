@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::{Each, eventually};
 use kasper::testkit::EmbeddedBroker;
-use kasper::{Batch, Context, TopicProcessor};
+use kasper::{Batch, Context, StartContext, TopicProcessor};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -29,7 +29,7 @@ async fn a_processor_that_is_dropped_unrun_or_in_mid_run_does_not_hang() {
         let builder = TopicProcessor::builder("dropped", ["in"]);
         builder.brokers(broker.brokers()).partitions(0..2)
     };
-    let forward = |_| {
+    let forward = |_: &StartContext| {
         Each(|batch: &Batch, context: &mut Context| {
             batch.iter().for_each(|message| context.forward("out", &message));
             Ok(())

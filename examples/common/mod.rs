@@ -97,7 +97,7 @@ impl Kafka {
         TopicProcessor::builder(format!("{topic}-check"), [topic])
             .brokers(&self.brokers)
             .partitions(0..self.partitions)
-            .build(move |_partition| Collect(sender.clone()))
+            .build(move |_| Collect(sender.clone()))
             .await?
             .run_until_caught_up()
             .await?;

@@ -52,7 +52,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .brokers(&kafka.brokers)
         .partitions(0..kafka.partitions)
         .max_batch_messages(options.kafka.batch.get())
-        .build(move |_partition| {
+        .build(move |_| {
             let (enriched, rejected) = outputs.clone();
             Enrich { enriched, rejected }
         })

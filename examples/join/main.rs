@@ -54,14 +54,14 @@ async fn run(options: Options) -> Result<(), BoxError> {
         orders: kafka.create_topic("orders").await?,
         joined: kafka.create_topic("joined").await?,
     };
-    let join = (kafka.run.clone(), topics.clone(), customers.clone());
+    let join = (topics.clone(), customers.clone());
     let processor = TopicProcessor::builder(&kafka.run, [&topics.profiles, &topics.orders])
         .brokers(&kafka.brokers)
         .partitions(0..kafka.partitions)
         .max_batch_messages(options.kafka.batch.get())
-        .build(move |_partition| {
-            let (run, topics, customers) = join.clone();
-            Join { run, topics, customers }
+        .build(move |start| {
+            let (topics, customers) = join.clone();
+            Join { run: start.name().to_owned(), topics, customers }
         })
         .await?;
     let feeding = feed(&kafka, &topics, &data, processor.handle());

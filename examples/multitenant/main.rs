@@ -51,15 +51,12 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let counts = TypedStore::new(store::connect_multi(&options.store.store).await?, Json);
     let kafka = Kafka::start("multitenant", &options.kafka)?;
     let topic = kafka.create_topic("events").await?;
-    let job = (kafka.run.clone(), counts.clone());
+    let of_job = counts.clone();
     let processor = TopicProcessor::builder(&kafka.run, [&topic])
         .brokers(&kafka.brokers)
         .partitions(0..kafka.partitions)
         .max_batch_messages(options.kafka.batch.get())
-        .build(move |_partition| {
-            let (run, counts) = job.clone();
-            Tally { run, counts }
-        })
+        .build(move |start| Tally { run: start.name().to_owned(), counts: of_job.clone() })
         .await?;
     let feeder = Feeder::new(&kafka.brokers, &topic, kafka.partitions, processor.handle())?;
     let (fed, report) = common::run_while(processor, feed(feeder, &options)).await?;

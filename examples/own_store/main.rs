@@ -95,13 +95,13 @@ async fn run(options: &Options, directory: &Path) -> Result<(), BoxError> {
     let kafka = Kafka::start("own-store", &options.kafka)?;
     kafka.check_room(options.orders)?;
     let topic = kafka.create_topic("orders").await?;
-    let (run, of_job) = (kafka.run.clone(), store.clone());
+    let of_job = store.clone();
     let processor = TopicProcessor::builder(&kafka.run, [&topic])
         .brokers(&kafka.brokers)
         .partitions(0..kafka.partitions)
         .max_batch_messages(options.kafka.batch.get())
-        .build(move |_partition| SumUp {
-            run: run.clone(),
+        .build(move |start| SumUp {
+            run: start.name().to_owned(),
             sums: TypedStore::new(of_job.clone(), Json),
         })
         .await?;

@@ -47,12 +47,12 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let counts: Counts = TypedStore::new(store::connect(&options.store.store).await?, Json);
     let kafka = Kafka::start("word-count", &options.kafka)?;
     let topic = kafka.create_topic("lines").await?;
-    let (run, of_job) = (kafka.run.clone(), counts.clone());
+    let of_job = counts.clone();
     let processor = TopicProcessor::builder(&kafka.run, [&topic])
         .brokers(&kafka.brokers)
         .partitions(0..kafka.partitions)
         .max_batch_messages(options.kafka.batch.get())
-        .build(move |_partition| WordCount::new(&run, &of_job))
+        .build(move |start| WordCount::new(start.name(), &of_job))
         .await?;
 
     let progress = common::progress_bar(None, "lines sent");

@@ -57,10 +57,8 @@ async fn until(address: SocketAddr, path: &str, wanted: impl Fn(StatusCode, &str
 
 #[tokio::test]
 async fn a_processor_is_shown_from_its_build_to_its_end() {
-    let (broker, prometheus) = (broker(), prometheus().unwrap());
-    let text = prometheus.clone();
-    let admin = Admin::new().metrics(move || text.render());
-    let builder = builder(&broker).metrics(prometheus).admin_with("127.0.0.1:0", admin);
+    let broker = broker();
+    let builder = builder(&broker).metrics(prometheus().unwrap()).admin("127.0.0.1:0");
     let processor = builder.build(|_| Read).await.unwrap();
     let address = processor.admin_addr().unwrap();
     let (code, reason) = get(address, "/health/ready").await;

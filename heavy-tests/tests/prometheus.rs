@@ -8,7 +8,8 @@ use kasper::metrics::{CATALOGUE, Counter, Kind, Metrics, Prometheus, prometheus,
 use kasper::store::{Cached, MapStore, Metered, Retry, Store};
 use kasper::testkit::{EmbeddedBroker, Feeder};
 use kasper::{
-    Batch, BoxError, Builder, Context, ErrorKind, OutgoingMessage, Processor, TopicProcessor,
+    Batch, BoxError, Builder, Context, ErrorKind, OutgoingMessage, Processor, StartContext,
+    TopicProcessor,
 };
 use prometheus_parse::{Sample, Scrape, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -43,15 +44,15 @@ impl Processor for Copy {
 async fn run_over(
     broker: &EmbeddedBroker,
     builder: Builder,
-    metrics: Metrics,
     value: &'static [u8],
     messages: usize,
 ) -> kasper::Result<kasper::Report> {
-    let factory = move |_: i32| {
-        let retry = Retry::new(MapStore::new()).metered("counts", &metrics);
-        let cached = Cached::new(retry, 1 << 20).metered("counts", &metrics);
+    let factory = |start: &StartContext| {
+        let metrics = start.metrics();
+        let retry = Retry::new(MapStore::new()).metered("counts", metrics);
+        let cached = Cached::new(retry, 1 << 20).metered("counts", metrics);
         Copy {
-            store: Metered::new(cached, "counts", &metrics),
+            store: Metered::new(cached, "counts", metrics),
             seen: metrics.counter("copied_total", "Messages copied.", &[("to", "out")]),
         }
     };
@@ -155,15 +156,13 @@ fn check_catalogue(scrape: &Scrape, own: &[&str]) {
 #[tokio::test]
 async fn a_scrape_has_everything_that_is_in_the_catalogue() {
     let (broker, prometheus) = (broker(), prometheus().unwrap());
-    let metrics = Metrics::new("copy", prometheus.clone());
     let builder = TopicProcessor::builder("copy", ["in"]).metrics(prometheus.clone());
-    let report = run_over(&broker, builder, metrics, b"0123456789", 100).await.unwrap();
+    let report = run_over(&broker, builder, b"0123456789", 100).await.unwrap();
     assert_eq!(report.messages, 100);
     // Another processor of the process, to the same recorder; it fails.
     let broker = self::broker();
-    let metrics = Metrics::new("fail", prometheus.clone());
     let builder = TopicProcessor::builder("fail", ["in"]).metrics(prometheus.clone());
-    let error = run_over(&broker, builder, metrics, b"bad", 10).await.unwrap_err();
+    let error = run_over(&broker, builder, b"bad", 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Process);
 
     let scrape = scrape(&prometheus).await;
@@ -198,9 +197,8 @@ async fn recorders_of_two_processors_are_apart() {
     let (broker, first, second) = (broker(), prometheus().unwrap(), prometheus().unwrap());
     for (name, prometheus, messages) in [("first", &first, 30), ("second", &second, 50)] {
         let broker = if name == "first" { &broker } else { &self::broker() };
-        let metrics = Metrics::new(name, prometheus.clone());
         let builder = TopicProcessor::builder(name, ["in"]).metrics(prometheus.clone());
-        run_over(broker, builder, metrics, b"1", messages).await.unwrap();
+        run_over(broker, builder, b"1", messages).await.unwrap();
     }
     for (name, prometheus, messages) in [("first", &first, 30.0), ("second", &second, 50.0)] {
         let scrape = scrape(prometheus).await;

@@ -10,7 +10,7 @@
 //! | `/events` | the same as server-sent events: `history` (of `rate` and `lag`) once, then `status` once a second |
 //! | `/health/live` | 200 while the process can answer |
 //! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), has no [stalled](crate::PartitionStatus::stalled) partition and no input topic whose [change](crate::TopicChange::stops) will stop it, and nothing has failed; otherwise 503, with a line for each processor that is not ready, which gives the first reason |
-//! | `/metrics` | the text of [`Admin::metrics`]; 404 if there is none |
+//! | `/metrics` | the metrics of the processors' `Prometheus` recorder, or the text of [`Admin::metrics`]; 404 if there is neither |
 //! | `/processors/{id}/…` | with [`Admin::control`] only: `POST` to `pause`, `resume`, `close`, `partitions/{number}/pause` and `…/resume`, with `Authorization: Bearer {token}` |
 //!
 //! While the group rebalances, `/health/ready` answers 503, so a rolling restart waits for each step.
@@ -64,6 +64,7 @@ mod builder;
 mod control;
 mod events;
 mod health;
+mod metrics;
 mod page;
 mod sampler;
 mod server;
@@ -77,23 +78,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::middleware::map_response;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 
 #[cfg(feature = "kafka")]
-pub(crate) use builder::AdminAddress;
+pub(crate) use builder::AdminSettings;
 pub use server::AdminServer;
 
+use self::metrics::MetricsText;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handle::Handle;
 use server::Listener;
 use shared::ServerState;
 use token::Token;
-
-type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Serves the status of a list of processors; see [the module](self).
 ///
@@ -131,11 +130,17 @@ impl Admin {
     }
 
     /// Serves this text at `/metrics`, in Prometheus' text format. The function is called at each scrape, on the
-    /// runtime's threads, so it must be quick. Default: `/metrics` is not found.
+    /// runtime's threads, so it must be quick.
+    ///
+    /// Default: the metrics of the recorder that was passed to [`Builder::metrics`](crate::Builder::metrics), if it is
+    /// a `metrics::Prometheus` (feature `prometheus`). If the processors have several, or recorders of other kinds, or
+    /// report to the global recorder, `/metrics` is not found.
     ///
     /// ```
     /// # #[cfg(feature = "prometheus")] {
+    /// // The global recorder also has the metrics of other libraries.
     /// let prometheus = kasper::metrics::prometheus()?;
+    /// metrics::set_global_recorder(prometheus.clone()).expect("none is installed yet");
     /// let admin = kasper::admin::Admin::new().metrics(move || prometheus.render());
     /// # }
     /// # Ok::<(), kasper::Error>(())
@@ -163,7 +168,7 @@ impl Admin {
     /// # let broker = EmbeddedBroker::start()?;
     /// # broker.create_topic("orders", 1)?;
     /// # let builder = TopicProcessor::builder("count-orders", ["orders"]).brokers(broker.brokers());
-    /// let processor = builder.build(|_partition| Count).await?;
+    /// let processor = builder.build(|_| Count).await?;
     /// let admin = Admin::new().processor(processor.handle());
     /// assert!(admin.clone().control("correct-horse-battery").router().is_ok());
     /// let error = admin.control("correct horse battery").router().unwrap_err();
@@ -225,7 +230,8 @@ impl Admin {
         if let Some(token) = &self.token {
             token.check()?;
         }
-        let shared = Arc::new(ServerState::new(self.processors, self.metrics, self.token));
+        let metrics = self.metrics.or_else(|| metrics::recorded(&self.processors));
+        let shared = Arc::new(ServerState::new(self.processors, metrics, self.token));
         runtime.spawn(events::run(Arc::downgrade(&shared)));
         Ok(routes(shared))
     }
@@ -269,7 +275,7 @@ fn routes(shared: Arc<ServerState>) -> Router {
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready));
     if shared.metrics.is_some() {
-        router = router.route("/metrics", get(metrics));
+        router = router.route("/metrics", get(metrics::metrics));
     }
     if shared.token.is_some() {
         router = router.merge(control::routes());
@@ -289,14 +295,4 @@ async fn with_headers(mut response: Response) -> Response {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     response
-}
-
-async fn metrics(State(shared): State<Arc<ServerState>>) -> Response {
-    match &shared.metrics {
-        Some(text) => {
-            let kind = "text/plain; version=0.0.4; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text()).into_response()
-        }
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::MetricsText;
+use super::metrics::MetricsText;
 use super::sampler::{History, Lately, Rates};
 use super::token::Token;
 use crate::handle::Handle;

@@ -22,6 +22,7 @@ use super::{Admin, AdminServer};
 use crate::error::{Error, ErrorKind};
 use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
+use crate::metrics::Metrics;
 use crate::pipeline::epoch::Epoch;
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::pipeline::topic_progress::TopicProgress;
@@ -41,7 +42,7 @@ fn running(name: &str) -> (Arc<Board>, Arc<LaneProgress>, Handle) {
     board.insert(lane.clone());
     board.set_state(ProcessorState::Running);
     board.set_settled(true);
-    let handle = Handle::new(board.clone(), name.into());
+    let handle = Handle::new(board.clone(), name.into(), Metrics::global(name));
     (board, lane, handle)
 }
 

@@ -16,15 +16,18 @@ impl Token {
     }
 
     pub(super) fn check(&self) -> Result<()> {
+        self.fault().map_or(Ok(()), |fault| Err(Error::new(ErrorKind::Config, fault)))
+    }
+
+    pub(super) fn fault(&self) -> Option<String> {
         // What else there is could not be sent in a header, or not be told from the space around it.
-        if self.0.len() < LEAST || !self.0.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let message = format!(
+        let is_good = self.0.len() >= LEAST && self.0.bytes().all(|byte| byte.is_ascii_graphic());
+        (!is_good).then(|| {
+            format!(
                 "the admin server's token is too short or has other characters than printable ASCII: \
                  choose at least {LEAST} of them, without spaces"
-            );
-            return Err(Error::new(ErrorKind::Config, message));
-        }
-        Ok(())
+            )
+        })
     }
 
     /// In constant time: it does not tell how much of the token is right.

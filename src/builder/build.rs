@@ -11,11 +11,17 @@ use crate::settings::{BatchLimits, FlightLimits, Settings, addable};
 use crate::topic_processor::{Connected, TopicProcessor};
 
 impl Builder {
-    pub(super) async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+    pub(super) async fn connect(
+        #[cfg_attr(not(feature = "admin"), allow(unused_mut, reason = "only `admin` has faults"))]
+        mut self,
+        factory: impl ProcessorFactory,
+    ) -> Result<TopicProcessor> {
+        #[cfg(feature = "admin")]
+        self.options.faults.extend(self.admin.fault());
         let options = &self.options;
         let plan = check(options)?;
         #[cfg(feature = "admin")]
-        let admin = crate::admin::AdminAddress::listen(self.admin.clone()).await?;
+        let admin = self.admin.listen().await?;
         let metadata = topics::look_up(options, &plan).await?;
         let topics: Arc<[Arc<str>]> =
             options.topics.iter().map(|topic| topic.as_str().into()).collect();
@@ -64,7 +70,7 @@ impl Builder {
         let connected = Connected { consumer, events, producer, factory: Box::new(factory) };
         let processor = TopicProcessor::new(Arc::new(settings), connected);
         #[cfg(feature = "admin")]
-        let processor = crate::admin::AdminAddress::serve(admin, processor)?;
+        let processor = crate::admin::AdminSettings::serve(admin, processor)?;
         Ok(processor)
     }
 }

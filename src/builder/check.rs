@@ -34,7 +34,7 @@ pub(super) struct Plan {
 /// # Errors
 /// One error that lists every fault.
 pub(super) fn check(options: &Options) -> Result<Plan> {
-    let mut faults = Vec::new();
+    let mut faults = options.faults.clone();
     check_names(options, &mut faults);
     check_limits(options, &mut faults);
     let brokers = brokers::parse(&options.brokers, options.property("security.protocol"));

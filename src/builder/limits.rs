@@ -151,7 +151,7 @@ impl Builder {
     /// # use std::time::Duration;
     /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
     /// let builder = builder.kafka("max.poll.interval.ms", "40000").drain_deadline(Duration::from_secs(31));
-    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// let error = builder.build(|_| Totals).await.unwrap_err();
     /// assert!(error.to_string().contains("longer than three quarters of `max.poll.interval.ms` (30s)"));
     /// # }
     /// ```

@@ -3,6 +3,8 @@
 mod brokers;
 mod build;
 mod check;
+#[cfg(feature = "config")]
+mod config;
 mod fetch_ahead;
 mod limits;
 mod names;
@@ -16,13 +18,16 @@ use std::time::Duration;
 
 use tracing::{Instrument as _, error, info_span};
 
+#[cfg(feature = "config")]
+pub use self::config::ProcessorConfig;
 pub use self::options::Partitioner;
 use self::options::{GroupProtocol, Options};
 use crate::broker::kafka::OauthToken;
 use crate::error::{BoxError, Result};
 use crate::metrics::{Metrics, Recorder};
-use crate::processor::ProcessorFactory;
+use crate::processor::{Processor, ProcessorFactory};
 use crate::settings::{OutOfRange, StartFrom};
+use crate::start_context::StartContext;
 use crate::status::RebalanceEvent;
 use crate::topic_processor::TopicProcessor;
 
@@ -35,13 +40,13 @@ use crate::topic_processor::TopicProcessor;
 pub struct Builder {
     options: Options,
     #[cfg(feature = "admin")]
-    pub(crate) admin: Option<crate::admin::AdminAddress>,
+    pub(crate) admin: crate::admin::AdminSettings,
 }
 
 impl TopicProcessor {
     /// Begins to configure a processor of these input topics.
     ///
-    /// The name is part of the consumer group's name, of log lines and of metrics. All instances of the same job have
+    /// The name is part of the consumer group's name, and of log lines and metrics (as `processor`). All instances of the same job have
     /// the same name.
     #[doc(alias = "NewTopicProcessor")]
     pub fn builder<T: Into<String>>(
@@ -57,7 +62,7 @@ impl Builder {
         Self {
             options: Options::new(name, topics),
             #[cfg(feature = "admin")]
-            admin: None,
+            admin: crate::admin::AdminSettings::default(),
         }
     }
 
@@ -92,7 +97,7 @@ impl Builder {
     /// # async fn main() {
     /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
     /// let builder = builder.kafka("compression.type", "gzip").kafka("acks", "1");
-    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// let error = builder.build(|_| Totals).await.unwrap_err();
     /// assert_eq!(
     ///     error.to_string(),
     ///     "configuration: property `acks` is set by the library: \
@@ -156,9 +161,9 @@ impl Builder {
     /// broker.create_topic("customers", 3)?;
     /// # let topics = ["orders", "customers"];
     /// # let builder = || kasper::TopicProcessor::builder("join", topics).brokers(broker.brokers());
-    /// let error = builder().build(|_partition| Join).await.unwrap_err();
+    /// let error = builder().build(|_| Join).await.unwrap_err();
     /// assert_eq!(error.get("partitions"), Some("orders: 4, customers: 3"));
-    /// assert!(builder().allow_unaligned_topics().build(|_partition| Join).await.is_ok());
+    /// assert!(builder().allow_unaligned_topics().build(|_| Join).await.is_ok());
     /// # Ok(())
     /// # }
     /// ```
@@ -203,6 +208,9 @@ impl Builder {
     /// Where metrics go: a recorder of the `metrics` facade, or an `Arc` of a recorder that other processors use,
     /// too; see [`metrics`](crate::metrics). Default: the facade's global recorder at the time when `run` begins; if
     /// none is installed, nowhere.
+    ///
+    /// Processors and their stores use the same recorder with [`StartContext::metrics`], and the server of
+    /// `Builder::admin` shows the metrics of a `metrics::Prometheus` at `/metrics`.
     #[doc(alias = "MetricsProvider")]
     pub fn metrics(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
         self.options.metrics = Metrics::new(self.options.name.as_str(), recorder);
@@ -264,6 +272,10 @@ impl Builder {
 
     /// Checks the configuration, connects, and looks at the input topics.
     ///
+    /// The closure makes the [`Processor`] of a partition number, each time the number is assigned. It is told the
+    /// number, the topics, the name and the metrics in a [`StartContext`]. See
+    /// [`build_with_factory`](Builder::build_with_factory) if making a processor is async or can fail.
+    ///
     /// # Errors
     /// - [`Config`](crate::ErrorKind::Config): the message lists every fault found;
     /// - [`Unavailable`](crate::ErrorKind::Unavailable): no broker answered within the
@@ -291,7 +303,7 @@ impl Builder {
     ///     .partitions([3, 0, 3])
     ///     .max_in_flight(0)
     ///     .start_from(StartFrom::Timestamp(-1));
-    /// let error = builder.build(|_partition| Totals).await.unwrap_err();
+    /// let error = builder.build(|_| Totals).await.unwrap_err();
     /// assert_eq!(error.kind(), ErrorKind::Config);
     /// for fault in [
     ///     "input topic `orders` is named twice",
@@ -304,7 +316,25 @@ impl Builder {
     /// }
     /// # }
     /// ```
-    pub async fn build(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+    pub async fn build<P: Processor>(
+        self,
+        factory: impl FnMut(&StartContext) -> P + Send + 'static,
+    ) -> Result<TopicProcessor> {
+        self.build_with_factory(factory).await
+    }
+
+    /// Like [`build`](Builder::build), with a [`ProcessorFactory`]: for processors whose making is async or can fail.
+    ///
+    /// # Errors
+    /// Those of [`build`](Builder::build). The factory is not called yet: its errors end
+    /// [`run`](TopicProcessor::run).
+    ///
+    /// # Cancel safety
+    /// As [`build`](Builder::build).
+    pub async fn build_with_factory(
+        self,
+        factory: impl ProcessorFactory,
+    ) -> Result<TopicProcessor> {
         let span = info_span!("processor", processor = %self.options.name);
         let build = async {
             let built = self.connect(factory).await;
@@ -320,7 +350,7 @@ impl Builder {
 /// ```compile_fail,E0277
 /// struct NotAProcessor;
 /// let builder = kasper::TopicProcessor::builder("enrich-orders", ["orders"]);
-/// let _future = builder.build(|_partition| NotAProcessor);
+/// let _future = builder.build(|_| NotAProcessor);
 /// ```
 ///
 /// ```compile_fail,E0277

@@ -41,6 +41,8 @@ pub(crate) enum GroupProtocol {
 
 /// The settings as they were given, with the defaults of those that were not.
 pub(crate) struct Options {
+    /// What is already known to be wrong.
+    pub(super) faults: Vec<String>,
     pub(super) name: String,
     pub(super) topics: Vec<String>,
     pub(super) brokers: String,
@@ -78,6 +80,7 @@ pub(crate) struct Options {
 impl Options {
     pub(super) fn new(name: String, topics: Vec<String>) -> Self {
         Self {
+            faults: Vec::new(),
             metrics: Metrics::global(name.as_str()),
             metrics_interval: Duration::from_secs(1),
             lag_interval: Duration::from_secs(10),

@@ -421,6 +421,7 @@ impl Coordinator {
             producer: self.producer.clone(),
             topics: self.settings.topics.clone(),
             board: self.board.clone(),
+            name: self.settings.name.clone(),
             metrics: self.metrics.clone(),
             limits: self.settings.in_flight,
             ticks: self.settings.tick_interval.map_or(TickSource::None, TickSource::Every),

@@ -32,7 +32,7 @@ pub(crate) const TRACESTATE: &str = "tracestate";
 ///     }
 /// }
 ///
-/// let mut tester = ProcessorTester::new(["questions"], |_partition| Answer);
+/// let mut tester = ProcessorTester::new(["questions"], |_| Answer);
 /// let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// let question = TestMessage::new("questions").header("traceparent", traceparent);
 /// tester.push(question.header("tracestate", "congo=t61rcWkgMzE"));

@@ -19,8 +19,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 /// A recorder that keeps metrics and returns them in Prometheus' text format.
 ///
 /// Clones share the metrics: pass one to each processor that reports here, and keep one to
-/// [`render`](Prometheus::render) in your handler of `/metrics`. It has no HTTP server of its own;
-/// `kasper::admin::Admin::metrics` can serve the text. Histograms of the [catalogue](CATALOGUE) have the buckets that
+/// [`render`](Prometheus::render) in your handler of `/metrics`. It has no HTTP server of its own, but the server of
+/// [`admin`](crate#where-to-begin) shows the metrics of its processors' recorder at `/metrics` without being told. Histograms of the [catalogue](CATALOGUE) have the buckets that
 /// are listed there; your own are summaries.
 ///
 /// ```
@@ -96,6 +96,12 @@ impl Prometheus {
     /// is `text/plain; version=0.0.4`. The call formats every series, so make it once for each scrape.
     pub fn render(&self) -> String {
         self.shared.handle.render()
+    }
+
+    /// Whether both keep the same metrics.
+    #[cfg(feature = "admin")]
+    pub(crate) fn shares_metrics_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The exporter's own handle to the registry of metrics.

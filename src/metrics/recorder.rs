@@ -1,5 +1,6 @@
 //! [`Metrics`]: where a processor's metrics go.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -14,8 +15,9 @@ const METADATA: Metadata<'static> = Metadata::new("kasper", Level::INFO, None);
 
 /// Registers metrics with the recorder of one topic processor, under its name.
 ///
-/// Processors get one from [`Context::metrics`](crate::Context::metrics). Make one yourself to count outside of
-/// `process`: in a [metered store](crate::store::Metered), or in a factory.
+/// Factories get one from [`StartContext::metrics`](crate::StartContext::metrics), for
+/// [metered stores](crate::store::Metered) and metrics of your own, and `process` gets it from
+/// [`Context::metrics`](crate::Context::metrics). Make one yourself to count outside of a processor.
 ///
 /// Every metric that is registered has the label `processor`. Registering takes a lock and allocates: do it once, and
 /// keep the counter, gauge or histogram. No label should have more than some hundred values, so don't use keys of
@@ -29,14 +31,18 @@ const METADATA: Metadata<'static> = Metadata::new("kasper", Level::INFO, None);
 ///     large_orders: Counter,
 /// }
 ///
+/// // In `TopicProcessor::builder(…).build(|start| Watch::new(start.metrics()))`:
+/// impl Watch {
+///     fn new(metrics: &Metrics) -> Self {
+///         let help = "Orders over 1,000.";
+///         Self { large_orders: metrics.counter("orders_large_total", help, &[("country", "NO")]) }
+///     }
+/// }
+///
 /// let recorder = prometheus()?;
 /// let metrics = Metrics::new("watch-orders", recorder.clone());
-/// // What `TopicProcessor::builder(…).build(…)` takes:
-/// let factory = move |_partition: i32| Watch {
-///     large_orders: metrics.counter("orders_large_total", "Orders over 1,000.", &[("country", "NO")]),
-/// };
-/// factory(0).large_orders.increment(3);
-/// factory(1).large_orders.increment(1); // the same labels, so the same counter
+/// Watch::new(&metrics).large_orders.increment(3);
+/// Watch::new(&metrics).large_orders.increment(1); // the same labels, so the same counter
 /// let line = r#"orders_large_total{processor="watch-orders",country="NO"} 4"#;
 /// assert!(recorder.render().contains(line));
 /// # }
@@ -46,7 +52,7 @@ const METADATA: Metadata<'static> = Metadata::new("kasper", Level::INFO, None);
 #[derive(Clone)]
 pub struct Metrics {
     /// `None`: the global one, whichever that is when something is registered.
-    recorder: Option<Arc<dyn Recorder + Send + Sync>>,
+    recorder: Option<Arc<dyn OwnRecorder>>,
     processor: SharedString,
 }
 
@@ -56,13 +62,13 @@ impl Metrics {
         processor: impl Into<String>,
         recorder: impl Recorder + Send + Sync + 'static,
     ) -> Self {
-        Self { recorder: Some(Arc::new(recorder)), processor: SharedString::from(processor.into()) }
+        Self { recorder: Some(Arc::new(recorder)), processor: shared(processor.into()) }
     }
 
     /// Metrics of the processor of this name, with the global recorder of the `metrics` crate. A metric that is
     /// registered before a recorder is installed is not recorded.
     pub fn global(processor: impl Into<String>) -> Self {
-        Self { recorder: None, processor: SharedString::from(processor.into()) }
+        Self { recorder: None, processor: shared(processor.into()) }
     }
 
     /// A counter of your own, registered with these labels. `help` explains it to readers of the metrics. If a name is
@@ -100,6 +106,14 @@ impl Metrics {
         self.register_histogram(Registration::of_catalogue(metric, values))
     }
 
+    /// The recorder, if it is one whose metrics can be scraped, or an `Arc` of one.
+    #[cfg(all(feature = "admin", feature = "prometheus"))]
+    pub(crate) fn prometheus(&self) -> Option<super::Prometheus> {
+        let recorder: &dyn Any = self.recorder.as_deref()?;
+        let shared = || recorder.downcast_ref::<Arc<super::Prometheus>>().map(Arc::as_ref);
+        recorder.downcast_ref().or_else(shared).cloned()
+    }
+
     fn register_counter(&self, registration: Registration) -> Counter {
         self.with(registration, |recorder, key, Registration { name, unit, help, .. }| {
             recorder.describe_counter(name, unit, help);
@@ -130,10 +144,20 @@ impl Metrics {
         labels.insert(0, Label::new("processor", self.processor.clone()));
         let key = Key::from_parts(registration.name.clone(), labels);
         match &self.recorder {
-            Some(recorder) => register(&**recorder, &key, registration),
+            Some(recorder) => register(recorder.as_ref(), &key, registration),
             None => with_recorder(|recorder| register(recorder, &key, registration)),
         }
     }
+}
+
+/// A recorder whose type can be asked for.
+trait OwnRecorder: Recorder + Any + Send + Sync {}
+
+impl<R: Recorder + Send + Sync + 'static> OwnRecorder for R {}
+
+/// Cloned often.
+fn shared(name: String) -> SharedString {
+    SharedString::from(Arc::<str>::from(name))
 }
 
 /// What a recorder is told of a metric.

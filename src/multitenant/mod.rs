@@ -26,6 +26,7 @@ pub use crate::store::redis::MultiRedisStore;
 pub use any::AnyMultiStore;
 pub use map::MultiMapStore;
 pub use tenant_map::{TenantKey, TenantMap};
+pub use tenants::check_tenant_name;
 
 /// A key-value store of many tenants. `Arc<M>` and `&M` are multitenant stores if `M` is one.
 ///
@@ -37,7 +38,7 @@ pub use tenant_map::{TenantKey, TenantMap};
 /// 3. [`push`](MultiStore::push) makes all changes of the map: values are set, deletions delete. `fetch` and the
 ///    tenants' stores find what `push` has written, and `fetch` finds what the tenants' stores have written.
 /// 4. A call without keys or changes returns `Ok` and does no I/O.
-/// 5. The name of a tenant is any text that is not empty and has no `/`. A backend may refuse more names, and says so
+/// 5. The name of a tenant is any text that is not empty and has no `/` ([`check_tenant_name`]). A backend may refuse more names, and says so
 ///    in its documentation. A refused name is an error of kind [`InvalidInput`](crate::ErrorKind::InvalidInput) that
 ///    names the `tenant`, found before anything is read or written. The rules 7 and 8 of [`Store`] apply to keys and
 ///    values.

@@ -103,21 +103,44 @@ impl<P: Eq + std::hash::Hash> Owners<P> {
     }
 }
 
-/// Rule 5 of [`MultiStore`](super::MultiStore).
+/// Checks the name of a tenant, as every [`MultiStore`](super::MultiStore) does: it is any text that is not empty and
+/// has no `/`. Call it where names come in, such as when a customer is created, or to skip a message whose tenant no
+/// store would accept. Otherwise the first batch with such a name fails.
+///
+/// A backend may refuse more names: with a table or an index for each tenant, names that the
+/// tenancy cannot map to one. [`MultiStore::tenant`](super::MultiStore::tenant) of that store checks those too,
+/// without I/O.
 ///
 /// # Errors
-/// A name that is empty or has a `/`.
-pub(crate) fn check_tenant(operation: &'static str, tenant: &str) -> Result<()> {
-    let message = match tenant {
+/// [`InvalidInput`](ErrorKind::InvalidInput), with the name as `tenant`.
+///
+/// ```
+/// use kasper::multitenant::check_tenant_name;
+///
+/// assert!(check_tenant_name("acme").is_ok());
+/// assert!(check_tenant_name("Müller & Co: 7").is_ok());
+/// for name in ["", "acme/eu"] {
+///     let error = check_tenant_name(name).unwrap_err();
+///     assert_eq!((error.kind(), error.get("tenant")), (kasper::ErrorKind::InvalidInput, Some(name)));
+/// }
+/// ```
+pub fn check_tenant_name(name: &str) -> Result<()> {
+    let message = match name {
         "" => "the tenant's name is empty",
-        _ if tenant.contains('/') => {
+        _ if name.contains('/') => {
             "the tenant's name has a `/`, which would make it collide with other keys"
         }
         _ => return Ok(()),
     };
-    Err(Error::new(ErrorKind::InvalidInput, message)
-        .with("tenant", tenant)
-        .with("operation", operation))
+    Err(Error::new(ErrorKind::InvalidInput, message).with("tenant", name))
+}
+
+/// Rule 5 of [`MultiStore`](super::MultiStore), in an operation.
+///
+/// # Errors
+/// Those of [`check_tenant_name`], with the operation.
+pub(crate) fn check_tenant(operation: &'static str, tenant: &str) -> Result<()> {
+    check_tenant_name(tenant).map_err(|error| error.with("operation", operation))
 }
 
 /// Rule 5 for a whole `fetch`.

@@ -28,6 +28,7 @@ use crate::broker::{Producer, QueueError};
 use crate::command::{Command, ending, is_over, over};
 use crate::context::Context;
 use crate::error::{Error, Result, panic_error};
+use crate::handle::Handle;
 use crate::message::{Batch, Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
@@ -38,6 +39,7 @@ use crate::pipeline::progress::{Board, LaneProgress};
 use crate::pipeline::ticks::{TickSource, Ticks};
 use crate::processor::{DynFactory, DynProcessor};
 use crate::settings::FlightLimits;
+use crate::start_context::StartContext;
 use crate::status::PartitionState;
 
 /// How a lane ended.
@@ -95,6 +97,8 @@ pub(crate) struct LaneEnvironment {
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) topics: Arc<[Arc<str>]>,
     pub(crate) board: Arc<Board>,
+    /// The topic processor's name.
+    pub(crate) name: Arc<str>,
     pub(crate) metrics: Arc<ProcessorMetrics>,
     pub(crate) limits: FlightLimits,
     pub(crate) ticks: TickSource,
@@ -102,6 +106,8 @@ pub(crate) struct LaneEnvironment {
 
 pub(crate) struct PartitionProcessor {
     batcher: Batcher,
+    /// For the factory.
+    start: StartContext,
     context: Context,
     in_flight: InFlightQueue,
     ticks: Ticks,
@@ -118,7 +124,9 @@ impl PartitionProcessor {
         commands: watch::Receiver<Command>,
         environment: LaneEnvironment,
     ) -> Self {
-        let LaneEnvironment { producer, topics, board, metrics, limits, ticks } = environment;
+        let LaneEnvironment { producer, topics, board, name, metrics, limits, ticks } = environment;
+        let handle = Handle::new(board.clone(), name, metrics.metrics.clone());
+        let start = StartContext::new(progress.partition, progress.topics(), handle);
         let metrics = LaneMetrics::new(metrics, &topics, progress.partition);
         let closing = board.clone();
         let close = Arc::new(move || closing.request_close());
@@ -126,7 +134,7 @@ impl PartitionProcessor {
             Context::new(progress.partition, producer, close, metrics.clone(), commands.clone());
         let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
         let ticks = Ticks::new(ticks);
-        Self { batcher, context, in_flight, ticks, progress, board, commands }
+        Self { batcher, start, context, in_flight, ticks, progress, board, commands }
     }
 
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
@@ -184,8 +192,8 @@ impl PartitionProcessor {
         &mut self,
         factory: &Mutex<Box<dyn DynFactory>>,
     ) -> Result<Option<Box<dyn DynProcessor>>, Interrupt> {
-        let partition = self.progress.partition;
-        let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(partition).await });
+        let start = &self.start;
+        let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(start).await });
         let created = tokio::select! {
             biased;
             () = ending(&mut self.commands) => return Ok(None),
@@ -196,7 +204,7 @@ impl PartitionProcessor {
             Ok(Err(error)) => process_error("the processor factory returned an error", error),
             Err(panic) => panic_error("the processor factory panicked", &*panic),
         };
-        Err(failure.with("partition", partition).into())
+        Err(failure.with("partition", self.progress.partition).into())
     }
 
     async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {

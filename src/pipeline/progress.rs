@@ -100,6 +100,18 @@ impl LaneProgress {
         (queued == 0 && waiting && status.in_flight == 0, status)
     }
 
+    /// The topics that the lane serves, in the order of the input topics.
+    pub(crate) fn topics(&self) -> Arc<[Arc<str>]> {
+        let mut topics: Vec<_> = self
+            .status()
+            .topics
+            .iter()
+            .map(|topic| (topic.topic, topic.partition.topic.clone()))
+            .collect();
+        topics.sort_by_key(|(index, _)| *index);
+        topics.into_iter().map(|(_, topic)| topic).collect()
+    }
+
     pub(crate) fn changed(&self) {
         self.changed.notify_one();
     }

@@ -210,7 +210,7 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
     /// # async fn main() -> kasper::Result<()> {
     /// # let store = MultiMapStore::new();
     /// # let offsets = store.clone();
-    /// # let last = move |_| Last(TypedStore::new(offsets.clone(), Json));
+    /// # let last = move |_: &kasper::StartContext| Last(TypedStore::new(offsets.clone(), Json));
     /// # let mut tester = ProcessorTester::new(["orders"], last);
     /// # let order = || TestMessage::new("orders").key("a").header("tenant", "acme");
     /// # tester.push(order());

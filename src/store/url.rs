@@ -4,12 +4,10 @@
 //! All kinds of stores read them alike: `%40` is `@` in every part, and a duration has its unit (`10s`, `500ms`).
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 
-/// What is wrong with a URL, without a part of it that may be a password.
-pub(crate) type Wrong = String;
+pub(crate) use crate::setting::{Setting, Wrong};
 
 /// The parts of a URL, as they stand there: [`decoded`] is still to be called on them.
 #[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
@@ -65,42 +63,6 @@ pub(crate) fn settings(text: &str) -> impl Iterator<Item = Result<Setting<'_>, W
     })
 }
 
-/// A name and its value.
-#[derive(Debug)]
-pub(crate) struct Setting<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) value: String,
-}
-
-impl Setting<'_> {
-    pub(crate) fn duration(&self) -> Result<Duration, Wrong> {
-        let units = "is a duration with its unit, such as `10s`, `500ms` or `2h`";
-        humantime::parse_duration(&self.value).map_err(|_| format!("`{}` {units}", self.name))
-    }
-
-    /// `what`: such as "a number from 0 to 15".
-    #[cfg(any(feature = "redis", feature = "cassandra", feature = "local"))]
-    pub(crate) fn parsed<T: std::str::FromStr>(&self, what: impl Display) -> Result<T, Wrong> {
-        self.value.parse().map_err(|_| format!("`{}` is {what}", self.name))
-    }
-
-    /// The value that this word stands for; letter case does not count.
-    #[cfg(any(feature = "cassandra", feature = "elasticsearch"))]
-    pub(crate) fn word<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, Wrong> {
-        let found = words.iter().find(|(word, _)| word.eq_ignore_ascii_case(&self.value));
-        found.map(|(_, value)| *value).ok_or_else(|| {
-            let words: Vec<String> = words.iter().map(|(word, _)| format!("`{word}`")).collect();
-            format!("`{}` is one of {}", self.name, words.join(", "))
-        })
-    }
-
-    /// For a name that is none of `known`.
-    pub(crate) fn unknown(&self, known: &[&str]) -> Wrong {
-        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-        format!("there is no setting `{}`, only {}", self.name, known.join(", "))
-    }
-}
-
 /// A part of a URL with `@` for `%40`. `what` names it in the error.
 pub(crate) fn decoded(what: impl Display, text: &str) -> Result<String, Wrong> {
     let mut codes = text.split('%').skip(1);
@@ -126,6 +88,8 @@ pub(crate) fn is_url(server: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

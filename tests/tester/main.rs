@@ -17,6 +17,7 @@ use std::time::Duration;
 use kasper::testkit::{OutgoingRecord, ProcessorTester, TestMessage};
 use kasper::{
     Batch, BoxError, Context, ErrorKind, Offset, OutgoingMessage, Processor, ProcessorFactory,
+    StartContext,
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -288,9 +289,9 @@ struct EvenOnly;
 impl ProcessorFactory for EvenOnly {
     type Processor = Router;
 
-    async fn create(&mut self, partition: i32) -> Result<Router, BoxError> {
+    async fn create(&mut self, start: &StartContext) -> Result<Router, BoxError> {
         tokio::task::yield_now().await;
-        match partition {
+        match start.partition() {
             5 => panic!("not five"),
             odd if odd % 2 == 1 => Err("odd".into()),
             _ => Ok(Router),
@@ -300,7 +301,8 @@ impl ProcessorFactory for EvenOnly {
 
 #[tokio::test]
 async fn a_factory_may_be_async_and_fail() {
-    let tester = |partition| ProcessorTester::new(["orders"], EvenOnly).partition(partition);
+    let tester =
+        |partition| ProcessorTester::with_factory(["orders"], EvenOnly).partition(partition);
     assert_eq!(tester(2).run_batch().await.unwrap(), 0);
     let error = tester(3).run_batch().await.unwrap_err();
     assert_eq!((error.kind(), error.get("partition")), (ErrorKind::Process, Some("3")));

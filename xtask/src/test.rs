@@ -148,7 +148,7 @@ const MAIN: &[&str] = &[
     "-p",
     "heavy-tests",
     "--features",
-    "testkit,local,json,prometheus,logging,admin,processor",
+    "testkit,local,json,prometheus,logging,admin,config,processor",
 ];
 
 /// The set that `.ci/checks` lints with: what Cargo has built of librdkafka for that serves here too.

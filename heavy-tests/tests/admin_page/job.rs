@@ -59,7 +59,7 @@ impl Job {
             .max_batch_messages(5)
             .commit_interval(Duration::from_millis(100))
             .stall_timeout(Duration::from_secs(1))
-            .build(move |partition| Work { partition, gate: for_work.clone() })
+            .build(move |start| Work { partition: start.partition(), gate: for_work.clone() })
             .await
             .unwrap();
         let failed = Self::failed(&broker).await;
@@ -75,7 +75,7 @@ impl Job {
         let processor = TopicProcessor::builder("bills", ["broken"])
             .brokers(broker.brokers())
             .partitions([0])
-            .build(move |partition| Work { partition, gate: gate.clone() })
+            .build(move |start| Work { partition: start.partition(), gate: gate.clone() })
             .await
             .unwrap();
         let handle = processor.handle();

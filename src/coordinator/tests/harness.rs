@@ -18,6 +18,7 @@ use crate::settings::{BatchLimits, FlightLimits, OutOfRange, Settings, StartFrom
 use crate::status::Report;
 use crate::{
     Batch, BoxError, Context, Error, OutgoingMessage, Processor, ProcessorFactory, Result,
+    StartContext,
 };
 
 /// What one call of the user's code does, in order.
@@ -192,8 +193,8 @@ struct TestFactory {
 impl ProcessorFactory for TestFactory {
     type Processor = TestProcessor;
 
-    async fn create(&mut self, partition: i32) -> Result<TestProcessor, BoxError> {
-        match (self.maker)(partition) {
+    async fn create(&mut self, start: &StartContext) -> Result<TestProcessor, BoxError> {
+        match (self.maker)(start.partition()) {
             Making::Good => {}
             Making::Slow(time) => sleep(time).await,
             Making::Fails => return Err(Planned.into()),
@@ -289,7 +290,8 @@ impl MemberSetup {
             maker: self.maker,
         };
         let board = Board::new();
-        let handle = Handle::new(board.clone(), self.settings.name.clone());
+        let (name, metrics) = (self.settings.name.clone(), self.settings.metrics.clone());
+        let handle = Handle::new(board.clone(), name, metrics);
         let coordinator = Coordinator::new(
             Arc::new(self.settings),
             Arc::new(consumer),

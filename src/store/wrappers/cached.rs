@@ -46,10 +46,10 @@ use crate::store::Store;
 /// # async fn main() -> kasper::Result<()> {
 /// // Shared by all partitions; in earnest a store on a server.
 /// let shared = MapStore::new();
-/// // What `TopicProcessor::builder(…).build(…)` takes: each partition gets a cache of 64 MiB of its own.
-/// let factory = move |_partition: i32| Count { counts: Cached::new(shared.clone(), 64 << 20) };
+/// // For `TopicProcessor::builder(…).build(move |_| make())`: each partition gets a cache of 64 MiB of its own.
+/// let make = move || Count { counts: Cached::new(shared.clone(), 64 << 20) };
 ///
-/// let processor = factory(0);
+/// let processor = make();
 /// processor.counts.get("a").await?;
 /// processor.counts.put("a", "1").await?;
 /// assert_eq!(processor.counts.get("a").await?, Some("1".into()));

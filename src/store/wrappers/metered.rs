@@ -32,7 +32,8 @@ use crate::store::Store;
 /// use kasper::metrics::{Metrics, prometheus};
 /// use kasper::store::{MapStore, Metered, Store};
 ///
-/// // The recorder that the topic processor is given, too.
+/// // In a factory, `start.metrics()` has the recorder and the name of the topic processor:
+/// // `.build(move |start| Count { counts: Metered::new(store.clone(), "counts", start.metrics()) })`.
 /// let recorder = prometheus()?;
 /// let metrics = Metrics::new("count-orders", recorder.clone());
 /// let counts = Metered::new(MapStore::new(), "counts", &metrics);

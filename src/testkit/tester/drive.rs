@@ -13,8 +13,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::ProcessorTester;
 use super::broker::{TestLog, TestQueue};
+use super::{NAME, ProcessorTester};
 use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
@@ -78,6 +78,7 @@ impl ProcessorTester {
             producer: self.producer.clone(),
             topics: self.topics.clone(),
             board: self.board.clone(),
+            name: NAME.into(),
             metrics: ProcessorMetrics::new(&self.metrics),
             limits: FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
             ticks: TickSource::Test(self.ticks.clone()),

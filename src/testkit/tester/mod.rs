@@ -28,10 +28,14 @@ use crate::message::Offset;
 use crate::metrics::{Metrics, Recorder};
 use crate::pipeline::committer::Committer;
 use crate::pipeline::progress::Board;
-use crate::processor::{DynFactory, ProcessorFactory};
+use crate::processor::{DynFactory, Processor, ProcessorFactory};
 use crate::settings::addable;
+use crate::start_context::StartContext;
 
 pub use self::message::{OutgoingRecord, TestMessage};
+
+/// The topic processor's name.
+const NAME: &str = "tester";
 
 const DEFAULT_MAX_IN_FLIGHT: usize = 16;
 const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -150,15 +154,29 @@ pub struct ProcessorTester {
 }
 
 impl ProcessorTester {
-    /// A tester for these input topics, with the partition number 0 assigned. It takes the same factory as
-    /// [`Builder::build`](crate::Builder::build), and calls it when the first run begins.
+    /// A tester for these input topics, with the partition number 0 assigned. It takes the same closure as
+    /// [`Builder::build`](crate::Builder::build), and calls it when the first run begins. The name of the topic
+    /// processor is `tester`.
     ///
     /// # Panics
     /// No topic is given, or a topic is given twice.
     #[track_caller]
-    pub fn new<F: ProcessorFactory>(
+    pub fn new<P: Processor>(
         topics: impl IntoIterator<Item = impl Into<String>>,
-        factory: F,
+        factory: impl FnMut(&StartContext) -> P + Send + 'static,
+    ) -> Self {
+        Self::with_factory(topics, factory)
+    }
+
+    /// Like [`new`](Self::new), with the same factory as
+    /// [`Builder::build_with_factory`](crate::Builder::build_with_factory).
+    ///
+    /// # Panics
+    /// No topic is given, or a topic is given twice.
+    #[track_caller]
+    pub fn with_factory(
+        topics: impl IntoIterator<Item = impl Into<String>>,
+        factory: impl ProcessorFactory,
     ) -> Self {
         let topics: Arc<[Arc<str>]> = topics.into_iter().map(|topic| topic.into().into()).collect();
         assert!(!topics.is_empty(), "a processor has at least one input topic");
@@ -176,7 +194,7 @@ impl ProcessorTester {
             max_batch_messages: usize::MAX,
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
-            metrics: Metrics::global("tester"),
+            metrics: Metrics::global(NAME),
             factory: Arc::new(Mutex::new(Box::new(factory))),
             calls,
             committer: drive::committing_to(&log),
@@ -233,7 +251,7 @@ impl ProcessorTester {
     /// `tester`. Gauges are not set.
     #[must_use]
     pub fn metrics(mut self, recorder: impl Recorder + Send + Sync + 'static) -> Self {
-        self.metrics = Metrics::new("tester", recorder);
+        self.metrics = Metrics::new(NAME, recorder);
         self
     }
 

@@ -10,6 +10,7 @@ use crate::error::BoxError;
 use crate::lock::Mutex;
 use crate::message::Batch;
 use crate::processor::{DynFactory, DynProcessor};
+use crate::start_context::StartContext;
 
 /// What the user's code is doing.
 pub(super) struct Calls {
@@ -80,13 +81,13 @@ pub(super) struct WatchedFactory {
 }
 
 impl DynFactory for WatchedFactory {
-    fn create_dyn(
-        &mut self,
-        partition: i32,
-    ) -> BoxFuture<'_, Result<Box<dyn DynProcessor>, BoxError>> {
+    fn create_dyn<'a>(
+        &'a mut self,
+        start: &'a StartContext,
+    ) -> BoxFuture<'a, Result<Box<dyn DynProcessor>, BoxError>> {
         Box::pin(async move {
             let _busy = self.calls.enter(None);
-            let processor = self.factory.create_dyn(partition).await?;
+            let processor = self.factory.create_dyn(start).await?;
             let watched = Watched { processor, calls: self.calls.clone() };
             Ok(Box::new(watched) as Box<dyn DynProcessor>)
         })

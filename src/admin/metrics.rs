@@ -1,0 +1,45 @@
+//! `/metrics`: the text that the user gave, or that of the recorder of the processors.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use super::shared::ServerState;
+use crate::handle::Handle;
+
+/// Makes the text of `/metrics`.
+pub(super) type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+pub(super) async fn metrics(State(shared): State<Arc<ServerState>>) -> Response {
+    match &shared.metrics {
+        Some(text) => {
+            let kind = "text/plain; version=0.0.4; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// The text of the one recorder for Prometheus that the processors report to.
+///
+/// The texts of two recorders do not make one: the format has each metric's help and type only once.
+#[cfg(feature = "prometheus")]
+pub(super) fn recorded(processors: &[Handle]) -> Option<MetricsText> {
+    let mut recorders = processors.iter().filter_map(|handle| handle.metrics().prometheus());
+    let first = recorders.next()?;
+    if recorders.any(|other| !first.shares_metrics_with(&other)) {
+        tracing::warn!(
+            "the processors report to several Prometheus recorders, so `/metrics` is not served: give them one \
+             recorder, or the text with `Admin::metrics`"
+        );
+        return None;
+    }
+    Some(Arc::new(move || first.render()))
+}
+
+#[cfg(not(feature = "prometheus"))]
+pub(super) fn recorded(_: &[Handle]) -> Option<MetricsText> {
+    None
+}
