@@ -8,7 +8,6 @@
 
 mod broker;
 mod drive;
-mod message;
 mod outcome;
 mod watched;
 
@@ -30,8 +29,9 @@ use crate::pipeline::committer::Committer;
 use crate::pipeline::progress::Board;
 use crate::processor::{DynFactory, ProcessorFactory};
 use crate::settings::addable;
+use crate::testkit::TestMessage;
 
-pub use self::message::{OutgoingRecord, TestMessage};
+pub use self::watched::Attempt;
 
 const DEFAULT_MAX_IN_FLIGHT: usize = 16;
 const DEFAULT_DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -106,7 +106,7 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 ///     tester.run_batch().await?;
 ///     assert_eq!(store.snapshot()["to"], "2@4");
 ///     assert_eq!(tester.outgoing().len(), 4);
-///     assert_eq!(tester.outgoing()[0], OutgoingMessage::new("counts").key("be").value("2"));
+///     assert_eq!(tester.outgoing()[0], TestMessage::new("counts").key("be").value("2"));
 ///     assert_eq!(tester.committed("words"), Some(Offset::new(6)));
 ///
 ///     // A crash before the offsets were committed: all of it comes again, and changes nothing.
@@ -236,7 +236,8 @@ impl ProcessorTester {
 
     /// Adds a message to its topic, and returns its offset. The next run delivers the message.
     ///
-    /// Messages are delivered in the order in which they are pushed, across all topics.
+    /// Messages are delivered in the order in which they are pushed, across all topics, in the tester's
+    /// [partition](Self::partition), whatever partition they name.
     ///
     /// ```
     /// # use kasper::testkit::{ProcessorTester, TestMessage};
