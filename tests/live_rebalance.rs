@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Sender, brokers, committed, group_of, read_all, topic, wait_until};
+use kasper::testkit::TestMessage;
 use kasper::{Batch, BoxError, Context, Processor, RebalanceEvent};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -106,7 +107,7 @@ impl Job {
                 for _ in 0..10 {
                     for (input, partition) in pairs(&inputs) {
                         let value = format!("{input}/{partition}/{number}");
-                        sender.send(input, partition, &value, value.as_bytes());
+                        sender.send(input, partition, &value);
                     }
                     number += 1;
                 }
@@ -153,10 +154,10 @@ impl Job {
     /// Every message that was sent is in the output: once, and once more for each kill that found it
     /// processed without a commit. Members that lost their partitions, or whose last commit was refused, say
     /// so in their logs; each may repeat a message too.
-    fn check_output(&self, sent: u32, killed: &[Killed], logs: &[PathBuf]) {
+    async fn check_output(&self, sent: u32, killed: &[Killed], logs: &[PathBuf]) {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for message in read_all(&self.output, PARTITIONS) {
-            *counts.entry(String::from_utf8(message.value.unwrap()).unwrap()).or_default() += 1;
+        for message in read_all(&self.output).await {
+            *counts.entry(message.value_text().unwrap().to_owned()).or_default() += 1;
         }
         let disturbed: usize = logs.iter().map(disturbances).sum();
         let expected = pairs(&self.inputs).count() * sent as usize;
@@ -239,7 +240,7 @@ fn churn(job: &Job) {
     job.wait_until_all_committed(sent);
     logs.extend(members.into_iter().map(Member::terminate));
     logs.extend(killed.iter().map(|killed| killed.log.clone()));
-    job.check_output(sent, &killed, &logs);
+    job.check_output(sent, &killed, &logs).await;
     let mut assignments = 0;
     for log in &logs {
         assignments += check_alignment(log, &job.inputs);
@@ -353,7 +354,7 @@ async fn killed_ten_times_in_mid_run() {
     job.wait_until_all_committed(sent);
     let mut logs = vec![member.terminate()];
     logs.extend(killed.iter().map(|killed| killed.log.clone()));
-    job.check_output(sent, &killed, &logs);
+    job.check_output(sent, &killed, &logs).await;
     logs.iter().for_each(|log| std::fs::remove_file(log).unwrap());
 }
 
@@ -405,10 +406,8 @@ async fn a_batch_longer_than_the_poll_interval_costs_no_partition() {
     let one_each = || owned.iter().all(|own| own.load(Ordering::Acquire) == 1);
     common::eventually(Duration::from_secs(30), one_each).await;
     let before = events.load(Ordering::Relaxed);
-    let sender = Sender::new();
-    sender.send(&input, 0, "k", b"slow");
-    sender.send(&input, 1, "k", b"slow");
-    sender.flush();
+    let slow = |partition| TestMessage::new(&input).partition(partition).value("slow");
+    common::client().send_all([slow(0), slow(1)]).await.unwrap();
     let both = || count.load(Ordering::Relaxed) == 2;
     common::eventually(Duration::from_secs(30), both).await;
     assert_eq!(events.load(Ordering::Relaxed), before, "there was a rebalance");

@@ -98,13 +98,7 @@ impl Feeder {
         let writer = Writer::new(brokers, &[])?;
         let partitions =
             (0..partitions).map(|number| FedPartition { number, ..Default::default() });
-        Ok(Self {
-            writer,
-            topic: topic.into(),
-            partitions: partitions.collect(),
-            next: 0,
-            reader,
-        })
+        Ok(Self { writer, topic: topic.into(), partitions: partitions.collect(), next: 0, reader })
     }
 
     /// Writes one message, without a key, to the next partition.

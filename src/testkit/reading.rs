@@ -102,11 +102,8 @@ impl Reading<'_> {
             let watermarks = self.consumer.fetch_watermarks(self.topic, partition, self.left());
             let (low, high) = watermarks.map_err(|error| failed("read_all", &error))?;
             if high > low {
-                let added = assignment.add_partition_offset(
-                    self.topic,
-                    partition,
-                    Position::Offset(low),
-                );
+                let added =
+                    assignment.add_partition_offset(self.topic, partition, Position::Offset(low));
                 added.map_err(|error| failed("read_all", &error))?;
                 ends.insert(partition, high);
             }
