@@ -213,7 +213,7 @@ fn pairs(inputs: &[String]) -> impl Iterator<Item = (&String, i32)> {
 }
 
 /// Three members join, leave and are killed, one every two seconds.
-fn churn(job: &Job) {
+async fn churn(job: &Job) {
     let seconds = std::env::var("KASPER_CHURN_SECONDS").map_or(15, |text| text.parse().unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = job.feed(stop.clone());
@@ -302,28 +302,28 @@ const CONSUMER: [&str; 1] = ["--consumer-protocol"];
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_classic_group() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-classic", 1, &CLASSIC).await);
+    churn(&Job::new("churn-classic", 1, &CLASSIC).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_classic_group_that_joins_two_topics() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-classic-join", 2, &CLASSIC).await);
+    churn(&Job::new("churn-classic-join", 2, &CLASSIC).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_kip_848_group() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-848", 1, &CONSUMER).await);
+    churn(&Job::new("churn-848", 1, &CONSUMER).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_kip_848_group_that_joins_two_topics() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-848-join", 2, &CONSUMER).await);
+    churn(&Job::new("churn-848-join", 2, &CONSUMER).await).await;
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn churn_in_a_cooperative_group() {
     let _alone = LOAD.lock().await;
     let assignor = ["--kafka", "partition.assignment.strategy=cooperative-sticky"];
     let arguments: Vec<_> = CLASSIC.into_iter().chain(assignor).collect();
-    churn(&Job::new("churn-cooperative", 1, &arguments).await);
+    churn(&Job::new("churn-cooperative", 1, &arguments).await).await;
 }
 
 #[tokio::test]
