@@ -46,6 +46,9 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 /// commits behave alike. The tester stands for one partition number. It spawns nothing and does not sleep, so a test
 /// is as fast as the processor, and time may be paused. Change settings before the first run.
 ///
+/// Afterwards it says which messages were [sent](Self::outgoing), with their headers, which offsets are
+/// [committed](Self::committed_offsets), and in which [attempt](Self::attempts) a message was processed.
+///
 /// # What a good test does
 /// Kafka delivers at least once, so a batch may be processed twice, and may be cut differently the second time.
 /// [`replay`](Self::replay) and [`replay_cut`](Self::replay_cut) do that. The contents of the store should be the
