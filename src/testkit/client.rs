@@ -22,7 +22,8 @@ use crate::message::Offset;
 /// input lies in the partitions where production's would. A [`Feeder`](super::Feeder) is for another task: it feeds a
 /// running processor with more than the embedded broker keeps, and waits for the processor instead of for acks.
 ///
-/// Clones share one connection. Dropping the last one drops messages whose acks were not awaited.
+/// Clones share one connection. Dropping the last one drops messages whose acks were not awaited. If tokio's time is
+/// paused, it may go on while acks are awaited; it stands still while a topic is read.
 ///
 /// ```
 /// # use kasper::{Batch, BoxError, Context, Processor};

@@ -26,6 +26,15 @@ pub(super) async fn read_all(
     properties: &[(String, String)],
     topic: &str,
 ) -> Result<Vec<TestMessage>> {
+    read_within(TIMEOUT, brokers, properties, topic).await
+}
+
+async fn read_within(
+    limit: Duration,
+    brokers: &str,
+    properties: &[(String, String)],
+    topic: &str,
+) -> Result<Vec<TestMessage>> {
     let mut config = ClientConfig::new();
     config
         .set("bootstrap.servers", brokers)
@@ -43,7 +52,7 @@ pub(super) async fn read_all(
     // The client's calls block. Paused time stands still meanwhile.
     let reading = tokio::task::spawn_blocking(move || {
         let consumer = config.create().map_err(|error| failed("read_all", &error))?;
-        Reading { consumer, topic: &name, begun: Instant::now() }.read()
+        Reading { consumer, topic: &name, begun: Instant::now(), limit }.read()
     });
     let read = reading.await.map_err(|error| {
         Error::new(ErrorKind::Internal, "reading a topic ended early").with_source(error)
@@ -55,6 +64,7 @@ struct Reading<'a> {
     consumer: BaseConsumer,
     topic: &'a str,
     begun: Instant,
+    limit: Duration,
 }
 
 impl Reading<'_> {
@@ -64,7 +74,7 @@ impl Reading<'_> {
         let mut last_error = None;
         while !ends.is_empty() {
             if self.left().is_zero() {
-                let message = format!("the end was not reached within {TIMEOUT:?}");
+                let message = format!("the end was not reached within {:?}", self.limit);
                 let error = Error::new(ErrorKind::Timeout, message);
                 return Err(match last_error {
                     Some(cause) => error.with_source(cause),
@@ -136,7 +146,7 @@ impl Reading<'_> {
     }
 
     fn left(&self) -> Duration {
-        TIMEOUT.saturating_sub(self.begun.elapsed())
+        self.limit.saturating_sub(self.begun.elapsed())
     }
 
     /// The error, if the client goes on by itself after it.
@@ -160,5 +170,33 @@ fn copied(message: &BorrowedMessage<'_>) -> TestMessage {
         value: bytes(message.payload()),
         headers: headers.map(|header| (header.key.to_owned(), bytes(header.value))).collect(),
         timestamp: message.timestamp().to_millis(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::testkit::{EmbeddedBroker, TestClient};
+
+    /// A broker with a topic of one message, and what reading it in two seconds comes to.
+    async fn read_after(act: impl FnOnce(&EmbeddedBroker)) -> Error {
+        let broker = EmbeddedBroker::start().unwrap();
+        broker.create_topic("in", 1).unwrap();
+        let client = TestClient::new(broker.brokers(), &[]).unwrap();
+        client.send(TestMessage::new("in").value("x")).await.unwrap();
+        act(&broker);
+        let begun = Instant::now();
+        let read = read_within(Duration::from_secs(2), &broker.brokers(), &[], "in").await;
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+        read.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn brokers_that_are_away_are_an_error_that_names_the_topic() {
+        let error = read_after(|broker| broker.suspend().unwrap()).await;
+        let expected = [ErrorKind::Unavailable, ErrorKind::Timeout];
+        assert!(expected.contains(&error.kind()), "{error:#}");
+        assert_eq!(error.get("topic"), Some("in"), "{error:#}");
     }
 }
