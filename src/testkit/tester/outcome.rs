@@ -43,11 +43,55 @@ impl ProcessorTester {
 
     /// Like [`outgoing`](Self::outgoing), but also forgets the messages: the next call returns only what is sent from
     /// now on.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Copy;
+    /// # impl Processor for Copy {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// #         Ok(batch.iter().for_each(|message| context.forward("copies", &message)))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_partition| Copy);
+    /// tester.push(TestMessage::new("orders").value("1"));
+    /// tester.run_batch().await?;
+    /// assert_eq!(tester.take_outgoing(), [TestMessage::new("copies").value("1")]);
+    /// tester.push(TestMessage::new("orders").value("2"));
+    /// tester.run_batch().await?;
+    /// assert_eq!(tester.take_outgoing(), [TestMessage::new("copies").value("2")]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn take_outgoing(&mut self) -> Vec<TestMessage> {
         self.producer.take_outgoing()
     }
 
-    /// The next offset that is committed for this topic; `None` if nothing is committed.
+    /// The next offset that is committed for this topic; `None` if nothing is committed. For all topics at once, see
+    /// [`committed_offsets`](Self::committed_offsets).
+    ///
+    /// ```
+    /// # use kasper::Offset;
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Copy;
+    /// # impl Processor for Copy {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// #         Ok(batch.iter().for_each(|message| context.forward("copies", &message)))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_partition| Copy);
+    /// tester.push(TestMessage::new("orders"));
+    /// assert_eq!(tester.committed("orders"), None);
+    /// tester.run_batch().await?;
+    /// assert_eq!(tester.committed("orders"), Some(Offset::new(1)));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Panics
     /// The topic is not an input topic.
@@ -140,6 +184,29 @@ impl ProcessorTester {
     }
 
     /// How often `process` was called, replays included.
+    ///
+    /// ```
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Copy;
+    /// # impl Processor for Copy {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// #         Ok(batch.iter().for_each(|message| context.forward("copies", &message)))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let mut tester = ProcessorTester::new(["orders"], |_partition| Copy);
+    /// tester.push(TestMessage::new("orders"));
+    /// tester.push(TestMessage::new("orders"));
+    /// assert_eq!((tester.batches(), tester.pending()), (0, 2));
+    /// tester.run_batch().await?;
+    /// assert_eq!((tester.batches(), tester.pending()), (1, 0));
+    /// tester.replay_cut(1).await?;
+    /// assert_eq!(tester.batches(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn batches(&self) -> usize {
         self.calls.given().1
     }
