@@ -223,7 +223,7 @@ impl<'a> Message<'a> {
     /// let mut tester = ProcessorTester::new(["orders"], |_| Bill);
     /// tester.push(TestMessage::new("orders").key("a").value(r#"{"amount":3}"#));
     /// tester.run_all().await?;
-    /// assert_eq!(tester.take_outgoing()[0].value.as_deref(), Some(&br#"{"total":6}"#[..]));
+    /// assert_eq!(tester.take_outgoing()[0].value_text(), Some(r#"{"total":6}"#));
     ///
     /// tester.push(TestMessage::new("orders").value("three"));
     /// let error = tester.run_all().await.unwrap_err();
@@ -317,7 +317,7 @@ impl Context {
     /// # let mut tester = ProcessorTester::new(["orders"], |_| Send);
     /// # tester.push(TestMessage::new("orders"));
     /// # tester.run_batch().await?;
-    /// # assert_eq!(tester.outgoing(), [OutgoingMessage::new("lists").key("a").value("[1,2]")]);
+    /// # assert_eq!(tester.outgoing(), [TestMessage::new("lists").key("a").value("[1,2]")]);
     /// # Ok(())
     /// # }
     /// ```

@@ -92,7 +92,7 @@ impl Context {
     /// let mut tester = ProcessorTester::new(["orders"], |_| Audit);
     /// tester.push(TestMessage::new("orders").value("1"));
     /// tester.run_batch().await?;
-    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("audit").value("1")]);
+    /// assert_eq!(tester.take_outgoing(), [TestMessage::new("audit").value("1")]);
     ///
     /// // Of a batch that fails, nothing is produced.
     /// tester.push(TestMessage::new("orders").value("2"));
@@ -131,7 +131,7 @@ impl Context {
     /// # tester.push(TestMessage::tombstone("orders", "7").header("via", "web").timestamp(1_700_000_000_000));
     /// # tester.run_batch().await?;
     /// // A tombstone stays one. The partition is left to the partitioner.
-    /// let copy = OutgoingMessage::new("copies").key("7").header("via", "web").timestamp(1_700_000_000_000);
+    /// let copy = TestMessage::new("copies").key("7").header("via", "web").timestamp(1_700_000_000_000);
     /// assert_eq!(tester.outgoing(), [copy]);
     /// # Ok(())
     /// # }

@@ -13,10 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kasper::testkit::EmbeddedBroker;
+use kasper::testkit::{EmbeddedBroker, TestMessage};
 use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, Report, TopicProcessor};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::runtime::Runtime;
 
 /// Counts what is allocated, of all threads; growing counts too.
@@ -74,20 +72,12 @@ where
     }
 }
 
-fn fill(brokers: &str, messages: u64) {
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", brokers).create().unwrap();
-    for number in 0..messages {
+async fn fill(broker: &EmbeddedBroker, messages: u64) {
+    let message = |number: u64| {
         let partition = i32::try_from(number % 4).unwrap();
-        let (key, value) = (number.to_le_bytes(), [0; 16]);
-        let record = BaseRecord::to("in").partition(partition).key(&key[..]).payload(&value[..]);
-        producer.send(record).map_err(|(error, _)| error).unwrap();
-        // Less than the producer's queue holds.
-        if number % 50_000 == 49_999 {
-            producer.flush(Duration::from_secs(30)).unwrap();
-        }
-    }
-    producer.flush(Duration::from_secs(30)).unwrap();
+        TestMessage::new("in").partition(partition).key(&number.to_le_bytes()).value(&[0; 16])
+    };
+    broker.client().unwrap().send_all((0..messages).map(message)).await.unwrap();
 }
 
 /// Allocations from the call of `run` to its return.
@@ -98,8 +88,8 @@ fn allocations(
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic("in", PARTITIONS).unwrap();
     broker.create_topic("out", PARTITIONS).unwrap();
-    fill(&broker.brokers(), messages);
     Runtime::new().unwrap().block_on(async {
+        fill(&broker, messages).await;
         let processor = TopicProcessor::builder("allocations", ["in"])
             .brokers(broker.brokers())
             .partitions(0..PARTITIONS)

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kasper::testkit::EmbeddedBroker;
+use kasper::testkit::{EmbeddedBroker, TestMessage};
 use kasper::{
     Batch, BoxError, Builder, Context, ErrorKind, OutOfRange, OutgoingMessage, Processor,
     StartFrom, TopicProcessor,
 };
 use proptest::prelude::*;
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 const TIMES: [Duration; 4] =
@@ -65,18 +64,12 @@ const SETTERS: &[Setter] = &[
     ("group_id", |builder, i| builder.group_id(["", "x", "é ü", "\u{1F600}"][i % 4])),
 ];
 
-fn broker() -> EmbeddedBroker {
+async fn broker() -> EmbeddedBroker {
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic("in", 2).unwrap();
     broker.create_topic("out", 2).unwrap();
-    let mut config = ClientConfig::new();
-    let producer: BaseProducer =
-        config.set("bootstrap.servers", broker.brokers()).create().unwrap();
-    for number in 0..20_u8 {
-        let record = BaseRecord::<(), _>::to("in").partition(i32::from(number % 2));
-        producer.send(record.payload(&[number])).unwrap();
-    }
-    producer.flush(Duration::from_secs(10)).unwrap();
+    let message = |n: u8| TestMessage::new("in").partition(i32::from(n % 2)).value(&[n]);
+    broker.client().unwrap().send_all((0..20).map(message)).await.unwrap();
     broker
 }
 
@@ -127,7 +120,7 @@ fn check(broker: &EmbeddedBroker, settings: &[(Setter, usize)]) -> bool {
 
 #[test]
 fn each_setter_at_each_extreme_works_or_is_refused_by_name() {
-    let broker = broker();
+    let broker = Runtime::new().unwrap().block_on(broker());
     for setter in SETTERS {
         let works: Vec<_> = (0..5).map(|index| check(&broker, &[(*setter, index)])).collect();
         println!("{}: {works:?}", setter.0);
@@ -154,7 +147,7 @@ fn each_setter_at_each_extreme_works_or_is_refused_by_name() {
 
 #[test]
 fn any_extremes_together_work_or_are_refused_by_name() {
-    let broker = broker();
+    let broker = Runtime::new().unwrap().block_on(broker());
     let setting = (0..SETTERS.len(), 0..5_usize);
     let settings = prop::collection::vec(setting, 2..6);
     let mut config = ProptestConfig::with_cases(40);

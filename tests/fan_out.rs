@@ -7,10 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kasper::testkit::EmbeddedBroker;
+use kasper::testkit::{EmbeddedBroker, TestMessage};
 use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, TopicProcessor};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 
 const MIB: usize = 1 << 20;
 
@@ -46,10 +44,7 @@ async fn a_gib_from_one_call_that_flushes_takes_no_more_than_64_mib() {
     let broker = EmbeddedBroker::start().unwrap();
     broker.create_topic("in", 1).unwrap();
     broker.create_topic("out", 1).unwrap();
-    let producer: BaseProducer =
-        ClientConfig::new().set("bootstrap.servers", broker.brokers()).create().unwrap();
-    producer.send(BaseRecord::to("in").key("").payload("go")).map_err(|(error, _)| error).unwrap();
-    producer.flush(std::time::Duration::from_secs(30)).unwrap();
+    broker.client().unwrap().send(TestMessage::new("in").value("go")).await.unwrap();
     let most = Arc::new(AtomicU64::new(0));
     let counted = most.clone();
     let processor = TopicProcessor::builder("fan-out", ["in"])

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Sender, eventually, topic};
+use common::{eventually, send_numbers, topic};
 use kasper::{
     Batch, BoxError, Builder, Context, Handle, Processor, RebalanceEvent, Report, TopicProcessor,
 };
@@ -111,9 +111,8 @@ impl Member {
 async fn two_members_catch_up(configure: impl Fn(Builder) -> Builder) {
     common::log();
     let input = topic("caught-up", PARTITIONS).await;
-    let sender = Sender::new();
     for partition in 0..PARTITIONS {
-        sender.send_numbers(&input, partition, u32::try_from(MESSAGES).unwrap());
+        send_numbers(&input, partition, u32::try_from(MESSAGES).unwrap()).await;
     }
     let (name, done) = (common::unique("caught-up"), Done::default());
     let builder = || {

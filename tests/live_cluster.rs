@@ -27,8 +27,8 @@ mod cluster {
     use tokio::task::JoinHandle;
 
     use super::common::{
-        self, Collect, Each, Sender, brokers, committed, eventually, group_of, read_all, topic,
-        unique,
+        self, Collect, Each, Sender, brokers, committed, eventually, group_of, read_all,
+        send_numbers, topic, unique,
     };
 
     const PARTITIONS: i32 = 6;
@@ -85,7 +85,7 @@ mod cluster {
                     let number = count.load(Ordering::Relaxed);
                     for partition in 0..PARTITIONS {
                         let value = format!("{partition}/{number}");
-                        sender.send(&input, partition, &value, value.as_bytes());
+                        sender.send(&input, partition, &value);
                     }
                     count.store(number + 1, Ordering::Relaxed);
                     thread::sleep(Duration::from_millis(5));
@@ -186,7 +186,7 @@ mod cluster {
             for partition in 0..PARTITIONS {
                 assert_eq!(committed(&group, &self.input, partition), Some(i64::from(sent)));
             }
-            let output = read_all(&self.output, PARTITIONS);
+            let output = read_all(&self.output).await;
             let total = output.len();
             let seen: BTreeSet<_> = output.into_iter().map(|m| m.value.unwrap()).collect();
             let twice = total - seen.len();
@@ -289,8 +289,9 @@ mod cluster {
             })
         })
         .await;
-        let sender = Sender::new();
-        (0..PARTITIONS).for_each(|partition| sender.send_numbers(&input, partition, 100));
+        for partition in 0..PARTITIONS {
+            send_numbers(&input, partition, 100).await;
+        }
         kill(3);
         let mut running = Vec::new();
         for pause in [0, 300, 1000, 3000] {

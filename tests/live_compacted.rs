@@ -8,16 +8,13 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use common::{Collect, Sender, builder, committed, eventually, group_of, topic_with};
+use common::{Collect, builder, committed, eventually, group_of, topic_with};
+use kasper::testkit::{TestClient, TestMessage};
 use kasper::{Builder, TopicPartition};
-use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use rdkafka::topic_partition_list::TopicPartitionList;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -27,26 +24,11 @@ const SENT: i64 = 200;
 /// How many messages were sent after them, and are gone.
 const TAIL: i64 = 100;
 
-/// The offsets of the messages that a log still holds.
-fn offsets(topic: &str) -> Vec<i64> {
-    let group = common::unique("look");
-    let properties = [
-        ("group.id", group.as_str()),
-        ("enable.partition.eof", "true"),
-        ("isolation.level", "read_uncommitted"),
-    ];
-    let consumer: BaseConsumer = common::config_of(&properties).create().unwrap();
-    let mut assignment = TopicPartitionList::new();
-    assignment.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
-    consumer.assign(&assignment).unwrap();
-    let mut offsets = Vec::new();
-    loop {
-        match consumer.poll(Duration::from_secs(20)).expect("messages, or the end") {
-            Ok(message) => offsets.push(message.offset()),
-            Err(KafkaError::PartitionEOF(_)) => return offsets,
-            Err(error) => panic!("{error}"),
-        }
-    }
+/// The offsets of the messages that a log still holds, those of aborted transactions included.
+async fn offsets(topic: &str) -> Vec<i64> {
+    let all = [("isolation.level", "read_uncommitted")];
+    let messages = TestClient::new(common::brokers(), &all).unwrap().read_all(topic).await;
+    messages.unwrap().into_iter().map(|message| message.offset.unwrap().get()).collect()
 }
 
 /// A topic that ends with a hundred offsets without a message.
@@ -62,11 +44,11 @@ async fn compacted() -> String {
         ("min.cleanable.dirty.ratio", "0.01"),
     ];
     let topic = topic_with("compacted", 1, &config).await;
-    let sender = Sender::new();
-    for number in 0..SENT {
-        sender.send(&topic, 0, &format!("key-{}", number % 10), number.to_string().as_bytes());
-    }
-    sender.flush();
+    let message = |number: i64| {
+        let key = format!("key-{}", number % 10);
+        TestMessage::new(&topic).key(key).value(number.to_string())
+    };
+    common::client().send_all((0..SENT).map(message)).await.unwrap();
     let id = common::unique("transaction");
     let producer: BaseProducer = common::config_of(&[("transactional.id", &id)]).create().unwrap();
     producer.init_transactions(LIMIT).unwrap();
@@ -80,7 +62,11 @@ async fn compacted() -> String {
     tokio::time::sleep(Duration::from_millis(50)).await;
     producer.abort_transaction(LIMIT).unwrap();
     let kept: Vec<i64> = (SENT - 10..SENT).collect();
-    eventually(LIMIT, || offsets(&topic) == kept).await;
+    let started = Instant::now();
+    while offsets(&topic).await != kept {
+        assert!(started.elapsed() < LIMIT, "not compacted within {LIMIT:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
     let (_, end) = consumer.fetch_watermarks(&topic, 0, LIMIT).unwrap();
     assert_eq!(end, SENT + TAIL + 1, "with the mark of the abort");
@@ -142,9 +128,8 @@ async fn everything_is_known_to_be_consumed_where_the_last_messages_are_gone() {
     let described = common::described(&group_of(handle.name()), &topic, 0);
     assert_eq!((described.committed, described.lag), (SENT, TAIL + 1));
     // And again, when there is more.
-    let sender = Sender::new();
-    sender.send(&topic, 0, "key-0", b"late");
-    sender.flush();
+    let late = TestMessage::new(&topic).key("key-0").value("late");
+    common::client().send(late).await.unwrap();
     eventually(LIMIT, || all.len() == 11).await;
     eventually(LIMIT, || handle.has_consumed_all()).await;
     handle.close();

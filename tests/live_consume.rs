@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use common::{Collect, Each, Sender, builder, committed, eventually, group_of, read_all, topic};
+use common::{
+    Collect, Each, builder, committed, eventually, group_of, read_all, send_numbers, topic,
+};
+use kasper::testkit::TestMessage;
 use kasper::{ErrorKind, OutOfRange, OutgoingMessage, StartFrom, TopicPartition, TopicProcessor};
 
 const NEEDS_KAFKA: Duration = Duration::from_secs(30);
@@ -22,11 +25,10 @@ const NEEDS_KAFKA: Duration = Duration::from_secs(30);
 async fn static_partitions_are_processed_to_their_end_and_committed() {
     common::log();
     let (a, b) = (topic("a", 3).await, topic("b", 2).await);
-    let sender = Sender::new();
     for partition in 0..3 {
-        sender.send_numbers(&a, partition, 1000);
+        send_numbers(&a, partition, 1000).await;
     }
-    sender.send_numbers(&b, 1, 500);
+    send_numbers(&b, 1, 500).await;
     let all = Collect::default();
     let collect = all.clone();
     let processor = builder("static", &[&a, &b]).partitions(0..3).build(move |_| collect.clone());
@@ -45,10 +47,9 @@ async fn static_partitions_are_processed_to_their_end_and_committed() {
 async fn group_run(configure: impl Fn(kasper::Builder) -> kasper::Builder) {
     common::log();
     let (a, b) = (topic("a", 4).await, topic("b", 4).await);
-    let sender = Sender::new();
     for partition in 0..4 {
-        sender.send_numbers(&a, partition, 500);
-        sender.send_numbers(&b, partition, 300);
+        send_numbers(&a, partition, 500).await;
+        send_numbers(&b, partition, 300).await;
     }
     let all = Collect::default();
     let collect = all.clone();
@@ -85,8 +86,7 @@ async fn a_cooperative_group_is_processed_to_its_end() {
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_second_run_goes_on_where_the_first_committed() {
     let input = topic("input", 1).await;
-    let sender = Sender::new();
-    sender.send_numbers(&input, 0, 100);
+    send_numbers(&input, 0, 100).await;
     let name = common::unique("twice");
     let run = || async {
         let all = Collect::default();
@@ -97,7 +97,7 @@ async fn a_second_run_goes_on_where_the_first_committed() {
         all.len()
     };
     assert_eq!(run().await, 100);
-    sender.send_numbers(&input, 0, 7);
+    send_numbers(&input, 0, 7).await;
     assert_eq!(run().await, 7);
     assert_eq!(run().await, 0);
 }
@@ -106,9 +106,7 @@ async fn a_second_run_goes_on_where_the_first_committed() {
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn everything_of_a_message_comes_in_and_goes_out() {
     let (input, output) = (topic("input", 1).await, topic("output", 2).await);
-    let sender = Sender::new();
-    sender.send(&input, 0, "go", b"");
-    sender.flush();
+    common::client().send(TestMessage::new(&input).value("")).await.unwrap();
     let out = output.clone();
     let send = move |_: &kasper::Batch, context: &mut kasper::Context| {
         let full = OutgoingMessage::new(out.as_str()).key("k").value("v").timestamp(1234);
@@ -163,7 +161,7 @@ async fn everything_of_a_message_comes_in_and_goes_out() {
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn an_undeliverable_message_is_an_error_and_its_batch_is_not_committed() {
     let (input, output) = (topic("input", 1).await, topic("output", 1).await);
-    Sender::new().send_numbers(&input, 0, 30);
+    send_numbers(&input, 0, 30).await;
     for (target, value, reason) in [
         (output.clone(), vec![0; 2_000_000], "too large"),
         (common::unique("nowhere"), vec![0], "unknown topic"),
@@ -197,7 +195,7 @@ async fn an_undeliverable_message_is_an_error_and_its_batch_is_not_committed() {
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_failed_process_stops_everything_and_finished_batches_are_committed() {
     let input = topic("input", 1).await;
-    Sender::new().send_numbers(&input, 0, 30);
+    send_numbers(&input, 0, 30).await;
     let fail = |batch: &kasper::Batch, _: &mut kasper::Context| {
         let last = batch.iter().next_back().unwrap();
         if last.offset().get() >= 20 {
@@ -223,7 +221,7 @@ async fn a_failed_process_stops_everything_and_finished_batches_are_committed() 
 async fn an_offset_that_is_not_in_the_log_is_an_error_or_skipped_by_choice() {
     common::log();
     let input = topic("input", 1).await;
-    Sender::new().send_numbers(&input, 0, 10);
+    send_numbers(&input, 0, 10).await;
     for (policy, processed) in
         [(OutOfRange::Fail, None), (OutOfRange::Earliest, Some(10)), (OutOfRange::Latest, Some(0))]
     {
@@ -254,11 +252,10 @@ async fn an_offset_that_is_not_in_the_log_is_an_error_or_skipped_by_choice() {
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_new_group_starts_where_it_is_told() {
     let input = topic("input", 1).await;
-    let sender = Sender::new();
-    sender.send_numbers(&input, 0, 10);
-    let second = read_all(&input, 1)[9].timestamp.unwrap() + 1;
+    send_numbers(&input, 0, 10).await;
+    let second = read_all(&input).await[9].timestamp.unwrap() + 1;
     tokio::time::sleep(Duration::from_millis(20)).await;
-    sender.send_numbers(&input, 0, 5);
+    send_numbers(&input, 0, 5).await;
     let cases = [
         (StartFrom::Earliest, 15),
         (StartFrom::Latest, 0),
@@ -382,9 +379,8 @@ async fn a_member_without_partitions_is_caught_up_in_a_kip_848_group() {
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn a_dry_partition_does_not_stall_the_others() {
     let input = topic("input", 4).await;
-    let sender = Sender::new();
     for partition in 0..3 {
-        sender.send_numbers(&input, partition, 13_334);
+        send_numbers(&input, partition, 13_334).await;
     }
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();

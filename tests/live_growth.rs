@@ -9,7 +9,7 @@ use kasper::{StartFrom, TopicProcessor};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use common::{Collect, Sender, committed, config_of, eventually, group_of, topic, unique};
+use common::{Collect, committed, config_of, eventually, group_of, send_numbers, topic, unique};
 
 async fn start(name: &str, topic: &str, collect: &Collect) -> TopicProcessor {
     let collect = collect.clone();
@@ -37,15 +37,17 @@ async fn add_partitions(topic: &str, count: usize) {
 async fn what_was_produced_to_added_partitions_is_not_skipped() {
     common::log();
     let (name, input, collect) = (unique("growth"), topic("growth", 2).await, Collect::default());
-    let sender = Sender::new();
-    (0..2).for_each(|partition| sender.send_numbers(&input, partition, 10));
+    for partition in 0..2 {
+        send_numbers(&input, partition, 10).await;
+    }
     start(&name, &input, &collect).await.run_until_caught_up().await.unwrap();
     assert_eq!(collect.len(), 0, "it begins at the end");
     assert_eq!(committed(&group_of(&name), &input, 1), Some(10));
     add_partitions(&input, 4).await;
     // The first one's client knows two partitions for some minutes.
-    let sender = Sender::new();
-    (2..4).for_each(|partition| sender.send_numbers(&input, partition, 10));
+    for partition in 2..4 {
+        send_numbers(&input, partition, 10).await;
+    }
     start(&name, &input, &collect).await.run_until_caught_up().await.unwrap();
     assert_eq!(collect.len(), 20);
     // The next time, all of them have offsets.
@@ -60,8 +62,9 @@ async fn what_was_produced_to_added_partitions_is_not_skipped() {
 async fn partitions_of_a_group_that_begins_are_not_taken_for_added() {
     common::log();
     let (name, input, collect) = (unique("growth"), topic("growth", 4).await, Collect::default());
-    let sender = Sender::new();
-    (0..4).for_each(|partition| sender.send_numbers(&input, partition, 10));
+    for partition in 0..4 {
+        send_numbers(&input, partition, 10).await;
+    }
     for partitions in [0..2, 2..4] {
         let collect = collect.clone();
         let builder = TopicProcessor::builder(&name, [&*input]).brokers(common::brokers());

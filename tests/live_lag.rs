@@ -5,7 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Collect, Described, Sender, builder, described, eventually, group_of, topic};
+use common::{Collect, Described, builder, described, eventually, group_of, topic};
+use kasper::testkit::TestMessage;
 use kasper::{
     Error, Handle, Offset, OutOfRange, PartitionState, PartitionStatus, Report, TopicPartition,
 };
@@ -53,12 +54,9 @@ impl Job {
         eventually(LIMIT, || paused(0) && paused(1)).await;
     }
 
-    fn send(&self, partition: i32, messages: usize) {
-        let sender = Sender::new();
-        for _ in 0..messages {
-            sender.send(&self.topic, partition, "key", &[7; 1000]);
-        }
-        sender.flush();
+    async fn send(&self, partition: i32, messages: usize) {
+        let message = TestMessage::new(&self.topic).partition(partition).value(&[7; 1000]);
+        common::client().send_all(vec![message; messages]).await.unwrap();
     }
 
     fn status(&self, partition: i32) -> PartitionStatus {
@@ -117,7 +115,7 @@ fn begin(producer: &BaseProducer, topic: &str) {
 #[ignore = "needs a Kafka and its tools; run `cargo xtask test`"]
 async fn what_flows_and_what_is_empty() {
     let job = Job::start().await;
-    job.send(0, 100);
+    job.send(0, 100).await;
     job.has_lag(0, 0, 0).await;
     eventually(LIMIT, || job.status(0).end_offset.get() == 100).await;
     job.has_lag(0, 0, 0).await;
@@ -132,11 +130,11 @@ async fn what_flows_and_what_is_empty() {
 async fn what_is_paused_while_others_produce() {
     let job = Job::start().await;
     job.pause().await;
-    job.send(0, 300);
+    job.send(0, 300).await;
     job.has_lag(0, 300, 300).await;
     job.agrees(0);
     // The queue is full, and nothing is fetched any more.
-    job.send(0, 50);
+    job.send(0, 50).await;
     job.has_lag(0, 350, 350).await;
     job.agrees(0);
     // Of the first 300, with what the client keeps for each; none of the last 50.
@@ -190,7 +188,7 @@ async fn a_transaction_counts_here_when_it_has_ended() {
 async fn what_was_deleted_before_it_was_read() {
     let job = Job::start().await;
     job.pause().await;
-    job.send(0, 300);
+    job.send(0, 300).await;
     job.has_lag(0, 300, 300).await;
     let admin: AdminClient<DefaultClientContext> = common::config_of(&[]).create().unwrap();
     let mut below = TopicPartitionList::new();
@@ -202,7 +200,7 @@ async fn what_was_deleted_before_it_was_read() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     job.has_lag(0, 300, 300).await;
     job.agrees(0);
-    job.send(0, 10);
+    job.send(0, 10).await;
     job.has_lag(0, 310, 310).await;
     job.agrees(0);
     // What is in the queue is processed; then it goes on at the new beginning.

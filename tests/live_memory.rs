@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{brokers, config_of, topic, unique, wait_until};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use common::{brokers, topic, unique, wait_until};
+use kasper::Bytes;
+use kasper::testkit::{TestClient, TestMessage};
 
 const PARTITIONS: i32 = 12;
 const MIB: u64 = 1 << 20;
@@ -49,26 +49,16 @@ impl Shape {
         // A broker returns whole batches, which on a busy machine would have ten thousand messages each.
         let batches = ("batch.num.messages", "1000");
         let properties = [("queue.buffering.max.messages", "200000"), ("linger.ms", "20"), batches];
-        let producer: BaseProducer = config_of(&properties).create().unwrap();
-        let mut headers = OwnedHeaders::new();
+        let client = TestClient::new(brokers(), &properties).unwrap();
+        let mut message = TestMessage::new(&topic);
+        message.key = self.key.as_ref().map(|key| Bytes::copy_from_slice(key));
+        message.value = self.value.clone().map(Bytes::from);
         for number in 0..self.headers {
-            let key = format!("header-{number}");
-            headers = headers.insert(Header { key: &key, value: Some("twenty bytes of text") });
+            message = message.header(format!("header-{number}"), "twenty bytes of text");
         }
-        for (partition, _) in (0..PARTITIONS).cycle().zip(0..self.messages) {
-            loop {
-                let mut record = BaseRecord::<[u8], [u8]>::to(&topic).partition(partition);
-                record.key = self.key.as_ref().map(<[u8; 20]>::as_slice);
-                record.payload = self.value.as_deref();
-                record.headers = (self.headers > 0).then(|| headers.clone());
-                if producer.send(record).is_ok() {
-                    break;
-                }
-                // The queue is full.
-                producer.poll(Duration::from_millis(5));
-            }
-        }
-        producer.flush(Duration::from_secs(60)).unwrap();
+        let partitions = (0..PARTITIONS).cycle().take(self.messages as usize);
+        let messages = partitions.map(|partition| message.clone().partition(partition));
+        client.send_all(messages).await.unwrap();
         topic
     }
 }

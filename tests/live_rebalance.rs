@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Sender, brokers, committed, group_of, read_all, topic, wait_until};
+use kasper::testkit::TestMessage;
 use kasper::{Batch, BoxError, Context, Processor, RebalanceEvent};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
@@ -106,7 +107,7 @@ impl Job {
                 for _ in 0..10 {
                     for (input, partition) in pairs(&inputs) {
                         let value = format!("{input}/{partition}/{number}");
-                        sender.send(input, partition, &value, value.as_bytes());
+                        sender.send(input, partition, &value);
                     }
                     number += 1;
                 }
@@ -153,10 +154,10 @@ impl Job {
     /// Every message that was sent is in the output: once, and once more for each kill that found it
     /// processed without a commit. Members that lost their partitions, or whose last commit was refused, say
     /// so in their logs; each may repeat a message too.
-    fn check_output(&self, sent: u32, killed: &[Killed], logs: &[PathBuf]) {
+    async fn check_output(&self, sent: u32, killed: &[Killed], logs: &[PathBuf]) {
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for message in read_all(&self.output, PARTITIONS) {
-            *counts.entry(String::from_utf8(message.value.unwrap()).unwrap()).or_default() += 1;
+        for message in read_all(&self.output).await {
+            *counts.entry(message.value_text().unwrap().to_owned()).or_default() += 1;
         }
         let disturbed: usize = logs.iter().map(disturbances).sum();
         let expected = pairs(&self.inputs).count() * sent as usize;
@@ -212,7 +213,7 @@ fn pairs(inputs: &[String]) -> impl Iterator<Item = (&String, i32)> {
 }
 
 /// Three members join, leave and are killed, one every two seconds.
-fn churn(job: &Job) {
+async fn churn(job: &Job) {
     let seconds = std::env::var("KASPER_CHURN_SECONDS").map_or(15, |text| text.parse().unwrap());
     let stop = Arc::new(AtomicBool::new(false));
     let feeder = job.feed(stop.clone());
@@ -239,7 +240,7 @@ fn churn(job: &Job) {
     job.wait_until_all_committed(sent);
     logs.extend(members.into_iter().map(Member::terminate));
     logs.extend(killed.iter().map(|killed| killed.log.clone()));
-    job.check_output(sent, &killed, &logs);
+    job.check_output(sent, &killed, &logs).await;
     let mut assignments = 0;
     for log in &logs {
         assignments += check_alignment(log, &job.inputs);
@@ -301,28 +302,28 @@ const CONSUMER: [&str; 1] = ["--consumer-protocol"];
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_classic_group() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-classic", 1, &CLASSIC).await);
+    churn(&Job::new("churn-classic", 1, &CLASSIC).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_classic_group_that_joins_two_topics() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-classic-join", 2, &CLASSIC).await);
+    churn(&Job::new("churn-classic-join", 2, &CLASSIC).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_kip_848_group() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-848", 1, &CONSUMER).await);
+    churn(&Job::new("churn-848", 1, &CONSUMER).await).await;
 }
 
 #[tokio::test]
 #[ignore = "needs a Kafka; run `cargo xtask test`"]
 async fn churn_in_a_kip_848_group_that_joins_two_topics() {
     let _alone = LOAD.lock().await;
-    churn(&Job::new("churn-848-join", 2, &CONSUMER).await);
+    churn(&Job::new("churn-848-join", 2, &CONSUMER).await).await;
 }
 
 #[tokio::test]
@@ -331,7 +332,7 @@ async fn churn_in_a_cooperative_group() {
     let _alone = LOAD.lock().await;
     let assignor = ["--kafka", "partition.assignment.strategy=cooperative-sticky"];
     let arguments: Vec<_> = CLASSIC.into_iter().chain(assignor).collect();
-    churn(&Job::new("churn-cooperative", 1, &arguments).await);
+    churn(&Job::new("churn-cooperative", 1, &arguments).await).await;
 }
 
 #[tokio::test]
@@ -353,7 +354,7 @@ async fn killed_ten_times_in_mid_run() {
     job.wait_until_all_committed(sent);
     let mut logs = vec![member.terminate()];
     logs.extend(killed.iter().map(|killed| killed.log.clone()));
-    job.check_output(sent, &killed, &logs);
+    job.check_output(sent, &killed, &logs).await;
     logs.iter().for_each(|log| std::fs::remove_file(log).unwrap());
 }
 
@@ -405,10 +406,8 @@ async fn a_batch_longer_than_the_poll_interval_costs_no_partition() {
     let one_each = || owned.iter().all(|own| own.load(Ordering::Acquire) == 1);
     common::eventually(Duration::from_secs(30), one_each).await;
     let before = events.load(Ordering::Relaxed);
-    let sender = Sender::new();
-    sender.send(&input, 0, "k", b"slow");
-    sender.send(&input, 1, "k", b"slow");
-    sender.flush();
+    let slow = |partition| TestMessage::new(&input).partition(partition).value("slow");
+    common::client().send_all([slow(0), slow(1)]).await.unwrap();
     let both = || count.load(Ordering::Relaxed) == 2;
     common::eventually(Duration::from_secs(30), both).await;
     assert_eq!(events.load(Ordering::Relaxed), before, "there was a rebalance");

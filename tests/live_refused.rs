@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{Collect, Each, Sender, builder, read_all, topic, topic_with};
+use common::{Collect, Each, builder, read_all, send_numbers, topic, topic_with};
 use kasper::{Batch, Builder, Context, Error, ErrorKind, Message, OutgoingMessage};
 
 /// Sends on what `outgoing` makes of each of 100 messages, in batches of 10 that share produce requests.
@@ -23,7 +23,7 @@ async fn sent_on(
 ) -> (String, kasper::Result<kasper::Report>) {
     common::log();
     let input = topic("in", 1).await;
-    Sender::new().send_numbers(&input, 0, 100);
+    send_numbers(&input, 0, 100).await;
     let (name, output) = (input.clone(), output.to_owned());
     // Long enough for batches of one moment to be sent in one request.
     let builder = builder("refused", &[&input]).max_batch_messages(10).kafka("linger.ms", "300");
@@ -156,7 +156,7 @@ async fn a_message_over_the_topics_limit_names_the_topics_property() {
     assert!(result.unwrap_err().to_string().contains("`batch.size`"));
     let (_, result) = sent_on(|builder| builder.kafka("batch.size", "4000"), &output, small).await;
     result.unwrap();
-    assert_eq!(read_all(&output, 1).len(), 100);
+    assert_eq!(read_all(&output).await.len(), 100);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn an_unreadable_codec_names_the_codec_and_the_feature() {
     common::log();
     // The broker compresses what it is sent.
     let input = topic_with("zstd", 1, &[("compression.type", "zstd")]).await;
-    Sender::new().send_numbers(&input, 0, 100);
+    send_numbers(&input, 0, 100).await;
     let all = Collect::default();
     let collect = all.clone();
     let processor = builder("zstd", &[&input]).build(move |_| collect.clone()).await.unwrap();

@@ -13,7 +13,9 @@ mod cluster {
     use kasper::{Builder, StartFrom, TopicProcessor};
     use tokio::task::JoinSet;
 
-    use super::common::{self, Collect, Sender, committed, eventually, group_of, topic, unique};
+    use super::common::{
+        self, Collect, committed, eventually, group_of, send_numbers, topic, unique,
+    };
 
     const LIMIT: Duration = Duration::from_secs(60);
 
@@ -41,17 +43,19 @@ mod cluster {
 
         /// Partition 0 gets a message a second, partition 1 none.
         async fn idles(&self) {
-            let (sender, collect) = (Sender::new(), Collect::default());
+            let collect = Collect::default();
             let own = collect.clone();
             let processor = self.builder().build(move |_| own.clone()).await.unwrap();
             let handle = processor.handle();
             let running = tokio::spawn(processor.run());
             eventually(LIMIT, || handle.status().settled).await;
-            (0..2).for_each(|partition| sender.send_numbers(&self.topic, partition, 10));
+            for partition in 0..2 {
+                send_numbers(&self.topic, partition, 10).await;
+            }
             eventually(LIMIT, || collect.len() == 20).await;
             let since = Instant::now();
             while since.elapsed() < RETENTION {
-                sender.send_numbers(&self.topic, 0, 1);
+                send_numbers(&self.topic, 0, 1).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             assert_eq!(committed(&group_of(&self.name), &self.topic, 1), Some(10));
@@ -64,7 +68,7 @@ mod cluster {
 
         /// What came meanwhile is processed, and nothing else.
         async fn goes_on(&self) {
-            Sender::new().send_numbers(&self.topic, 1, 7);
+            send_numbers(&self.topic, 1, 7).await;
             let collect = Collect::default();
             let own = collect.clone();
             let processor = self.builder().build(move |_| own.clone()).await.unwrap();

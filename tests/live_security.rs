@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::{Collect, Each, Sender, committed, eventually, group_of, read_all, topic};
+use common::{Collect, Each, committed, eventually, group_of, read_all, send_numbers, topic};
+use kasper::testkit::TestMessage;
 use kasper::{Batch, BoxError, Builder, Context, Error, ErrorKind, OauthToken, TopicProcessor};
 
 const USER: &str = "alice";
@@ -71,9 +72,8 @@ fn base64url(bytes: &[u8]) -> String {
 async fn passes_messages_through(configure: impl FnOnce(&str) -> Builder) {
     common::log();
     let (input, output) = (topic("in", 2).await, topic("out", 1).await);
-    let sender = Sender::new();
-    sender.send_numbers(&input, 0, 300);
-    sender.send_numbers(&input, 1, 200);
+    send_numbers(&input, 0, 300).await;
+    send_numbers(&input, 1, 200).await;
     let target = output.clone();
     let forward = move |batch: &Batch, context: &mut Context| {
         batch.iter().for_each(|message| context.forward(&target, &message));
@@ -83,7 +83,7 @@ async fn passes_messages_through(configure: impl FnOnce(&str) -> Builder) {
     let group = group_of(processor.handle().name());
     let run = tokio::time::timeout(Duration::from_secs(30), processor.run_until_caught_up());
     assert_eq!(run.await.unwrap().unwrap().messages, 500);
-    assert_eq!(read_all(&output, 1).len(), 500);
+    assert_eq!(read_all(&output).await.len(), 500);
     assert_eq!(
         (committed(&group, &input, 0), committed(&group, &input, 1)),
         (Some(300), Some(200))
@@ -261,11 +261,11 @@ impl Flow {
         let processor = builder.build(move |_| Each(forward.clone())).await.unwrap();
         let (handle, group) = (processor.handle(), group_of(processor.handle().name()));
         let running = tokio::spawn(processor.run());
-        let sender = Sender::new();
+        let client = common::client();
         let (started, mut sent, mut longest, mut last) = (Instant::now(), 0, Duration::ZERO, 0);
         let mut arrived = Instant::now();
         while started.elapsed() < time {
-            sender.send(&self.input, 0, "k", b"v");
+            client.send(TestMessage::new(&self.input).value("v")).await.unwrap();
             sent += 1;
             tokio::time::sleep(Duration::from_millis(5)).await;
             assert!(!running.is_finished(), "{:?}", running.await);
@@ -275,13 +275,12 @@ impl Flow {
             }
             longest = longest.max(arrived.elapsed());
         }
-        sender.flush();
         let all = || self.received.load(Ordering::Relaxed) == sent;
         eventually(Duration::from_secs(30), all).await;
         handle.close();
         running.await.unwrap().unwrap();
         println!("{sent} messages in {time:?}, longest pause {longest:?}");
-        assert_eq!(read_all(&self.output, 1).len(), sent, "each once");
+        assert_eq!(read_all(&self.output).await.len(), sent, "each once");
         assert_eq!(committed(&group, &self.input, 0), i64::try_from(sent).ok());
     }
 }

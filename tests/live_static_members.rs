@@ -6,7 +6,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Collect, Sender, brokers, eventually, topic, unique};
+use common::{Collect, brokers, eventually, send_numbers, topic, unique};
 use kasper::{Error, Handle, RebalanceEvent, Report, TopicPartition, TopicProcessor};
 use tokio::task::JoinHandle;
 
@@ -59,12 +59,10 @@ impl Member {
     }
 }
 
-fn send(topic: &str) {
-    let sender = Sender::new();
+async fn send(topic: &str) {
     for partition in 0..PARTITIONS {
-        sender.send_numbers(topic, partition, 10);
+        send_numbers(topic, partition, 10).await;
     }
-    sender.flush();
 }
 
 #[tokio::test]
@@ -79,7 +77,7 @@ async fn a_static_member_that_comes_back_finds_its_partitions_and_disturbs_nobod
     let events = second.events.lock().unwrap().clone();
 
     first.close().await;
-    send(&topic);
+    send(&topic).await;
     // Those of the one that stayed are processed, the others wait for the one that is away.
     eventually(LIMIT, || collect.len() == 20).await;
     let again = Member::start(&name, &topic, "replica-0", &collect).await;
@@ -106,7 +104,7 @@ async fn of_two_static_members_with_one_name_the_first_fails() {
     assert!(text.contains("group.instance.id"), "{text}");
 
     eventually(LIMIT, || second.partitions().len() == PARTITIONS as usize).await;
-    send(&topic);
+    send(&topic).await;
     eventually(LIMIT, || collect.len() == 40).await;
     second.close().await;
 }

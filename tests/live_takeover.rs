@@ -8,8 +8,9 @@ mod common;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::{Sender, brokers, commit, committed, eventually, group_of, topic, unique};
+use common::{brokers, commit, committed, eventually, group_of, topic, unique};
 use kasper::store::{RedisConfig, RedisStore, Store};
+use kasper::testkit::TestMessage;
 use kasper::{Batch, BoxError, Bytes, Context, Offset, Processor, TopicProcessor};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::message::Message as _;
@@ -38,21 +39,22 @@ impl Deployment {
         common::log();
         let topics = [topic("orders", PARTITIONS).await, topic("returns", PARTITIONS).await];
         let deployment = Self { name: unique("takeover"), topics, prefix: unique("counts") };
-        deployment.send();
+        deployment.send().await;
         deployment
     }
 
     /// Of ten keys, which both topics and all partitions have.
-    fn send(&self) {
-        let sender = Sender::new();
+    async fn send(&self) {
+        let client = common::client();
         for topic in &self.topics {
             for partition in 0..PARTITIONS {
-                for number in 0..SENT {
-                    sender.send(topic, partition, &format!("{partition}-{}", number % 10), b"1");
-                }
+                let key = |number| format!("{partition}-{}", number % 10);
+                let message = |number| {
+                    TestMessage::new(topic).partition(partition).key(key(number)).value("1")
+                };
+                client.send_all((0..SENT).map(message)).await.unwrap();
             }
         }
-        sender.flush();
     }
 
     fn group(&self) -> String {
@@ -201,7 +203,7 @@ async fn static_partitions_go_on_where_go_stopped_and_back() {
     assert_eq!(deployment.committed(), vec![Some(SENT.into()); 4]);
 
     // And back: Go finds what was committed, and may commit.
-    deployment.send();
+    deployment.send().await;
     deployment.run_go(SENT.into()).await;
     assert_eq!(deployment.counts().await, in_both_topics(i64::from(SENT) * 2));
     assert_eq!(deployment.committed(), vec![Some(i64::from(SENT) * 2); 4]);

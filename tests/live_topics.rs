@@ -6,7 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Collect, Sender, committed, create, eventually, group_of, topic, unique};
+use common::{Collect, committed, create, eventually, group_of, send_numbers, topic, unique};
 use kasper::{Builder, Error, ErrorKind, Handle, Report, TopicChange, TopicProcessor};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
@@ -81,11 +81,10 @@ async fn grow(topic: &str, partitions: usize) {
 }
 
 /// Sends ten messages to each partition.
-fn send(topics: &[&str], partitions: i32) {
-    let sender = Sender::new();
+async fn send(topics: &[&str], partitions: i32) {
     for topic in topics {
         for partition in 0..partitions {
-            sender.send_numbers(topic, partition, 10);
+            send_numbers(topic, partition, 10).await;
         }
     }
 }
@@ -93,7 +92,7 @@ fn send(topics: &[&str], partitions: i32) {
 async fn a_deleted_topic(how: How) {
     let (a, b) = (topic("a", 2).await, topic("b", 2).await);
     let running = Running::start(&unique("deleted"), &[&a, &b], how).await;
-    send(&[&a, &b], 2);
+    send(&[&a, &b], 2).await;
     running.has_processed(40).await;
     assert!(running.changes().is_empty());
     delete(&b).await;
@@ -109,14 +108,16 @@ async fn a_recreated_topic(how: How) {
     let a = topic("a", 2).await;
     let name = unique("recreated");
     let running = Running::start(&name, &[&a], how).await;
-    send(&[&a], 2);
+    send(&[&a], 2).await;
     running.has_processed(20).await;
     eventually(LIMIT, || committed(&group_of(&name), &a, 1) == Some(10)).await;
     delete(&a).await;
     // While the old topic is taken down, its name is not free.
     tokio::time::sleep(Duration::from_millis(500)).await;
     create(&a, 2, &[]).await;
-    (0..3).for_each(|_| send(&[&a], 2));
+    for _ in 0..3 {
+        send(&[&a], 2).await;
+    }
     let error = running.error().await;
     assert_eq!(error.kind(), ErrorKind::OffsetOutOfRange, "{error}");
     assert!(error.to_string().contains("created again") || error.to_string().contains("recreated"));
@@ -134,7 +135,7 @@ async fn a_recreated_topic(how: How) {
 async fn one_topic_that_grows(how: How) {
     let (a, b) = (topic("a", 2).await, topic("b", 2).await);
     let running = Running::start(&unique("one-grows"), &[&a, &b], how).await;
-    send(&[&a, &b], 2);
+    send(&[&a, &b], 2).await;
     running.has_processed(40).await;
     grow(&b, 3).await;
     let error = running.error().await;
@@ -145,11 +146,11 @@ async fn one_topic_that_grows(how: How) {
 async fn all_topics_that_grow(how: How) {
     let (a, b) = (topic("a", 2).await, topic("b", 2).await);
     let running = Running::start(&unique("all-grow"), &[&a, &b], how).await;
-    send(&[&a, &b], 2);
+    send(&[&a, &b], 2).await;
     running.has_processed(40).await;
     grow(&a, 3).await;
     grow(&b, 3).await;
-    send(&[&a, &b], 3);
+    send(&[&a, &b], 3).await;
     running.has_processed(100).await;
     eventually(LIMIT, || running.changes().is_empty()).await;
     assert_eq!(running.handle.status().partitions.len(), 6);
@@ -161,14 +162,14 @@ async fn members_with_different_topics(how: How) {
     let (a, b) = (topic("a", 4).await, topic("b", 4).await);
     let name = unique("different");
     let old = Running::start(&name, &[&a], how).await;
-    send(&[&a], 4);
+    send(&[&a], 4).await;
     old.has_processed(40).await;
     let new = Running::start(&name, &[&a, &b], how).await;
     let change = (a.clone(), TopicChange::Incomplete);
     eventually(LIMIT, || new.changes().contains(&change) || new.task.is_finished()).await;
     let error = new.error().await;
     assert_eq!((error.kind(), error.get("topic")), (ErrorKind::Config, Some(&*a)), "{error}");
-    send(&[&a], 4);
+    send(&[&a], 4).await;
     old.has_processed(80).await;
     old.close().await;
 }
@@ -202,12 +203,12 @@ async fn topics_that_change_under_static_partitions() {
     let grown = async {
         let a = topic("a", 2).await;
         let running = Running::start(&unique("static-grows"), &[&a], statics).await;
-        send(&[&a], 2);
+        send(&[&a], 2).await;
         running.has_processed(20).await;
         grow(&a, 3).await;
         let change = (a.clone(), TopicChange::PartitionsAdded);
         eventually(LIMIT, || running.changes() == [change.clone()]).await;
-        send(&[&a], 2);
+        send(&[&a], 2).await;
         running.has_processed(40).await;
         running.close().await;
     };

@@ -11,11 +11,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
-use kasper::codec::{Decode, Json};
-use kasper::testkit::{EmbeddedBroker, create_topic};
-use kasper::{Batch, BoxError, Context, OwnedMessage, Processor, Report, TopicProcessor};
+use kasper::codec::Json;
+use kasper::testkit::{EmbeddedBroker, TestClient, TestMessage};
+use kasper::{BoxError, Report, TopicProcessor};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Where Kafka is, and how it is read.
 #[derive(clap::Args)]
@@ -47,6 +46,7 @@ pub(crate) struct Kafka {
     /// A name that no other run has, on this Kafka or in a store that is still there: the beginning
     /// of every topic's name and of every key.
     pub(crate) run: String,
+    client: TestClient,
     embedded: Option<EmbeddedBroker>,
 }
 
@@ -62,7 +62,8 @@ impl Kafka {
                 (Some(embedded), brokers)
             }
         };
-        Ok(Self { brokers, partitions: options.partitions, run, embedded })
+        let client = TestClient::new(&*brokers, &[])?;
+        Ok(Self { brokers, partitions: options.partitions, run, client, embedded })
     }
 
     /// Creates a topic of this run, and returns its name.
@@ -70,7 +71,7 @@ impl Kafka {
         let topic = format!("{}-{name}", self.run);
         match &self.embedded {
             Some(embedded) => embedded.create_topic(&topic, self.partitions)?,
-            None => create_topic(&self.brokers, &topic, self.partitions).await?,
+            None => self.client.create_topic(&topic, self.partitions).await?,
         }
         Ok(topic)
     }
@@ -92,25 +93,8 @@ impl Kafka {
     }
 
     /// Everything that a topic holds.
-    pub(crate) async fn read_all(&self, topic: &str) -> Result<Vec<OwnedMessage>, BoxError> {
-        let (sender, mut receiver) = unbounded_channel();
-        TopicProcessor::builder(format!("{topic}-check"), [topic])
-            .brokers(&self.brokers)
-            .partitions(0..self.partitions)
-            .build(move |_| Collect(sender.clone()))
-            .await?
-            .run_until_caught_up()
-            .await?;
-        Ok(std::iter::from_fn(|| receiver.try_recv().ok()).collect())
-    }
-}
-
-/// Copies every message.
-struct Collect(UnboundedSender<OwnedMessage>);
-
-impl Processor for Collect {
-    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
-        Ok(batch.iter().try_for_each(|message| self.0.send(message.to_owned()))?)
+    pub(crate) async fn read_all(&self, topic: &str) -> Result<Vec<TestMessage>, BoxError> {
+        Ok(self.client.read_all(topic).await?)
     }
 }
 
@@ -142,11 +126,9 @@ pub(crate) fn progress_bar(total: Option<u64>, what: &'static str) -> ProgressBa
 }
 
 /// The values of these messages.
-pub(crate) fn decoded<T: DeserializeOwned>(messages: &[OwnedMessage]) -> Result<Vec<T>, BoxError> {
-    messages
-        .iter()
-        .map(|message| Json.decode(message.value.as_deref().unwrap_or_default()))
-        .collect()
+pub(crate) fn decoded<T: DeserializeOwned>(messages: &[TestMessage]) -> Result<Vec<T>, BoxError> {
+    let value = |message: &TestMessage| message.decode(Json)?.ok_or_else(|| "a tombstone".into());
+    messages.iter().map(value).collect()
 }
 
 /// Prints a table whose columns are numbers, but for the first.

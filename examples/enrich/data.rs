@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use kasper::BoxError;
 use kasper::codec::{Decode, Json};
-use kasper::{BoxError, OwnedMessage};
+use kasper::testkit::TestMessage;
 
 use crate::common::random::Random;
 use crate::enrich::{Request, SLOW_MILLIS};
@@ -51,8 +52,8 @@ fn line(random: &mut Random) -> Line {
 /// than once: delivery is at least once.
 pub(crate) fn check(
     lines: &[Line],
-    enriched: &[OwnedMessage],
-    rejected: &[OwnedMessage],
+    enriched: &[TestMessage],
+    rejected: &[TestMessage],
 ) -> Result<u64, BoxError> {
     let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
     for message in enriched.iter().chain(rejected) {
@@ -84,12 +85,11 @@ pub(crate) fn check(
 }
 
 /// Whether this message is one of this topic's.
-fn is_in(message: &OwnedMessage, topic: &[OwnedMessage]) -> bool {
+fn is_in(message: &TestMessage, topic: &[TestMessage]) -> bool {
     topic.first().is_some_and(|first| first.topic == message.topic)
 }
 
-fn header<'a>(message: &'a OwnedMessage, name: &str) -> Result<&'a str, BoxError> {
-    let header = message.headers.iter().find(|(known, _)| known == name);
-    let value = header.and_then(|(_, value)| value.as_deref());
-    Ok(std::str::from_utf8(value.ok_or_else(|| format!("no header `{name}` in {message:?}"))?)?)
+fn header<'a>(message: &'a TestMessage, name: &str) -> Result<&'a str, BoxError> {
+    let value = message.header_text(name);
+    Ok(value.ok_or_else(|| format!("no header `{name}` in {message:?}"))?)
 }

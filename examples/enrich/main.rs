@@ -15,8 +15,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use comfy_table::Table;
-use kasper::testkit::Feeder;
-use kasper::{BoxError, OutgoingMessage, OwnedMessage, TopicProcessor};
+use kasper::testkit::{Feeder, TestMessage};
+use kasper::{BoxError, TopicProcessor};
 
 use crate::common::{Kafka, KafkaOptions};
 use crate::data::Line;
@@ -72,7 +72,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
 async fn feed(mut feeder: Feeder, topic: &str, lines: &[Line]) -> Result<(), BoxError> {
     let progress = common::progress_bar(Some(lines.len() as u64), "lines sent");
     for (number, line) in lines.iter().enumerate() {
-        let message = OutgoingMessage::new(topic)
+        let message = TestMessage::new(topic)
             .key(&line.server)
             .value(&line.text)
             .header("line", number.to_string());
@@ -85,7 +85,7 @@ async fn feed(mut feeder: Feeder, topic: &str, lines: &[Line]) -> Result<(), Box
 }
 
 /// The requests by section, and what was rejected.
-fn print_table(enriched: &[OwnedMessage], rejected: &[OwnedMessage]) -> Result<(), BoxError> {
+fn print_table(enriched: &[TestMessage], rejected: &[TestMessage]) -> Result<(), BoxError> {
     let mut sections: BTreeMap<String, [u64; 3]> = BTreeMap::new();
     for request in common::decoded::<Request>(enriched)? {
         let counts = sections.entry(request.section).or_default();

@@ -17,8 +17,8 @@ use clap::Parser;
 use comfy_table::Table;
 use kasper::codec::{Encode, Json};
 use kasper::store::{self, TypedStore};
-use kasper::testkit::Feeder;
-use kasper::{BoxError, Handle, OutgoingMessage, TopicProcessor};
+use kasper::testkit::{Feeder, TestMessage};
+use kasper::{BoxError, Handle, TopicProcessor};
 
 use crate::common::{Kafka, KafkaOptions, StoreOptions};
 use crate::data::{Data, Event, generate};
@@ -96,7 +96,7 @@ async fn feed(kafka: &Kafka, topics: &Topics, data: &Data, reader: Handle) -> Re
                 (&mut orders, &topics.orders, *customer, Json.encode(order)?)
             }
         };
-        let message = OutgoingMessage::new(topic)
+        let message = TestMessage::new(topic)
             .partition(partition(kafka, customer))
             .key(data::name(customer))
             .value(value);

@@ -15,8 +15,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use kasper::codec::Json;
 use kasper::store::{Store, TypedStore};
-use kasper::testkit::Feeder;
-use kasper::{Batch, BoxError, Context, Offset, OutgoingMessage, Processor, TopicProcessor};
+use kasper::testkit::{Feeder, TestMessage};
+use kasper::{Batch, BoxError, Context, Offset, Processor, TopicProcessor};
 use serde::{Deserialize, Serialize};
 
 use common::{Kafka, KafkaOptions};
@@ -126,7 +126,7 @@ async fn feed(
         let partition = i32::try_from(customer)? % partitions;
         let customer = format!("customer-{customer}");
         let value = amount.to_string();
-        let order = OutgoingMessage::new(topic).key(customer.as_bytes()).value(value.as_bytes());
+        let order = TestMessage::new(topic).key(&customer).value(value);
         feeder.send_message(order.partition(partition)).await?;
         *expected.entry(customer).or_default() += amount;
     }

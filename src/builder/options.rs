@@ -23,7 +23,7 @@ pub enum Partitioner {
 }
 
 impl Partitioner {
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Murmur2Random => "murmur2_random",
             Self::Fnv1aRandom => "fnv1a_random",

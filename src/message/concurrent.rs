@@ -46,7 +46,7 @@ impl Batch {
     /// # let mut tester = ProcessorTester::new(["orders"], |_| Price);
     /// # ["aaa", "a"].map(|key| tester.push(TestMessage::new("orders").key(key)));
     /// # tester.run_batch().await?;
-    /// # let sent = |key, price| OutgoingMessage::new("prices").key(key).value(price);
+    /// # let sent = |key, price| TestMessage::new("prices").key(key).value(price);
     /// # assert_eq!(tester.take_outgoing(), [sent("aaa", "3 GBP"), sent("a", "1 GBP")]);
     /// # tester.push(TestMessage::new("orders"));
     /// # assert!(tester.run_batch().await.is_err());

@@ -71,7 +71,7 @@ impl<'a> OutgoingMessage<'a> {
     /// # let order = TestMessage::new("orders").key("7").value("poor").header("via", "web").header("lang", "en");
     /// # tester.push(order.timestamp(1_700_000_000_000));
     /// # tester.run_batch().await?;
-    /// let sent = OutgoingMessage::new("enriched").key("7").value("rich").header("lang", "en");
+    /// let sent = TestMessage::new("enriched").key("7").value("rich").header("lang", "en");
     /// assert_eq!(tester.outgoing(), [sent.timestamp(1_700_000_000_000)]);
     /// # Ok(())
     /// # }
@@ -87,11 +87,11 @@ impl<'a> OutgoingMessage<'a> {
     ///
     /// ```
     /// # use kasper::OutgoingMessage;
-    /// # use kasper::testkit::OutgoingRecord;
-    /// let deletion = OutgoingRecord::from(OutgoingMessage::tombstone("counts", "a"));
+    /// # use kasper::testkit::TestMessage;
+    /// let deletion = TestMessage::from(OutgoingMessage::tombstone("counts", "a"));
     /// assert_eq!(deletion.value, None);
     /// // An empty value is a value.
-    /// assert_ne!(deletion, OutgoingMessage::new("counts").key("a").value(""));
+    /// assert_ne!(deletion, TestMessage::new("counts").key("a").value(""));
     /// ```
     pub fn tombstone(topic: impl Into<Cow<'a, str>>, key: impl Into<OutgoingBytes<'a>>) -> Self {
         Self::new(topic).key(key)
@@ -102,10 +102,10 @@ impl<'a> OutgoingMessage<'a> {
     ///
     /// ```
     /// # use kasper::OutgoingMessage;
-    /// # use kasper::testkit::OutgoingRecord;
+    /// # use kasper::testkit::TestMessage;
     /// let copy = |key: Option<&'static [u8]>| OutgoingMessage::new("copies").key(key).value("1");
-    /// assert_eq!(OutgoingRecord::from(copy(None)).key, None);
-    /// assert_eq!(OutgoingRecord::from(copy(Some(b""))).key.as_deref(), Some(&b""[..]));
+    /// assert_eq!(TestMessage::from(copy(None)).key, None);
+    /// assert_eq!(TestMessage::from(copy(Some(b""))).key.as_deref(), Some(&b""[..]));
     /// ```
     #[must_use]
     pub fn key(mut self, key: impl Into<OutgoingBytes<'a>>) -> Self {
@@ -124,11 +124,11 @@ impl<'a> OutgoingMessage<'a> {
     ///
     /// ```
     /// # use kasper::OutgoingMessage;
-    /// # use kasper::testkit::OutgoingRecord;
+    /// # use kasper::testkit::TestMessage;
     /// let message = OutgoingMessage::new("counts").header("via", "a").header("via", "b").null_header("note");
-    /// let record = OutgoingRecord::from(message);
+    /// let record = TestMessage::from(message);
     /// assert_eq!(record.headers.len(), 3);
-    /// assert_eq!(record.header("via"), Some(&b"b"[..])); // as a Kafka client reads it
+    /// assert_eq!(record.header_text("via"), Some("b")); // as a Kafka client reads it
     /// assert_eq!(record.headers[2], ("note".into(), None));
     /// ```
     #[must_use]
@@ -159,16 +159,16 @@ impl<'a> OutgoingMessage<'a> {
     /// that the message has. `None` changes nothing.
     ///
     /// ```
-    /// # use kasper::testkit::OutgoingRecord;
+    /// # use kasper::testkit::TestMessage;
     /// # use kasper::{OutgoingMessage, TraceContext};
     /// let answer = |trace: Option<TraceContext>| {
     ///     OutgoingMessage::new("answers").header("tracestate", "old").trace_context(trace)
     /// };
-    /// let record = OutgoingRecord::from(answer(TraceContext::new([0x1a; 16], [0x2b; 8], true)));
+    /// let record = TestMessage::from(answer(TraceContext::new([0x1a; 16], [0x2b; 8], true)));
     /// let sent = "00-1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a1a-2b2b2b2b2b2b2b2b-01";
-    /// assert_eq!(record.header("traceparent"), Some(sent.as_bytes()));
-    /// assert_eq!(record.header("tracestate"), None);
-    /// assert_eq!(OutgoingRecord::from(answer(None)).header("tracestate"), Some(&b"old"[..]));
+    /// assert_eq!(record.header_text("traceparent"), Some(sent));
+    /// assert_eq!(record.header_text("tracestate"), None);
+    /// assert_eq!(TestMessage::from(answer(None)).header_text("tracestate"), Some("old"));
     /// ```
     #[must_use]
     pub fn trace_context(self, context: impl Into<Option<TraceContext>>) -> Self {
@@ -193,10 +193,10 @@ impl<'a> OutgoingMessage<'a> {
     ///
     /// ```
     /// # use kasper::OutgoingMessage;
-    /// # use kasper::testkit::OutgoingRecord;
-    /// let chosen = OutgoingRecord::from(OutgoingMessage::new("counts").key("a").partition(3));
+    /// # use kasper::testkit::TestMessage;
+    /// let chosen = TestMessage::from(OutgoingMessage::new("counts").key("a").partition(3));
     /// assert_eq!(chosen.partition, Some(3));
-    /// assert_eq!(OutgoingRecord::from(OutgoingMessage::new("counts").key("a")).partition, None);
+    /// assert_eq!(TestMessage::from(OutgoingMessage::new("counts").key("a")).partition, None);
     /// ```
     #[must_use]
     pub fn partition(mut self, partition: i32) -> Self {
@@ -242,6 +242,16 @@ impl OutgoingBytes<'_> {
         match &self.0 {
             BytesRepr::Null => None,
             BytesRepr::Slice(slice) => Some(slice),
+            BytesRepr::Shared(shared) => Some(shared),
+        }
+    }
+
+    /// The bytes as the test kit keeps them.
+    #[cfg(feature = "testkit")]
+    pub(crate) fn into_bytes(self) -> Option<bytes::Bytes> {
+        match self.0 {
+            BytesRepr::Null => None,
+            BytesRepr::Slice(slice) => Some(slice.into_owned().into()),
             BytesRepr::Shared(shared) => Some(shared),
         }
     }

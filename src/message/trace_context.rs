@@ -41,9 +41,9 @@ pub(crate) const TRACESTATE: &str = "tracestate";
 ///
 /// let answers = tester.outgoing();
 /// let sent = "00-4bf92f3577b34da6a3ce929d0e0e4736-abababababababab-01";
-/// assert_eq!(answers[0].header("traceparent"), Some(sent.as_bytes()));
-/// assert_eq!(answers[0].header("tracestate"), Some(&b"congo=t61rcWkgMzE"[..]));
-/// assert_eq!(answers[1].header("traceparent"), None);
+/// assert_eq!(answers[0].header_text("traceparent"), Some(sent));
+/// assert_eq!(answers[0].header_text("tracestate"), Some("congo=t61rcWkgMzE"));
+/// assert_eq!(answers[1].header_text("traceparent"), None);
 /// # Ok(())
 /// # }
 /// # #[cfg(feature = "testkit")]

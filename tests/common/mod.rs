@@ -1,17 +1,16 @@
 //! What the live tests share: a real Kafka, topics of their own, raw clients to look from outside.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
-use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use kasper::testkit::{TestClient, TestMessage};
 use kasper::{Batch, BoxError, Builder, Context, OwnedMessage, Processor, TopicProcessor};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaResult;
-use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
@@ -88,7 +87,24 @@ pub async fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A producer of the raw client.
+/// A client of the brokers, to write and to read beside the processors.
+pub fn client() -> TestClient {
+    TestClient::new(brokers(), &[]).unwrap()
+}
+
+/// Sends messages `0..count`, each with its number as key and value, and waits for the acks.
+pub async fn send_numbers(topic: &str, partition: i32, count: u32) {
+    let numbers = (0..count).map(|number| number.to_string());
+    let message = |n: String| TestMessage::new(topic).partition(partition).key(&n).value(&n);
+    client().send_all(numbers.map(message)).await.unwrap();
+}
+
+/// Everything that a topic holds.
+pub async fn read_all(topic: &str) -> Vec<TestMessage> {
+    client().read_all(topic).await.unwrap()
+}
+
+/// A producer for threads: it does not wait for acks, and goes on while brokers are away.
 pub struct Sender {
     producer: ThreadedProducer<DefaultProducerContext>,
 }
@@ -99,9 +115,9 @@ impl Sender {
     }
 
     /// Sends without waiting.
-    pub fn send(&self, topic: &str, partition: i32, key: &str, value: &[u8]) {
+    pub fn send(&self, topic: &str, partition: i32, value: &str) {
         loop {
-            let record = BaseRecord::to(topic).partition(partition).key(key).payload(value);
+            let record = BaseRecord::to(topic).partition(partition).key(value).payload(value);
             match self.producer.send(record) {
                 Ok(()) => return,
                 Err((error, _)) if error.rdkafka_error_code().is_some() => {
@@ -112,61 +128,9 @@ impl Sender {
         }
     }
 
-    /// Sends messages `0..count`, each with its number as the value, and waits for the acks.
-    pub fn send_numbers(&self, topic: &str, partition: i32, count: u32) {
-        for number in 0..count {
-            self.send(topic, partition, &number.to_string(), number.to_string().as_bytes());
-        }
-        self.flush();
-    }
-
     pub fn flush(&self) {
         self.producer.flush(Duration::from_secs(30)).unwrap();
     }
-}
-
-/// Everything that a topic holds, read by a raw client.
-pub fn read_all(topic: &str, partitions: i32) -> Vec<OwnedMessage> {
-    let consumer: BaseConsumer = config_of(&[("group.id", &unique("reader"))]).create().unwrap();
-    let mut assignment = TopicPartitionList::new();
-    let mut missing: BTreeMap<i32, i64> = BTreeMap::new();
-    for partition in 0..partitions {
-        let (low, high) =
-            consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap();
-        assignment.add_partition_offset(topic, partition, Offset::Offset(low)).unwrap();
-        if high > low {
-            missing.insert(partition, high);
-        }
-    }
-    consumer.assign(&assignment).unwrap();
-    let mut messages = Vec::new();
-    let started = Instant::now();
-    while !missing.is_empty() {
-        assert!(started.elapsed() < Duration::from_secs(60), "could not read {topic} to its end");
-        let Some(message) = consumer.poll(Duration::from_millis(200)) else {
-            // Control records at the end yield no message.
-            let position = consumer.position().unwrap();
-            missing.retain(|p, high| {
-                let at = position.find_partition(topic, *p).map(|e| e.offset());
-                !matches!(at, Some(Offset::Offset(at)) if at + 1 >= *high)
-            });
-            continue;
-        };
-        let message = message.unwrap();
-        if missing.get(&message.partition()).is_some_and(|high| message.offset() + 1 >= *high) {
-            missing.remove(&message.partition());
-        }
-        messages.push(OwnedMessage {
-            topic: message.topic().into(),
-            partition: message.partition(),
-            offset: kasper::Offset::new(message.offset()),
-            key: message.key().map(<[u8]>::to_vec),
-            value: message.payload().map(<[u8]>::to_vec),
-            headers: Vec::new(),
-            timestamp: message.timestamp().to_millis(),
-        });
-    }
-    messages
 }
 
 /// The next offset that a group has committed.

@@ -1,7 +1,6 @@
 //! `enrich`: each message goes to one of two topics, with all that it has.
 
-use kasper::testkit::{OutgoingRecord, ProcessorTester, TestMessage};
-use kasper::{Offset, OutgoingMessage, OwnedMessage};
+use kasper::testkit::{ProcessorTester, TestMessage};
 
 use crate::enrich::Enrich;
 use crate::enrich_data::{Line, check, generate};
@@ -13,25 +12,8 @@ fn tester() -> ProcessorTester {
     })
 }
 
-/// As if it was read from its topic.
-fn read(record: &OutgoingRecord) -> OwnedMessage {
-    OwnedMessage {
-        topic: record.topic.as_str().into(),
-        partition: 0,
-        offset: Offset::new(0),
-        key: record.key.as_ref().map(|key| key.to_vec()),
-        value: record.value.as_ref().map(|value| value.to_vec()),
-        headers: record
-            .headers
-            .iter()
-            .map(|(name, value)| (name.clone(), value.as_ref().map(|value| value.to_vec())))
-            .collect(),
-        timestamp: record.timestamp,
-    }
-}
-
 /// What came out of these lines, cut into batches of 40: enriched and rejected.
-async fn outputs(lines: &[Line], replays: usize) -> (Vec<OwnedMessage>, Vec<OwnedMessage>) {
+async fn outputs(lines: &[Line], replays: usize) -> (Vec<TestMessage>, Vec<TestMessage>) {
     let mut tester = tester().max_batch_messages(40);
     for (number, line) in lines.iter().enumerate() {
         let message = TestMessage::new("lines").key(&line.server).value(&line.text);
@@ -41,7 +23,7 @@ async fn outputs(lines: &[Line], replays: usize) -> (Vec<OwnedMessage>, Vec<Owne
     for _ in 0..replays {
         tester.replay_cut(7).await.unwrap();
     }
-    tester.outgoing().iter().map(read).partition(|message| &*message.topic == "enriched")
+    tester.take_outgoing().into_iter().partition(|message| message.topic == "enriched")
 }
 
 #[tokio::test]
@@ -63,7 +45,7 @@ async fn what_is_rejected_arrives_as_it_came_with_the_reason() {
     tester.push(TestMessage::tombstone("lines", "web-1").timestamp(8));
     tester.push(TestMessage::new("lines").value(b"\xff").timestamp(9));
     tester.run_all().await.unwrap();
-    let rejected = || OutgoingMessage::new("rejected").partition(0);
+    let rejected = || TestMessage::new("rejected").partition(0);
     let expected = [
         rejected().value("GET /").header("a", "1").null_header("b").timestamp(7),
         rejected().key("web-1").timestamp(8),
@@ -72,9 +54,9 @@ async fn what_is_rejected_arrives_as_it_came_with_the_reason() {
     let reasons = ["2 fields instead of 4", "no value", "not UTF-8"];
     let expected =
         expected.into_iter().zip(reasons).enumerate().map(|(offset, (message, reason))| {
-            message.header("source", format!("lines/0@{offset}")).header("reason", reason).into()
+            message.header("source", format!("lines/0@{offset}")).header("reason", reason)
         });
-    assert_eq!(tester.outgoing(), expected.collect::<Vec<OutgoingRecord>>());
+    assert_eq!(tester.outgoing(), expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]
@@ -84,11 +66,11 @@ async fn the_example_sees_what_is_wrong() {
     assert!(check(&lines, &enriched[1..], &rejected).is_err(), "one is missing");
     assert!(check(&lines, &enriched, &rejected[1..]).is_err(), "one is missing");
     let right = enriched[0].clone();
-    enriched[0].key = Some(b"other".to_vec());
+    enriched[0] = right.clone().key("other");
     assert!(check(&lines, &enriched, &rejected).is_err(), "a key is wrong");
-    enriched[0] = right.clone();
-    enriched[0].value = Some(b"{}".to_vec());
+    enriched[0] = right.clone().value("{}");
     assert!(check(&lines, &enriched, &rejected).is_err(), "a value is wrong");
-    enriched[0] = OwnedMessage { topic: "rejected".into(), ..right };
+    enriched[0] = right;
+    enriched[0].topic = "rejected".to_owned();
     assert!(check(&lines, &enriched, &rejected).is_err(), "one is in the wrong topic");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use kasper::ErrorKind;
-use kasper::codec::{Decode, Encode, Json};
+use kasper::codec::{Encode, Json};
 use kasper::store::{AnyStore, MapStore, TypedStore};
 use kasper::testkit::{ProcessorTester, TestMessage};
 
@@ -44,7 +44,7 @@ impl Partition {
 
     fn rows(&self) -> Vec<Row> {
         let outgoing = self.tester.outgoing();
-        outgoing.iter().map(|row| Json.decode(row.value.as_deref().unwrap()).unwrap()).collect()
+        outgoing.iter().map(|row| row.decode(Json).unwrap().unwrap()).collect()
     }
 
     async fn waiting(&self, customers: u64) -> BTreeSet<u64> {

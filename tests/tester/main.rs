@@ -1,6 +1,7 @@
 //! The processor tester, used as a user of the library does.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attempts;
 mod concurrent;
 mod forwarding;
 mod in_flight;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kasper::testkit::{OutgoingRecord, ProcessorTester, TestMessage};
+use kasper::testkit::{ProcessorTester, TestMessage};
 use kasper::{
     Batch, BoxError, Context, ErrorKind, Offset, OutgoingMessage, Processor, ProcessorFactory,
     StartContext,
@@ -25,8 +26,8 @@ fn text(bytes: Option<&[u8]>) -> &str {
     str::from_utf8(bytes.unwrap_or_default()).unwrap()
 }
 
-fn values(outgoing: &[OutgoingRecord]) -> Vec<&str> {
-    outgoing.iter().map(|record| text(record.value.as_deref())).collect()
+fn values(outgoing: &[TestMessage]) -> Vec<&str> {
+    outgoing.iter().map(|message| message.value_text().unwrap()).collect()
 }
 
 fn order(value: &str) -> TestMessage {
@@ -184,16 +185,14 @@ async fn outgoing_messages_are_seen_in_full() {
     tester.push(TestMessage::tombstone("profiles", "42"));
     tester.run_batch().await.unwrap();
     let outgoing = tester.take_outgoing();
-    let forwarded = OutgoingMessage::new("audit").key("42").value("7").timestamp(5);
-    let forwarded = forwarded.header("lang", "en").null_header("trace").header("lang", b"\xff");
     let expected = [
-        forwarded,
-        OutgoingMessage::new("names").key("42").value("Ada").partition(3).null_header("checked"),
-        OutgoingMessage::tombstone("names", "42"),
+        headers(TestMessage::new("audit").key("42").value("7").timestamp(5)),
+        TestMessage::new("names").key("42").value("Ada").partition(3).null_header("checked"),
+        TestMessage::tombstone("names", "42"),
     ];
     assert_eq!(outgoing, expected);
-    assert_eq!(outgoing[0].header("lang"), Some(&b"\xff"[..]), "the last one counts");
-    assert_eq!(outgoing[0].header("trace"), None);
+    assert_eq!(outgoing[0].header_value("lang"), Some(&b"\xff"[..]), "the last one counts");
+    assert_eq!(outgoing[0].header_value("trace"), None);
     assert_eq!(outgoing[2].value, None);
     assert_ne!(outgoing[0], expected[1]);
 }
@@ -206,8 +205,8 @@ async fn one_processors_outgoing_messages_feed_the_next() {
     let obedient = Obedient::default();
     let shared = obedient.clone();
     let mut second = ProcessorTester::new(["audit"], move |_| DropCounted(shared.clone()));
-    for record in first.take_outgoing() {
-        second.push(record);
+    for message in first.take_outgoing() {
+        second.push(message);
     }
     second.run_batch().await.unwrap();
     assert_eq!(obedient.seen(), [["7"]]);

@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kasper::admin::{Admin, AdminServer};
-use kasper::testkit::{EmbeddedBroker, Feeder};
-use kasper::{
-    Batch, BoxError, Context, Handle, OutgoingMessage, Processor, Report, TopicProcessor,
-};
+use kasper::testkit::{EmbeddedBroker, Feeder, TestMessage};
+use kasper::{Batch, BoxError, Context, Handle, Processor, Report, TopicProcessor};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
@@ -80,7 +78,7 @@ impl Job {
             .unwrap();
         let handle = processor.handle();
         let mut feeder = Feeder::new(&broker.brokers(), "broken", 1, handle.clone()).unwrap();
-        feeder.send_message(OutgoingMessage::new("broken").value("bad")).await.unwrap();
+        feeder.send_message(TestMessage::new("broken").value("bad")).await.unwrap();
         processor.run().await.unwrap_err();
         handle
     }

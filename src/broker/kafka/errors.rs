@@ -3,6 +3,9 @@
 //! Place in the data path: beside it. A code has a [`Class`] and a kind. Whether an error is retryable,
 //! whether a fetch goes on, and how an offset commit failed all follow from these two.
 
+#[cfg(feature = "testkit")]
+use rdkafka::error::KafkaError;
+
 use super::ffi::{Client, Code, Known};
 use crate::broker::{CommitError, CommitRefusal};
 use crate::error::{Error, ErrorKind};
@@ -100,6 +103,16 @@ pub(super) fn error(code: Code, text: impl Into<String>) -> Error {
 /// As [`error`], with librdkafka's own text.
 pub(super) fn plain(code: Code) -> Error {
     error(code, code.text())
+}
+
+/// The library's error for one of the `rdkafka` crate's clients.
+#[cfg(feature = "testkit")]
+pub(crate) fn of_crate(error: &KafkaError) -> Error {
+    let kind = match error {
+        KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) => ErrorKind::Config,
+        _ => error.rdkafka_error_code().map_or(ErrorKind::Backend, |c| kind(Code::of_crate(c))),
+    };
+    Error::new(kind, error.to_string())
 }
 
 /// The kind of error that a code stands for.

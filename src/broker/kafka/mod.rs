@@ -52,6 +52,8 @@ use crate::broker::{Consumer, Event, Producer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::TopicPartition;
 
+#[cfg(feature = "testkit")]
+pub(crate) use self::errors::of_crate as error_of_crate;
 #[cfg(test)]
 pub(crate) use self::ffi::table_of_properties;
 pub(crate) use self::ffi::{Headers, KafkaMessage};

@@ -4,15 +4,16 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, MutexGuard};
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use super::message::{OutgoingRecord, TestMessage};
 use crate::broker::{Handover, Producer, Queue, Taken};
 use crate::lock::Mutex;
 use crate::message::delivery::Delivery;
 use crate::message::undelivered::DeliveryFailure;
 use crate::message::{Keepalive, Offset, OwnedMessage, Payload, Record, TopicPartition};
+use crate::testkit::TestMessage;
 
 /// The input topics' messages, how far they are delivered, and what is committed.
 pub(super) struct TestLog {
@@ -54,13 +55,15 @@ impl TestLog {
     }
 
     pub(super) fn push(&self, topic: u16, offset: Offset, message: TestMessage) {
+        let vec = |bytes: Option<Bytes>| bytes.map(Vec::from);
+        let headers = message.headers.into_iter();
         let message = OwnedMessage {
             topic: self.topics[usize::from(topic)].clone(),
             partition: 0,
             offset,
-            key: message.key,
-            value: message.value,
-            headers: message.headers,
+            key: vec(message.key),
+            value: vec(message.value),
+            headers: headers.map(|(name, value)| (name, vec(value))).collect(),
             timestamp: message.timestamp,
         };
         let mut state = self.state();
@@ -148,7 +151,7 @@ pub(super) struct TestProducer {
 
 #[derive(Default)]
 struct ProducerState {
-    outgoing: Vec<OutgoingRecord>,
+    outgoing: Vec<TestMessage>,
     /// Topics, and why their next message can't be delivered.
     failing: VecDeque<(String, String)>,
     holding: bool,
@@ -168,11 +171,11 @@ impl TestProducer {
         self.state.lock()
     }
 
-    pub(super) fn outgoing(&self) -> Vec<OutgoingRecord> {
+    pub(super) fn outgoing(&self) -> Vec<TestMessage> {
         self.state().outgoing.clone()
     }
 
-    pub(super) fn take_outgoing(&self) -> Vec<OutgoingRecord> {
+    pub(super) fn take_outgoing(&self) -> Vec<TestMessage> {
         std::mem::take(&mut self.state().outgoing)
     }
 
@@ -217,7 +220,7 @@ impl ProducerState {
                 let reason = failing.map(|(_, reason)| reason).unwrap_or_default();
                 delivery.fail(DeliveryFailure::new(topic, &reason));
             }
-            None => self.outgoing.push(OutgoingRecord::new(topic, message)),
+            None => self.outgoing.push(TestMessage::sent(topic, message)),
         }
     }
 }

@@ -8,7 +8,6 @@
 
 mod broker;
 mod drive;
-mod message;
 mod outcome;
 mod watched;
 
@@ -31,8 +30,9 @@ use crate::pipeline::progress::Board;
 use crate::processor::{DynFactory, Processor, ProcessorFactory};
 use crate::settings::addable;
 use crate::start_context::StartContext;
+use crate::testkit::TestMessage;
 
-pub use self::message::{OutgoingRecord, TestMessage};
+pub use self::watched::Attempt;
 
 /// The topic processor's name.
 const NAME: &str = "tester";
@@ -49,6 +49,9 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 /// The processor runs in the same code as in production: batches, acks, batches in flight, errors, panics, and offset
 /// commits behave alike. The tester stands for one partition number. It spawns nothing and does not sleep, so a test
 /// is as fast as the processor, and time may be paused. Change settings before the first run.
+///
+/// Afterwards it says which messages were [sent](Self::outgoing), with their headers, which offsets are
+/// [committed](Self::committed_offsets), and in which [attempt](Self::attempts) a message was processed.
 ///
 /// # What a good test does
 /// Kafka delivers at least once, so a batch may be processed twice, and may be cut differently the second time.
@@ -110,7 +113,7 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 ///     tester.run_batch().await?;
 ///     assert_eq!(store.snapshot()["to"], "2@4");
 ///     assert_eq!(tester.outgoing().len(), 4);
-///     assert_eq!(tester.outgoing()[0], OutgoingMessage::new("counts").key("be").value("2"));
+///     assert_eq!(tester.outgoing()[0], TestMessage::new("counts").key("be").value("2"));
 ///     assert_eq!(tester.committed("words"), Some(Offset::new(6)));
 ///
 ///     // A crash before the offsets were committed: all of it comes again, and changes nothing.
@@ -257,7 +260,8 @@ impl ProcessorTester {
 
     /// Adds a message to its topic, and returns its offset. The next run delivers the message.
     ///
-    /// Messages are delivered in the order in which they are pushed, across all topics.
+    /// Messages are delivered in the order in which they are pushed, across all topics, in the tester's
+    /// [partition](Self::partition), whatever partition they name.
     ///
     /// ```
     /// # use kasper::testkit::{ProcessorTester, TestMessage};

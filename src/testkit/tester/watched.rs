@@ -8,7 +8,7 @@ use super::broker::TestProducer;
 use crate::context::Context;
 use crate::error::BoxError;
 use crate::lock::Mutex;
-use crate::message::Batch;
+use crate::message::{Batch, Offset};
 use crate::processor::{DynFactory, DynProcessor};
 use crate::start_context::StartContext;
 
@@ -25,7 +25,32 @@ struct CallsState {
     /// Deliveries before it went in.
     deliveries_before: usize,
     messages: usize,
-    batches: usize,
+    batches: Vec<Given>,
+}
+
+/// A batch that `process` was called with.
+struct Given {
+    /// Index of the topic, and offset.
+    messages: Vec<(u16, Offset)>,
+    attempt: Attempt,
+}
+
+/// What became of one call of `process` that was given a message; see
+/// [`ProcessorTester::attempts`](super::ProcessorTester::attempts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Attempt {
+    /// `process` has not returned: a run was dropped, or it waits in a [`flush`](Context::flush) whose acks are held.
+    Running,
+    /// `process` returned `Ok`. What it sent may still fail to be delivered, and its offsets not be committed.
+    Succeeded,
+    /// `process` returned an error.
+    Failed,
+    /// `process` panicked.
+    Panicked,
+    /// `process` was dropped at an `await`: the partition was lost, a drain took too long, an earlier batch failed, or
+    /// the test simulated a crash.
+    Dropped,
 }
 
 impl Calls {
@@ -51,7 +76,14 @@ impl Calls {
     /// Messages and batches given to `process`, replays included.
     pub(super) fn given(&self) -> (usize, usize) {
         let state = self.state();
-        (state.messages, state.batches)
+        (state.messages, state.batches.len())
+    }
+
+    /// The calls of `process` that were given this message.
+    pub(super) fn attempts(&self, topic: u16, offset: Offset) -> Vec<Attempt> {
+        let state = self.state();
+        let given = state.batches.iter().filter(|given| given.messages.contains(&(topic, offset)));
+        given.map(|given| given.attempt).collect()
     }
 
     fn enter(&self, batch: Option<&Batch>) -> Busy<'_> {
@@ -60,18 +92,30 @@ impl Calls {
         state.deliveries_before = self.producer.deliveries();
         if let Some(batch) = batch {
             state.messages += batch.len();
-            state.batches += 1;
+            let messages = batch.iter().map(|m| (m.record().topic, m.offset())).collect();
+            state.batches.push(Given { messages, attempt: Attempt::Running });
         }
-        Busy(self)
+        Busy { calls: self, in_process: batch.is_some(), returned: None }
     }
 }
 
 /// Ends with the call, whether it returns, panics or is dropped.
-struct Busy<'a>(&'a Calls);
+struct Busy<'a> {
+    calls: &'a Calls,
+    /// Else in the factory.
+    in_process: bool,
+    returned: Option<Attempt>,
+}
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
-        self.0.state().busy = false;
+        let unwinding = std::thread::panicking();
+        let ended = if unwinding { Attempt::Panicked } else { Attempt::Dropped };
+        let mut state = self.calls.state();
+        state.busy = false;
+        if let (true, Some(given)) = (self.in_process, state.batches.last_mut()) {
+            given.attempt = self.returned.unwrap_or(ended);
+        }
     }
 }
 
@@ -106,8 +150,11 @@ impl DynProcessor for Watched {
         context: &'a mut Context,
     ) -> BoxFuture<'a, Result<(), BoxError>> {
         Box::pin(async move {
-            let _busy = self.calls.enter(Some(batch));
-            self.processor.process_dyn(batch, context).await
+            let mut busy = self.calls.enter(Some(batch));
+            let result = self.processor.process_dyn(batch, context).await;
+            let succeeded = result.is_ok();
+            busy.returned = Some(if succeeded { Attempt::Succeeded } else { Attempt::Failed });
+            result
         })
     }
 

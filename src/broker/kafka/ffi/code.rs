@@ -69,6 +69,11 @@ impl Code {
         (code != 0).then_some(Self(code))
     }
 
+    #[cfg(feature = "testkit")]
+    pub(crate) fn of_crate(code: rdkafka::types::RDKafkaErrorCode) -> Self {
+        Self(code as i32)
+    }
+
     /// An error, unless the code says that all went well.
     pub(super) fn check(code: c_int) -> Result<(), Self> {
         Self::of(code).map_or(Ok(()), Err)
