@@ -17,6 +17,8 @@ mod join_data;
 mod own_store_directory;
 #[path = "../program/mod.rs"]
 mod program;
+#[path = "../../examples/service/job.rs"]
+mod service;
 #[path = "../../examples/multitenant/tally.rs"]
 mod tally;
 
@@ -24,4 +26,5 @@ mod enriching;
 mod joining;
 mod own_store;
 mod programs;
+mod serving;
 mod tallying;

@@ -25,7 +25,7 @@ use crate::tools::{self, Tool};
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed; and one that soon deletes a group's offsets
 ///   4. stores: each backend built by itself, without the feature `kafka`, on its own servers
-///   5. takeover: a deployment of Go Kasper is taken over, with a broker and a Redis
+///   5. takeover: with a broker and a Redis, a deployment of Go Kasper is taken over, and a service is killed
 ///   6. the examples in the documentation
 ///   7. what must not compile; this tool's own tests; the terminal program
 ///
@@ -155,8 +155,9 @@ const MAIN: &[&str] = &[
 const SECURITY: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit,ssl,zstd,gssapi", "--test", "live_security"];
 
+/// What needs a broker and a Redis, and the example that one of the tests runs.
 const TAKEOVER: &[&str] =
-    &["test", "-p", "kasper", "--features", "testkit,redis", "--test", "live_takeover"];
+    &["-p", "kasper", "--features", "testkit,redis,json,admin,prometheus,logging,config"];
 
 /// Tests with a cluster are in this module, whose name tells them from all others.
 const CLUSTER_TESTS: &str = "cluster::";
@@ -257,10 +258,14 @@ fn with_cluster(args: &Args, steps: &mut Steps) -> Result<()> {
 }
 
 fn with_broker_and_redis(args: &Args, steps: &mut Steps) -> Result<()> {
-    let name = "taking over from Go Kasper";
+    let name = "taking over from Go Kasper, and a service";
     let servers = Part::Takeover.servers();
     with_servers(args, steps, Part::Takeover, &servers, name, |session, steps| {
-        let mut command = tests(args, TAKEOVER, &["--include-ignored"]);
+        let example = [&["build"], TAKEOVER, &["--example", "service"]].concat();
+        steps.run("the service", &mut cargo(&example))?;
+        let which = ["--test", "live_takeover", "--test", "live_service"];
+        let all = [&["test"], TAKEOVER, &which].concat();
+        let mut command = tests(args, &all, &["--include-ignored"]);
         steps.run(name, session.tell(&mut command))
     })
 }
