@@ -51,7 +51,7 @@ impl Deployment {
         }
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let redis = std::env::var("KASPER_TEST_REDIS").expect("this test needs a Redis");
-        let store = format!("{}/{}", redis.trim_end_matches('/'), prefix.trim_end_matches('-'));
+        let store = format!("redis://{redis}/{}", prefix.trim_end_matches('-'));
         Self { prefix, topics, admin: free.to_string(), store }
     }
 
@@ -102,13 +102,8 @@ fn order(topic: &str, number: u64) -> TestMessage {
 
 /// Where each partition ends.
 async fn ends(topic: &str) -> BTreeMap<i32, i64> {
-    let mut ends = BTreeMap::new();
-    for message in read_all(topic).await {
-        let (number, offset) = (message.partition.unwrap(), message.offset.unwrap());
-        let end = ends.entry(number).or_insert(0);
-        *end = offset.max(*end - 1) + 1;
-    }
-    ends
+    let messages = read_all(topic).await.into_iter();
+    messages.map(|m| (m.partition.unwrap(), m.offset.unwrap().next().get())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
