@@ -33,6 +33,7 @@ pub(crate) struct Request<'a> {
     pub(crate) operation: &'static str,
     /// The path below the registry's URL; each part is percent-encoded.
     pub(crate) path: &'a [&'a str],
+    pub(crate) query: Option<&'a str>,
     /// What to post; `None` gets.
     pub(crate) body: Option<Vec<u8>>,
 }
@@ -138,7 +139,7 @@ impl Client {
             |error: Error| error.with("operation", request.operation).with("server", url.as_str());
         let failed = |error: reqwest::Error| named(no_answer(error));
         let method = if request.body.is_some() { Method::POST } else { Method::GET };
-        let mut http = self.http.request(method, below(url, request.path)).timeout(time);
+        let mut http = self.http.request(method, below(url, request)).timeout(time);
         http = http.header(ACCEPT, FORMAT);
         if let Some(login) = &self.login {
             http = http.header(AUTHORIZATION, login);
@@ -153,12 +154,13 @@ impl Client {
     }
 }
 
-fn below(url: &Url, path: &[&str]) -> Url {
+fn below(url: &Url, request: &Request<'_>) -> Url {
     let mut url = url.clone();
     // Fails for URLs that have no path, which the configuration refuses.
     if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
+        segments.pop_if_empty().extend(request.path);
     }
+    url.set_query(request.query);
     url
 }
 
@@ -244,7 +246,9 @@ mod tests {
             ("http://a/api/v7", "http://a/api/v7/subjects/x%2Fy%20z"),
             ("http://a/api/v7/", "http://a/api/v7/subjects/x%2Fy%20z"),
         ] {
-            let url = below(&Url::parse(base).unwrap(), &["subjects", "x/y z"]);
+            let path = &["subjects", "x/y z"][..];
+            let request = Request { operation: "x", path, query: None, body: None };
+            let url = below(&Url::parse(base).unwrap(), &request);
             assert_eq!(url.as_str(), expected);
         }
     }

@@ -62,7 +62,6 @@
 //! [`timeout`](RegistryConfig::timeout). An id that the registry does not know, and a schema that does not fit the type,
 //! are errors of the message concerned: `message.decode` returns them, with its topic, partition and offset, and the
 //! `schema_id` in the cause. So `process` may skip such a message.
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "avro")]
 mod avro;

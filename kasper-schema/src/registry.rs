@@ -168,7 +168,7 @@ impl Registry {
         path: &[&str],
         deadline: Instant,
     ) -> Result<SchemaAnswer> {
-        let request = Request { operation, path, body: None };
+        let request = Request { operation, path, query: None, body: None };
         match self.inner.client.ask(&request, deadline).await? {
             Answer::Found(answer) => Ok(answer),
             Answer::Missing(reason) | Answer::Refused(reason) => {
@@ -178,33 +178,40 @@ impl Registry {
         }
     }
 
-    /// The id of the schema under the subject; registers it if that is configured.
+    /// The id of the schema under the subject; registers it if it is missing and that is configured.
     #[cfg(any(feature = "avro", feature = "protobuf"))]
     pub(crate) async fn id_of(&self, subject: &str, kind: &str, text: &str) -> Result<u32> {
-        let register = self.inner.config.auto_register;
-        let operation = if register { "register_schema" } else { "look_up_schema" };
-        let told = |error: Error| error.with("subject", subject);
+        let deadline = self.inner.client.deadline();
         // Old registries, which know only Avro, refuse the field.
         let question = SchemaQuestion { schema: text, kind: Some(kind).filter(|it| *it != AVRO) };
-        let body = serde_json::to_vec(&question).map_err(|cause| {
-            told(Error::new(ErrorKind::InvalidInput, "no schema").with_source(cause))
-        })?;
-        let path: &[&str] =
-            if register { &["subjects", subject, "versions"] } else { &["subjects", subject] };
-        let request = Request { operation, path, body: Some(body) };
-        let answer = self.inner.client.ask::<IdAnswer>(&request, self.inner.client.deadline());
-        let (kind, message, reason) = match answer.await.map_err(told)? {
-            Answer::Found(IdAnswer { id }) => return Ok(id),
-            Answer::Missing(reason) => {
-                let message = "the schema is not registered: register it, or set `auto_register`";
-                (ErrorKind::NotFound, message, reason)
+        let body = serde_json::to_vec(&question)
+            .map_err(|cause| Error::new(ErrorKind::InvalidInput, "no schema").with_source(cause))?;
+        let (look_up, register) = (["subjects", subject], ["subjects", subject, "versions"]);
+        // First as it is, as most clients ask; then so that spaces and the order of attributes don't matter.
+        let mut questions: Vec<(_, &[&str], _)> = vec![
+            ("look_up_schema", &look_up, None),
+            ("look_up_schema", &look_up, Some("normalize=true")),
+        ];
+        if self.inner.config.auto_register {
+            questions.push(("register_schema", &register, None));
+        }
+        let told = |error: Error| error.with("subject", subject);
+        let mut missing = String::new();
+        for (operation, path, query) in questions {
+            let request = Request { operation, path, query, body: Some(body.clone()) };
+            match self.inner.client.ask::<IdAnswer>(&request, deadline).await.map_err(told)? {
+                Answer::Found(IdAnswer { id }) => return Ok(id),
+                Answer::Missing(reason) => missing = reason,
+                Answer::Refused(reason) => {
+                    let message = "the registry does not accept the schema";
+                    let error = Error::new(ErrorKind::InvalidInput, message);
+                    return Err(told(error.with("operation", operation)).with("reason", reason));
+                }
             }
-            Answer::Refused(reason) => {
-                (ErrorKind::InvalidInput, "the registry does not accept the schema", reason)
-            }
-        };
-        let error = Error::new(kind, message).with("operation", operation);
-        Err(told(error).with("reason", reason))
+        }
+        let message = "the schema is not registered: register it, or set `auto_register`";
+        let error = Error::new(ErrorKind::NotFound, message).with("operation", "look_up_schema");
+        Err(told(error).with("reason", missing))
     }
 }
 

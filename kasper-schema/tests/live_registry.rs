@@ -33,11 +33,13 @@ fn schema(topic: &str, fields: &serde_json::Value) -> String {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "User")]
 struct Old {
     name: String,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename = "User")]
 struct New {
     name: String,
     age: i32,

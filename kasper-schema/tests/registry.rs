@@ -239,14 +239,19 @@ async fn an_encoder_looks_its_schema_up_and_registers_it_only_if_told_to() {
     let bytes = found.encode("x").unwrap();
     assert_eq!(bytes[..], encoded(found.schema_id()));
     let paths: Vec<_> = double.requests().into_iter().map(|request| request.1).collect();
-    let (one, versions) = ("/subjects/a%2Fb-value", "/subjects/a%2Fb-value/versions");
-    assert_eq!(paths, [one, versions, one]);
+    let subject = "/subjects/a%2Fb-value";
+    let (normalized, versions) =
+        (format!("{subject}?normalize=true"), format!("{subject}/versions"));
+    let missing = [subject, &normalized];
+    assert_eq!(paths, [&missing[..], &missing, &[&versions, subject]].concat());
 }
 
 #[tokio::test]
 async fn a_schema_that_the_registry_does_not_accept_is_final() {
     let double = Double::start().await;
-    double.fail([Fault::Status(409, r#"{"error_code":409,"message":"incompatible"}"#)]);
+    let missing = || Fault::Status(404, r#"{"error_code":40403,"message":"no"}"#);
+    let refused = Fault::Status(409, r#"{"error_code":409,"message":"incompatible"}"#);
+    double.fail([missing(), missing(), refused]);
     let registry = Registry::new(&config(&double).auto_register(true)).unwrap();
     let subject = Subject::topic_value("a");
     let error = AvroEncoder::<str>::new(&registry, subject, STRING).await.unwrap_err();

@@ -25,6 +25,10 @@ use crate::{avro, frame};
 /// get their default (fields are found by their aliases too), numbers are widened, and a symbol that an enum lacks becomes the
 /// enum's default.
 ///
+/// Values reach serde [as the crate `apache-avro` has it](https://docs.rs/apache-avro/0.22/apache_avro/documentation/serde_data_model_to_avro/):
+/// an Avro `long` is an `i64`, an `int` an `i32`; a struct has the record's name, if need be by `#[serde(rename = "…")]`; the variants of an enum stand in
+/// the order of the schema's.
+///
 /// Clones share what is loaded: make one, and clone it for each partition.
 pub struct AvroDecoder<T> {
     reader: Arc<Reader>,

@@ -83,6 +83,12 @@ impl Double {
         self.state.lock().unwrap().requests.clone()
     }
 
+    /// The paths of the requests that registered schemas.
+    pub(crate) fn registrations(&self) -> Vec<String> {
+        let posted = self.requests().into_iter().filter(|(method, ..)| method == "POST");
+        posted.map(|(_, path, _)| path).filter(|path| path.ends_with("/versions")).collect()
+    }
+
     async fn serve(&self, connection: TcpStream) -> Option<()> {
         let mut connection = BufReader::new(connection);
         loop {
@@ -135,7 +141,7 @@ impl Double {
             None => {}
         }
         let mut state = self.state.lock().unwrap();
-        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let parts: Vec<&str> = path.split('?').next()?.trim_matches('/').split('/').collect();
         let (status, value) = match (method.as_str(), parts.as_slice()) {
             ("GET", ["schemas", "ids", id]) => state.by_id(id.parse().unwrap()),
             ("GET", ["subjects", subject, "versions", version]) => {
