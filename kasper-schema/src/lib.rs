@@ -63,13 +63,14 @@
 //! are errors of the message concerned: `message.decode` returns them, with its topic, partition and offset, and the
 //! `schema_id` in the cause. So `process` may skip such a message.
 
+#[cfg(not(any(feature = "avro", feature = "protobuf")))]
+compile_error!("kasper-schema needs the feature `avro` or `protobuf`");
+
 #[cfg(feature = "avro")]
 mod avro;
 mod client;
 mod config;
-#[cfg(any(feature = "avro", feature = "protobuf"))]
 mod frame;
-#[cfg(any(feature = "avro", feature = "protobuf"))]
 mod loaded;
 #[cfg(feature = "protobuf")]
 mod protobuf;

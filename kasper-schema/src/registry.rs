@@ -179,7 +179,6 @@ impl Registry {
     }
 
     /// The id of the schema under the subject; registers it if it is missing and that is configured.
-    #[cfg(any(feature = "avro", feature = "protobuf"))]
     pub(crate) async fn id_of(&self, subject: &str, kind: &str, text: &str) -> Result<u32> {
         let deadline = self.inner.client.deadline();
         // Old registries, which know only Avro, refuse the field.

@@ -61,7 +61,6 @@ impl Subject {
     ///
     /// # Errors
     /// [`InvalidInput`](ErrorKind::InvalidInput): the strategy wants a name and the schema has none.
-    #[cfg(any(feature = "avro", feature = "protobuf"))]
     pub(crate) fn name(self, record: Option<&str>) -> Result<String> {
         let nameless = || {
             Error::new(ErrorKind::InvalidInput, "the subject needs a name that the schema lacks")
@@ -74,7 +73,7 @@ impl Subject {
     }
 }
 
-#[cfg(all(test, any(feature = "avro", feature = "protobuf")))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
