@@ -118,7 +118,7 @@ impl RegistryConfig {
     }
 
     /// Whether encoders register their schema if the subject does not have it. Default: `false`: a schema that is not
-    /// registered is an error. Encoders look for the schema first, so a user without the right to register can do with schemas that are there.
+    /// registered is an error. Encoders look for the schema first, so schemas that are there need no right to register.
     ///
     /// `true` is convenient for development. In production, a deployment that registers schemas, and programs that
     /// only look them up, keep a mistake in one program from becoming everybody's schema.

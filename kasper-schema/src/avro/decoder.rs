@@ -21,13 +21,15 @@ use crate::{avro, frame};
 /// [`Message::decode`] and [`Message::decode_key`].
 ///
 /// [Load](AvroDecoder::load_values) the schemas that a batch needs first. A value that was written with another
-/// schema than the type's own is resolved by Avro's rules: fields that the type's schema lacks are dropped, those that the writer's lacks
-/// get their default (fields are found by their aliases too), numbers are widened, and a symbol that an enum lacks becomes the
-/// enum's default.
+/// schema than the type's own is resolved by Avro's rules: fields that the type's schema lacks are dropped, those that
+/// the writer's lacks get their default (fields are found by their aliases too), numbers are widened, and a symbol that
+/// an enum lacks becomes the enum's default.
 ///
-/// Values reach serde [as the crate `apache-avro` has it](https://docs.rs/apache-avro/0.22/apache_avro/documentation/serde_data_model_to_avro/):
-/// an Avro `long` is an `i64`, an `int` an `i32`; a struct has the record's name, if need be by `#[serde(rename = "…")]`; the variants of an enum stand in
-/// the order of the schema's.
+/// Types correspond to schemas [as in the crate `apache-avro`][mapping]: an Avro `long` is an `i64`, an `int` an `i32`. A
+/// struct has the name of its record, if need be by `#[serde(rename = "…")]`. The variants of an enum stand in the order
+/// of the schema's.
+///
+/// [mapping]: https://docs.rs/apache-avro/0.22/apache_avro/documentation/serde_data_model_to_avro/
 ///
 /// Clones share what is loaded: make one, and clone it for each partition.
 pub struct AvroDecoder<T> {

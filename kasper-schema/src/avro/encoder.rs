@@ -17,9 +17,7 @@ use crate::{avro, frame};
 /// Encodes values of the type `T` as Avro, with the id of their schema in front. A codec for
 /// [`Context::send_encoded`](kasper::Context::send_encoded), and for keys by [`Encode::encode`].
 ///
-/// Types correspond to schemas [as the crate `apache-avro` has
-/// it](https://docs.rs/apache-avro/0.22/apache_avro/documentation/serde_data_model_to_avro/), see
-/// [`AvroDecoder`](crate::AvroDecoder).
+/// Types correspond to schemas as for [`AvroDecoder`](crate::AvroDecoder).
 ///
 /// Clones are cheap: make one, and clone it for each partition.
 pub struct AvroEncoder<T: ?Sized> {
