@@ -85,16 +85,21 @@ impl Client {
         request: &Request<'_>,
         deadline: Instant,
     ) -> Result<Answer<T>> {
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut before) = (FIRST_PAUSE, None);
         loop {
             let error = match self.ask_each(request, deadline).await {
                 Err(error) if error.is_retryable() => error,
                 outcome => return outcome,
             };
+            if Instant::now() >= deadline {
+                // Why it was asked again says more than that the last attempt had little time.
+                return Err(before.unwrap_or(error));
+            }
             if Instant::now() + pause >= deadline {
                 return Err(error);
             }
             tracing::debug!(target: "kasper", ?error, "asking the schema registry again");
+            before = Some(error);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
