@@ -8,10 +8,12 @@ mod cassandra;
 mod certificate;
 mod elasticsearch;
 mod home;
+mod http;
 mod instance;
 mod kafka;
 mod maven;
 mod redis;
+mod registry;
 mod script;
 mod session;
 mod state;
@@ -83,6 +85,8 @@ pub(crate) enum Name {
     /// OpenSearch that speaks TLS only and wants a password
     #[value(name = "opensearch-secured")]
     OpenSearchSecured,
+    /// A schema registry, Apicurio's
+    Registry,
 }
 
 impl Name {
@@ -97,6 +101,7 @@ impl Name {
             Self::Elasticsearch => &elasticsearch::ELASTICSEARCH,
             Self::OpenSearch => &elasticsearch::OPENSEARCH,
             Self::OpenSearchSecured => &elasticsearch::secured::Secured,
+            Self::Registry => &registry::Registry,
         }
     }
 }

@@ -26,11 +26,12 @@ use crate::tools::{self, Tool};
 ///   3. cluster: three brokers, of which one is killed; and one that soon deletes a group's offsets
 ///   4. stores: each backend built by itself, without the feature `kafka`, on its own servers
 ///   5. takeover: with a broker and a Redis, a deployment of Go Kasper is taken over, and a service is killed
-///   6. the examples in the documentation
-///   7. what must not compile; this tool's own tests; the terminal program
+///   6. registry: Avro and Protobuf with a schema registry
+///   7. the examples in the documentation
+///   8. what must not compile; this tool's own tests; the terminal program; `kasper-schema` without a registry
 ///
-/// Filters reach 1, 6 and 7; for the others give `--only` besides. `--quick` needs no server, only C and C++ compilers and make:
-/// 1 without what is ignored, 6 and 7.
+/// Filters reach 1, 7 and 8; for the others give `--only` besides. `--quick` needs no server, only C and C++ compilers and make:
+/// 1 without what is ignored, 7 and 8.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
@@ -74,6 +75,7 @@ enum Part {
     Cluster,
     Stores,
     Takeover,
+    Registry,
 }
 
 /// What stands for the name that the user saw fail.
@@ -93,6 +95,7 @@ impl Part {
             Self::Cluster => vec![Name::KafkaCluster, Name::KafkaForgetful],
             Self::Stores => BACKENDS.iter().flat_map(|backend| backend.servers).copied().collect(),
             Self::Takeover => vec![Name::Kafka, Name::Redis],
+            Self::Registry => vec![Name::Registry],
         }
     }
 }
@@ -124,6 +127,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     with_cluster(args, &mut steps)?;
     with_stores(args, &mut steps)?;
     with_broker_and_redis(args, &mut steps)?;
+    with_registry(args, &mut steps)?;
     if args.only.is_none() {
         without_servers(args, &mut steps)?;
     }
@@ -158,6 +162,8 @@ const SECURITY: &[&str] =
 /// What needs a broker and a Redis, and the example that one of the tests runs.
 const TAKEOVER: &[&str] =
     &["-p", "kasper", "--features", "testkit,redis,json,admin,prometheus,logging,config"];
+
+const REGISTRY: &[&str] = &["test", "-p", "kasper-schema", "--test", "live_registry"];
 
 /// Tests with a cluster are in this module, whose name tells them from all others.
 const CLUSTER_TESTS: &str = "cluster::";
@@ -203,6 +209,7 @@ const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
     ("what must not compile", &["test", "-p", "compile-fail"]),
     ("xtask's tests", &["test", "-p", "xtask"]),
     ("kasper-top's tests", &["test", "-p", "kasper-top"]),
+    ("kasper-schema's tests", &["test", "-p", "kasper-schema"]),
 ];
 
 fn without_servers(args: &Args, steps: &mut Steps) -> Result<()> {
@@ -266,6 +273,15 @@ fn with_broker_and_redis(args: &Args, steps: &mut Steps) -> Result<()> {
         let which = ["--test", "live_takeover", "--test", "live_service"];
         let all = [&["test"], TAKEOVER, &which].concat();
         let mut command = tests(args, &all, &["--include-ignored"]);
+        steps.run(name, session.tell(&mut command))
+    })
+}
+
+fn with_registry(args: &Args, steps: &mut Steps) -> Result<()> {
+    let name = "tests with a schema registry";
+    let servers = Part::Registry.servers();
+    with_servers(args, steps, Part::Registry, &servers, name, |session, steps| {
+        let mut command = tests(args, REGISTRY, &["--include-ignored"]);
         steps.run(name, session.tell(&mut command))
     })
 }

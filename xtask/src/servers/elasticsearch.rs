@@ -6,15 +6,13 @@
 pub(super) mod secured;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use super::http::get;
 use super::maven::{self, Artifact};
 use super::script::{self, quoted};
 use super::{Launch, Product, Server};
@@ -158,18 +156,6 @@ java -Xmx{heap}m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp {jars} {class} \\
 }
 
 const KILL: &str = "kill.sh";
-
-/// The answer to a GET request, head and body.
-fn get(address: &str, path: &str) -> Result<String> {
-    let timeout = Some(Duration::from_secs(5));
-    let mut connection = TcpStream::connect(address)?;
-    connection.set_read_timeout(timeout)?;
-    connection.set_write_timeout(timeout)?;
-    write!(connection, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    Ok(answer)
-}
 
 #[cfg(test)]
 mod tests {

@@ -52,11 +52,11 @@ pub(crate) fn add(artifact: Artifact, directory: &Path) -> Result<()> {
     run(directory, &mut copy)
 }
 
-/// Puts what is in an artifact that is a zip file into `directory/name`.
-pub(crate) fn unpack(artifact: Artifact, directory: &Path, name: &str) -> Result<()> {
+/// Puts what is in an artifact into `directory/name`. Its `form` is `zip`, or `zip:all` with a classifier.
+pub(crate) fn unpack(artifact: Artifact, form: &str, directory: &Path, name: &str) -> Result<()> {
     let Artifact(group, artifact, version) = artifact;
     let mut unpack = maven(directory, "unpack");
-    unpack.arg(format!("-Dartifact={group}:{artifact}:{version}:zip"));
+    unpack.arg(format!("-Dartifact={group}:{artifact}:{version}:{form}"));
     unpack.arg(format!("-DoutputDirectory={}", directory.join(name).display()));
     run(directory, &mut unpack)
 }

@@ -52,7 +52,7 @@ impl Product for Secured {
     fn fetch(&self, directory: &Path) -> Result<()> {
         RUNNER.fetch(directory)?;
         println!("fetching its security plugin from Maven Central (44 MB, once)");
-        maven::unpack(PLUGIN, directory, UNPACKED)?;
+        maven::unpack(PLUGIN, "zip", directory, UNPACKED)?;
         // All that it runs from is in one place.
         for jar in jars(&directory.join(UNPACKED))? {
             let Some(name) = jar.file_name() else { continue };
