@@ -22,7 +22,7 @@ use crate::metrics::lane::LaneMetrics;
 /// - send an input message on, unchanged: [`forward`](Context::forward);
 /// - wait for the acknowledgements now, before `process` returns: [`flush`](Context::flush);
 /// - count something of your own: [`metrics`](Context::metrics);
-/// - stop the processor: [`close`](Context::close).
+/// - stop the topic processor: [`close`](Context::close).
 #[doc(alias = "Sender")]
 pub struct Context {
     partition: i32,

@@ -24,7 +24,7 @@ use crate::start_context::StartContext;
 ///    acknowledged, the batch's offsets are committed. Meanwhile, the next batch may already be processed
 ///    ([`max_in_flight`](crate::Builder::max_in_flight)).
 /// 3. When `process` returns an error or panics, nothing of the batch is committed, and of the messages that it sent,
-///    only those are produced that were already [flushed](Context::flush). The processor stops with that error.
+///    only those are produced that were already [flushed](Context::flush). The topic processor stops with that error.
 /// 4. The future may be dropped at any `await`: when the partition is revoked and the drain deadline passes, when the
 ///    partition is lost, or when messages of an earlier batch could not be delivered. The batch is then not
 ///    committed, and it is processed again, by this process or by another one.
@@ -236,7 +236,7 @@ pub trait Processor: Send + 'static {
 /// # use kasper::testkit::ProcessorTester;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() {
-/// // There is no such file here: the error that stops the processor names the partition.
+/// // There is no such file here: the error that stops the topic processor names the partition.
 /// let mut tester = ProcessorTester::with_factory(["orders"], FromFile).partition(3);
 /// let error = tester.run_batch().await.unwrap_err();
 /// assert_eq!((error.kind(), error.get("partition")), (kasper::ErrorKind::Process, Some("3")));

@@ -26,7 +26,8 @@ use crate::metrics::Metrics;
 ///
 /// impl Processor for Count {
 ///     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
-///         self.large.increment(batch.iter().filter(|message| message.size() > 1000).count() as u64);
+///         let sizes = batch.iter().map(|message| message.value().unwrap_or_default().len());
+///         self.large.increment(sizes.filter(|size| *size > 1000).count() as u64);
 ///         Ok(self.seen.put(&self.key, batch.len().to_string()).await?)
 ///     }
 /// }

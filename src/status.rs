@@ -10,16 +10,16 @@ use crate::message::{Offset, TopicPartition};
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Status {
-    /// The stage of the processor's life.
+    /// The stage of the topic processor's life.
     pub state: ProcessorState,
     /// True if the partitions are assigned and have begun, or if it is known that this process gets none. False while
-    /// the processor waits for the group, and while partitions are being looked up or given back. With KIP-848 or a
+    /// the topic processor waits for the group, and while partitions are being looked up or given back. With KIP-848 or a
     /// cooperative assignor, it becomes true again up to half a second after the rebalance.
     pub settled: bool,
     /// Whether [`Handle::pause`](crate::Handle::pause) pauses all partitions. A partition that is paused on its own
     /// shows it in its [state](PartitionStatus::state).
     pub paused: bool,
-    /// If the processor has failed: the error that stopped it, with its causes.
+    /// If the topic processor has failed: the error that stopped it, with its causes.
     pub failure: Option<String>,
     /// The assigned partitions, sorted by topic and number.
     pub partitions: Vec<PartitionStatus>,
@@ -51,7 +51,7 @@ pub enum PartitionState {
     Failed,
 }
 
-/// What is wrong with an input topic, or what changed in it while the processor runs. The processor asks the cluster
+/// What is wrong with an input topic, or what changed in it while the topic processor runs. It asks the cluster
 /// [at intervals](crate::Builder::topic_check_interval).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -101,13 +101,13 @@ impl TopicChange {
         }
     }
 
-    /// Whether the processor stops with an error if the change persists.
+    /// Whether the topic processor stops with an error if the change persists.
     ///
     /// ```
     /// use kasper::TopicChange;
     ///
     /// assert!(TopicChange::Deleted.stops());
-    /// // The processor continues with the partitions that it has.
+    /// // The topic processor continues with the partitions that it has.
     /// assert!(!TopicChange::PartitionsAdded.stops());
     /// ```
     pub fn stops(self) -> bool {

@@ -91,6 +91,21 @@ async fn a_processor_is_shown_from_its_build_to_its_end() {
 }
 
 #[tokio::test]
+async fn operators_choose_the_address_and_the_token() {
+    let broker = broker();
+    let token = "correct-horse-battery";
+    let variables = [("READ_ADMIN", "127.0.0.1:0"), ("READ_ADMIN_TOKEN", token)];
+    let builder = builder(&broker).admin("nonsense").config_from_vars("READ", variables);
+    let processor = builder.build(|_| Read).await.unwrap();
+    let address = processor.admin_addr().unwrap();
+    assert_eq!(status(address).await["control"], true);
+    let pause = reqwest::Client::new().post(format!("http://{address}/processors/0/pause"));
+    let answer = pause.bearer_auth(token).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::ACCEPTED);
+    assert!(processor.handle().status().paused);
+}
+
+#[tokio::test]
 async fn a_failure_stays_to_be_seen_where_the_server_is_the_users() {
     let broker = broker();
     let processor = builder(&broker).build(|_| Read).await.unwrap();

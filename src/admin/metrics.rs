@@ -43,3 +43,30 @@ pub(super) fn recorded(processors: &[Handle]) -> Option<MetricsText> {
 pub(super) fn recorded(_: &[Handle]) -> Option<MetricsText> {
     None
 }
+
+#[cfg(all(test, feature = "prometheus"))]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::metrics::{Metrics, NoopRecorder, prometheus};
+    use crate::pipeline::progress::Board;
+
+    #[test]
+    fn one_recorder_is_found_and_two_are_not_mixed() {
+        let (one, two) = (prometheus().unwrap(), prometheus().unwrap());
+        Metrics::new("a", one.clone()).counter("seen_total", "Seen.", &[]).increment(1);
+        let handle = |metrics| Handle::new(Board::new(), "test".into(), metrics);
+        let handles = [
+            handle(Metrics::global("a")),
+            handle(Metrics::new("b", NoopRecorder)),
+            handle(Metrics::new("c", one.clone())),
+            handle(Metrics::new("d", Arc::new(one))),
+            handle(Metrics::new("e", two)),
+        ];
+        let text = |handles| recorded(handles).map(|text| text());
+        assert_eq!(text(&handles[..2]), None);
+        assert!(text(&handles[..4]).unwrap().contains("seen_total{processor=\"a\"} 1"));
+        assert!(text(&handles[3..4]).unwrap().contains("seen_total{processor=\"a\"} 1"));
+        assert_eq!(text(&handles), None);
+    }
+}

@@ -11,14 +11,12 @@ use crate::settings::{BatchLimits, FlightLimits, Settings, addable};
 use crate::topic_processor::{Connected, TopicProcessor};
 
 impl Builder {
-    pub(super) async fn connect(
-        #[cfg_attr(not(feature = "admin"), allow(unused_mut, reason = "only `admin` has faults"))]
-        mut self,
-        factory: impl ProcessorFactory,
-    ) -> Result<TopicProcessor> {
+    pub(super) async fn connect(self, factory: impl ProcessorFactory) -> Result<TopicProcessor> {
+        #[cfg_attr(not(feature = "admin"), allow(unused_mut, reason = "nothing adds to it"))]
+        let mut options = self.options;
         #[cfg(feature = "admin")]
-        self.options.faults.extend(self.admin.fault());
-        let options = &self.options;
+        options.faults.extend(self.admin.fault());
+        let options = &options;
         let plan = check(options)?;
         #[cfg(feature = "admin")]
         let admin = self.admin.listen().await?;

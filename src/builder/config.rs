@@ -99,7 +99,7 @@ mod admin {
     use super::{Builder, Setting, Wrong};
 
     #[allow(clippy::needless_pass_by_value, reason = "as the other settings")]
-    fn refused(_: &mut Builder, setting: Setting<'_>) -> Result<(), Wrong> {
+    pub(super) fn refused(_: &mut Builder, setting: Setting<'_>) -> Result<(), Wrong> {
         Err(format!("`{}` needs the feature `admin` of the crate kasper", setting.name))
     }
 

@@ -133,7 +133,7 @@ impl Builder {
         self
     }
 
-    /// How long batches in flight may take to finish when their partition is revoked or the processor shuts down.
+    /// How long batches in flight may take to finish when their partition is revoked or the topic processor shuts down.
     /// Default: 30 s or half of `max.poll.interval.ms`, whichever is less. Batches that are not finished by then are
     /// dropped, and the next owner of the partition processes them again.
     ///
@@ -172,8 +172,8 @@ impl Builder {
         self
     }
 
-    /// How long an outgoing message may wait for its ack. After this time its batch fails, which stops the processor.
-    /// Default: no limit, so the processor waits until an outage of the brokers is over. At least 1 ms, at most 24.8
+    /// How long an outgoing message may wait for its ack. After this time its batch fails, which stops the topic processor.
+    /// Default: no limit, so the topic processor waits until an outage of the brokers is over. At least 1 ms, at most 24.8
     /// days.
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.options.delivery_timeout = Some(timeout);

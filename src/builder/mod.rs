@@ -198,7 +198,7 @@ impl Builder {
     }
 
     /// Called when partitions are assigned, revoked or lost, but not when `run` ends; see [`RebalanceEvent`]. The hook
-    /// runs on the task that answers the group: be quick, and don't block. If it panics, the processor shuts down in order and returns an error of kind
+    /// runs on the task that answers the group: be quick, and don't block. If it panics, the topic processor shuts down in order and returns an error of kind
     /// [`Panic`](crate::ErrorKind::Panic).
     pub fn on_rebalance(mut self, hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static) -> Self {
         self.options.on_rebalance = Some(Arc::new(hook));
@@ -238,7 +238,7 @@ impl Builder {
     /// of partitions. Default: 10 s, at one small request. The result is in
     /// [`Status::topics`](crate::Status::topics), in the log, and in a metric.
     ///
-    /// The processor stops with an error that says what to do. The error's kind is
+    /// The topic processor stops with an error that says what to do. The error's kind is
     /// - [`UnknownTopic`](crate::ErrorKind::UnknownTopic) if a topic does not exist for three of these intervals;
     /// - [`OffsetOutOfRange`](crate::ErrorKind::OffsetOutOfRange) if a topic was deleted and created again, according
     ///   to two answers in a row;

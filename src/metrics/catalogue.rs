@@ -26,7 +26,7 @@ pub struct Metric {
     pub unit: Unit,
     /// What it says, in a sentence.
     pub help: &'static str,
-    /// Its labels, besides `processor`, which all have.
+    /// Its labels, besides `processor`, which all have: the name of the topic processor.
     pub labels: &'static [&'static str],
     /// The upper bounds of a histogram's buckets; empty for other kinds.
     pub buckets: &'static [f64],

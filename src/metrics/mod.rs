@@ -7,7 +7,8 @@
 //! To the recorder that is passed to [`Builder::metrics`](crate::Builder::metrics), which may come from any crate
 //! that records for the [`metrics`](https://docs.rs/metrics) facade. Without one, to the facade's global recorder. If
 //! none is installed, nowhere, and that costs nothing worth measuring. Two processors in one process can report to
-//! two recorders, or to the same one: all metrics have the label `processor`. With the feature `prometheus`,
+//! two recorders, or to the same one: all metrics have the label `processor`, whose value is the name of
+//! the topic processor. With the feature `prometheus`,
 //! `kasper::metrics::prometheus()` is a recorder whose metrics can be scraped.
 //!
 //! # What there is
@@ -30,11 +31,12 @@
 //! would be thousands of series.
 //!
 //! Gauges are set every [`metrics_interval`](crate::Builder::metrics_interval). The gauges of a partition are zero
-//! from the moment when it is revoked or lost, and all gauges are zero when the processor ends. So a process that no
+//! from the moment when it is revoked or lost, and all gauges are zero when the topic processor ends. So a process that no
 //! longer has a partition raises no alarm about the partition's lag.
 //!
 //! # Your own
-//! [`Context::metrics`](crate::Context::metrics) and [`Metrics`] register counters, gauges and histograms of yours
+//! [`StartContext::metrics`](crate::StartContext::metrics) in a factory, and
+//! [`Context::metrics`](crate::Context::metrics) in `process`, register counters, gauges and histograms of yours
 //! with the same recorder and the same label.
 //!
 //! # From Go Kasper

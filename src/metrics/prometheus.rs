@@ -20,7 +20,8 @@ const UPKEEP: Duration = Duration::from_secs(5);
 ///
 /// Clones share the metrics: pass one to each processor that reports here, and keep one to
 /// [`render`](Prometheus::render) in your handler of `/metrics`. It has no HTTP server of its own, but the server of
-/// [`admin`](crate#where-to-begin) shows the metrics of its processors' recorder at `/metrics` without being told. Histograms of the [catalogue](CATALOGUE) have the buckets that
+/// [`admin`](crate#where-to-begin) shows the metrics of its processors' recorder at `/metrics` without being told.
+/// Histograms of the [catalogue](CATALOGUE) have the buckets that
 /// are listed there; your own are summaries.
 ///
 /// ```

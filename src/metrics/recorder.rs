@@ -19,8 +19,8 @@ const METADATA: Metadata<'static> = Metadata::new("kasper", Level::INFO, None);
 /// [metered stores](crate::store::Metered) and metrics of your own, and `process` gets it from
 /// [`Context::metrics`](crate::Context::metrics). Make one yourself to count outside of a processor.
 ///
-/// Every metric that is registered has the label `processor`. Registering takes a lock and allocates: do it once, and
-/// keep the counter, gauge or histogram. No label should have more than some hundred values, so don't use keys of
+/// Every metric that is registered has the label `processor`, with the name of the topic processor. Registering takes
+/// a lock and allocates: do it once, and keep the counter, gauge or histogram. No label should have more than some hundred values, so don't use keys of
 /// messages or tenants as labels.
 ///
 /// ```

@@ -1,5 +1,5 @@
 //! What is given is no factory: a processor instead of a closure that makes one, a closure without
-//! the partition number, a closure that may fail.
+//! an argument, a closure that may fail.
 
 use kasper::testkit::ProcessorTester;
 use kasper::{Batch, BoxError, Context, Processor};
