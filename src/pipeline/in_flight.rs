@@ -115,7 +115,10 @@ impl InFlightQueue {
     pub(crate) async fn front_finished(&mut self) -> Result<()> {
         let Some(front) = self.calls.front() else { return std::future::pending().await };
         for delivery in &front.deliveries {
-            if fault!(CommitBeforeAcks) || (front.input.is_none() && fault!(ForgetTicks)) {
+            if fault!(CommitBeforeAcks) {
+                continue;
+            }
+            if fault!(ForgetTicks) && front.input.is_none() {
                 continue;
             }
             delivery.finished().await;
