@@ -55,6 +55,15 @@ pub trait Decode<'a, T>: Send + Sync {
     /// # Errors
     /// The bytes are not an encoded `T`.
     fn decode(&self, bytes: &'a [u8]) -> Result<T, BoxError>;
+
+    /// Decodes a value that came from a store. Does the same as [`decode`](Decode::decode), unless the codec can share
+    /// the memory of the bytes instead of copying them, as [`Raw`] does for [`Bytes`].
+    ///
+    /// # Errors
+    /// Those of [`decode`](Decode::decode).
+    fn decode_shared(&self, bytes: &'a Bytes) -> Result<T, BoxError> {
+        self.decode(bytes)
+    }
 }
 
 /// Encodes values, and decodes values that borrow nothing. Every type that implements [`Encode`] and [`Decode`] is a
@@ -74,6 +83,10 @@ impl<T: ?Sized, C: Encode<T> + ?Sized> Encode<T> for &C {
 impl<'a, T, C: Decode<'a, T> + ?Sized> Decode<'a, T> for &C {
     fn decode(&self, bytes: &'a [u8]) -> Result<T, BoxError> {
         (**self).decode(bytes)
+    }
+
+    fn decode_shared(&self, bytes: &'a Bytes) -> Result<T, BoxError> {
+        (**self).decode_shared(bytes)
     }
 }
 
@@ -110,14 +123,18 @@ impl Decode<'_, String> for Text {
     }
 }
 
-/// Bytes as they are: `[u8]`, `Vec<u8>` and [`Bytes`].
+/// Bytes as they are: `[u8]`, `Vec<u8>` and [`Bytes`]. A `TypedStore<S, Raw, Bytes>` does not copy the values that it
+/// reads.
 ///
 /// ```
+/// use kasper::Bytes;
 /// use kasper::codec::{Decode, Encode, Raw};
 ///
 /// let bytes = Raw.encode(&[0, 255])?;
 /// let owned: Vec<u8> = Raw.decode(&bytes)?;
 /// assert_eq!(owned, [0, 255]);
+/// let shared: Bytes = Raw.decode_shared(&bytes)?;
+/// assert_eq!(shared.as_ptr(), bytes.as_ptr());
 /// # Ok::<(), kasper::BoxError>(())
 /// ```
 #[derive(Debug, Clone, Copy, Default)]
@@ -144,6 +161,10 @@ impl Decode<'_, Vec<u8>> for Raw {
 impl Decode<'_, Bytes> for Raw {
     fn decode(&self, bytes: &[u8]) -> Result<Bytes, BoxError> {
         Ok(Bytes::copy_from_slice(bytes))
+    }
+
+    fn decode_shared(&self, bytes: &Bytes) -> Result<Bytes, BoxError> {
+        Ok(bytes.clone())
     }
 }
 

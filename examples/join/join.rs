@@ -1,7 +1,5 @@
 //! The join itself: one customer's profile and orders meet in one state.
 
-use std::collections::BTreeSet;
-
 use kasper::codec::Json;
 use kasper::store::{AnyStore, TypedStore};
 use kasper::{Batch, BoxError, Context, Message, OutgoingMessage, Processor};
@@ -67,18 +65,11 @@ impl Processor for Join {
         let key_of =
             |message: Message<'_>| Ok(key(&self.run, batch.partition(), message.key_str()?));
         let mut customers = self.customers.load(batch, key_of).await?;
-        let waiting = |(_, stored): &(&String, Option<&Customer>)| {
-            stored.is_some_and(|customer| !customer.waiting.is_empty())
-        };
-        let waited: BTreeSet<String> =
-            customers.iter().filter(waiting).map(|(key, _)| key.clone()).collect();
+        let some_waited = customers.iter().any(|(_, c)| c.is_some_and(|c| !c.waiting.is_empty()));
 
         for message in batch.topic(&self.topics.profiles) {
             let profile = message.decode(Json)?;
-            match (profile, customers.entry(&key_of(message)?)) {
-                (None, None) => {}
-                (profile, customer) => customer.get_or_insert_default().profile = profile,
-            }
+            customers.entry(&key_of(message)?).get_or_insert_default().profile = profile;
         }
         for message in batch.topic(&self.topics.orders) {
             let Some(order) = message.decode::<Order>(Json)? else { continue };
@@ -88,18 +79,15 @@ impl Processor for Join {
                 customer.waiting.push(order);
             }
         }
-        let mut sent = Vec::new();
         for (_, messages) in batch.group_by_key() {
-            let key = key_of(messages[0])?;
-            if let Some(customer) = customers.get_mut(&key) {
+            if let Some(customer) = customers.get_mut(&key_of(messages[0])?) {
                 self.send_rows(context, messages[0].key_str()?, customer)?;
-                sent.extend(customer.waiting.is_empty().then_some(key));
             }
         }
 
         // An order of this batch comes again if its row is not delivered. One that waited in the store
         // does not: its row must be acknowledged before the order is forgotten.
-        if sent.iter().any(|key| waited.contains(key)) {
+        if some_waited {
             context.flush().await?;
         }
         Ok(customers.save().await?)

@@ -29,24 +29,21 @@ impl Processor for WordCount {
         let mut found: HashMap<String, Vec<Offset>> = HashMap::new();
         for line in batch.iter() {
             for word in text::words(&text::lower_case(line.value().unwrap_or_default())) {
-                match found.get_mut(word) {
-                    Some(offsets) => offsets.push(line.offset()),
-                    None => drop(found.insert(word.to_owned(), vec![line.offset()])),
-                }
+                found.entry(word.to_owned()).or_default().push(line.offset());
             }
         }
-        let keys = keys(&self.run, batch.partition(), found.keys());
-        let mut counts = self.counts.load_keys(keys.clone()).await?;
-        for (key, offsets) in keys.iter().zip(found.values()) {
-            counts.entry(key).get_or_insert_default().add(offsets);
+        let key = |word: &String| key(&self.run, batch.partition(), word);
+        let mut counts = self.counts.load_keys(found.keys().map(key)).await?;
+        for (word, offsets) in &found {
+            counts.entry(&key(word)).get_or_insert_default().add(offsets);
         }
         Ok(counts.save().await?)
     }
 }
 
-/// The keys of these words in one partition.
-fn keys<'a>(run: &str, partition: i32, words: impl Iterator<Item = &'a String>) -> Vec<String> {
-    words.map(|word| format!("{run}/{partition}/{word}")).collect()
+/// The key of a word in one partition.
+fn key(run: &str, partition: i32, word: &str) -> String {
+    format!("{run}/{partition}/{word}")
 }
 
 /// How often each of these words was counted, in all partitions. A store has no list of its keys, so
@@ -59,7 +56,7 @@ pub(crate) async fn totals(
 ) -> Result<HashMap<String, u64>, BoxError> {
     let mut totals = HashMap::new();
     for partition in 0..partitions {
-        let keys = keys(run, partition, words.clone());
+        let keys: Vec<String> = words.clone().map(|word| key(run, partition, word)).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         for (word, count) in words.clone().zip(counts.get_many(&keys).await?) {
             *totals.entry(word.clone()).or_default() += count.unwrap_or_default().count;

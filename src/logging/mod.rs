@@ -10,6 +10,7 @@
 //! | `processor` | info | building and running a [`TopicProcessor`](crate::TopicProcessor), with everything that happens in it, librdkafka's log included |
 //! | `partition` | info | one partition number, as long as it is assigned |
 //! | `batch` | debug | one call of [`process`](crate::Processor::process) |
+//! | `tick`, `closing` | debug | one call of [`tick`](crate::Processor::tick) or [`closing`](crate::Processor::closing) |
 //!
 //! So the log lines of your `process` have the processor and the partition and, with `debug`, the batch's offsets.
 //! There are no spans for single messages. [`FIELDS`] lists the fields of spans and events.

@@ -67,8 +67,8 @@ impl<S, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         &self.store
     }
 
-    pub(super) fn decode(&self, bytes: &[u8]) -> Result<T> {
-        self.codec.decode(bytes).map_err(|cause| {
+    pub(super) fn decode(&self, bytes: &Bytes) -> Result<T> {
+        self.codec.decode_shared(bytes).map_err(|cause| {
             // Not the bytes: they may be large or confidential.
             Error::new(ErrorKind::Decode, "a value in the store can't be decoded")
                 .with_source(cause)
@@ -164,7 +164,7 @@ impl<S: Store, C: Codec<T>, T: Send + Sync> TypedStore<S, C, T> {
         self.store.flush().await
     }
 
-    fn decode_for(&self, key: &str, bytes: &[u8]) -> Result<T> {
+    fn decode_for(&self, key: &str, bytes: &Bytes) -> Result<T> {
         let decoded = self.decode(bytes);
         decoded.map_err(|error| error.with("key", shortened(key)).with("operation", "get_many"))
     }
