@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::handle::Handle;
 use crate::metrics::Metrics;
+use crate::store::{Metered, Retry};
 
 /// Tells a factory which partition number it makes a processor for, and of which topic processor.
 /// [`Builder::build`](crate::Builder::build) passes it to its closure, and
@@ -102,6 +103,40 @@ impl StartContext {
     /// counter, gauge or histogram.
     pub fn metrics(&self) -> &Metrics {
         self.handle.metrics()
+    }
+
+    /// The store with what a service wants around it: calls that fail for a transient reason are [repeated](Retry) for
+    /// up to 20 s, and calls and retries are [measured](Metered), with `name` as the label `store`. For other settings,
+    /// wrap the store yourself: `Metered::new(Retry::new(store).deadline(…), "orders", start.metrics())`.
+    ///
+    /// ```
+    /// # use kasper::store::{MapStore, Metered, Retry, Store};
+    /// # use kasper::testkit::{ProcessorTester, TestMessage};
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// struct Count(Metered<Retry<MapStore>>);
+    ///
+    /// impl Processor for Count {
+    ///     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    ///         Ok(self.0.put("count", batch.len().to_string()).await?)
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let store = MapStore::new();
+    /// let shared = store.clone();
+    /// let mut tester = ProcessorTester::new(["orders"], move |start| {
+    ///     Count(start.store("counts", shared.clone()))
+    /// });
+    /// tester.push(TestMessage::new("orders"));
+    /// tester.run_batch().await?;
+    /// assert_eq!(store.snapshot()["count"], "1");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn store<S>(&self, name: &str, store: S) -> Metered<Retry<S>> {
+        let metrics = self.metrics();
+        Metered::new(Retry::new(store).metered(name, metrics), name, metrics)
     }
 
     /// A handle to the topic processor, to pause or close it from other tasks. In `process`,

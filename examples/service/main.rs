@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use kasper::logging::Logging;
-use kasper::store::{self, Metered, Retry};
+use kasper::store;
 use kasper::{TopicProcessor, metrics};
 use tracing::{error, info};
 
@@ -56,8 +56,7 @@ async fn run(options: Options) -> kasper::Result<()> {
         .tick_every(Duration::from_secs(options.summary_every))
         .build(move |start| {
             // A short outage of the store is waited for; a longer one stops the service, which is then started again.
-            let store = Retry::new(store.clone()).metered("orders", start.metrics());
-            let store = Metered::new(store, "orders", start.metrics());
+            let store = start.store("orders", store.clone());
             Orders::new(topics.clone(), start.partition(), &store)
         })
         .await?;
