@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     BelieveEmptyQueue,
     /// What a tick or `closing` sends is not waited for.
     ForgetTicks,
+    /// `closing` is called though a batch was not delivered.
+    CloseAfterFailure,
     /// An assignment that replaces everything is added to what was there.
     KeepReplaced,
 }

@@ -113,9 +113,10 @@ pub trait Processor: Send + 'static {
     /// processed after it is committed before that is acknowledged. Batches that were processed *before* it may be
     /// committed already, so keep in a store, not in `self`, what a tick must still have after a crash.
     ///
-    /// `tick` is never called beside `process`, but between two batches. A tick counts as a batch in flight: while
-    /// [`max_in_flight`](crate::Builder::max_in_flight) batches wait for their acks, it waits too. A partition that is
-    /// paused, or about to be given up, does not tick.
+    /// `tick` is never called beside `process`, but between two batches, and takes the place of a batch in flight: while
+    /// [`max_in_flight`](crate::Builder::max_in_flight) or
+    /// [`max_in_flight_bytes`](crate::Builder::max_in_flight_bytes) holds back batches, it holds back ticks too. At most
+    /// one tick of a partition is in flight. A partition that is paused, or about to be given up, does not tick.
     ///
     /// # Errors
     /// As for `process`: the topic processor stops. The error says `tick returned an error`.
@@ -177,13 +178,15 @@ pub trait Processor: Send + 'static {
     /// Called once before the processor is dropped in good order, for example to send what it has collected. Does
     /// nothing by default.
     ///
-    /// That is at a revocation and at a shutdown, within the [drain deadline](crate::Builder::drain_deadline), when all
-    /// batches are finished; when the set of topics of the partition number changes; and when an offset was out of
-    /// range. What `closing` sends is acknowledged before the last commit of the partition.
+    /// That is, when all batches are finished, at a revocation and at a shutdown, within the
+    /// [drain deadline](crate::Builder::drain_deadline) that has begun then. It is also called, and may take as long, when
+    /// the set of topics of the partition number changes, and when an offset was out of range: then another processor
+    /// takes its place, or `run` ends. What `closing` sends is acknowledged before the last commit of the partition,
+    /// unless that takes longer than the deadline; a warning is logged then.
     ///
-    /// It is *not* called after the partition was lost, after an error or a panic, or when the drain deadline has passed;
-    /// and a killed process calls nothing. So what `closing` does must not be all that keeps a result from being lost:
-    /// use it to be early or tidy.
+    /// It is *not* called after the partition was lost, after an error or a panic of the processor, or when the drain
+    /// deadline has passed; and a killed process calls nothing. So what `closing` does must not be all that keeps a
+    /// result from being lost: use it to be early or tidy.
     ///
     /// # Errors
     /// The topic processor stops with the error, which says `closing returned an error`. Batches that were finished

@@ -153,7 +153,7 @@ pub struct PartitionStatus {
     /// the count starts where the partition began. It includes what is not committed yet, and offsets without a
     /// message: after a transaction, it is at least 1.
     pub committed_lag: u64,
-    /// Batches of this partition number in `process` or waiting for acks, and [ticks](crate::Processor::tick).
+    /// Batches of this partition number in `process` or waiting for acks.
     pub in_flight: usize,
     /// About how much memory is taken by the fetched messages that wait in the queue of this partition number, all
     /// topics together. It counts values, keys, headers, and the 350 bytes that the client keeps for each message. The

@@ -13,7 +13,7 @@ mod service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use common::{brokers, committed, group_of, read_all, unique, wait_until};
@@ -32,6 +32,29 @@ const ORDERS: u64 = 3000;
 /// One of so many orders is malformed.
 const MALFORMED: u64 = 50;
 const KILLS: u64 = 5;
+
+/// The process; killed when the test is over, however it ends.
+struct Service(Child);
+
+impl Service {
+    fn kill(mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Ends it as an operator does.
+    fn stop(mut self) -> ExitStatus {
+        Command::new("kill").arg(self.0.id().to_string()).status().unwrap();
+        self.0.wait().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _already_gone = self.0.kill();
+        let _already_gone = self.0.wait();
+    }
+}
 
 /// A deployment of one process, and what it works on.
 struct Deployment {
@@ -55,16 +78,27 @@ impl Deployment {
         Self { prefix, topics, admin: free.to_string(), store }
     }
 
-    fn start(&self) -> Child {
-        Command::new(example("service"))
+    fn start(&self) -> Service {
+        let service = Command::new(example("service"))
             .args(["--store", &self.store, "--prefix", &self.prefix, "--summary-every", "1"])
             .env("ORDERS_BROKERS", brokers())
             .env("ORDERS_ADMIN", &self.admin)
             .env("ORDERS_COMMIT_INTERVAL", "200ms")
             // One that comes back need not wait until the group has missed the one that was killed.
             .env("ORDERS_KAFKA_GROUP_INSTANCE_ID", "service-0")
-            .spawn()
-            .unwrap()
+            .spawn();
+        Service(service.unwrap())
+    }
+
+    /// Waits until the process has partitions, and has processed something.
+    fn processes(&self) {
+        wait_until(LIMIT, || {
+            let ready = self.get("/health/ready").is_some_and(|answer| answer.contains("200 OK"));
+            ready
+                && self
+                    .get("/metrics")
+                    .is_some_and(|metrics| metrics.contains("kasper_batches_total"))
+        });
     }
 
     /// What the admin server answers; nothing while there is none.
@@ -118,13 +152,12 @@ async fn a_service_that_is_killed_while_orders_come_loses_and_doubles_nothing() 
     let mut service = deployment.start();
     let ends_of_customers = ends(&deployment.topics.customers).await;
     wait_until(LIMIT, || deployment.has_consumed(&deployment.topics.customers, &ends_of_customers));
-    wait_until(LIMIT, || deployment.get("/health/ready").is_some_and(|a| a.contains("200 OK")));
 
     for number in 0..ORDERS {
         client.send(order(&deployment.topics.orders, number)).await.unwrap();
         if number % (ORDERS / KILLS) == ORDERS / KILLS / 2 {
-            service.kill().unwrap();
-            service.wait().unwrap();
+            deployment.processes();
+            service.kill();
             service = deployment.start();
         }
     }
@@ -136,9 +169,7 @@ async fn a_service_that_is_killed_while_orders_come_loses_and_doubles_nothing() 
     {
         assert!(metrics.contains(metric), "{metric} is missing: {metrics}");
     }
-    // SIGTERM.
-    Command::new("kill").arg(service.id().to_string()).status().unwrap();
-    assert!(service.wait().unwrap().success(), "it ends well");
+    assert!(service.stop().success(), "it ends well");
 
     let enriched = read_all(&deployment.topics.enriched).await;
     let mut seen = BTreeSet::new();
@@ -172,7 +203,7 @@ async fn check_totals(deployment: &Deployment, orders: &BTreeSet<u64>) {
         let totals = TypedStore::new(store.tenant(&name).unwrap(), Json);
         let (mut count, mut cents) = (0, 0);
         for number in 0..PARTITIONS {
-            let key = format!("total-{number}");
+            let key = format!("total/{number}");
             let Some(total): Option<Total> = totals.get(&key).await.unwrap() else { continue };
             assert_eq!(last[&*format!("{name}/{key}")], total, "the last summary");
             count += total.orders;

@@ -11,15 +11,17 @@ use serde::{Deserialize, Serialize};
 /// The names of the topics.
 #[derive(Debug, Clone)]
 pub(crate) struct Topics {
-    /// Keys: `TENANT/CUSTOMER`. Values: [`Customer`]; a tombstone deletes one.
+    /// Keys: `TENANT/CUSTOMER`. Values: [`Customer`]; a tombstone deletes one. Customers come before their orders: an order
+    /// of an unknown customer is rejected, and counted.
     pub(crate) customers: String,
     /// Keys: `TENANT/CUSTOMER`, so that an order and its customer have the same partition number. Values: [`Order`].
     pub(crate) orders: String,
     /// Values: [`EnrichedOrder`].
     pub(crate) enriched: String,
-    /// What can't be processed, unchanged, with the header `reason`.
+    /// What can't be processed, unchanged, with the header `reason`: the topic's `max.message.bytes` must leave room for that.
     pub(crate) rejected: String,
-    /// Keys: `TENANT/total-PARTITION`. Values: [`Total`]; the last one counts.
+    /// Keys: `TENANT/total/PARTITION`. Values: [`Total`]; the last one counts. After a crash it may be late until the tenant's
+    /// next order: what must not be late is sent by `process`.
     pub(crate) summaries: String,
 }
 
@@ -44,7 +46,7 @@ pub(crate) struct Customer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) order: u64,
-    pub(crate) cents: u64,
+    pub(crate) cents: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +69,7 @@ impl Total {
     fn add(&mut self, order: &Order, offset: Offset) {
         if offset.get() >= self.next_offset {
             self.orders += 1;
-            self.cents += order.cents;
+            self.cents += u64::from(order.cents);
             self.next_offset = offset.next().get();
         }
     }
@@ -80,7 +82,7 @@ pub(crate) struct Orders<M> {
     totals: TypedStore<M, Json, Total>,
     /// The key of this partition number's totals.
     total: String,
-    /// The tenants with orders since the last summary. After a crash, a tenant's next summary comes with its next order.
+    /// The tenants with orders since the last summary.
     changed: BTreeSet<String>,
 }
 
@@ -90,7 +92,7 @@ impl<M: MultiStore + Clone + 'static> Orders<M> {
             topics,
             customers: TypedStore::new(store.clone(), Json),
             totals: TypedStore::new(store.clone(), Json),
-            total: format!("total-{partition}"),
+            total: format!("total/{partition}"),
             changed: BTreeSet::new(),
         }
     }
@@ -100,8 +102,8 @@ impl<M: MultiStore + Clone + 'static> Processor for Orders<M> {
     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
         let customers = self.accepted::<Customer>(batch, &self.topics.customers, context);
         let orders = self.accepted::<Order>(batch, &self.topics.orders, context);
-        let owners = customers.iter().map(|input| input.owner);
-        let owners = owners.chain(orders.iter().map(|input| input.owner));
+        let owners = customers.iter().map(|input| input.owner.clone());
+        let owners = owners.chain(orders.iter().map(|input| input.owner.clone()));
         let mut known = self.customers.load_keys(owners).await?;
         let tenants = orders.iter().map(|input| (input.owner.0, self.total.as_str()));
         let mut totals = self.totals.load_keys(tenants).await?;
@@ -110,13 +112,15 @@ impl<M: MultiStore + Clone + 'static> Processor for Orders<M> {
             *known.entry(&input.owner) = input.value;
         }
         for Input { message, owner, value } in orders {
-            let (Some(customer), Some(order)) = (known.get(&owner).cloned(), value) else {
-                self.reject(&message, "there is no such customer, or no value", context);
-                continue;
-            };
+            let Some(order) = value else { continue };
+            // Before anything that may be different when the order comes again.
             let total = totals.entry(&(owner.0, &*self.total)).get_or_insert_default();
             total.add(&order, message.offset());
             self.changed.insert(owner.0.to_owned());
+            let Some(customer) = known.get(&owner).cloned() else {
+                self.reject(&message, "there is no such customer", context);
+                continue;
+            };
             let enriched = OutgoingMessage::like(&self.topics.enriched, &message);
             context.send_encoded(enriched, &EnrichedOrder { order, customer }, Json)?;
         }
@@ -129,9 +133,11 @@ impl<M: MultiStore + Clone + 'static> Processor for Orders<M> {
         let keys = self.changed.iter().map(|tenant| (tenant.as_str(), self.total.as_str()));
         let totals = self.totals.load_keys(keys).await?;
         for ((tenant, key), total) in totals.iter() {
+            // Without one, the tenant was deleted from the store.
+            let Some(total) = total else { continue };
             let message =
                 OutgoingMessage::new(&self.topics.summaries).key(format!("{tenant}/{key}"));
-            context.send_encoded(message, total.ok_or("a total was deleted")?, Json)?;
+            context.send_encoded(message, total, Json)?;
         }
         drop(totals);
         self.changed.clear();
@@ -171,11 +177,14 @@ impl<M> Orders<M> {
     }
 }
 
+/// Of a message.
+const MAX_KEY_BYTES: usize = 200;
+
 /// A message that can be processed.
 struct Input<'b, T> {
     message: Message<'b>,
-    /// Tenant and customer.
-    owner: (&'b str, &'b str),
+    /// The tenant, and the customer's key in the store.
+    owner: (&'b str, String),
     /// `None`: a tombstone.
     value: Option<T>,
 }
@@ -185,8 +194,14 @@ where
     Json: Decode<'b, T>,
 {
     fn read(message: Message<'b>) -> Result<Self, BoxError> {
-        let owner = message.key_str()?.split_once('/').ok_or("the key is not TENANT/CUSTOMER")?;
-        check_tenant_name(owner.0)?;
+        let key = message.key_str()?;
+        let (tenant, customer) = key.split_once('/').ok_or("the key is not TENANT/CUSTOMER")?;
+        check_tenant_name(tenant)?;
+        // Stores refuse long keys, and one message that a store refuses would stop the service again and again.
+        if key.len() > MAX_KEY_BYTES {
+            return Err(format!("the key is longer than {MAX_KEY_BYTES} bytes").into());
+        }
+        let owner = (tenant, format!("customer/{customer}"));
         Ok(Self { message, owner, value: message.decode(Json)? })
     }
 }

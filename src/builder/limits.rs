@@ -30,8 +30,9 @@ impl Builder {
     }
 
     /// How often [`tick`](crate::Processor::tick) is called for each partition: the time from the start of the processor
-    /// to the first call, and from the end of a call to the next one. A call is late if a batch is being processed when
-    /// it is due. Default: never; at least 1 ms.
+    /// to the first call, and from the moment when all that a call sent is acknowledged to the next call. A call is late
+    /// if a batch is being processed when it is due, if there is no room for more in flight, or if the partition is
+    /// paused. Default: never; at least 1 ms.
     ///
     /// ```
     /// # #[cfg(feature = "kafka")]

@@ -289,8 +289,8 @@ impl Lanes {
             if let Some(task) = lane.task.take() {
                 warn!(
                     partition = number,
-                    "`process` has not returned by the drain deadline and blocks its thread: its batch will be \
-                     processed again"
+                    "the processor has not returned by the drain deadline and blocks its thread: a batch that it \
+                     works on will be processed again"
                 );
                 lane.command(Command::Stop);
                 task.abort();
@@ -425,6 +425,7 @@ impl Coordinator {
             metrics: self.metrics.clone(),
             limits: self.settings.in_flight,
             ticks: self.settings.tick_interval.map_or(TickSource::None, TickSource::Every),
+            drain_deadline: self.settings.drain_deadline,
         };
         let progress = lane.progress.clone();
         let partition_processor = PartitionProcessor::new(batcher, progress, commands, environment);

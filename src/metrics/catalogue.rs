@@ -126,7 +126,7 @@ catalogue! {
     COMMITTED_LAG = "kasper_committed_lag_messages", Gauge, Count, ["topic", "partition"];
         "Offsets between the committed one and the end of the partition, as Kafka's own tools count them."
     IN_FLIGHT = "kasper_in_flight_batches", Gauge, Count, ["partition"];
-        "Batches in `process` or waiting for acknowledgements, and ticks."
+        "Batches in `process` or waiting for acknowledgements."
     BUFFERED_BYTES = "kasper_buffered_bytes", Gauge, Bytes, ["partition"];
         "Approximate memory of messages that are fetched and wait for `process`, including the client's overhead for each."
     STALLED = "kasper_stalled", Gauge, Count, ["partition"];

@@ -7,6 +7,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::error::{Error, Result};
 use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Batch, Offset, OffsetRange};
@@ -60,6 +62,9 @@ impl Input {
 pub(crate) struct InFlightQueue {
     limits: FlightLimits,
     calls: VecDeque<InFlight>,
+    /// How many of them have no batch.
+    ticks: usize,
+    tick_finished: Option<Instant>,
     outgoing_bytes: usize,
     /// A call's delivery failed: those behind it are waited for, and never finish.
     failed: bool,
@@ -81,6 +86,8 @@ impl InFlightQueue {
         Self {
             limits,
             calls: VecDeque::new(),
+            ticks: 0,
+            tick_finished: None,
             outgoing_bytes: 0,
             failed: false,
             spent: VecDeque::new(),
@@ -98,7 +105,18 @@ impl InFlightQueue {
         self.calls.len() < self.limits.max_batches && self.outgoing_bytes < self.limits.max_bytes
     }
 
+    /// Whether a call without a batch waits for its acks.
+    pub(crate) fn has_tick(&self) -> bool {
+        self.ticks > 0
+    }
+
+    /// When the last such call was finished.
+    pub(crate) fn tick_finished(&self) -> Option<Instant> {
+        self.tick_finished
+    }
+
     pub(crate) fn push(&mut self, call: InFlight) {
+        self.ticks += usize::from(call.input.is_none());
         self.outgoing_bytes += call.outgoing_bytes();
         self.calls.push_back(call);
     }
@@ -145,7 +163,10 @@ impl InFlightQueue {
                 self.board.add_batch(input.messages, input.bytes);
                 self.progress.finish_batch(&next);
             }
-            None => self.progress.finish_call(),
+            None => {
+                self.ticks -= 1;
+                self.tick_finished = Some(Instant::now());
+            }
         }
         front.deliveries.iter().for_each(|delivery| self.metrics.acknowledged(delivery));
         self.spent.extend(front.deliveries.into_iter().filter_map(Delivery::into_spent));

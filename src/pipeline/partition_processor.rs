@@ -18,10 +18,11 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::{Mutex, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::broker::{Producer, QueueError};
@@ -36,7 +37,7 @@ use crate::pipeline::batcher::Batcher;
 use crate::pipeline::call::{Call, process_error};
 use crate::pipeline::in_flight::{InFlight, InFlightQueue};
 use crate::pipeline::progress::{Board, LaneProgress};
-use crate::pipeline::ticks::{TickSource, Ticks};
+use crate::pipeline::ticks::TickSource;
 use crate::processor::{DynFactory, DynProcessor};
 use crate::settings::FlightLimits;
 use crate::start_context::StartContext;
@@ -102,6 +103,7 @@ pub(crate) struct LaneEnvironment {
     pub(crate) metrics: Arc<ProcessorMetrics>,
     pub(crate) limits: FlightLimits,
     pub(crate) ticks: TickSource,
+    pub(crate) drain_deadline: Duration,
 }
 
 pub(crate) struct PartitionProcessor {
@@ -110,7 +112,10 @@ pub(crate) struct PartitionProcessor {
     start: StartContext,
     context: Context,
     in_flight: InFlightQueue,
-    ticks: Ticks,
+    ticks: TickSource,
+    /// When the processor began, or its last tick was finished.
+    last_tick: Instant,
+    drain_deadline: Duration,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
     commands: watch::Receiver<Command>,
@@ -124,7 +129,16 @@ impl PartitionProcessor {
         commands: watch::Receiver<Command>,
         environment: LaneEnvironment,
     ) -> Self {
-        let LaneEnvironment { producer, topics, board, name, metrics, limits, ticks } = environment;
+        let LaneEnvironment {
+            producer,
+            topics,
+            board,
+            name,
+            metrics,
+            limits,
+            ticks,
+            drain_deadline,
+        } = environment;
         let handle = Handle::new(board.clone(), name, metrics.metrics.clone());
         let start = StartContext::new(progress.partition, progress.topics(), handle);
         let metrics = LaneMetrics::new(metrics, &topics, progress.partition);
@@ -133,8 +147,18 @@ impl PartitionProcessor {
         let context =
             Context::new(progress.partition, producer, close, metrics.clone(), commands.clone());
         let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
-        let ticks = Ticks::new(ticks);
-        Self { batcher, start, context, in_flight, ticks, progress, board, commands }
+        Self {
+            batcher,
+            start,
+            context,
+            in_flight,
+            ticks,
+            last_tick: Instant::now(),
+            drain_deadline,
+            progress,
+            board,
+            commands,
+        }
     }
 
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
@@ -175,6 +199,7 @@ impl PartitionProcessor {
         let closed = match (&ended, settled) {
             (Err(Interrupt::Failed(_)), _) => return ended,
             (_, Ok(())) => self.close(&mut *processor).await,
+            (_, _) if fault!(CloseAfterFailure) => self.close(&mut *processor).await,
             // To go on elsewhere would pass over a batch that was not delivered.
             (_, failed) => failed,
         };
@@ -208,11 +233,11 @@ impl PartitionProcessor {
     }
 
     async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
-        self.ticks.restart();
+        self.last_tick = Instant::now();
         loop {
             match self.next_step().await? {
                 Step::Batch(batch) => self.process(processor, batch).await?,
-                Step::Tick => self.tick(processor).await?,
+                Step::Tick => self.call(processor, &Call::Tick).await?,
                 Step::Drain => return Ok(()),
             }
         }
@@ -232,6 +257,9 @@ impl PartitionProcessor {
                 Command::Stop => return Err(Interrupt::Abandoned),
             }
             let may_begin = command == Command::Run && self.in_flight.has_room();
+            let may_tick = may_begin && !self.in_flight.has_tick();
+            let since =
+                self.in_flight.tick_finished().unwrap_or(self.last_tick).max(self.last_tick);
             tokio::select! {
                 biased;
                 changed = self.commands.changed() => {
@@ -241,7 +269,7 @@ impl PartitionProcessor {
                 }
                 finished = self.in_flight.front_finished() => finished?,
                 // Before a batch: under load there is always one.
-                () = self.ticks.due(), if may_begin => return Ok(Step::Tick),
+                () = self.ticks.due(since), if may_tick => return Ok(Step::Tick),
                 batch = self.batcher.next(&self.progress), if may_begin => {
                     return Ok(Step::Batch(batch?));
                 }
@@ -267,17 +295,28 @@ impl PartitionProcessor {
         Ok(())
     }
 
-    async fn tick(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
-        self.call(processor, &Call::Tick).await?;
-        self.ticks.restart();
-        Ok(())
-    }
-
     /// Nothing is in flight any more. What is sent now is acked before the lane ends, and with it before the last
-    /// commit.
+    /// commit, unless that takes too long: longer than a drain, where no revocation or shutdown has set an end.
     async fn close(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
-        self.call(processor, &Call::Closing).await?;
-        self.settle(false).await
+        // The last batch may have blocked its thread until now.
+        if is_over(&self.commands) {
+            return Err(Interrupt::Abandoned);
+        }
+        let limit = self.drain_deadline;
+        let closing = async {
+            self.call(processor, &Call::Closing).await?;
+            self.settle(false).await
+        };
+        let closed = timeout(limit, closing).await;
+        let was_cut_off = match &closed {
+            Ok(Err(Interrupt::Abandoned)) => *self.commands.borrow() != Command::Stop,
+            Ok(_) => false,
+            Err(_) => true,
+        };
+        if was_cut_off {
+            warn!("`closing` took longer than the drain deadline allows, and was given up");
+        }
+        closed.unwrap_or(Ok(()))
     }
 
     /// Calls the user's code, hands what it sent to the producer, and puts the call into the queue of those that wait
@@ -287,12 +326,15 @@ impl PartitionProcessor {
         processor: &mut dyn DynProcessor,
         call: &Call,
     ) -> Result<(), Interrupt> {
-        self.progress.begin_call();
+        if call.batch().is_some() {
+            self.progress.begin_batch();
+        }
         let begun = Instant::now();
         self.context.begin(call.batch().cloned(), self.in_flight.take_spent());
         let run = call.run(processor, &mut self.context);
-        let returned = guarded(&mut self.commands, &mut self.in_flight, run).await?;
+        let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
+        let returned = returned?;
         // A call that never yielded gets here however late it is. What it returns concerns nobody any more.
         if is_over(&self.commands) {
             return Err(Interrupt::Abandoned);

@@ -23,7 +23,7 @@ use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicChange
 pub(crate) struct LaneStatus {
     pub(crate) topics: Vec<TopicProgress>,
     pub(crate) state: PartitionState,
-    /// Calls begun and not finished: the one of the user's code and those waiting for acks. Batches, and ticks.
+    /// Batches begun and not finished: the one in `process` and those waiting for acks.
     pub(crate) in_flight: usize,
     /// What was fetched and waits, as last reported.
     pub(crate) buffered_bytes: u64,
@@ -32,16 +32,6 @@ pub(crate) struct LaneStatus {
     busy_since: Option<Instant>,
     pub(crate) last_error: Option<String>,
     pub(crate) stalled: bool,
-}
-
-impl LaneStatus {
-    fn lag(&self) -> u64 {
-        self.topics.iter().map(TopicProgress::lag).sum()
-    }
-
-    fn has_nothing_to_do(&self) -> bool {
-        self.in_flight == 0 && self.lag() == 0
-    }
 }
 
 /// The progress of one lane.
@@ -175,8 +165,9 @@ impl LaneProgress {
     /// Time without anything to do, or paused, does not count.
     pub(crate) fn watch(&self, stall_timeout: Duration) {
         let mut status = self.status();
-        let (lag, in_flight) = (status.lag(), status.in_flight);
-        if status.state == PartitionState::Paused || status.has_nothing_to_do() {
+        let in_flight = status.in_flight;
+        let lag: u64 = status.topics.iter().map(TopicProgress::lag).sum();
+        if status.state == PartitionState::Paused || (lag == 0 && in_flight == 0) {
             status.busy_since = None;
             status.stalled = false;
             return;
@@ -198,7 +189,7 @@ impl LaneProgress {
         }
     }
 
-    pub(crate) fn begin_call(&self) {
+    pub(crate) fn begin_batch(&self) {
         self.status().in_flight += 1;
     }
 
@@ -220,19 +211,6 @@ impl LaneProgress {
         status.in_flight = status.in_flight.saturating_sub(1);
         status.last_progress = Instant::now();
         status.stalled = false;
-        drop(status);
-        self.changed();
-    }
-
-    /// The oldest call in flight is finished, and it was not a batch. That is not progress: a lane that only ticks while
-    /// there are messages has stalled.
-    pub(crate) fn finish_call(&self) {
-        let mut status = self.status();
-        status.in_flight = status.in_flight.saturating_sub(1);
-        // Else a lane whose ticks take long, and are seen in flight whenever it is watched, would be called stalled.
-        if status.has_nothing_to_do() {
-            status.busy_since = None;
-        }
         drop(status);
         self.changed();
     }

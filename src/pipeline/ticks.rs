@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "testkit")]
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until};
 
 /// What makes a lane tick.
@@ -18,41 +18,28 @@ pub(crate) enum TickSource {
     None,
     /// Time does.
     Every(Duration),
-    /// The processor tester does: each notification is a tick.
+    /// The processor tester does: each permit is a tick.
     #[cfg(feature = "testkit")]
-    Test(Arc<Notify>),
+    Test(Arc<Semaphore>),
 }
 
-/// The ticks of one processor.
-pub(crate) struct Ticks {
-    source: TickSource,
-    /// For [`TickSource::Every`]; `None` beyond what the clock can tell.
-    next: Option<Instant>,
-}
-
-impl Ticks {
-    pub(crate) fn new(source: TickSource) -> Self {
-        Self { source, next: None }
-    }
-
-    /// A processor begins, or a tick has ended: the next one is due an interval later.
+impl TickSource {
+    /// Waits until a tick is due; `since` is when the processor began, or when its last tick was finished. Cancel-safe.
     ///
-    /// Counted from the beginning of a tick, one that takes longer than the interval would be followed by the next, and
-    /// no batch would ever come between them.
-    pub(crate) fn restart(&mut self) {
-        if let TickSource::Every(interval) = self.source {
-            self.next = Instant::now().checked_add(interval);
-        }
-    }
-
-    /// Waits until a tick is due. Cancel-safe.
-    pub(crate) async fn due(&self) {
-        match &self.source {
-            #[cfg(feature = "testkit")]
-            TickSource::Test(asked) => asked.notified().await,
-            TickSource::None | TickSource::Every(_) => match self.next {
-                Some(next) => sleep_until(next).await,
+    /// Finished, and not called: else a tick whose call or whose acks take longer than the interval would be followed by
+    /// the next one, and no batch would ever come between them.
+    pub(crate) async fn due(&self, since: Instant) {
+        match self {
+            Self::None => pending().await,
+            Self::Every(interval) => match since.checked_add(*interval) {
+                Some(time) => sleep_until(time).await,
+                // Beyond what the clock can tell.
                 None => pending().await,
+            },
+            #[cfg(feature = "testkit")]
+            Self::Test(asked) => match asked.acquire().await {
+                Ok(permit) => permit.forget(),
+                Err(_) => pending().await,
             },
         }
     }

@@ -25,7 +25,7 @@ fn order(key: &str, order: u64, cents: u64) -> TestMessage {
 /// The orders and cents that are counted for a tenant.
 async fn total(store: &MultiMapStore, tenant: &str) -> (u64, u64) {
     let totals = TypedStore::new(store.tenant(tenant).unwrap(), Json);
-    let total: Option<Total> = totals.get("total-0").await.unwrap();
+    let total: Option<Total> = totals.get("total/0").await.unwrap();
     total.map_or((0, 0), |total| (total.orders, total.cents))
 }
 
@@ -64,18 +64,51 @@ async fn what_cannot_be_processed_is_rejected_and_says_why() {
     tester.push(order("/1", 3, 1));
     tester.push(TestMessage::new("orders").key("acme/1").value("{"));
     tester.push(TestMessage::tombstone("orders", "acme/1"));
+    tester.push(order(&format!("acme/{}", "1".repeat(200)), 4, 1));
+    tester.push(order("acme/1", 5, u64::MAX));
     tester.push(TestMessage::new("customers").key("acme/2").value("7").header("a", "1"));
     tester.run_all().await.unwrap();
     let sent = tester.take_outgoing();
     assert!(sent.iter().all(|message| message.topic == "rejected-orders"));
     let mut reasons: Vec<_> = sent.iter().map(|m| m.header_text("reason").unwrap()).collect();
     reasons.sort_unstable();
-    assert_eq!(reasons.len(), 6, "{reasons:?}");
-    for reason in ["there is no such customer", "TENANT/CUSTOMER", "the tenant's name is empty"] {
+    assert_eq!(reasons.len(), 7, "{reasons:?}");
+    let expected =
+        ["there is no such customer", "TENANT/CUSTOMER", "name is empty", "longer than 200 bytes"];
+    for reason in expected {
         assert!(reasons.iter().any(|text| text.contains(reason)), "{reason}: {reasons:?}");
     }
     let broken = sent.iter().find(|message| message.header_text("a").is_some()).unwrap();
     assert_eq!(broken.value_text(), Some("7"), "as it came");
+}
+
+/// Names that could be those of totals, or of nobody, are customers like others.
+#[tokio::test]
+async fn no_name_of_a_customer_stops_the_service() {
+    let store = MultiMapStore::new();
+    let mut tester = tester(&store);
+    for key in ["acme/total/0", "acme/total-0", "acme/", "acme/customer/1"] {
+        tester.push(order(key, 1, 1));
+        tester.push(customer(key, "Ada"));
+        tester.push(order(key, 2, 1));
+        tester.run_all().await.unwrap();
+    }
+    assert_eq!(total(&store, "acme").await, (8, 8));
+}
+
+/// The total does not depend on what was known of the customer at the time.
+#[tokio::test]
+async fn an_order_whose_customer_comes_later_is_counted_once() {
+    let store = MultiMapStore::new();
+    let mut tester = tester(&store).max_batch_messages(2);
+    tester.push(customer("acme/2", "Bob"));
+    tester.push(order("acme/1", 1, 10));
+    tester.push(order("acme/2", 2, 20));
+    tester.push(customer("acme/1", "Ada"));
+    tester.run_all().await.unwrap();
+    assert_eq!(total(&store, "acme").await, (2, 30));
+    tester.replay().await.unwrap();
+    assert_eq!(total(&store, "acme").await, (2, 30));
 }
 
 #[tokio::test]
@@ -100,7 +133,7 @@ async fn totals_that_have_changed_are_sent_with_ticks_and_at_the_end() {
     let sent = tester.take_outgoing();
     let total = sent[0].decode::<Total>(Json).unwrap().unwrap();
     assert_eq!((sent.len(), sent[0].topic.as_str()), (1, "order-summaries"));
-    assert_eq!((sent[0].key_text(), total.orders, total.cents), (Some("acme/total-0"), 1, 10));
+    assert_eq!((sent[0].key_text(), total.orders, total.cents), (Some("acme/total/0"), 1, 10));
     tester.tick().await.unwrap();
     assert!(tester.outgoing().is_empty(), "nothing has changed");
 

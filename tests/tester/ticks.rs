@@ -98,9 +98,42 @@ async fn what_is_processed_after_a_tick_is_committed_after_its_acks() {
     tester.tick().await.unwrap();
     push_orders(&mut tester, &["1"]);
     tester.run_batch().await.unwrap();
-    assert_eq!((tester.committed("orders"), tester.in_flight()), (None, 2));
+    assert_eq!((tester.committed("orders"), tester.in_flight()), (None, 1));
     tester.release_acks().await.unwrap();
     assert_eq!((tester.committed("orders"), tester.in_flight()), (Some(Offset::new(1)), 0));
+}
+
+#[tokio::test]
+async fn ticks_that_wait_are_not_lost_and_go_with_their_processor() {
+    let mut tester = Summary::default().tester();
+    tester.hold_acks();
+    for _ in 0..3 {
+        tester.tick().await.unwrap();
+    }
+    tester.release_acks().await.unwrap();
+    assert_eq!(tester.take_outgoing().len(), 3);
+    tester.hold_acks();
+    tester.tick().await.unwrap();
+    tester.tick().await.unwrap();
+    tester.crash();
+    tester.assign();
+    push_orders(&mut tester, &["1"]);
+    tester.take_outgoing();
+    tester.release_acks().await.unwrap();
+    tester.run_batch().await.unwrap();
+    assert!(
+        tester.outgoing().is_empty(),
+        "the second tick was asked of the processor that crashed"
+    );
+}
+
+#[tokio::test]
+async fn a_replay_after_a_tick_begins_where_the_last_run_did() {
+    let mut tester = Summary::default().tester();
+    push_orders(&mut tester, &["1", "2"]);
+    tester.run_all().await.unwrap();
+    tester.tick().await.unwrap();
+    assert_eq!(tester.replay().await.unwrap(), 2);
 }
 
 #[tokio::test]

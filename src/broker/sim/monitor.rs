@@ -6,7 +6,7 @@
 //!   finished: `process` returned `Ok` and all that it sent is acknowledged.
 //! - What a tick sent is acknowledged before anything is committed that the same processor value processed later.
 //! - Ticks and `closing` come only while a partition of the number is assigned, and not beside another call. `closing`
-//!   is the last call of a processor value.
+//!   is the last call of a processor value, and comes when all calls before it are finished.
 //! - What is committed never goes back. (Where the log is cut these two hold for what was not delivered only.)
 //! - A processor value serves one ownership of a partition, one batch at a time.
 //! - A revocation is answered in time.
@@ -242,6 +242,10 @@ impl World {
         let mut current = self.monitor.current.keys();
         if !current.any(|(owner, partition)| *owner == client && partition.number == number) {
             self.violation(|| format!("client {client}: {what} of {number}, which is not its own"));
+        }
+        let mut before = self.monitor.calls.iter().filter(|call| call.incarnation == incarnation);
+        if is_last && before.any(|call| !call.is_complete()) {
+            self.violation(|| format!("closing of {number} before all calls are finished"));
         }
         self.monitor.open_ticks.entry(incarnation).or_default().insert(id);
         let (ticks, closings) = &mut self.monitor.batchless;

@@ -217,8 +217,12 @@ impl Case {
             if calm.load(Ordering::SeqCst) { case.habits.calm(rng) } else { case.plan(rng) }
         };
         let (process, tick, calm) = (plan.clone(), plan.clone(), quiet.clone());
-        // In the end nothing is to be sent any more.
-        let tick = move || if calm.load(Ordering::SeqCst) { Plan::new() } else { tick() };
+        // In the end there must be moments in which nothing is under way.
+        let mut ticks = 0;
+        let tick = move || {
+            ticks += 1;
+            if calm.load(Ordering::SeqCst) && ticks % 8 > 0 { Plan::new() } else { tick() }
+        };
         let (case, world, calm) = (self.clone(), cluster.clone(), quiet.clone());
         let make = move |_| {
             let rng = &mut world.world().rng;

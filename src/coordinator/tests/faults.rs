@@ -56,3 +56,8 @@ fn what_was_replaced_and_is_kept_is_seen() {
 fn a_tick_whose_acks_are_not_waited_for_is_seen() {
     assert_seen(Fault::ForgetTicks, "is unfinished");
 }
+
+#[test]
+fn closing_after_a_failure_is_seen() {
+    assert_seen(Fault::CloseAfterFailure, "before all calls are finished");
+}

@@ -38,7 +38,9 @@ async fn out_of_range_goes_on_at_the_earliest() {
     let member = policy(OutOfRange::Earliest)(sim.member()).start();
     sim.all_committed().await;
     assert_eq!(sim.processed(&at("a", 0)), (10..20).collect::<Vec<_>>());
+    assert_eq!(sim.world().monitor.closings(), 1, "another processor goes on");
     member.close().await.unwrap();
+    assert_eq!(sim.world().monitor.closings(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -75,8 +75,9 @@ impl ProcessorTester {
     }
 
     /// Makes the processor [tick](crate::Processor::tick), and commits what is finished then. Ticks come only from here,
-    /// never from time. If as many batches wait for held acks as [may be in flight](Self::max_in_flight), the tick
-    /// follows when they are released.
+    /// never from time. While an earlier tick waits for held acks, or as many batches as [may be in
+    /// flight](Self::max_in_flight), the tick waits too. A tick is not a run: a [replay](Self::replay) begins where the
+    /// last run did.
     ///
     /// # Errors
     /// Those of [`run_batch`](Self::run_batch), and the error of `tick`.
@@ -107,8 +108,10 @@ impl ProcessorTester {
     /// # }
     /// ```
     pub async fn tick(&mut self) -> Result<()> {
-        self.begin_run()?;
-        self.ticks.notify_one();
+        self.begin()?;
+        if let Some(lane) = &self.lane {
+            lane.ticks.add_permits(1);
+        }
         self.settle().await
     }
 
@@ -149,11 +152,11 @@ impl ProcessorTester {
     }
 
     /// The group revokes the partition: batches in flight finish (until the [drain deadline](Self::drain_deadline),
-    /// and unless their acks are [held](Self::hold_acks)), the finished prefix is committed, and the processor is
-    /// dropped.
+    /// and unless their acks are [held](Self::hold_acks)), [`closing`](crate::Processor::closing) is called, the finished
+    /// prefix is committed, and the processor is dropped.
     ///
     /// # Errors
-    /// A batch in flight failed.
+    /// A batch in flight failed, or `closing`.
     pub async fn revoke(&mut self) -> Result<()> {
         let Some(lane) = &self.lane else {
             self.unassign();

@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::broker::{TestLog, TestQueue};
 use super::{NAME, ProcessorTester};
@@ -30,6 +30,8 @@ use crate::settings::{BatchLimits, FlightLimits};
 pub(super) struct Lane {
     future: Pin<Box<dyn Future<Output = LaneEnd> + Send>>,
     pub(super) commands: watch::Sender<Command>,
+    /// Each permit makes it tick.
+    pub(super) ticks: Arc<Semaphore>,
     pub(super) progress: Arc<LaneProgress>,
 }
 
@@ -43,12 +45,18 @@ impl ProcessorTester {
     }
 
     pub(super) fn begin_run(&mut self) -> Result<()> {
+        self.begin()?;
+        self.committed_before = self.log.committed();
+        Ok(())
+    }
+
+    /// Starts the lane, unless it runs. A replay begins where it began before.
+    pub(super) fn begin(&mut self) -> Result<()> {
         if !self.assigned {
             let message = "the partition is not assigned: it was revoked or lost, or the processor \
                 ended; call `assign`";
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        self.committed_before = self.log.committed();
         if self.lane.is_none() {
             self.lane = Some(self.start_lane());
         }
@@ -74,6 +82,7 @@ impl ProcessorTester {
         let (length, changed) = (batcher.queue_length(), self.board.changed.clone());
         let progress = Arc::new(LaneProgress::new(self.partition, topics, length, changed));
         let commands = watch::Sender::new(Command::Run);
+        let ticks = Arc::new(Semaphore::new(0));
         let environment = LaneEnvironment {
             producer: self.producer.clone(),
             topics: self.topics.clone(),
@@ -81,7 +90,8 @@ impl ProcessorTester {
             name: NAME.into(),
             metrics: ProcessorMetrics::new(&self.metrics),
             limits: FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
-            ticks: TickSource::Test(self.ticks.clone()),
+            ticks: TickSource::Test(ticks.clone()),
+            drain_deadline: self.drain_deadline,
         };
         let (watched, subscribed) = (progress.clone(), commands.subscribe());
         let partition_processor =
@@ -90,7 +100,7 @@ impl ProcessorTester {
         // Else a lane that has used up tokio's cooperative budget would look like one that waits
         // for the test.
         let future = Box::pin(tokio::task::unconstrained(run));
-        Lane { future, commands, progress }
+        Lane { future, commands, ticks, progress }
     }
 
     pub(super) async fn run_in_batches(&mut self, max_batch_messages: usize) -> Result<usize> {

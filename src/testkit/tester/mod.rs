@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use self::broker::{TestLog, TestProducer};
 use self::drive::Lane;
@@ -144,8 +144,6 @@ pub struct ProcessorTester {
     producer: Arc<TestProducer>,
     committer: Committer,
     board: Arc<Board>,
-    /// Each notification makes the lane tick.
-    ticks: Arc<Notify>,
     assigned: bool,
     lane: Option<Lane>,
     /// What was committed when the last run began: a crash goes back to it.
@@ -200,7 +198,6 @@ impl ProcessorTester {
             log,
             producer,
             board: Board::new(),
-            ticks: Arc::default(),
             assigned: true,
             lane: None,
         }
