@@ -38,7 +38,7 @@ async fn placed(broker: &EmbeddedBroker, topic: &str) -> BTreeMap<String, i32> {
 }
 
 #[tokio::test]
-async fn keys_go_where_the_librarys_producer_sends_them() {
+async fn keys_go_where_the_producer_of_the_library_sends_them() {
     for (partitioner, name) in [
         (Partitioner::Murmur2Random, None),
         (Partitioner::Fnv1aRandom, Some("fnv1a_random")),
