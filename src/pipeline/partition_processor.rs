@@ -113,8 +113,8 @@ pub(crate) struct PartitionProcessor {
     context: Context,
     in_flight: InFlightQueue,
     ticks: TickSource,
-    /// When the processor began, or its last tick was finished.
-    last_tick: Instant,
+    /// When the processor began.
+    began: Instant,
     drain_deadline: Duration,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
@@ -153,7 +153,7 @@ impl PartitionProcessor {
             context,
             in_flight,
             ticks,
-            last_tick: Instant::now(),
+            began: Instant::now(),
             drain_deadline,
             progress,
             board,
@@ -233,7 +233,7 @@ impl PartitionProcessor {
     }
 
     async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
-        self.last_tick = Instant::now();
+        self.began = Instant::now();
         loop {
             match self.next_step().await? {
                 Step::Batch(batch) => self.process(processor, batch).await?,
@@ -258,8 +258,7 @@ impl PartitionProcessor {
             }
             let may_begin = command == Command::Run && self.in_flight.has_room();
             let may_tick = may_begin && !self.in_flight.has_tick();
-            let since =
-                self.in_flight.tick_finished().unwrap_or(self.last_tick).max(self.last_tick);
+            let since = self.in_flight.tick_finished().unwrap_or(self.began);
             tokio::select! {
                 biased;
                 changed = self.commands.changed() => {

@@ -187,7 +187,7 @@ impl Case {
                 commit_interval: rng.millis(20..=1000),
                 drain_deadline,
                 commit_timeout: rng.millis(20..=3000),
-                tick_interval: rng.chance(40).then(|| rng.millis(5..=500)),
+                tick_interval: rng.chance(25).then(|| rng.millis(20..=1000)),
             },
             habits: Habits {
                 sends: rng.pick(&[0, 50, 100, 100]),
