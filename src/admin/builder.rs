@@ -35,11 +35,15 @@ impl AdminSettings {
 
     /// What is wrong with the settings, as far as that is known without listening.
     pub(crate) fn fault(&self) -> Option<String> {
-        let token = self.admin.token.as_ref()?;
-        match self.address {
-            Some(_) => token.fault(),
-            None => Some("the admin server has a token, and no address to listen at".into()),
+        if self.address.is_some() {
+            return self.admin.token.as_ref().and_then(Token::fault);
         }
+        let what = match (&self.admin.token, self.admin.allow_remote) {
+            (Some(_), _) => "has a token",
+            (None, true) => "may be reached from other machines",
+            (None, false) => return None,
+        };
+        Some(format!("the admin server {what}, and has no address to listen at (`admin`)"))
     }
 
     /// Before `build` connects to anybody: a wrong address is known at once.

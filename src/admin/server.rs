@@ -47,7 +47,7 @@ impl Listener {
         let found: Vec<SocketAddr> = found.collect();
         if !allow_remote && let Some(remote) = found.iter().find(|a| !a.ip().is_loopback()) {
             let message = "other machines can reach this address, and the admin server has no login for readers: \
-                use a loopback address, or call `Admin::allow_remote`";
+                use a loopback address, or call `Admin::allow_remote` (in a configuration, `admin_allow_remote`)";
             return Err(Error::new(ErrorKind::Config, message).with("address", remote));
         }
         let occupied = "the admin server can't listen at this address; choose a free port";

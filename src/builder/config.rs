@@ -379,6 +379,13 @@ impl Builder {
         N: Into<OsString>,
         V: Into<OsString>,
     {
+        if prefix.is_empty() || prefix.ends_with('_') {
+            let fault = format!(
+                "the prefix of environment variables is `{prefix}`: give it a name without the `_` that follows it, \
+                 such as `ORDERS`"
+            );
+            self.options.faults.push(fault);
+        }
         let own = variables.into_iter().filter_map(|(name, value)| {
             // Names that are not text are not ours.
             let name = name.into().into_string().ok()?;

@@ -208,8 +208,9 @@ impl TestClient {
     /// Everything that the topic holds at the moment of the call, up to the high watermarks: partition by partition,
     /// in the order of the offsets. Each message has its partition, its offset and its timestamp.
     ///
-    /// As a processor does, it leaves out messages of transactions that are aborted or open, unless the property
-    /// `isolation.level` says otherwise. It joins no group and commits nothing.
+    /// As a processor does, it leaves out messages of transactions that are aborted or open, and what stands behind an
+    /// open one, unless the property `isolation.level` says otherwise. It joins no group and commits nothing. It takes the
+    /// broker's word for where a partition ends: while leaders change, or with `client.rack`, that broker may lag behind.
     ///
     /// # Errors
     /// The error names the topic. [`UnknownTopic`](ErrorKind::UnknownTopic): no broker has known the topic for 5 s.

@@ -117,6 +117,15 @@ fn all_faults_are_named_with_those_of_the_code_and_without_values() {
     assert_eq!(builder.options.property("sasl.password"), Some("hunter2"));
 }
 
+/// All variables would be passed over.
+#[test]
+fn a_prefix_that_fits_no_variable_is_a_fault() {
+    for prefix in ["", "KASPER_"] {
+        let text = faults(&builder().config_from_vars(prefix, [("KASPER_BROKERS", "a:1")]));
+        assert!(text.contains("such as `ORDERS`"), "{text}");
+    }
+}
+
 #[test]
 fn the_last_call_counts() {
     let options = |builder: Builder| (builder.options.max_in_flight, builder.options.brokers);
