@@ -13,6 +13,7 @@ use kasper::{BoxError, Error, ErrorKind, Message, Result};
 use serde::de::DeserializeOwned;
 
 use super::resolve::{self, Names};
+use super::strict::Strict;
 use crate::loaded::Loaded;
 use crate::registry::{AVRO, Registered, Registry};
 use crate::{avro, frame};
@@ -57,11 +58,12 @@ impl<T> AvroDecoder<T> {
     /// A decoder for the type whose Avro schema this is, as JSON. No I/O.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput): the text is not an Avro schema, or names types that it does not
-    /// define.
+    /// [`InvalidInput`](ErrorKind::InvalidInput): the text is not an Avro schema, names types that it does not define, or
+    /// is one that the crate `apache-avro` cannot handle.
     pub fn new(registry: &Registry, schema: &str) -> Result<Self> {
         let schema = avro::parse(schema)?;
-        let canonical = schema.canonical_form();
+        let canonical = avro::no_panic(|| schema.canonical_form())
+            .map_err(|message| Error::new(ErrorKind::InvalidInput, message))?;
         let (reader, loaded) = (Arc::new(Reader { schema, canonical }), Loaded::new(registry));
         Ok(Self { reader, loaded, value: PhantomData })
     }
@@ -102,7 +104,9 @@ impl<T> AvroDecoder<T> {
     ) -> impl Future<Output = Result<()>> + Send {
         // Before the future, which then needs no `Send` of the iterator.
         let missing = self.loaded.missing(encoded);
-        self.loaded.fetch(missing, |schema| self.reader.prepare(schema))
+        self.loaded.fetch(missing, |schema| {
+            avro::no_panic(|| self.reader.prepare(schema)).map_err(str::to_owned).flatten()
+        })
     }
 }
 
@@ -135,13 +139,13 @@ impl Reader {
         if writer.is_readers {
             return self.read_own(bytes);
         }
-        let mut rest = bytes;
+        let mut bytes = Strict::new(bytes);
         let schemata: Vec<&Schema> = writer.references.iter().chain([&writer.schema]).collect();
         let written = GenericDatumReader::builder(&writer.schema)
             .writer_schemata(schemata.clone())?
             .build()?
-            .read_value(&mut rest)?;
-        nothing_left(rest)?;
+            .read_value(&mut bytes)?;
+        nothing_left(&bytes)?;
         let written_names = ResolvedSchema::new_with_schemata(schemata)?;
         let own_names = ResolvedSchema::new(&self.schema)?;
         let names = Names { writer: written_names.get_names(), reader: own_names.get_names() };
@@ -150,16 +154,17 @@ impl Reader {
         self.read_own(&own)
     }
 
-    fn read_own<T: DeserializeOwned>(&self, mut bytes: &[u8]) -> Result<T, BoxError> {
+    fn read_own<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, BoxError> {
+        let mut bytes = Strict::new(bytes);
         let value = GenericDatumReader::builder(&self.schema).build()?.read_deser(&mut bytes)?;
-        nothing_left(bytes)?;
+        nothing_left(&bytes)?;
         Ok(value)
     }
 }
 
 /// Bytes after a value show that it was written with another schema than its id says.
-fn nothing_left(rest: &[u8]) -> Result<(), BoxError> {
-    match rest.len() {
+fn nothing_left(rest: &Strict<'_>) -> Result<(), BoxError> {
+    match rest.left() {
         0 => Ok(()),
         bytes => Err(format!("{bytes} bytes are left after the value").into()),
     }
