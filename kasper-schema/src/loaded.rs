@@ -29,8 +29,8 @@ enum Entry<W> {
     Ready(Arc<W>),
     /// The schema exists, but not for this decoder; why.
     Unusable(String),
-    /// The registry did not know the id, when it was asked.
-    Unknown(Instant),
+    /// The registry gave no schema for the id, when it was asked; its words, if there were any.
+    Unknown(Instant, Option<String>),
 }
 
 impl<W> Loaded<W> {
@@ -52,7 +52,7 @@ impl<W> Loaded<W> {
         }
         let again = self.inner.registry.config().ask_again_after;
         let known =
-            |entry: &Entry<W>| !matches!(entry, Entry::Unknown(when) if when.elapsed() >= again);
+            |entry: &Entry<W>| !matches!(entry, Entry::Unknown(when, _) if when.elapsed() >= again);
         {
             let entries = self.read();
             ids.retain(|id| !entries.get(id).is_some_and(known));
@@ -85,7 +85,7 @@ impl<W> Loaded<W> {
                     .map_or_else(Entry::Unusable, |writer| Entry::Ready(Arc::new(writer))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     tracing::warn!(target: "kasper", ?error, "messages have the id of an unknown schema");
-                    Entry::Unknown(Instant::now())
+                    Entry::Unknown(Instant::now(), error.get("reason").map(str::to_owned))
                 }
                 Err(error) => return Err(error),
             };
@@ -99,18 +99,20 @@ impl<W> Loaded<W> {
     /// # Errors
     /// It is not loaded, unknown, or cannot be used.
     pub(crate) fn get(&self, id: u32) -> Result<Arc<W>> {
-        let (kind, message) = match self.read().get(&id) {
+        let told = |kind, message: &str| Error::new(kind, message).with("schema_id", id);
+        Err(match self.read().get(&id) {
             Some(Entry::Ready(writer)) => return Ok(writer.clone()),
-            Some(Entry::Unusable(reason)) => (ErrorKind::Decode, reason.clone()),
-            Some(Entry::Unknown(_)) => {
-                (ErrorKind::NotFound, "the registry has no schema with this id".to_owned())
+            Some(Entry::Unusable(reason)) => told(ErrorKind::Decode, reason),
+            Some(Entry::Unknown(_, reason)) => {
+                let message = "the registry has no schema with this id";
+                let error = told(ErrorKind::NotFound, message);
+                reason.iter().fold(error, |error, reason| error.with("reason", reason))
             }
-            None => {
-                let message = "the schema is not loaded: call `load_values` or `load_keys` first";
-                (ErrorKind::InvalidInput, message.to_owned())
-            }
-        };
-        Err(Error::new(kind, message).with("schema_id", id))
+            None => told(
+                ErrorKind::InvalidInput,
+                "the schema is not loaded: call `load_values` or `load_keys` first",
+            ),
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<u32, Entry<W>>> {

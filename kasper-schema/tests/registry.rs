@@ -196,6 +196,71 @@ async fn another_server_is_asked_and_then_stays_the_first() {
 }
 
 #[tokio::test]
+async fn an_id_that_no_registry_can_have_is_not_asked_for() {
+    let double = Double::start().await;
+    let id = double.add_avro("a", STRING);
+    let decoder = decoder(&config(&double));
+    load(&decoder, &[id, u32::MAX, 1 << 31]).await.unwrap();
+    assert_eq!((decode(&decoder, id).unwrap().as_str(), double.asked()), ("x", 1));
+    for id in [u32::MAX, 1 << 31] {
+        assert_eq!(decode(&decoder, id).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_concerns_one_id_is_an_error_of_its_messages() {
+    for fault in [
+        Fault::Status(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+        Fault::Status(400, r#"{"error_code":400,"message":"no"}"#),
+        Fault::Status(422, r#"{"error_code":42201,"message":"no"}"#),
+        Fault::Status(200, r#"{"id":7}"#),
+        Fault::Status(200, r#"{"schema":7}"#),
+    ] {
+        let double = Double::start().await;
+        let id = double.add_avro("a", STRING);
+        let decoder = decoder(&config(&double));
+        load(&decoder, &[id]).await.unwrap();
+        double.fail([fault.clone()]);
+        load(&decoder, &[id, 7]).await.unwrap();
+        assert_eq!(decode(&decoder, id).unwrap(), "x");
+        let error = decode(&decoder, 7).unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::NotFound, false), "{fault:?}");
+        assert_eq!(error.get("schema_id"), Some("7"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_wrong_is_passed_over() {
+    for fault in [
+        Fault::Status(401, ""),
+        Fault::Status(403, ""),
+        Fault::Status(302, ""),
+        Fault::Status(404, "<html>"),
+        Fault::Status(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+        Fault::Status(200, "<html>"),
+        Fault::Status(200, "{}"),
+    ] {
+        let (wrong, well) = (Double::start().await, Double::start().await);
+        let ids = [well.add_avro("a", STRING), well.add_avro("b", r#""bytes""#)];
+        wrong.fail_always(Some(fault.clone()));
+        let decoder = decoder(&config(&wrong).url(&well.url));
+        for id in ids {
+            load(&decoder, &[id]).await.unwrap();
+            assert_eq!(decode(&decoder, id).unwrap(), "x", "{fault:?}");
+        }
+        assert_eq!((wrong.asked(), well.asked()), (1, 2), "{fault:?}");
+        // If the right one becomes wrong too, what it says first counts; once it is right again, so is the answer.
+        let id = well.add_avro("c", r#""long""#);
+        well.fail([Fault::Status(403, "")]);
+        let error = load(&decoder, &[id]).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unauthorized, false));
+        assert!(error.get("server").unwrap().starts_with(&well.url));
+        load(&decoder, &[id]).await.unwrap();
+        assert_eq!((wrong.asked(), well.asked()), (2, 4), "{fault:?}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_are_final() {
     let double = Double::start().await;
     let id = double.add_avro("a", STRING);
