@@ -112,3 +112,106 @@ async fn a_schema_that_apache_avro_panics_at_is_refused() {
         load(double.add("r", json!({ "schema": schema, "references": references }))).await;
     }
 }
+
+/// A list of `length` nodes.
+fn list(length: usize) -> Vec<u8> {
+    let mut bytes = b"\x02\x02".repeat(length - 1);
+    bytes.extend(b"\x02\x00");
+    bytes
+}
+
+#[derive(Debug, Deserialize)]
+struct Node {
+    value: i64,
+    next: Option<Box<Node>>,
+}
+
+fn node(value: &str) -> String {
+    let fields = [
+        json!({ "name": "value", "type": value }),
+        json!({ "name": "next", "type": ["null", "Node"] }),
+    ];
+    json!({ "type": "record", "name": "Node", "fields": fields }).to_string()
+}
+
+/// In a debug build, `apache-avro` needs more stack for 128 levels than threads have.
+#[test]
+fn a_value_that_is_nested_too_deeply_is_refused() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = move || runtime.block_on(deeply_nested_values());
+    std::thread::Builder::new().stack_size(64 << 20).spawn(test).unwrap().join().unwrap();
+}
+
+async fn deeply_nested_values() {
+    let (long, int) = (node("long"), node("int"));
+    let outer = |node: &str| {
+        let node: Value = serde_json::from_str(node).unwrap();
+        record(&[json!({ "name": "a", "type": "long" }), json!({ "name": "gone", "type": node })])
+    };
+    for writer in [&long, &int] {
+        let read: Node = decode(writer, &list(128), &long).await.unwrap();
+        let length = std::iter::successors(Some(&read), |node| node.next.as_deref()).count();
+        assert_eq!((length, read.value), (128, 1));
+        for length in [129, 1_000_000] {
+            let error = decode::<Node>(writer, &list(length), &long).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Decode);
+            assert!(format!("{error:#}").contains("nested"), "{error:#}");
+        }
+    }
+    // The reader's schema may lack the field.
+    #[derive(Debug, Deserialize)]
+    struct R {
+        a: i64,
+    }
+    let without = record(&[json!({ "name": "a", "type": "long" })]);
+    let value = |length: usize| [b"\x02", &list(length)[..]].concat();
+    assert_eq!(decode::<R>(&outer(&long), &value(127), &without).await.unwrap().a, 1);
+    assert!(decode::<R>(&outer(&long), &value(1_000_000), &without).await.is_err());
+    // A record that only contains itself has no end.
+    let endless =
+        json!({ "type": "record", "name": "E", "fields": [{ "name": "e", "type": "E" }] });
+    assert!(decode::<Value>(&endless.to_string(), b"", &without).await.is_err());
+    let array = json!({ "type": "record", "name": "T", "fields": [
+        { "name": "t", "type": { "type": "array", "items": "T" } },
+    ] });
+    let deep = b"\x02".repeat(1_000_000);
+    assert!(decode::<Value>(&array.to_string(), &deep, &array.to_string()).await.is_err());
+}
+
+#[tokio::test]
+async fn values_without_bytes_are_limited() {
+    #[derive(Debug, Deserialize)]
+    struct Empty {
+        #[serde(rename = "n")]
+        _n: (),
+    }
+    let empty =
+        json!({ "type": "record", "name": "Empty", "fields": [{ "name": "n", "type": "null" }] });
+    items_without_bytes::<()>(&json!("null")).await;
+    items_without_bytes::<Empty>(&empty).await;
+}
+
+async fn items_without_bytes<I: DeserializeOwned + std::fmt::Debug>(item: &Value) {
+    #[derive(Debug, Deserialize)]
+    struct R<I> {
+        items: Vec<I>,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(rename = "R")]
+    struct Without {}
+    let items = json!({ "name": "items", "type": { "type": "array", "items": item } });
+    let (own, without) = (record(&[items]), record(&[]));
+    // 3 items, then none.
+    assert_eq!(decode::<R<I>>(&own, b"\x06\x00", &own).await.unwrap().items.len(), 3);
+    decode::<Without>(&own, b"\x06\x00", &without).await.unwrap();
+    // 5 million items, in either form of a block, then none.
+    for bytes in [&b"\x80\xad\xe2\x04\x00"[..], b"\xff\xac\xe2\x04\x00\x00"] {
+        let errors = [
+            decode::<R<I>>(&own, bytes, &own).await.unwrap_err(),
+            decode::<Without>(&own, bytes, &without).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(format!("{error:#}").contains("no bytes"), "{error:#}");
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Avro values, by the id of their schema in the registry.
 
 mod decoder;
+mod depth;
 mod encoder;
 mod resolve;
 mod strict;
