@@ -4,6 +4,7 @@ mod decoder;
 mod depth;
 mod encoder;
 mod resolve;
+mod single;
 mod strict;
 
 pub use decoder::AvroDecoder;
