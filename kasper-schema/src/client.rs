@@ -16,6 +16,9 @@ use crate::config::RegistryConfig;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A point in time that is farther away may not be representable.
+const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
 const REFUSES: &str = "the schema registry refuses the request";
 const FORMAT: &str = "application/vnd.schemaregistry.v1+json";
 
@@ -79,7 +82,7 @@ impl Client {
 
     /// When a question that is asked now has to be answered.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+        Instant::now() + self.timeout.min(LONGEST_TIME)
     }
 
     /// Asks until there is an answer, an error that is the same everywhere, or no time left.

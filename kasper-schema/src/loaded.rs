@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -14,6 +15,9 @@ use crate::registry::{Registered, Registry};
 
 /// How many schemas are fetched at a time.
 const CONCURRENCY: usize = 8;
+
+/// How long an unknown id is remembered after it may be asked for again. Longer than a batch may take.
+const KEPT: Duration = Duration::from_secs(3600);
 
 /// By id, what a decoder has made of the schema. Clones share it.
 pub(crate) struct Loaded<W> {
@@ -51,15 +55,16 @@ impl<W> Loaded<W> {
             }
         }
         let again = self.inner.registry.config().ask_again_after;
-        let known =
-            |entry: &Entry<W>| !matches!(entry, Entry::Unknown(when, _) if when.elapsed() >= again);
+        let older = |entry: &Entry<W>, age| matches!(entry, Entry::Unknown(when, _) if when.elapsed() >= age);
         {
             let entries = self.read();
-            ids.retain(|id| !entries.get(id).is_some_and(known));
+            ids.retain(|id| entries.get(id).is_none_or(|entry| older(entry, again)));
         }
         if !ids.is_empty() {
-            // Ids that don't exist take no memory for long.
-            self.write().retain(|_, entry| known(entry));
+            // Ids that don't exist take no memory for good. An entry stays until there is a new answer: another partition may
+            // have loaded it, and not have decoded its message yet, which would then count as not loaded.
+            let age = again.saturating_add(KEPT);
+            self.write().retain(|_, entry| !older(entry, age));
         }
         ids
     }

@@ -117,6 +117,32 @@ async fn an_id_that_was_unknown_is_found_when_it_is_registered() {
 }
 
 #[tokio::test]
+async fn an_unknown_id_stays_loaded_while_another_call_asks_again() {
+    let double = Double::start().await;
+    let decoder = decoder(&config(&double).ask_again_after(Duration::ZERO));
+    load(&decoder, &[7]).await.unwrap();
+    let (encoded, other) = (encoded(7), decoder.clone());
+    let asking = other.load([&encoded[..]]);
+    assert_eq!(decode(&decoder, 7).unwrap_err().kind(), ErrorKind::NotFound);
+    asking.await.unwrap();
+    assert_eq!(double.asked(), 2);
+}
+
+#[tokio::test]
+async fn times_without_end_are_accepted() {
+    let double = Double::start().await;
+    let id = double.add_avro("a", STRING);
+    let endless = config(&double).timeout(Duration::MAX).request_timeout(Duration::MAX);
+    let decoder = decoder(&endless.connect_timeout(Duration::MAX).ask_again_after(Duration::MAX));
+    for _ in 0..2 {
+        load(&decoder, &[id, 99]).await.unwrap();
+        assert_eq!(decode(&decoder, id).unwrap(), "x");
+        assert_eq!(decode(&decoder, 99).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(double.asked(), 2);
+}
+
+#[tokio::test]
 async fn what_was_not_loaded_is_told() {
     let double = Double::start().await;
     let error = decode(&decoder(&config(&double)), 1).unwrap_err();
