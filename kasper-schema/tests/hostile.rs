@@ -84,7 +84,8 @@ async fn a_value_that_is_cut_off_is_refused() {
 async fn a_schema_that_apache_avro_panics_at_is_refused() {
     let (double, registry) = registry().await;
     let field = json!({ "name": "a", "type": "long" });
-    let decoder = AvroDecoder::<Value>::new(&registry, &record(&[field.clone()])).unwrap();
+    let decoder =
+        AvroDecoder::<Value>::new(&registry, &record(std::slice::from_ref(&field))).unwrap();
     let load = async |id: u32| {
         let bytes = [&[0][..], &id.to_be_bytes(), b"\x02"].concat();
         decoder.load([&bytes[..]]).await.unwrap();
