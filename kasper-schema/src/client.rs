@@ -16,12 +16,16 @@ use crate::config::RegistryConfig;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A point in time that is farther away may not be representable.
+const LONGEST_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
+
+const REFUSES: &str = "the schema registry refuses the request";
 const FORMAT: &str = "application/vnd.schemaregistry.v1+json";
 
 pub(crate) struct Client {
     http: reqwest::Client,
     urls: Vec<Url>,
-    /// The index of the server that answered last.
+    /// The index of the server that gave the last answer.
     preferred: AtomicUsize,
     login: Option<HeaderValue>,
     timeout: Duration,
@@ -45,6 +49,8 @@ pub(crate) enum Answer<T> {
     Missing(String),
     /// The registry does not accept the schema: it is invalid, or incompatible; the registry's words.
     Refused(String),
+    /// What answers speaks as a registry does, but does not answer this question.
+    Odd(Error),
 }
 
 #[derive(Deserialize)]
@@ -76,7 +82,7 @@ impl Client {
 
     /// When a question that is asked now has to be answered.
     pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.timeout
+        Instant::now() + self.timeout.min(LONGEST_TIME)
     }
 
     /// Asks until there is an answer, an error that is the same everywhere, or no time left.
@@ -105,14 +111,17 @@ impl Client {
         }
     }
 
-    /// Asks each server once, until one gives an answer that counts.
+    /// Asks each server once, until one gives an answer that counts. If none does, what the first one said counts.
+    ///
+    /// A server that says that the user is unknown, or that is no registry, is passed over like one that is away, and
+    /// never becomes the preferred one: otherwise one wrong server among several would be asked for good.
     async fn ask_each<T: DeserializeOwned>(
         &self,
         request: &Request<'_>,
         deadline: Instant,
     ) -> Result<Answer<T>> {
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut last = None;
+        let mut said = None;
         for index in (0..self.urls.len()).map(|step| (first + step) % self.urls.len()) {
             let url = &self.urls[index];
             let time = deadline.saturating_duration_since(Instant::now()).min(self.request_timeout);
@@ -120,18 +129,18 @@ impl Client {
                 break;
             }
             match self.ask_one(url, request, time).await {
-                Err(error) if error.is_retryable() => last = Some(error),
-                outcome => {
+                outcome @ (Err(_) | Ok(Answer::Odd(_))) => said = said.or(Some(outcome)),
+                answer => {
                     self.preferred.store(index, Ordering::Relaxed);
-                    return outcome;
+                    return answer;
                 }
             }
         }
-        Err(last.unwrap_or_else(|| {
-            Error::new(ErrorKind::Timeout, "the time to ask the schema registry is over")
+        said.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::Timeout, "the time to ask the schema registry is over")
                 .with("operation", request.operation)
-                .retryable()
-        }))
+                .retryable())
+        })
     }
 
     async fn ask_one<T: DeserializeOwned>(
@@ -155,7 +164,10 @@ impl Client {
         let answer = http.send().await.map_err(failed)?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(failed)?;
-        understand(status, &body).map_err(named)
+        match understand(status, &body).map_err(named)? {
+            Answer::Odd(error) => Ok(Answer::Odd(named(error))),
+            answer => Ok(answer),
+        }
     }
 }
 
@@ -184,11 +196,13 @@ fn no_answer(error: reqwest::Error) -> Error {
 
 fn understand<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<Answer<T>> {
     if status.is_success() {
-        let value = serde_json::from_slice(body).map_err(|cause| {
-            Error::new(ErrorKind::Backend, "what answers is not a schema registry")
-                .with_source(cause)
-        })?;
-        return Ok(Answer::Found(value));
+        let odd = |message, cause| Error::new(ErrorKind::Backend, message).with_source(cause);
+        let json: serde_json::Value = serde_json::from_slice(body)
+            .map_err(|cause| odd("what answers is not a schema registry", cause))?;
+        return Ok(T::deserialize(json).map_or_else(
+            |cause| Answer::Odd(odd("the schema registry's answer has another form", cause)),
+            Answer::Found,
+        ));
     }
     let complaint: Option<Complaint> = serde_json::from_slice(body).ok();
     let code = complaint.as_ref().map(|complaint| complaint.error_code);
@@ -198,10 +212,15 @@ fn understand<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<An
         if words.is_empty() { error } else { error.with("reason", &words) }
     };
     match status {
-        // 404 without a code of its own comes from something else at this address.
+        // Codes of a registry's own have five digits.
         StatusCode::NOT_FOUND if code.is_some_and(|code| code > 40_000) => {
             Ok(Answer::Missing(words))
         }
+        // The web server of a registry: it can't read a part of the path, or knows no such path.
+        StatusCode::NOT_FOUND if code.is_some() => {
+            Ok(Answer::Odd(error(ErrorKind::Config, "the registry has nothing at this path")))
+        }
+        // Without a code, it comes from something else at this address.
         StatusCode::NOT_FOUND => {
             Err(error(ErrorKind::Config, "there is no schema registry at this address"))
         }
@@ -215,7 +234,10 @@ fn understand<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<An
         _ if status.is_server_error() => {
             Err(error(ErrorKind::Unavailable, "the schema registry has failed").retryable())
         }
-        _ => Err(error(ErrorKind::Backend, "the schema registry refuses the request")),
+        StatusCode::BAD_REQUEST if code.is_some() => {
+            Ok(Answer::Odd(error(ErrorKind::Backend, REFUSES)))
+        }
+        _ => Err(error(ErrorKind::Backend, REFUSES)),
     }
 }
 
@@ -240,8 +262,22 @@ mod tests {
         assert_eq!(told(301, ""), Some((ErrorKind::Backend, false)));
         assert_eq!(told(200, "<html>"), Some((ErrorKind::Backend, false)));
         assert_eq!(told(200, "7"), None);
+        assert_eq!(told(400, "<html>"), Some((ErrorKind::Backend, false)));
         assert_eq!(told(404, r#"{"error_code":40403,"message":"no"}"#), None);
         assert_eq!(told(409, r#"{"error_code":409,"message":"no"}"#), None);
+    }
+
+    #[test]
+    fn an_answer_of_a_registry_that_is_none_to_the_question_is_odd() {
+        for (status, body) in [
+            (404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+            (400, r#"{"error_code":400,"message":"no"}"#),
+            (200, r#"{"schemas":[]}"#),
+        ] {
+            let answer =
+                understand::<u32>(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap();
+            assert!(matches!(answer, Answer::Odd(error) if !error.is_retryable()), "{status}");
+        }
     }
 
     #[test]

@@ -170,7 +170,7 @@ impl RegistryConfig {
     }
 
     fn server(&self, text: &str) -> Result<Url, String> {
-        let shown = without_login(text);
+        let shown = shown(text);
         let not_one = || format!("`{shown}` is not the address of a schema registry");
         let url = Url::parse(text).map_err(|_| not_one())?;
         if !url.username().is_empty() || url.password().is_some() {
@@ -209,15 +209,25 @@ impl RegistryConfig {
     }
 }
 
-/// A URL as errors and logs show it.
-fn without_login(url: &str) -> &str {
-    url.rsplit_once('@').map_or(url, |(_, rest)| rest)
+/// A URL as errors and logs show it: without user, password and query, which may hold secrets.
+fn shown(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(mut url) => {
+            url.set_query(None);
+            url.set_fragment(None);
+            // What looks like a user may be a scheme or a part of the path.
+            url.as_str().rsplit_once('@').map_or(url.as_str(), |(_, rest)| rest).to_owned()
+        }
+        // Where its parts begin and end is not known.
+        Err(_) if text.contains(['@', '?', '#']) => "(hidden)".to_owned(),
+        Err(_) => text.to_owned(),
+    }
 }
 
 /// Without the password.
 impl fmt::Debug for RegistryConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let urls: Vec<&str> = self.urls.iter().map(|url| without_login(url)).collect();
+        let urls: Vec<String> = self.urls.iter().map(|url| shown(url)).collect();
         f.debug_struct("RegistryConfig")
             .field("urls", &urls)
             .field("timeout", &self.timeout)
@@ -253,6 +263,24 @@ mod tests {
         assert!(faults(&RegistryConfig::new("http://a").password("x")).contains("no user"));
         let config = RegistryConfig::new("http://me:secret@a").user("me").password("secret");
         assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn secrets_in_any_part_of_a_url_are_shown_nowhere() {
+        for url in [
+            "http://a?apikey=SECRET",
+            "http://a?apikey=x@SECRET",
+            "http://a#SECRET",
+            "http://me:SECRET@a",
+            "me:SECRET@a",
+            "http://me:SECRET?x@a",
+            "http://a:b?SECRET",
+            "http://[?SECRET",
+        ] {
+            let config = RegistryConfig::new(url);
+            let shown = format!("{config:?} {}", faults(&config));
+            assert!(!shown.contains("SECRET"), "{url}: {shown}");
+        }
     }
 
     #[test]

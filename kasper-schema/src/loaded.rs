@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -14,6 +15,9 @@ use crate::registry::{Registered, Registry};
 
 /// How many schemas are fetched at a time.
 const CONCURRENCY: usize = 8;
+
+/// How long an unknown id is remembered after it may be asked for again. Longer than a batch may take.
+const KEPT: Duration = Duration::from_secs(3600);
 
 /// By id, what a decoder has made of the schema. Clones share it.
 pub(crate) struct Loaded<W> {
@@ -29,8 +33,8 @@ enum Entry<W> {
     Ready(Arc<W>),
     /// The schema exists, but not for this decoder; why.
     Unusable(String),
-    /// The registry did not know the id, when it was asked.
-    Unknown(Instant),
+    /// The registry gave no schema for the id, when it was asked; its words, if there were any.
+    Unknown(Instant, Option<String>),
 }
 
 impl<W> Loaded<W> {
@@ -51,15 +55,16 @@ impl<W> Loaded<W> {
             }
         }
         let again = self.inner.registry.config().ask_again_after;
-        let known =
-            |entry: &Entry<W>| !matches!(entry, Entry::Unknown(when) if when.elapsed() >= again);
+        let older = |entry: &Entry<W>, age| matches!(entry, Entry::Unknown(when, _) if when.elapsed() >= age);
         {
             let entries = self.read();
-            ids.retain(|id| !entries.get(id).is_some_and(known));
+            ids.retain(|id| entries.get(id).is_none_or(|entry| older(entry, again)));
         }
         if !ids.is_empty() {
-            // Ids that don't exist take no memory for long.
-            self.write().retain(|_, entry| known(entry));
+            // Ids that don't exist take no memory for good. An entry stays until there is a new answer: another partition may
+            // have loaded it, and not have decoded its message yet, which would then count as not loaded.
+            let age = again.saturating_add(KEPT);
+            self.write().retain(|_, entry| !older(entry, age));
         }
         ids
     }
@@ -85,7 +90,7 @@ impl<W> Loaded<W> {
                     .map_or_else(Entry::Unusable, |writer| Entry::Ready(Arc::new(writer))),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     tracing::warn!(target: "kasper", ?error, "messages have the id of an unknown schema");
-                    Entry::Unknown(Instant::now())
+                    Entry::Unknown(Instant::now(), error.get("reason").map(str::to_owned))
                 }
                 Err(error) => return Err(error),
             };
@@ -99,18 +104,20 @@ impl<W> Loaded<W> {
     /// # Errors
     /// It is not loaded, unknown, or cannot be used.
     pub(crate) fn get(&self, id: u32) -> Result<Arc<W>> {
-        let (kind, message) = match self.read().get(&id) {
+        let told = |kind, message: &str| Error::new(kind, message).with("schema_id", id);
+        Err(match self.read().get(&id) {
             Some(Entry::Ready(writer)) => return Ok(writer.clone()),
-            Some(Entry::Unusable(reason)) => (ErrorKind::Decode, reason.clone()),
-            Some(Entry::Unknown(_)) => {
-                (ErrorKind::NotFound, "the registry has no schema with this id".to_owned())
+            Some(Entry::Unusable(reason)) => told(ErrorKind::Decode, reason),
+            Some(Entry::Unknown(_, reason)) => {
+                let message = "the registry has no schema with this id";
+                let error = told(ErrorKind::NotFound, message);
+                reason.iter().fold(error, |error, reason| error.with("reason", reason))
             }
-            None => {
-                let message = "the schema is not loaded: call `load_values` or `load_keys` first";
-                (ErrorKind::InvalidInput, message.to_owned())
-            }
-        };
-        Err(Error::new(kind, message).with("schema_id", id))
+            None => told(
+                ErrorKind::InvalidInput,
+                "the schema is not loaded: call `load_values` or `load_keys` first",
+            ),
+        })
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<u32, Entry<W>>> {

@@ -23,7 +23,8 @@ use crate::config::RegistryConfig;
 ///   be reached, or all failed, until the configured [`timeout`](RegistryConfig::timeout) was over;
 /// - [`Unauthorized`](ErrorKind::Unauthorized): the registry refuses the user;
 /// - [`Config`](ErrorKind::Config): there is something else at the URL;
-/// - [`NotFound`](ErrorKind::NotFound): the registry does not know the id, the subject or the schema;
+/// - [`NotFound`](ErrorKind::NotFound): the registry does not know the id, the subject or the schema, or gives no schema
+///   for the id;
 /// - [`InvalidInput`](ErrorKind::InvalidInput): the registry does not accept a schema that is registered.
 ///
 /// They have the `operation`, the `server`, and the `schema_id` or the `subject`.
@@ -97,6 +98,11 @@ impl Registry {
 
     /// The schema with this id. Cancel-safe: if a call that asks is dropped, one that waits for it asks instead.
     pub(crate) async fn schema(&self, id: u32) -> Result<Arc<Registered>> {
+        // A registry's ids are Java's `int`s: it would take a larger one for a wrong path.
+        if i32::try_from(id).is_err() {
+            let error = Error::new(ErrorKind::NotFound, "no registry has an id as large as this");
+            return Err(error.with("schema_id", id));
+        }
         // Those who wait for the same id take turns in the order in which they came, each until its own deadline: none
         // waits longer than its own.
         let deadline = self.inner.client.deadline();
@@ -169,12 +175,14 @@ impl Registry {
         deadline: Instant,
     ) -> Result<SchemaAnswer> {
         let request = Request { operation, path, query: None, body: None };
+        let none = Error::new(ErrorKind::NotFound, "the registry has no such schema");
         match self.inner.client.ask(&request, deadline).await? {
             Answer::Found(answer) => Ok(answer),
             Answer::Missing(reason) | Answer::Refused(reason) => {
-                let error = Error::new(ErrorKind::NotFound, "the registry has no such schema");
-                Err(error.with("operation", operation).with("reason", reason))
+                Err(none.with("operation", operation).with("reason", reason))
             }
+            // Of this id alone, too: other messages of the batch need not wait for it.
+            Answer::Odd(error) => Err(none.with("reason", &error).with_source(error)),
         }
     }
 
@@ -201,6 +209,7 @@ impl Registry {
             match self.inner.client.ask::<IdAnswer>(&request, deadline).await.map_err(told)? {
                 Answer::Found(IdAnswer { id }) => return Ok(id),
                 Answer::Missing(reason) => missing = reason,
+                Answer::Odd(error) => return Err(told(error)),
                 Answer::Refused(reason) => {
                     let message = "the registry does not accept the schema";
                     let error = Error::new(ErrorKind::InvalidInput, message);

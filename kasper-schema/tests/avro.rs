@@ -11,7 +11,7 @@ use kasper::{Error, ErrorKind, Result};
 use kasper_schema::{AvroDecoder, AvroEncoder, Registry, RegistryConfig, Subject};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 async fn registry() -> (Double, Registry) {
     let double = Double::start().await;
@@ -77,7 +77,7 @@ fn order() -> Order {
     }
 }
 
-fn order_fields() -> Vec<serde_json::Value> {
+fn order_fields() -> Vec<Value> {
     let address = json!({ "type": "record", "name": "Address", "fields": [{ "name": "city", "type": "string" }] });
     vec![
         json!({ "name": "id", "type": "long" }),
@@ -245,7 +245,7 @@ async fn an_unknown_symbol_is_the_enums_default() {
         Huge,
         Small,
     }
-    let evolve_into = |value, read: &serde_json::Value| {
+    let evolve_into = |value, read: &Value| {
         let (written, read) = (written.to_string(), read.to_string());
         async move { evolve::<_, Size>(&written, &value, &read).await }
     };

@@ -117,6 +117,32 @@ async fn an_id_that_was_unknown_is_found_when_it_is_registered() {
 }
 
 #[tokio::test]
+async fn an_unknown_id_stays_loaded_while_another_call_asks_again() {
+    let double = Double::start().await;
+    let decoder = decoder(&config(&double).ask_again_after(Duration::ZERO));
+    load(&decoder, &[7]).await.unwrap();
+    let (encoded, other) = (encoded(7), decoder.clone());
+    let asking = other.load([&encoded[..]]);
+    assert_eq!(decode(&decoder, 7).unwrap_err().kind(), ErrorKind::NotFound);
+    asking.await.unwrap();
+    assert_eq!(double.asked(), 2);
+}
+
+#[tokio::test]
+async fn times_without_end_are_accepted() {
+    let double = Double::start().await;
+    let id = double.add_avro("a", STRING);
+    let endless = config(&double).timeout(Duration::MAX).request_timeout(Duration::MAX);
+    let decoder = decoder(&endless.connect_timeout(Duration::MAX).ask_again_after(Duration::MAX));
+    for _ in 0..2 {
+        load(&decoder, &[id, 99]).await.unwrap();
+        assert_eq!(decode(&decoder, id).unwrap(), "x");
+        assert_eq!(decode(&decoder, 99).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(double.asked(), 2);
+}
+
+#[tokio::test]
 async fn what_was_not_loaded_is_told() {
     let double = Double::start().await;
     let error = decode(&decoder(&config(&double)), 1).unwrap_err();
@@ -193,6 +219,71 @@ async fn another_server_is_asked_and_then_stays_the_first() {
     assert!(asked >= 1);
     load(&decoder, &ids[1..]).await.unwrap();
     assert_eq!((away.asked(), well.asked()), (asked, 2));
+}
+
+#[tokio::test]
+async fn an_id_that_no_registry_can_have_is_not_asked_for() {
+    let double = Double::start().await;
+    let id = double.add_avro("a", STRING);
+    let decoder = decoder(&config(&double));
+    load(&decoder, &[id, u32::MAX, 1 << 31]).await.unwrap();
+    assert_eq!((decode(&decoder, id).unwrap().as_str(), double.asked()), ("x", 1));
+    for id in [u32::MAX, 1 << 31] {
+        assert_eq!(decode(&decoder, id).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_concerns_one_id_is_an_error_of_its_messages() {
+    for fault in [
+        Fault::Status(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+        Fault::Status(400, r#"{"error_code":400,"message":"no"}"#),
+        Fault::Status(422, r#"{"error_code":42201,"message":"no"}"#),
+        Fault::Status(200, r#"{"id":7}"#),
+        Fault::Status(200, r#"{"schema":7}"#),
+    ] {
+        let double = Double::start().await;
+        let id = double.add_avro("a", STRING);
+        let decoder = decoder(&config(&double));
+        load(&decoder, &[id]).await.unwrap();
+        double.fail([fault.clone()]);
+        load(&decoder, &[id, 7]).await.unwrap();
+        assert_eq!(decode(&decoder, id).unwrap(), "x");
+        let error = decode(&decoder, 7).unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::NotFound, false), "{fault:?}");
+        assert_eq!(error.get("schema_id"), Some("7"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_wrong_is_passed_over() {
+    for fault in [
+        Fault::Status(401, ""),
+        Fault::Status(403, ""),
+        Fault::Status(302, ""),
+        Fault::Status(404, "<html>"),
+        Fault::Status(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
+        Fault::Status(200, "<html>"),
+        Fault::Status(200, "{}"),
+    ] {
+        let (wrong, well) = (Double::start().await, Double::start().await);
+        let ids = [well.add_avro("a", STRING), well.add_avro("b", r#""bytes""#)];
+        wrong.fail_always(Some(fault.clone()));
+        let decoder = decoder(&config(&wrong).url(&well.url));
+        for id in ids {
+            load(&decoder, &[id]).await.unwrap();
+            assert_eq!(decode(&decoder, id).unwrap(), "x", "{fault:?}");
+        }
+        assert_eq!((wrong.asked(), well.asked()), (1, 2), "{fault:?}");
+        // If the right one becomes wrong too, what it says first counts; once it is right again, so is the answer.
+        let id = well.add_avro("c", r#""long""#);
+        well.fail([Fault::Status(403, "")]);
+        let error = load(&decoder, &[id]).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Unauthorized, false));
+        assert!(error.get("server").unwrap().starts_with(&well.url));
+        load(&decoder, &[id]).await.unwrap();
+        assert_eq!((wrong.asked(), well.asked()), (2, 4), "{fault:?}");
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use kasper::codec::Decode;
 use kasper::{BoxError, Error, ErrorKind, Message, Result};
 use serde::de::DeserializeOwned;
 
+use super::depth;
 use super::resolve::{self, Names};
+use super::strict::Strict;
 use crate::loaded::Loaded;
 use crate::registry::{AVRO, Registered, Registry};
 use crate::{avro, frame};
@@ -29,6 +31,8 @@ use crate::{avro, frame};
 /// struct has the name of its record, if need be by `#[serde(rename = "…")]`. The variants of an enum stand in the order
 /// of the schema's.
 ///
+/// A value may be nested 128 deep, if its schema contains itself: more could overflow the stack, and is an error.
+///
 /// [mapping]: https://docs.rs/apache-avro/0.22/apache_avro/documentation/serde_data_model_to_avro/
 ///
 /// Clones share what is loaded: make one, and clone it for each partition.
@@ -42,6 +46,8 @@ pub struct AvroDecoder<T> {
 struct Reader {
     schema: Schema,
     canonical: String,
+    /// Whether bytes of it are checked by [`depth::check`].
+    is_checked: bool,
 }
 
 /// A schema of the registry.
@@ -51,18 +57,19 @@ struct Writer {
     references: Vec<Schema>,
     /// Whether it writes the same bytes as the reader's schema.
     is_readers: bool,
+    /// As in [`Reader`].
+    is_checked: bool,
 }
 
 impl<T> AvroDecoder<T> {
     /// A decoder for the type whose Avro schema this is, as JSON. No I/O.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput): the text is not an Avro schema, or names types that it does not
-    /// define.
+    /// [`InvalidInput`](ErrorKind::InvalidInput): the text is not an Avro schema, names types that it does not define, or
+    /// is one that the crate `apache-avro` cannot handle.
     pub fn new(registry: &Registry, schema: &str) -> Result<Self> {
-        let schema = avro::parse(schema)?;
-        let canonical = schema.canonical_form();
-        let (reader, loaded) = (Arc::new(Reader { schema, canonical }), Loaded::new(registry));
+        let reader = Arc::new(Reader::new(avro::parse(schema)?)?);
+        let loaded = Loaded::new(registry);
         Ok(Self { reader, loaded, value: PhantomData })
     }
 
@@ -102,7 +109,9 @@ impl<T> AvroDecoder<T> {
     ) -> impl Future<Output = Result<()>> + Send {
         // Before the future, which then needs no `Send` of the iterator.
         let missing = self.loaded.missing(encoded);
-        self.loaded.fetch(missing, |schema| self.reader.prepare(schema))
+        self.loaded.fetch(missing, |schema| {
+            avro::no_panic(|| self.reader.prepare(schema)).map_err(str::to_owned).flatten()
+        })
     }
 }
 
@@ -118,6 +127,17 @@ impl<T: DeserializeOwned> Decode<'_, T> for AvroDecoder<T> {
 }
 
 impl Reader {
+    fn new(schema: Schema) -> Result<Self> {
+        let unfit = |message| Error::new(ErrorKind::InvalidInput, message);
+        let canonical = avro::no_panic(|| schema.canonical_form()).map_err(unfit)?;
+        let is_checked = {
+            let names = ResolvedSchema::new(&schema)
+                .map_err(|cause| unfit("the schema's names are unclear").with_source(cause))?;
+            depth::is_needed(&schema, names.get_names())
+        };
+        Ok(Self { schema, canonical, is_checked })
+    }
+
     fn prepare(&self, registered: &Registered) -> Result<Writer, String> {
         if registered.kind != AVRO {
             return Err(format!("the schema is not Avro but {}", registered.kind));
@@ -126,23 +146,35 @@ impl Reader {
         let (schema, references) =
             parsed.map_err(|error| format!("the schema can't be understood: {error}"))?;
         let is_readers = references.is_empty() && schema.canonical_form() == self.canonical;
-        Ok(Writer { schema, references, is_readers })
+        let is_checked = {
+            let names = ResolvedSchema::new_with_schemata(all(&schema, &references))
+                .map_err(|error| format!("the schema's names are unclear: {error}"))?;
+            depth::is_needed(&schema, names.get_names())
+        };
+        Ok(Writer { schema, references, is_readers, is_checked })
     }
 
     /// A value is always read with the type's schema. If it was written with another one, it is written again first,
     /// so that values of all versions reach `T` in the same way.
     fn read<T: DeserializeOwned>(&self, writer: &Writer, bytes: &[u8]) -> Result<T, BoxError> {
         if writer.is_readers {
+            if self.is_checked {
+                let names = ResolvedSchema::new(&self.schema)?;
+                depth::check(bytes, &self.schema, names.get_names())?;
+            }
             return self.read_own(bytes);
         }
-        let mut rest = bytes;
-        let schemata: Vec<&Schema> = writer.references.iter().chain([&writer.schema]).collect();
+        let schemata = all(&writer.schema, &writer.references);
+        let written_names = ResolvedSchema::new_with_schemata(schemata.clone())?;
+        if writer.is_checked {
+            depth::check(bytes, &writer.schema, written_names.get_names())?;
+        }
+        let mut bytes = Strict::new(bytes);
         let written = GenericDatumReader::builder(&writer.schema)
-            .writer_schemata(schemata.clone())?
+            .writer_schemata(schemata)?
             .build()?
-            .read_value(&mut rest)?;
-        nothing_left(rest)?;
-        let written_names = ResolvedSchema::new_with_schemata(schemata)?;
+            .read_value(&mut bytes)?;
+        nothing_left(&bytes)?;
         let own_names = ResolvedSchema::new(&self.schema)?;
         let names = Names { writer: written_names.get_names(), reader: own_names.get_names() };
         let value = resolve::resolve(written, &writer.schema, &self.schema, &names)?;
@@ -150,16 +182,22 @@ impl Reader {
         self.read_own(&own)
     }
 
-    fn read_own<T: DeserializeOwned>(&self, mut bytes: &[u8]) -> Result<T, BoxError> {
+    fn read_own<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, BoxError> {
+        let mut bytes = Strict::new(bytes);
         let value = GenericDatumReader::builder(&self.schema).build()?.read_deser(&mut bytes)?;
-        nothing_left(bytes)?;
+        nothing_left(&bytes)?;
         Ok(value)
     }
 }
 
+/// A schema, after those that it refers to.
+fn all<'a>(schema: &'a Schema, references: &'a [Schema]) -> Vec<&'a Schema> {
+    references.iter().chain([schema]).collect()
+}
+
 /// Bytes after a value show that it was written with another schema than its id says.
-fn nothing_left(rest: &[u8]) -> Result<(), BoxError> {
-    match rest.len() {
+fn nothing_left(rest: &Strict<'_>) -> Result<(), BoxError> {
+    match rest.left() {
         0 => Ok(()),
         bytes => Err(format!("{bytes} bytes are left after the value").into()),
     }

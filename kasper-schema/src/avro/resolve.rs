@@ -13,6 +13,8 @@ use apache_avro::schema::{EnumSchema, Name, RecordField, RecordSchema, UnionSche
 use apache_avro::types::Value;
 use kasper::BoxError;
 
+use super::single::{self, Kind};
+
 /// What names stand for in either schema.
 pub(super) struct Names<'a> {
     pub(super) writer: &'a HashMap<Name, &'a Schema>,
@@ -61,8 +63,7 @@ pub(super) fn resolve(
             )?;
             enumeration(&symbol, reader)
         }
-        // Numbers that are widened, strings and bytes, logical types.
-        (value, ..) => Ok(value.resolve_with_names(reader, names.reader)?),
+        (value, writer, reader) => single::resolve(value, writer, reader),
     }
 }
 
@@ -124,23 +125,20 @@ fn enumeration(symbol: &str, reader: &EnumSchema) -> Result<Value, BoxError> {
     Ok(Value::Enum(u32::try_from(index)?, symbol))
 }
 
-/// The variant of the same type and, if the type has one, of the same name; otherwise the first one that the value
-/// resolves into.
+/// The variant of the same type and, if the type has one, of the same name; then the one of the same physical type;
+/// otherwise the first one that the value resolves into.
 fn into_union(
     value: &Value,
     writer: &Schema,
     union: &UnionSchema,
     names: &Names<'_>,
 ) -> Result<Value, BoxError> {
-    let same: Vec<bool> = union
-        .variants()
-        .iter()
-        .map(|variant| Ok(is_same(writer, defined(variant, names.reader)?)))
-        .collect::<Result<_, BoxError>>()?;
-    let variants = || union.variants().iter().enumerate();
-    let first = variants().filter(|(index, _)| same[*index]);
-    let then = variants().filter(|(index, _)| !same[*index]);
-    for (index, variant) in first.chain(then) {
+    let mut variants = Vec::new();
+    for (index, variant) in union.variants().iter().enumerate() {
+        variants.push((distance(writer, defined(variant, names.reader)?), index, variant));
+    }
+    variants.sort_by_key(|(distance, ..)| *distance);
+    for (_, index, variant) in variants {
         if let Ok(value) = resolve(value.clone(), writer, variant, names) {
             return Ok(Value::Union(u32::try_from(index)?, Box::new(value)));
         }
@@ -148,8 +146,11 @@ fn into_union(
     Err("no variant of the union fits".into())
 }
 
-fn is_same(writer: &Schema, reader: &Schema) -> bool {
-    discriminant(writer) == discriminant(reader) && writer.name() == reader.name()
+fn distance(writer: &Schema, reader: &Schema) -> u8 {
+    if discriminant(writer) == discriminant(reader) && writer.name() == reader.name() {
+        return 0;
+    }
+    u8::from(Kind::of(writer) == Kind::Other || Kind::of(writer) != Kind::of(reader)) + 1
 }
 
 /// A field's default, which stands in the schema as JSON.

@@ -143,7 +143,10 @@ impl Double {
         let mut state = self.state.lock().unwrap();
         let parts: Vec<&str> = path.split('?').next()?.trim_matches('/').split('/').collect();
         let (status, value) = match (method.as_str(), parts.as_slice()) {
-            ("GET", ["schemas", "ids", id]) => state.by_id(id.parse().unwrap()),
+            ("GET", ["schemas", "ids", id]) => match id.parse::<i32>() {
+                Ok(id) => state.by_id(usize::try_from(id).unwrap_or_default()),
+                Err(_) => no_path(),
+            },
             ("GET", ["subjects", subject, "versions", version]) => {
                 let version: usize = version.parse().unwrap();
                 let ids = state.subjects.get(*subject);
@@ -157,7 +160,7 @@ impl Double {
                 let schema = serde_json::from_slice(body).unwrap();
                 (200, json!({ "id": state.add(subject, schema) }))
             }
-            _ => (404, json!({ "status": 404 })),
+            _ => no_path(),
         };
         Some((status, value.to_string()))
     }
@@ -198,4 +201,9 @@ impl State {
 
 fn complaint(code: u32, message: &str) -> (u16, Value) {
     (404, json!({ "error_code": code, "message": message }))
+}
+
+/// As Jersey answers, the web server of Confluent's registry: also if a part of the path is not the number that it should be.
+fn no_path() -> (u16, Value) {
+    (404, json!({ "error_code": 404, "message": "HTTP 404 Not Found" }))
 }
