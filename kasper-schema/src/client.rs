@@ -216,11 +216,8 @@ fn understand<T: DeserializeOwned>(status: StatusCode, body: &[u8]) -> Result<An
         StatusCode::NOT_FOUND if code.is_some_and(|code| code > 40_000) => {
             Ok(Answer::Missing(words))
         }
-        // The web server of a registry: it can't read a part of the path, or knows no such path.
-        StatusCode::NOT_FOUND if code.is_some() => {
-            Ok(Answer::Odd(error(ErrorKind::Config, "the registry has nothing at this path")))
-        }
-        // Without a code, it comes from something else at this address.
+        // It comes from something else at this address, or the path is wrong. Not an error of one message: with a wrong
+        // address, a program that skips messages of unknown schemas would skip all.
         StatusCode::NOT_FOUND => {
             Err(error(ErrorKind::Config, "there is no schema registry at this address"))
         }
@@ -259,6 +256,8 @@ mod tests {
         assert_eq!(told(401, ""), Some((ErrorKind::Unauthorized, false)));
         assert_eq!(told(403, ""), Some((ErrorKind::Unauthorized, false)));
         assert_eq!(told(404, "<html>"), Some((ErrorKind::Config, false)));
+        let no_path = r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#;
+        assert_eq!(told(404, no_path), Some((ErrorKind::Config, false)));
         assert_eq!(told(301, ""), Some((ErrorKind::Backend, false)));
         assert_eq!(told(200, "<html>"), Some((ErrorKind::Backend, false)));
         assert_eq!(told(200, "7"), None);
@@ -269,11 +268,9 @@ mod tests {
 
     #[test]
     fn an_answer_of_a_registry_that_is_none_to_the_question_is_odd() {
-        for (status, body) in [
-            (404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
-            (400, r#"{"error_code":400,"message":"no"}"#),
-            (200, r#"{"schemas":[]}"#),
-        ] {
+        for (status, body) in
+            [(400, r#"{"error_code":400,"message":"no"}"#), (200, r#"{"schemas":[]}"#)]
+        {
             let answer =
                 understand::<u32>(StatusCode::from_u16(status).unwrap(), body.as_bytes()).unwrap();
             assert!(matches!(answer, Answer::Odd(error) if !error.is_retryable()), "{status}");

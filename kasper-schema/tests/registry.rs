@@ -236,7 +236,6 @@ async fn an_id_that_no_registry_can_have_is_not_asked_for() {
 #[tokio::test]
 async fn an_answer_that_concerns_one_id_is_an_error_of_its_messages() {
     for fault in [
-        Fault::Status(404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#),
         Fault::Status(400, r#"{"error_code":400,"message":"no"}"#),
         Fault::Status(422, r#"{"error_code":42201,"message":"no"}"#),
         Fault::Status(200, r#"{"id":7}"#),
