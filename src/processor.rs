@@ -161,12 +161,12 @@ pub trait Processor: Send + 'static {
     /// tester.push(TestMessage::new("orders"));
     /// tester.run_all().await?;
     /// tester.tick().await?;
-    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("summaries").value("2 orders")]);
+    /// assert_eq!(tester.take_outgoing(), [TestMessage::new("summaries").value("2 orders")]);
     ///
     /// tester.push(TestMessage::new("orders"));
     /// tester.run_all().await?;
     /// tester.revoke().await?;
-    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("summaries").value("1 orders")]);
+    /// assert_eq!(tester.take_outgoing(), [TestMessage::new("summaries").value("1 orders")]);
     /// # Ok(())
     /// # }
     /// ```

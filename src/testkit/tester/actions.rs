@@ -83,7 +83,7 @@ impl ProcessorTester {
     /// Those of [`run_batch`](Self::run_batch), and the error of `tick`.
     ///
     /// ```
-    /// use kasper::testkit::ProcessorTester;
+    /// use kasper::testkit::{ProcessorTester, TestMessage};
     /// use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
     ///
     /// struct Heartbeat;
@@ -103,7 +103,7 @@ impl ProcessorTester {
     /// # async fn main() -> kasper::Result<()> {
     /// let mut tester = ProcessorTester::new(["orders"], |_| Heartbeat).partition(3);
     /// tester.tick().await?;
-    /// assert_eq!(tester.take_outgoing(), [OutgoingMessage::new("heartbeats").value("3")]);
+    /// assert_eq!(tester.take_outgoing(), [TestMessage::new("heartbeats").value("3")]);
     /// # Ok(())
     /// # }
     /// ```
