@@ -7,6 +7,11 @@ use super::Builder;
 impl Builder {
     /// The most messages in a batch. Default: 10,000. Larger batches need fewer round trips to the store, but replay
     /// more messages after a failure.
+    ///
+    /// A `process` that never waits has no round trips to save. As long as it does not, a batch is cut at 1,000 messages or
+    /// 512 KiB, so that it is still in the CPU's caches when its messages are sent on. Each batch whose `process` waits
+    /// doubles that, up to the limits set here. With [`max_batch_wait`](Builder::max_batch_wait) the limits set here hold
+    /// from the beginning.
     #[doc(alias = "BatchSize")]
     pub fn max_batch_messages(mut self, messages: usize) -> Self {
         self.options.max_batch_messages = messages;

@@ -1,7 +1,7 @@
 //! The batcher: takes messages from a partition number's queue and cuts them into batches.
 //!
-//! Place in the data path: first stage. A batch is cut when it has `max_batch_messages`, when the
-//! next message would take it over `max_batch_bytes`, or when its first message is `max_batch_wait`
+//! Place in the data path: first stage. A batch is cut when it has as many messages as the
+//! [`batch_window`](super::batch_window) allows, when the next message would take it over the window's bytes, or when its first message is `max_batch_wait`
 //! old and nothing more has arrived. With the default wait of zero a batch is what has arrived: it
 //! grows with the load by itself. A message larger than the byte limit makes a batch of its own.
 
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::broker::{Queue, QueueError, QueueLength};
 use crate::message::need::Need;
 use crate::message::{Batch, Record};
+use crate::pipeline::batch_window::BatchWindow;
 use crate::pipeline::progress::LaneProgress;
 use crate::settings::BatchLimits;
 
@@ -27,7 +28,8 @@ const FIRST_GUESS_BYTES: usize = 1024;
 pub(crate) struct Batcher {
     partition: i32,
     topics: Arc<[Arc<str>]>,
-    limits: BatchLimits,
+    window: BatchWindow,
+    max_wait: Duration,
     queue: Box<dyn Queue>,
     arrived: Arc<Notify>,
     /// Taken from the queue and not yet in a batch; the first `fitting` of them fit the next one.
@@ -56,7 +58,8 @@ impl Batcher {
         Self {
             partition,
             topics,
-            limits,
+            window: BatchWindow::new(limits),
+            max_wait: limits.max_wait,
             arrived: queue.arrived(),
             queue,
             buffer: Vec::new(),
@@ -109,8 +112,9 @@ impl Batcher {
         if self.error.is_some() {
             return Ok(0);
         }
-        let by_count = self.limits.max_messages.saturating_sub(self.buffer.len());
-        let by_bytes = (self.limits.max_bytes - self.fitting_bytes) / self.average_bytes.max(1);
+        let by_count = self.window.messages().saturating_sub(self.buffer.len());
+        let by_bytes =
+            self.window.bytes().saturating_sub(self.fitting_bytes) / self.average_bytes.max(1);
         let taken = self.queue.take(by_count.min(by_bytes).max(1), &mut self.buffer);
         self.error = taken.error;
         match self.error.take_if(|_| self.buffer.is_empty()) {
@@ -128,11 +132,11 @@ impl Batcher {
     /// Whether something arrived before the batch came of age.
     async fn wait_for_more(&mut self) -> bool {
         let Some(first) = self.first_taken else { return false };
-        if self.limits.max_wait.is_zero() || self.error.is_some() {
+        if self.max_wait.is_zero() || self.error.is_some() {
             return false;
         }
         let of_age = async {
-            match first.checked_add(self.limits.max_wait) {
+            match first.checked_add(self.max_wait) {
                 Some(time) => sleep_until(time).await,
                 // Beyond what the clock can tell.
                 None => std::future::pending().await,
@@ -150,8 +154,8 @@ impl Batcher {
         let before = self.fitting;
         for record in &self.buffer[before..] {
             let size = record.size();
-            let fits = self.fitting == 0 || self.fitting_bytes + size <= self.limits.max_bytes;
-            if self.fitting == self.limits.max_messages || !fits {
+            let fits = self.fitting == 0 || self.fitting_bytes + size <= self.window.bytes();
+            if self.fitting == self.window.messages() || !fits {
                 self.over = true;
                 break;
             }
@@ -165,8 +169,8 @@ impl Batcher {
 
     fn is_full(&self) -> bool {
         self.over
-            || self.fitting >= self.limits.max_messages
-            || (self.fitting > 0 && self.fitting_bytes >= self.limits.max_bytes)
+            || self.fitting >= self.window.messages()
+            || (self.fitting > 0 && self.fitting_bytes >= self.window.bytes())
     }
 
     /// How long ago the first message of the last batch was taken when it was cut.
@@ -193,6 +197,11 @@ impl Batcher {
         if self.buffer.is_empty() {
             self.first_taken = None;
         }
+    }
+
+    /// A batch was processed; whether that took a wait says how large the next ones may be.
+    pub(crate) fn processed(&mut self, waited: bool) {
+        self.window.processed(waited);
     }
 
     /// Takes the memory of a batch that is done with.
@@ -292,7 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wait_beyond_the_clock_ends_with_a_full_batch() {
         let (mut batcher, queue, progress) = batcher(limits(2, 1000, 0));
-        batcher.limits.max_wait = Duration::MAX;
+        batcher.max_wait = Duration::MAX;
         queue.push([record(0, 0, 1)]);
         let wait = timeout(Duration::from_secs(3600), batcher.next(&progress)).await;
         assert!(wait.is_err());

@@ -9,6 +9,7 @@
 //!
 //! Beside it, [`command`](crate::command) is what a lane is told, and [`ticks`] say when it ticks. Before it all, [`start`] finds the offsets to begin at.
 
+pub(crate) mod batch_window;
 pub(crate) mod batcher;
 pub(crate) mod call;
 pub(crate) mod committer;

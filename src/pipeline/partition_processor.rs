@@ -14,7 +14,7 @@
 //! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes: also where
 //!   `process` blocked its thread until then. The context looks before it produces.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -331,8 +331,13 @@ impl PartitionProcessor {
         let begun = Instant::now();
         self.context.begin(call.batch().cloned(), self.in_flight.take_spent());
         let run = call.run(processor, &mut self.context);
+        let mut waited = false;
+        let run = noting_waits(run, &mut waited);
         let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
+        if call.batch().is_some() {
+            self.batcher.processed(waited);
+        }
         let returned = returned?;
         // A call that never yielded gets here however late it is. What it returns concerns nobody any more.
         if is_over(&self.commands) {
@@ -369,6 +374,17 @@ impl PartitionProcessor {
         }
         failure.map_or(Ok(()), |error| Err(Interrupt::Failed(error)))
     }
+}
+
+/// Notes whether the future had to wait for anything.
+async fn noting_waits<T>(work: impl Future<Output = T>, waited: &mut bool) -> T {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        let polled = work.as_mut().poll(context);
+        *waited |= polled.is_pending();
+        polled
+    })
+    .await
 }
 
 /// Drives `work` while batches in flight finish, until told to stop or past the drain deadline; then
