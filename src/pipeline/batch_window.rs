@@ -80,6 +80,17 @@ mod tests {
     }
 
     #[test]
+    fn where_batches_are_waited_for_the_limits_hold_from_the_beginning() {
+        let max_wait = Duration::from_millis(1);
+        let limits = BatchLimits { max_messages: 10_000, max_bytes: 4 << 20, max_wait };
+        let mut window = BatchWindow::new(limits);
+        for _ in 0..100 {
+            assert_eq!((window.messages(), window.bytes()), (10_000, 4 << 20));
+            window.processed(false);
+        }
+    }
+
+    #[test]
     fn limits_below_the_least_and_extreme_ones_are_kept() {
         let mut small = window(10, 100);
         assert_eq!((small.messages(), small.bytes()), (10, 100));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod attempts;
+mod batches;
 mod concurrent;
 mod forwarding;
 mod in_flight;
