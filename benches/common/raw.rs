@@ -48,6 +48,21 @@ impl Client {
     }
 }
 
+/// How much a consumer fetches ahead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ahead {
+    /// Values of all partitions together.
+    pub(crate) queued_kib: usize,
+    /// One fetch of a partition.
+    pub(crate) fetch_kib: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { queued_kib: 65_536, fetch_kib: 1024 }
+    }
+}
+
 /// A consumer of so many partitions of one topic, and the one queue that all of them arrive in.
 pub(crate) struct Consumer {
     pub(crate) client: Client,
@@ -57,7 +72,9 @@ pub(crate) struct Consumer {
 }
 
 impl Consumer {
-    pub(crate) fn new(brokers: &str, topic: &str, partitions: usize) -> Self {
+    pub(crate) fn new(brokers: &str, topic: &str, partitions: usize, ahead: Ahead) -> Self {
+        let queued = ahead.queued_kib.to_string();
+        let fetched = (ahead.fetch_kib << 10).to_string();
         let group = format!("raw-{topic}-{}", std::process::id());
         let properties = [
             ("bootstrap.servers", brokers),
@@ -66,10 +83,10 @@ impl Consumer {
             ("enable.auto.offset.store", "false"),
             ("enable.partition.eof", "false"),
             ("auto.offset.reset", "error"),
-            // The library's total, here in one queue.
-            ("queued.max.messages.kbytes", "65536"),
+            // Of all partitions: they have one queue.
+            ("queued.max.messages.kbytes", &queued),
             ("queued.min.messages", "1000000"),
-            ("fetch.message.max.bytes", "1048576"),
+            ("fetch.message.max.bytes", &fetched),
             ("fetch.queue.backoff.ms", "5"),
             ("fetch.wait.max.ms", "50"),
             ("reconnect.backoff.max.ms", "2000"),

@@ -101,6 +101,14 @@ impl<C: Case, R> Runs<C, R> {
         Spread::of(ratios)
     }
 
+    /// Round by round, the case's value less its ceiling's.
+    pub(crate) fn difference(&self, case: C, value: &dyn Fn(&R) -> f64) -> Option<Spread> {
+        let pairs = self.of(case).iter().zip(self.of(case.ceiling()?));
+        Spread::of(
+            pairs.filter_map(|(ours, raw)| Some(value(ours.as_ref()?) - value(raw.as_ref()?))),
+        )
+    }
+
     pub(crate) fn failures(&self) -> &[String] {
         &self.failures
     }

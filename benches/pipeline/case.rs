@@ -12,12 +12,32 @@ pub(crate) const PARTITIONS: usize = 4;
 pub(crate) enum Work {
     /// Read everything, look at each message's size.
     Consume,
-    /// Produce each message again, to another topic; all acked; offsets committed.
+    /// Produce each message again, to the same partition of another topic; all acked; offsets committed.
     PassThrough,
-    /// Pass through what a producer sends at a steady, low rate.
-    Latency,
+    /// The same with timestamps kept, to the partition that the partitioner chooses by the key.
+    Forward,
+    /// Pass through what a producer sends at a steady rate.
+    Latency(PerSecond),
     /// Read to the end where partitions run dry one after the other.
     Drain,
+}
+
+/// How many messages a producer sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PerSecond {
+    Thousand,
+    TenThousand,
+    HundredThousand,
+}
+
+impl PerSecond {
+    pub(crate) fn messages(self) -> u32 {
+        match self {
+            Self::Thousand => 1_000,
+            Self::TenThousand => 10_000,
+            Self::HundredThousand => 100_000,
+        }
+    }
 }
 
 /// Who does it.
@@ -52,7 +72,10 @@ impl Case {
         for (work, sizes) in [
             (Work::Consume, &[Size::Small, Size::Large][..]),
             (Work::PassThrough, &[Size::Small, Size::Large]),
-            (Work::Latency, &[Size::Small]),
+            (Work::Forward, &[Size::Small, Size::Large]),
+            (Work::Latency(PerSecond::Thousand), &[Size::Small]),
+            (Work::Latency(PerSecond::TenThousand), &[Size::Small]),
+            (Work::Latency(PerSecond::HundredThousand), &[Size::Small]),
             (Work::Drain, &[Size::Large]),
         ] {
             for size in sizes {
@@ -75,12 +98,17 @@ impl Case {
         let full = match (self.work, self.size) {
             (Work::Consume, Size::Small) => 5_000_000,
             (Work::Consume, Size::Large) => 1_500_000,
-            (Work::PassThrough, Size::Small) => 1_500_000,
-            (Work::PassThrough, Size::Large) => 500_000,
+            (Work::PassThrough | Work::Forward, Size::Small) => 1_500_000,
+            (Work::PassThrough | Work::Forward, Size::Large) => 500_000,
             (Work::Drain, _) => return 40_000,
-            (Work::Latency, _) => return 0,
+            (Work::Latency(_), _) => return 0,
         };
         if quick { full / 5 } else { full }
+    }
+
+    /// What tells the topics apart that are read: the work, and the size of the values.
+    pub(crate) fn input(self) -> (&'static str, &'static str) {
+        (self.work.label(), self.size.label())
     }
 
     /// The messages of each partition.
@@ -96,9 +124,7 @@ impl Case {
 impl runs::Case for Case {
     fn ceiling(self) -> Option<Self> {
         let who = match self.who {
-            Who::Ours { one_in_flight: true, .. } if self.work == Work::PassThrough => {
-                Who::RawOneInFlight
-            }
+            Who::Ours { one_in_flight: true, .. } if self.work.has_output() => Who::RawOneInFlight,
             Who::Ours { .. } => Who::RawBatches,
             Who::OursWithMetrics => Who::Ours { group: false, one_in_flight: false },
             _ => return None,
@@ -116,13 +142,16 @@ impl Work {
         match self {
             Self::Consume => "consume",
             Self::PassThrough => "pass-through",
-            Self::Latency => "latency",
+            Self::Forward => "forward",
+            Self::Latency(PerSecond::Thousand) => "latency-1k",
+            Self::Latency(PerSecond::TenThousand) => "latency-10k",
+            Self::Latency(PerSecond::HundredThousand) => "latency-100k",
             Self::Drain => "drain",
         }
     }
 
     pub(crate) fn has_output(self) -> bool {
-        matches!(self, Self::PassThrough | Self::Latency)
+        matches!(self, Self::PassThrough | Self::Forward | Self::Latency(_))
     }
 
     fn contestants(self) -> &'static [Who] {
@@ -137,7 +166,7 @@ impl Work {
             Self::PassThrough => {
                 &[METRICS, STATIC, RAW, GROUP, STATIC_1, Who::RawOneInFlight, GROUP_1]
             }
-            Self::Latency | Self::Drain => &[STATIC, Who::RawBatches, GROUP],
+            Self::Forward | Self::Latency(_) | Self::Drain => &[STATIC, Who::RawBatches, GROUP],
         }
     }
 }

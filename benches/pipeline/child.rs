@@ -11,9 +11,9 @@ use tokio::sync::oneshot;
 use crate::case::{Case, Who, Work};
 use crate::common::BoxError;
 use crate::common::measure::Sample;
-use crate::common::runs::Size;
 use crate::ours::{self, Job};
-use crate::raw::{self, Input, Limits};
+use crate::raw::{self, Input};
+use crate::way::Way;
 
 /// What the parent says to do.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Task {
     pub(crate) input: String,
     pub(crate) output: Option<String>,
     pub(crate) messages: u64,
+    /// How a raw loop works.
+    pub(crate) way: Way,
 }
 
 /// Does it and prints the sample, as one line of JSON. A task without end ends with the end of
@@ -45,11 +47,12 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
         brokers: task.brokers,
         input: task.input,
         output: task.output,
+        forward: task.case.work == Work::Forward,
         group,
         max_in_flight: one_in_flight.then_some(1),
         metrics: task.case.who == Who::OursWithMetrics,
     };
-    if task.case.work != Work::Latency {
+    if !matches!(task.case.work, Work::Latency(_)) {
         return ours::run_to_end(job, task.messages).await;
     }
     let (stop, stopped) = oneshot::channel::<()>();
@@ -69,28 +72,17 @@ fn raw(task: &Task) -> Sample {
         process::exit(101);
     }));
     let input = Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
-    let limits = limits(task.case);
     match (&task.output, task.case.who) {
-        (None, Who::RawPoll) => raw::poll(input),
-        (None, _) => raw::consume_batches(input),
-        (Some(output), _) if task.case.work == Work::Latency => {
+        (None, Who::RawPoll) => raw::poll(input, task.way),
+        (None, _) => raw::consume_batches(input, task.way),
+        (Some(output), _) if matches!(task.case.work, Work::Latency(_)) => {
             let stop = Arc::new(AtomicBool::new(false));
             let stopped = Arc::clone(&stop);
             at_end_of_input(move || stopped.store(true, Ordering::Relaxed));
             let input = Input { messages: u64::MAX, ..input };
-            raw::forward(input, output, limits, || stop.load(Ordering::Relaxed))
+            raw::forward(input, output, task.way, || stop.load(Ordering::Relaxed))
         }
-        (Some(output), _) => raw::forward(input, output, limits, || false),
-    }
-}
-
-/// Found by trying: fewer in flight cost throughput, more give none and take memory and CPU.
-fn limits(case: Case) -> Limits {
-    match (case.who, case.size) {
-        // As the library does: up to 10,000 messages of each partition.
-        (Who::RawOneInFlight, _) => Limits { batch: 40_000, in_flight: 1 },
-        (_, Size::Small) => Limits { batch: 1000, in_flight: 56 },
-        (_, Size::Large) => Limits { batch: 500, in_flight: 24 },
+        (Some(output), _) => raw::forward(input, output, task.way, || false),
     }
 }
 

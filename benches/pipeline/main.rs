@@ -12,6 +12,8 @@ mod raw;
 mod report;
 mod rounds;
 mod summary;
+mod sweep;
+mod way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,6 +25,7 @@ use crate::child::Task;
 use crate::common::BoxError;
 use crate::common::options::{address, chosen, tell};
 use crate::rounds::{Plan, Rounds};
+use crate::way::Way;
 
 const BROKERS: &str = "KASPER_TEST_KAFKA";
 
@@ -30,11 +33,17 @@ const BROKERS: &str = "KASPER_TEST_KAFKA";
 ///
 /// consume       read messages of 100 B and 1 KiB: raw (poll message by message; batches of 1000) and
 ///               the library, with static partitions and in a group
-/// pass-through  produce each message again, to another topic; acks=all, idempotent; offsets
-///               committed once a second. `-1` is one batch in flight (the library: per partition)
-/// latency       pass-through of 10,000 messages/s: from `send` to the reader of the output
+/// pass-through  produce each message again, to the same partition of another topic; acks=all,
+///               idempotent; offsets committed once a second. `-1` is one batch in flight (the library:
+///               per partition)
+/// forward       the same with timestamps kept, and the partition chosen by the key
+/// latency       pass-through of 1,000, 10,000 and 100,000 messages/s: from the `send` of a producer with
+///               `linger.ms=5` to the reader of the output
 /// drain         read 40,000 messages where one of four partitions is empty and the others run dry
 ///               one after the other
+///
+/// The raw loops are the fastest that were found; `--sweep` looks for them again. They do not keep
+/// apart whose messages fail, bound memory by partition, or notice rebalances, which the library does.
 ///
 /// `ours-metrics` is `ours-static` with metrics for Prometheus, and compared with that.
 ///
@@ -63,6 +72,11 @@ struct Options {
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     only: Vec<String>,
 
+    /// Instead of the cases, look for the fastest raw loops: batch sizes, batches in flight, copied or not, with
+    /// partitioner and timestamps or not, how much is fetched ahead
+    #[arg(long)]
+    sweep: bool,
+
     /// Run one case in this process; used by the benchmark itself
     #[arg(long, hide = true, requires_all = ["input", "messages"])]
     case: Option<String>,
@@ -72,6 +86,8 @@ struct Options {
     output: Option<String>,
     #[arg(long, hide = true)]
     messages: Option<u64>,
+    #[arg(long, hide = true)]
+    way: Option<String>,
 
     /// Passed by cargo
     #[arg(long, hide = true)]
@@ -99,8 +115,11 @@ fn brokers() -> Result<String, BoxError> {
 
 fn run_case(options: Options) -> Result<ExitCode, BoxError> {
     let name = options.case.unwrap_or_default();
+    let case = Case::named(&name).ok_or_else(|| format!("there is no case `{name}`"))?;
+    let way = options.way.map(|way| serde_json::from_str(&way)).transpose()?;
     child::run(Task {
-        case: Case::named(&name).ok_or_else(|| format!("there is no case `{name}`"))?,
+        case,
+        way: way.unwrap_or_else(|| Way::of(case)),
         brokers: brokers()?,
         input: options.input.unwrap_or_default(),
         output: options.output,
@@ -113,6 +132,11 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
     let cases = chosen(Case::all(), &options.only)?;
     let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
     let plan = Plan { brokers: brokers()?, cases, rounds, quick: options.quick };
+    if options.sweep {
+        let cases = plan.cases.clone();
+        sweep::run(Rounds::new(plan)?, &cases)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let results = Rounds::new(plan)?.run()?;
     let (table, json) = (report::table(&results), report::json(&results));
     tell(&table, &json, options.json.as_deref(), results.runs.failures())

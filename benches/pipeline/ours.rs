@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use kasper::{Batch, BoxError, Context, Processor, TopicProcessor};
+use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, TopicProcessor};
 
 use crate::case::PARTITIONS;
 use crate::common::job::{self, First};
@@ -16,6 +16,8 @@ pub(crate) struct Job {
     pub(crate) input: String,
     /// Pass each message on to this topic.
     pub(crate) output: Option<String>,
+    /// With its timestamp, to the partition that its key says.
+    pub(crate) forward: bool,
     pub(crate) group: bool,
     /// `None`: the library's default.
     pub(crate) max_in_flight: Option<usize>,
@@ -60,9 +62,10 @@ async fn build(job: &Job, first: First) -> Result<TopicProcessor, BoxError> {
     if job.metrics {
         builder = builder.metrics(kasper::metrics::prometheus()?);
     }
-    let output = job.output.clone();
-    let processor =
-        builder.build(move |_| Worker { first: first.clone(), output: output.clone() }).await?;
+    let (output, forward) = (job.output.clone(), job.forward);
+    let processor = builder
+        .build(move |_| Worker { first: first.clone(), output: output.clone(), forward })
+        .await?;
     if job.output.is_some() {
         tokio::time::sleep(WARM_UP).await;
     }
@@ -72,13 +75,20 @@ async fn build(job: &Job, first: First) -> Result<TopicProcessor, BoxError> {
 struct Worker {
     first: First,
     output: Option<String>,
+    forward: bool,
 }
 
 impl Processor for Worker {
     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
         self.first.get_or_init(Mark::now);
         match &self.output {
-            Some(output) => batch.iter().for_each(|message| context.forward(output, &message)),
+            Some(output) if self.forward => {
+                batch.iter().for_each(|message| context.forward(output, &message));
+            }
+            Some(output) => batch.iter().for_each(|message| {
+                let outgoing = OutgoingMessage::new(output).partition(message.partition());
+                context.send(outgoing.key(message.key()).value(message.value()));
+            }),
             None => {
                 let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
                 let sizes = batch.iter().map(|message| size(message.key()) + size(message.value()));

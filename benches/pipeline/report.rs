@@ -8,9 +8,10 @@ use crate::case::{Case, PARTITIONS, Work};
 use crate::common::measure::Spread;
 use crate::common::runs::Case as _;
 use crate::common::table::{decimals, line, put, put_bars, range, ratio, thousands, verdict};
-use crate::latency::PER_SECOND;
 use crate::rounds::Results;
-use crate::summary::{CPU_BAR, METRICS_BAR, P99_BAR_MS, P99_BAR_RATIO, Summary, THROUGHPUT_BAR};
+use crate::summary::{
+    CONSUME_BARS, MEMORY_BAR_MB, METRICS_BAR, P99_BAR_MS, P99_BAR_RATIO, PASS_THROUGH_BARS, Summary,
+};
 
 pub(crate) fn table(results: &Results) -> String {
     let mut text = String::new();
@@ -26,8 +27,10 @@ pub(crate) fn table(results: &Results) -> String {
             continue;
         };
         match case.work {
-            Work::Consume | Work::PassThrough => throughput_row(&mut text, &summary),
-            Work::Latency => latency_row(&mut text, &summary),
+            Work::Consume | Work::PassThrough | Work::Forward => {
+                throughput_row(&mut text, &summary);
+            }
+            Work::Latency(_) => latency_row(&mut text, &summary),
             Work::Drain => drain_row(&mut text, &summary),
         }
         all += summary.bars.len();
@@ -36,11 +39,15 @@ pub(crate) fn table(results: &Results) -> String {
     let _infallible = write!(
         text,
         "\nMedian of {} rounds [least–most]; ratios are medians of the rounds' own.\n\
-         Bars: throughput at least {THROUGHPUT_BAR} of the raw loop's, CPU at most {CPU_BAR} of it; \
-         p99 at most {P99_BAR_MS} ms\nor {P99_BAR_RATIO} times the raw loop's. \
+         Bars: throughput at least {} of the raw loop's (passed on: {}), CPU at most {} of it \
+         (passed on: {}),\nat most {MEMORY_BAR_MB} MB more memory; p99 at most {P99_BAR_MS} ms and {P99_BAR_RATIO} times the raw loop's.\n\
          ours-metrics is compared with ours-static: at most {METRICS_BAR} less, or more CPU.\n\
          {met} of {all} met; `!` marks a figure that misses its bar.",
-        results.plan.rounds
+        results.plan.rounds,
+        CONSUME_BARS.throughput,
+        PASS_THROUGH_BARS.throughput,
+        CONSUME_BARS.cpu,
+        PASS_THROUGH_BARS.cpu,
     );
     for failure in results.runs.failures() {
         let _infallible = write!(text, "\nFAILED {failure}");
@@ -49,24 +56,24 @@ pub(crate) fn table(results: &Results) -> String {
 }
 
 const THROUGHPUT: &[usize] = &[14, 20, 19, 18, 19, 5, 5];
-const LATENCY: &[usize] = &[14, 18, 18, 19, 20, 5, 5];
+const LATENCY: &[usize] = &[14, 16, 18, 18, 19, 18, 5];
 const DRAIN: &[usize] = &[14, 20, 22, 19, 19, 5];
 
 fn heading(text: &mut String, results: &Results, case: Case) {
     let bytes = case.size.bytes();
     let messages = thousands(case.messages(results.plan.quick));
     let (title, columns, widths): (String, &[&str], _) = match case.work {
-        Work::Consume | Work::PassThrough => (
+        Work::Consume | Work::PassThrough | Work::Forward => (
             format!("values of {bytes} B, {PARTITIONS} partitions, {messages} messages"),
             &["", "k msg/s", "of raw", "CPU µs/msg", "of raw", "MB", "bars"],
             THROUGHPUT,
         ),
-        Work::Latency => (
+        Work::Latency(rate) => (
             format!(
                 "values of {bytes} B, {} messages a second passed through",
-                thousands(PER_SECOND)
+                thousands(rate.messages().into())
             ),
-            &["", "p50 ms", "p99 ms", "max ms", "p99 of raw", "", "bars"],
+            &["", "p50 ms", "p99 ms", "max ms", "p99 of raw", "producer p99", "bars"],
             LATENCY,
         ),
         Work::Drain => (
@@ -87,7 +94,7 @@ fn throughput_row(text: &mut String, summary: &Summary) {
         &ratio(summary.ratio, summary.misses("throughput")),
         &range(summary.cpu_us, decimals),
         &ratio(summary.cpu_ratio, summary.misses("cpu")),
-        &format!("{:.0}", summary.rss_mb.median),
+        &format!("{:.0}{}", summary.rss_mb.median, if summary.misses("memory") { "!" } else { "" }),
         verdict(&summary.bars),
     ];
     line(text, cells, THROUGHPUT);
@@ -95,13 +102,17 @@ fn throughput_row(text: &mut String, summary: &Summary) {
 
 fn latency_row(text: &mut String, summary: &Summary) {
     let cell = |spread: Option<Spread>| spread.map_or(String::new(), |it| range(it, decimals));
+    let p50 = match (summary.p50_ms, summary.too_much) {
+        (None, Some(who)) => format!("  more than {who} can carry"),
+        (p50, _) => cell(p50),
+    };
     let cells: &[&str] = &[
         &summary.case.who.to_string(),
-        &cell(summary.p50_ms),
+        &p50,
         &cell(summary.p99_ms),
         &cell(summary.max_ms),
         &ratio(summary.p99_ratio, summary.misses("p99")),
-        "",
+        &cell(summary.ack_p99_ms),
         verdict(&summary.bars),
     ];
     line(text, cells, LATENCY);
@@ -129,11 +140,14 @@ pub(crate) fn json(results: &Results) -> Value {
         "rounds": results.plan.rounds,
         "partitions": PARTITIONS,
         "bars": {
-            "ratio_at_least": THROUGHPUT_BAR,
-            "cpu_ratio_at_most": CPU_BAR,
+            "consume_ratio_at_least": CONSUME_BARS.throughput,
+            "consume_cpu_ratio_at_most": CONSUME_BARS.cpu,
+            "pass_through_ratio_at_least": PASS_THROUGH_BARS.throughput,
+            "pass_through_cpu_ratio_at_most": PASS_THROUGH_BARS.cpu,
+            "mb_more_at_most": MEMORY_BAR_MB,
             "metrics_cost_at_most": METRICS_BAR,
             "p99_ms_at_most": P99_BAR_MS,
-            "or_p99_ratio_at_most": P99_BAR_RATIO,
+            "p99_ratio_at_most": P99_BAR_RATIO,
         },
         "results": entries,
         "failures": results.runs.failures(),
@@ -164,6 +178,8 @@ fn entry(results: &Results, case: Case) -> Value {
         ("p99_ms", summary.p99_ms),
         ("max_ms", summary.max_ms),
         ("p99_ratio", summary.p99_ratio),
+        ("producer_p50_ms", summary.ack_p50_ms),
+        ("producer_p99_ms", summary.ack_p99_ms),
     ] {
         put(&mut entry, name, spread);
     }

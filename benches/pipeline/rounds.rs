@@ -13,7 +13,8 @@ use crate::common::measure::Sample;
 use crate::common::progress::Progress;
 use crate::common::runs::Runs;
 use crate::common::topics::Topics;
-use crate::latency::{self, Latency};
+use crate::latency::{self, Load, Outcome};
+use crate::way::Way;
 
 pub(crate) struct Plan {
     pub(crate) brokers: String,
@@ -27,7 +28,7 @@ pub(crate) struct Plan {
 pub(crate) struct Run {
     pub(crate) work: Work,
     pub(crate) sample: Sample,
-    pub(crate) latency: Option<Latency>,
+    pub(crate) latency: Option<Outcome>,
 }
 
 pub(crate) struct Results {
@@ -55,7 +56,8 @@ impl Rounds {
             runs.round(round, |cases| {
                 let run = |case: &Case| {
                     self.progress.begin(case);
-                    let outcome = self.run_one(*case, inputs.get(&input_of(*case)).cloned());
+                    let outcome =
+                        self.run_one(*case, Way::of(*case), inputs.get(&case.input()).cloned());
                     self.progress.end();
                     outcome
                 };
@@ -66,12 +68,19 @@ impl Rounds {
         Ok(Results { plan: self.plan, runs })
     }
 
+    /// How many rounds there are to be.
+    pub(crate) fn count(&self) -> u32 {
+        self.plan.rounds
+    }
+
     /// The topics that the cases read, one for each work and size.
-    fn fill(&mut self) -> Result<HashMap<(&'static str, &'static str), String>, BoxError> {
+    pub(crate) fn fill(
+        &mut self,
+    ) -> Result<HashMap<(&'static str, &'static str), String>, BoxError> {
         let mut inputs = HashMap::new();
         for case in self.plan.cases.clone() {
-            let (work, size) = input_of(case);
-            if case.work == Work::Latency || inputs.contains_key(&(work, size)) {
+            let (work, size) = case.input();
+            if matches!(case.work, Work::Latency(_)) || inputs.contains_key(&(work, size)) {
                 continue;
             }
             self.progress.note(&format!("filling the topic for {work} with {size}"));
@@ -88,7 +97,12 @@ impl Rounds {
         Ok(inputs)
     }
 
-    fn run_one(&mut self, case: Case, input: Option<String>) -> Result<Run, BoxError> {
+    pub(crate) fn run_one(
+        &mut self,
+        case: Case,
+        way: Way,
+        input: Option<String>,
+    ) -> Result<Run, BoxError> {
         let mut own = Vec::new();
         let mut create = |label: &str| {
             let topic = self.topics.create(label, PARTITIONS)?;
@@ -97,7 +111,7 @@ impl Rounds {
         };
         let input = input.map_or_else(|| create("input"), Ok)?;
         let output = case.work.has_output().then(|| create("output")).transpose()?;
-        let run = run_child(&self.plan, case, &input, output.as_deref());
+        let run = run_child(&self.plan, case, way, &input, output.as_deref());
         for topic in own {
             self.topics.delete(&topic)?;
         }
@@ -105,22 +119,25 @@ impl Rounds {
     }
 }
 
-fn input_of(case: Case) -> (&'static str, &'static str) {
-    (case.work.label(), case.size.label())
-}
-
-fn run_child(plan: &Plan, case: Case, input: &str, output: Option<&str>) -> Result<Run, BoxError> {
+fn run_child(
+    plan: &Plan,
+    case: Case,
+    way: Way,
+    input: &str,
+    output: Option<&str>,
+) -> Result<Run, BoxError> {
     let mut command = Command::new(env::current_exe()?);
     let messages = case.messages(plan.quick).to_string();
     command.args(["--case", &case.to_string(), "--input", input, "--messages", &messages]);
+    command.args(["--way", &serde_json::to_string(&way)?]);
     command.args(output.iter().flat_map(|output| ["--output", output]));
     command.env(BROKERS, &plan.brokers).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let latency = match (case.work, output) {
-        (Work::Latency, Some(output)) => {
-            let seconds = if plan.quick { 2 } else { 10 };
-            let time = Duration::from_secs(seconds);
-            Some(latency::measure(&plan.brokers, input, output, time))
+        (Work::Latency(rate), Some(output)) => {
+            let time = Duration::from_secs(if plan.quick { 2 } else { 10 });
+            let load = Load { per_second: rate.messages(), time };
+            Some(latency::measure(&plan.brokers, input, output, load))
         }
         _ => None,
     };

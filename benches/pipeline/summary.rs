@@ -2,18 +2,26 @@
 
 use crate::case::{Case, Who, Work};
 use crate::common::measure::Spread;
+use crate::latency::{Outcome, Percentiles};
 use crate::rounds::{Results, Run};
 
-/// At least this share of the raw loop's throughput.
-pub(crate) const THROUGHPUT_BAR: f64 = 0.9;
-/// At most so many times the raw loop's CPU per message.
-pub(crate) const CPU_BAR: f64 = 1.25;
+/// At least this share of the raw loop's throughput, at most so many times its CPU per message.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bars {
+    pub(crate) throughput: f64,
+    pub(crate) cpu: f64,
+}
+
+pub(crate) const CONSUME_BARS: Bars = Bars { throughput: 1.0, cpu: 1.05 };
+pub(crate) const PASS_THROUGH_BARS: Bars = Bars { throughput: 0.95, cpu: 1.10 };
+/// At most so many MB more resident than the raw loop.
+pub(crate) const MEMORY_BAR_MB: f64 = 32.0;
 /// What metrics may cost: of the throughput without, and of its CPU.
 pub(crate) const METRICS_BAR: f64 = 0.02;
 /// The 99th percentile: at most so many milliseconds …
-pub(crate) const P99_BAR_MS: f64 = 20.0;
-/// … or so many times the raw loop's.
-pub(crate) const P99_BAR_RATIO: f64 = 2.0;
+pub(crate) const P99_BAR_MS: f64 = 10.0;
+/// … and so many times the raw loop's.
+pub(crate) const P99_BAR_RATIO: f64 = 1.5;
 
 /// What is told of one case.
 pub(crate) struct Summary {
@@ -25,6 +33,8 @@ pub(crate) struct Summary {
     pub(crate) cpu_us: Spread,
     pub(crate) cpu_ratio: Option<Spread>,
     pub(crate) rss_mb: Spread,
+    /// More than the raw loop.
+    pub(crate) rss_more_mb: Option<Spread>,
     /// Until the last message was finished, and until `run` returned.
     pub(crate) seconds: Spread,
     pub(crate) seconds_to_return: Spread,
@@ -32,6 +42,10 @@ pub(crate) struct Summary {
     pub(crate) p99_ms: Option<Spread>,
     pub(crate) max_ms: Option<Spread>,
     pub(crate) p99_ratio: Option<Spread>,
+    pub(crate) ack_p50_ms: Option<Spread>,
+    pub(crate) ack_p99_ms: Option<Spread>,
+    /// Who did not carry the load, where nobody did in any round.
+    pub(crate) too_much: Option<&'static str>,
     /// By name; empty where no bar is set.
     pub(crate) bars: Vec<(&'static str, bool)>,
 }
@@ -42,8 +56,10 @@ impl Summary {
         let runs: Vec<&Run> = results.runs.of(case).iter().flatten().collect();
         let spread = |value: &dyn Fn(&Run) -> f64| results.runs.spread(case, value);
         let ratio = |value: &dyn Fn(&Run) -> f64| results.runs.ratio(case, value);
-        let has_latency = case.work == Work::Latency;
-        let latency = |value: &dyn Fn(&Run) -> f64| spread(value).filter(|_| has_latency);
+        let has_latency = matches!(case.work, Work::Latency(_));
+        let latency =
+            |value: fn(Percentiles) -> f64| spread(&|run| through(run).map_or(f64::NAN, value));
+        let acks = |value: fn(Percentiles) -> f64| spread(&|run| acks(run).map_or(f64::NAN, value));
         let mut summary = Self {
             case,
             runs: runs.len(),
@@ -53,12 +69,19 @@ impl Summary {
             cpu_us: spread(&cpu_us)?,
             cpu_ratio: ratio(&cpu_us),
             rss_mb: spread(&|run| run.sample.rss_mb)?,
+            rss_more_mb: results.runs.difference(case, &|run| run.sample.rss_mb),
             seconds: spread(&seconds)?,
             seconds_to_return: spread(&|run| run.sample.seconds_to_return)?,
-            p50_ms: latency(&|run| run.latency.map_or(f64::NAN, |latency| latency.p50)),
-            p99_ms: latency(&p99),
-            max_ms: latency(&|run| run.latency.map_or(f64::NAN, |latency| latency.max)),
-            p99_ratio: ratio(&p99),
+            p50_ms: latency(|through| through.p50),
+            p99_ms: latency(|through| through.p99),
+            max_ms: latency(|through| through.max),
+            p99_ratio: ratio(&|run| through(run).map_or(f64::NAN, |through| through.p99)),
+            ack_p50_ms: acks(|acks| acks.p50),
+            ack_p99_ms: acks(|acks| acks.p99),
+            too_much: runs.iter().find_map(|run| match run.latency {
+                Some(Outcome::TooMuch(who)) => Some(who),
+                _ => None,
+            }),
             bars: Vec::new(),
         };
         summary.bars = summary.checks();
@@ -67,18 +90,23 @@ impl Summary {
 
     fn checks(&self) -> Vec<(&'static str, bool)> {
         let mut checks = Vec::new();
-        if let (Work::Consume | Work::PassThrough, Some(ratio), Some(cpu_ratio)) =
+        if let (Work::Consume | Work::PassThrough | Work::Forward, Some(ratio), Some(cpu_ratio)) =
             (self.case.work, self.ratio, self.cpu_ratio)
         {
-            let (throughput, cpu) = match self.case.who {
-                Who::OursWithMetrics => (1.0 - METRICS_BAR, 1.0 + METRICS_BAR),
-                _ => (THROUGHPUT_BAR, CPU_BAR),
+            let bars = match (self.case.who, self.case.work) {
+                (Who::OursWithMetrics, _) => {
+                    Bars { throughput: 1.0 - METRICS_BAR, cpu: 1.0 + METRICS_BAR }
+                }
+                (_, Work::Consume) => CONSUME_BARS,
+                _ => PASS_THROUGH_BARS,
             };
-            checks.push(("throughput", ratio.median >= throughput));
-            checks.push(("cpu", cpu_ratio.median <= cpu));
+            checks.push(("throughput", ratio.median >= bars.throughput));
+            checks.push(("cpu", cpu_ratio.median <= bars.cpu));
+            let more = self.rss_more_mb.map_or(0.0, |more| more.median);
+            checks.push(("memory", more <= MEMORY_BAR_MB));
         }
         if let (Some(p99), Some(ratio)) = (self.p99_ms, self.p99_ratio) {
-            checks.push(("p99", p99.median <= P99_BAR_MS || ratio.median <= P99_BAR_RATIO));
+            checks.push(("p99", p99.median <= P99_BAR_MS && ratio.median <= P99_BAR_RATIO));
         }
         checks
     }
@@ -89,12 +117,12 @@ impl Summary {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "millions")]
-fn rate(run: &Run) -> f64 {
+pub(crate) fn rate(run: &Run) -> f64 {
     run.sample.messages as f64 / seconds(run)
 }
 
 #[allow(clippy::cast_precision_loss, reason = "millions")]
-fn cpu_us(run: &Run) -> f64 {
+pub(crate) fn cpu_us(run: &Run) -> f64 {
     run.sample.cpu_seconds * 1e6 / run.sample.messages as f64
 }
 
@@ -103,6 +131,10 @@ fn seconds(run: &Run) -> f64 {
     if run.work == Work::Drain { run.sample.seconds_from_start } else { run.sample.seconds }
 }
 
-fn p99(run: &Run) -> f64 {
-    run.latency.map_or(f64::NAN, |latency| latency.p99)
+fn through(run: &Run) -> Option<Percentiles> {
+    Some(run.latency?.latency()?.through)
+}
+
+fn acks(run: &Run) -> Option<Percentiles> {
+    Some(run.latency?.latency()?.acks)
 }

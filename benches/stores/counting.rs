@@ -13,7 +13,7 @@ use crate::case::{Case, SEVERAL, Who, Work};
 use crate::common::BoxError;
 use crate::common::job::{self, First};
 use crate::common::measure::{Mark, Sample};
-use crate::common::raw::Consumer;
+use crate::common::raw::{Ahead, Consumer};
 use crate::place::Place;
 use crate::raw::Raw;
 
@@ -139,7 +139,7 @@ impl Processor for Counter {
 /// The loop as it is usually written: take what is there, read, add, write, and commit once a second.
 async fn raw(task: Task, partitions: usize) -> Result<Sample, BoxError> {
     let raw = Raw::connect(&task.place).await?;
-    let consumer = Consumer::new(&task.brokers, &task.input, partitions);
+    let consumer = Consumer::new(&task.brokers, &task.input, partitions, Ahead::default());
     let mut taken = Taken(Vec::with_capacity(BATCH));
     let mut next = vec![-1; partitions];
     let mut last_commit = Instant::now();

@@ -8,13 +8,11 @@ use super::Input;
 use crate::case::PARTITIONS;
 use crate::common::measure::{Mark, Sample};
 use crate::common::raw::{Consumer, check_message};
-
-/// The most messages that the batch loop takes in one call.
-const BATCH: usize = 1000;
+use crate::way::Way;
 
 /// One call and one wait a message.
-pub(crate) fn poll(input: Input<'_>) -> Sample {
-    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS);
+pub(crate) fn poll(input: Input<'_>, way: Way) -> Sample {
+    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS, way.ahead());
     let assigned = Mark::now();
     consumer.assign();
     let mut first = None;
@@ -37,10 +35,10 @@ pub(crate) fn poll(input: Input<'_>) -> Sample {
     Sample::until_now(received, assigned, first)
 }
 
-/// One call for up to [`BATCH`] messages.
-pub(crate) fn consume_batches(input: Input<'_>) -> Sample {
-    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS);
-    let mut buffer = Vec::with_capacity(BATCH);
+/// One call for up to `way.batch` messages.
+pub(crate) fn consume_batches(input: Input<'_>, way: Way) -> Sample {
+    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS, way.ahead());
+    let mut buffer = Vec::with_capacity(way.batch);
     let assigned = Mark::now();
     consumer.assign();
     let mut first = None;
@@ -48,7 +46,7 @@ pub(crate) fn consume_batches(input: Input<'_>) -> Sample {
     while received < input.messages {
         // Never more than are to come, so that the last call does not wait for its time-out.
         let rest = usize::try_from(input.messages - received).unwrap_or(usize::MAX);
-        consumer.take(rest.min(BATCH), 100, &mut buffer);
+        consumer.take(rest.min(way.batch), 100, &mut buffer);
         if buffer.is_empty() {
             continue;
         }

@@ -1,12 +1,9 @@
 //! The raw pass-through: consume, produce the same, count the acks, commit what is acked.
 //!
-//! One thread, no locks, no copies: delivery reports are called back inside `rd_kafka_poll`, values
-//! are produced from the consumed messages' own memory, which is kept until the last ack of their
-//! batch.
+//! One thread, no locks: delivery reports are called back inside `rd_kafka_poll`.
 
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
-use std::ptr;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
@@ -16,24 +13,13 @@ use crate::case::PARTITIONS;
 use crate::common::measure::{Mark, Sample};
 use crate::common::raw::{Client, Consumer, check, check_message};
 use crate::common::topics::WARM_UP;
+use crate::way::Way;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How much is taken in one call, and how many such batches may wait for their acks.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    pub(crate) batch: usize,
-    pub(crate) in_flight: usize,
-}
-
 /// Passes messages on until so many as the input says are acknowledged, or until `stop`.
-pub(crate) fn forward(
-    input: Input<'_>,
-    output: &str,
-    limits: Limits,
-    stop: impl Fn() -> bool,
-) -> Sample {
-    let mut forwarder = Forwarder::new(input.brokers, input.topic, output, limits);
+pub(crate) fn forward(input: Input<'_>, output: &str, way: Way, stop: impl Fn() -> bool) -> Sample {
+    let mut forwarder = Forwarder::new(input.brokers, input.topic, output, way);
     std::thread::sleep(WARM_UP);
     let assigned = Mark::now();
     forwarder.consumer.assign();
@@ -53,13 +39,17 @@ pub(crate) fn forward(
 
 /// A batch whose messages wait for their acks. Boxed: librdkafka has its address.
 struct Batch {
+    taken: usize,
     waiting: usize,
+    /// Where the next batch begins, by partition; below 0 where that is not known.
+    next: [i64; PARTITIONS],
+    /// Kept for their memory, unless librdkafka has copied them.
     messages: Vec<*mut rd::rd_kafka_message_t>,
 }
 
 /// The last fields are dropped last.
 struct Forwarder {
-    limits: Limits,
+    way: Way,
     flying: VecDeque<Box<Batch>>,
     #[allow(clippy::vec_box, reason = "boxes move between the two")]
     spare: Vec<Box<Batch>>,
@@ -86,28 +76,29 @@ unsafe extern "C" fn report(
 }
 
 impl Forwarder {
-    fn new(brokers: &str, input: &str, output: &str, limits: Limits) -> Self {
+    fn new(brokers: &str, input: &str, output: &str, way: Way) -> Self {
+        let linger = way.linger_ms.to_string();
         let properties = [
             ("bootstrap.servers", brokers),
             ("acks", "all"),
             ("enable.idempotence", "true"),
             ("message.timeout.ms", "0"),
             ("partitioner", "murmur2_random"),
-            ("linger.ms", "1"),
+            ("linger.ms", &linger),
             ("queue.buffering.max.messages", "2000000"),
             ("reconnect.backoff.max.ms", "2000"),
         ];
         let kind = rd::rd_kafka_type_t::RD_KAFKA_PRODUCER;
         let producer = Client::new(kind, &properties, Some(report));
         Self {
-            limits,
+            way,
             flying: VecDeque::new(),
             spare: Vec::new(),
             received: 0,
             acked: 0,
             next: [-1; PARTITIONS],
             last_commit: Instant::now(),
-            consumer: Consumer::new(brokers, input, PARTITIONS),
+            consumer: Consumer::new(brokers, input, PARTITIONS, way.ahead()),
             topic: Topic::new(&producer, output),
             producer,
         }
@@ -116,16 +107,16 @@ impl Forwarder {
     /// Takes a batch, if there is room for one, produces it, and looks for delivery reports; waits
     /// if there is nothing to do. Returns how many messages were taken.
     fn pass_on(&mut self, rest: usize) -> usize {
-        if self.flying.len() >= self.limits.in_flight || rest == 0 {
+        if self.flying.len() >= self.way.in_flight || rest == 0 {
             self.poll_reports(10);
             return 0;
         }
-        let mut batch = self.take(rest.min(self.limits.batch));
+        let mut batch = self.take(rest.min(self.way.batch));
         let taken = batch.messages.len();
         if taken == 0 {
             self.spare.push(batch);
         } else {
-            batch.waiting = taken;
+            (batch.taken, batch.waiting) = (taken, taken);
             self.received += taken as u64;
             self.flying.push_back(batch);
             self.produce_last();
@@ -136,10 +127,11 @@ impl Forwarder {
 
     /// What has arrived. Waits a millisecond for the first message: acks are to be looked at too.
     fn take(&mut self, max: usize) -> Box<Batch> {
-        let mut batch = self
-            .spare
-            .pop()
-            .unwrap_or_else(|| Box::new(Batch { waiting: 0, messages: Vec::with_capacity(max) }));
+        let mut batch = self.spare.pop().unwrap_or_else(|| {
+            let messages = Vec::with_capacity(max);
+            Box::new(Batch { taken: 0, waiting: 0, next: [-1; PARTITIONS], messages })
+        });
+        batch.next = [-1; PARTITIONS];
         self.consumer.take(max, 0, &mut batch.messages);
         if batch.messages.is_empty() {
             batch.messages.extend(self.consumer.wait(1));
@@ -151,12 +143,21 @@ impl Forwarder {
         let Some(batch) = self.flying.back_mut() else { return };
         let opaque = (&raw mut **batch).cast();
         for message in &batch.messages {
-            // SAFETY: the message is valid and is kept until all of its batch are acknowledged.
-            while !unsafe { produce(&self.producer, &self.topic, *message, opaque) } {
-                // The producer's queue is full.
-                // SAFETY: the client is valid.
-                unsafe { rd::rd_kafka_poll(self.producer.0, 10) };
+            // SAFETY: the message is valid, and is kept until all of its batch are acknowledged if it is not copied.
+            unsafe {
+                while !produce(&self.producer, &self.topic, *message, opaque, self.way) {
+                    // The producer's queue is full.
+                    rd::rd_kafka_poll(self.producer.0, 10);
+                }
+                let partition = usize::try_from((**message).partition).unwrap_or(0);
+                batch.next[partition] = (**message).offset + 1;
+                if self.way.copies {
+                    rd::rd_kafka_message_destroy(*message);
+                }
             }
+        }
+        if self.way.copies {
+            batch.messages.clear();
         }
     }
 
@@ -177,14 +178,13 @@ impl Forwarder {
     /// Ends the batches that are acknowledged, in order, and commits once a second.
     fn finish_acked(&mut self) {
         while let Some(mut batch) = self.flying.pop_front_if(|batch| batch.waiting == 0) {
-            self.acked += batch.messages.len() as u64;
+            self.acked += batch.taken as u64;
+            for (next, finished) in self.next.iter_mut().zip(batch.next) {
+                *next = finished.max(*next);
+            }
             for message in batch.messages.drain(..) {
                 // SAFETY: valid, ours, destroyed once; the producer has done with its memory.
-                unsafe {
-                    let partition = usize::try_from((*message).partition).unwrap_or(0);
-                    self.next[partition] = (*message).offset + 1;
-                    rd::rd_kafka_message_destroy(message);
-                }
+                unsafe { rd::rd_kafka_message_destroy(message) };
             }
             self.spare.push(batch);
         }
@@ -195,16 +195,40 @@ impl Forwarder {
     }
 }
 
-/// Produces key, value and timestamp of a message (which has no headers); false if the queue is
-/// full.
+/// Produces key and value of a message (which has no headers); false if the queue is full.
 ///
 /// # Safety
-/// The message is valid and stays until its report.
+/// The message is valid and, if it is not copied, stays until its report.
 unsafe fn produce(
     producer: &Client,
     topic: &Topic,
     message: *const rd::rd_kafka_message_t,
     opaque: *mut c_void,
+    way: Way,
+) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let partition = if way.partitioner { -1 } else { (*message).partition };
+        let flags = if way.copies { rd::RD_KAFKA_MSG_F_COPY } else { 0 };
+        if way.timestamps {
+            return produce_with_timestamp(producer, topic, message, opaque, (partition, flags));
+        }
+        let (key, key_size) = ((*message).key, (*message).key_len);
+        let (value, size) = ((*message).payload, (*message).len);
+        let refused =
+            rd::rd_kafka_produce(topic.0, partition, flags, value, size, key, key_size, opaque);
+        refused == 0 || !is_full(rd::rd_kafka_last_error())
+    }
+}
+
+/// # Safety
+/// As for [`produce`].
+unsafe fn produce_with_timestamp(
+    producer: &Client,
+    topic: &Topic,
+    message: *const rd::rd_kafka_message_t,
+    opaque: *mut c_void,
+    (partition, flags): (i32, c_int),
 ) -> bool {
     use rd::rd_kafka_vtype_t as Type;
     type Union = rd::rd_kafka_vu_s__bindgen_ty_1;
@@ -217,26 +241,30 @@ unsafe fn produce(
     // SAFETY: the caller's promise; each argument has the member that its type says.
     unsafe {
         let timestamp = rd::rd_kafka_message_timestamp(message, &raw mut kind);
-        // The benchmark's messages have none, but who passes messages on has to look.
-        let mut headers = ptr::null_mut();
-        rd::rd_kafka_message_headers(message, &raw mut headers);
         let arguments = [
             argument(Type::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.0 }),
+            argument(Type::RD_KAFKA_VTYPE_PARTITION, Union { i32_: partition }),
+            argument(Type::RD_KAFKA_VTYPE_MSGFLAGS, Union { i: flags }),
             argument(Type::RD_KAFKA_VTYPE_VALUE, memory((*message).payload, (*message).len)),
             argument(Type::RD_KAFKA_VTYPE_KEY, memory((*message).key, (*message).key_len)),
             argument(Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }),
             argument(Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
         ];
-        assert!(headers.is_null(), "a message with headers");
         let error = rd::rd_kafka_produceva(producer.0, arguments.as_ptr(), arguments.len());
         if error.is_null() {
             return true;
         }
         let code = rd::rd_kafka_error_code(error);
         rd::rd_kafka_error_destroy(error);
-        if code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__QUEUE_FULL {
-            check(code, "produce");
-        }
-        false
+        !is_full(code)
     }
+}
+
+/// Stops with any other error.
+fn is_full(code: rd::rd_kafka_resp_err_t) -> bool {
+    let full = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__QUEUE_FULL;
+    if code != full {
+        check(code, "produce");
+    }
+    code == full
 }

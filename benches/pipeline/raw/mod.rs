@@ -9,7 +9,7 @@ use std::ptr;
 use rdkafka::bindings as rd;
 
 pub(crate) use self::consume::{consume_batches, poll};
-pub(crate) use self::forward::{Limits, forward};
+pub(crate) use self::forward::forward;
 use crate::common::raw::{Client, c_string};
 
 /// A loop's work: where to read, from the beginning, and how much.
