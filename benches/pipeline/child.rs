@@ -84,13 +84,12 @@ fn raw(task: &Task) -> Sample {
     }
 }
 
-/// Found by trying: fewer in flight cost throughput, more give none and take memory and CPU.
 fn limits(case: Case) -> Limits {
     match (case.who, case.size) {
         // As the library does: up to 10,000 messages of each partition.
         (Who::RawOneInFlight, _) => Limits { batch: 40_000, in_flight: 1 },
-        (_, Size::Small) => Limits { batch: 1000, in_flight: 56 },
-        (_, Size::Large) => Limits { batch: 500, in_flight: 24 },
+        (_, Size::Small) => Limits::SMALL,
+        (_, Size::Large) => Limits::LARGE,
     }
 }
 
