@@ -44,8 +44,8 @@ const REDIS: &str = "KASPER_TEST_REDIS";
 /// ours           the library, in a group
 /// raw            a loop on librdkafka's C functions
 /// franz-go       a loop in Go, in a group; for the counts with go-redis
-/// kafka-streams  its DSL, at_least_once, commit.interval.ms=1000. A run does the work twice in one JVM,
-///                and the second time is measured
+/// kafka-streams  its DSL, at_least_once, commit.interval.ms=1000. A run does the work twice in one JVM (with
+///                --quick four times), and the last time is measured: a JVM compiles while it runs
 ///
 /// `cargo xtask bench peers` compiles the programs in Go and Java; without `go`, or without `javac` and Maven,
 /// those are left out.

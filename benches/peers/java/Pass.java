@@ -57,7 +57,7 @@ final class Pass {
                 return sample;
             } finally {
                 streams.close();
-                remove(admin, task, application, settings.getProperty(StreamsConfig.STATE_DIR_CONFIG));
+                remove(admin, task, application, Path.of(settings.getProperty(StreamsConfig.STATE_DIR_CONFIG)));
             }
         }
     }
@@ -144,13 +144,15 @@ final class Pass {
     }
 
     /** Removes what the application left: on the broker, and on the disk. */
-    private static void remove(Admin admin, Peer.Task task, String application, String state) throws Exception {
+    private static void remove(Admin admin, Peer.Task task, String application, Path state) throws Exception {
         if (task.job() == Peer.Job.COUNT) {
             admin.deleteTopics(List.of(application + "-" + STORE + "-changelog")).all().get();
         }
-        try (Stream<Path> files = Files.walk(Path.of(state))) {
-            for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
-                Files.delete(file);
+        if (Files.exists(state)) {
+            try (Stream<Path> files = Files.walk(state)) {
+                for (Path file : files.sorted(Comparator.reverseOrder()).toList()) {
+                    Files.delete(file);
+                }
             }
         }
     }
