@@ -52,9 +52,10 @@ const REDIS: &str = "KASPER_TEST_REDIS";
 ///
 /// Cases take turns, round by round; every run is a process of its own. Throughput is measured from the
 /// first message received (after the assignment) to the last one finished: read, acknowledged by the
-/// broker, or counted and stored. CPU is user and system time of the process in that time; memory is the
-/// peak of the whole run. Not in it: what Kafka and Redis use. Ratios are between runs of the same
-/// round, to ours; shown is the median of the rounds, in brackets the range.
+/// broker, or counted and stored. Kafka Streams stores and acknowledges with the commit of offsets, which
+/// it is asked for behind the last message. CPU is user and system time of the process in that time;
+/// memory is the peak of the whole run. Not in it: what Kafka and Redis use. Ratios are between runs of
+/// the same round, to ours; shown is the median of the rounds, in brackets the range.
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
