@@ -45,11 +45,18 @@ pub(crate) fn table(results: &Results, versions: &Versions, left_out: &[String])
     let _infallible = write!(
         text,
         "\nMedian of {} rounds [least–most]; ratios are medians of the rounds' own, to ours. CPU and peak \
-         memory\nare the client's alone, without Kafka and Redis.\nCounts: ours, raw and franz-go in Redis, \
-         beside the broker; kafka-streams in RocksDB in its own process,\nwith a changelog topic.\n\n{}",
-        results.plan.rounds,
-        versions.0.join("\n")
+         memory\nare the client's alone, without Kafka and Redis.\n",
+        results.plan.rounds
     );
+    if results.runs.cases().any(|case| case.work == Work::Count) {
+        text.push_str(
+            "Counts: ours, raw and franz-go in Redis, beside the broker; kafka-streams in RocksDB in its \
+             own\nprocess, with a changelog topic.\n",
+        );
+    }
+    for line in &versions.0 {
+        let _infallible = write!(text, "\n{line}");
+    }
     for line in left_out {
         let _infallible = write!(text, "\n{line}");
     }
