@@ -25,6 +25,7 @@ mod cluster {
     use rdkafka::consumer::{BaseConsumer, Consumer};
     use tokio::sync::{Mutex, MutexGuard};
     use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     use super::common::{
         self, Collect, Each, Sender, brokers, committed, eventually, group_of, read_all,
@@ -222,7 +223,12 @@ mod cluster {
 
     async fn all_go_on(jobs: &[Job], number: u32) {
         let on = || jobs.iter().all(|job| job.is_past(number));
-        eventually(RECOVERY, on).await;
+        if timeout(RECOVERY, eventually(2 * RECOVERY, on)).await.is_err() {
+            let members = jobs.iter().flat_map(|job| &job.members);
+            let status: Vec<_> = members.map(|member| member.handle.status()).collect();
+            let positions: Vec<_> = jobs.iter().map(|job| &job.positions).collect();
+            panic!("not all past {number} in {RECOVERY:?}: {positions:?}\n{status:#?}");
+        }
     }
 
     async fn finish(jobs: [Job; 2], feeder: Feeder, open: u32, consumer: &BaseConsumer) {
@@ -306,7 +312,7 @@ mod cluster {
             }
         }
         for running in running {
-            let report = tokio::time::timeout(Duration::from_secs(120), running).await.unwrap();
+            let report = timeout(Duration::from_secs(120), running).await.unwrap();
             assert_eq!(report.unwrap().unwrap().messages, 100 * replicas.len() as u64);
         }
     }

@@ -8,16 +8,10 @@ use std::collections::BTreeMap;
 use double::Double;
 use kasper::codec::{Decode, Encode};
 use kasper::{Error, ErrorKind, Result};
-use kasper_schema::{AvroDecoder, AvroEncoder, Registry, RegistryConfig, Subject};
+use kasper_schema::{AvroDecoder, AvroEncoder, Subject};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-async fn registry() -> (Double, Registry) {
-    let double = Double::start().await;
-    let registry = Registry::new(&RegistryConfig::new(&double.url).auto_register(true)).unwrap();
-    (double, registry)
-}
 
 /// Writes with one schema and reads with another.
 async fn evolve<W: Serialize, R: DeserializeOwned>(
@@ -25,7 +19,7 @@ async fn evolve<W: Serialize, R: DeserializeOwned>(
     value: &W,
     reader: &str,
 ) -> Result<R> {
-    let (_double, registry) = registry().await;
+    let (_double, registry) = Double::with_registry().await;
     let encoder = AvroEncoder::new(&registry, Subject::named("x"), writer).await?;
     let bytes = encoder.encode(value).unwrap();
     let decoder = AvroDecoder::<R>::new(&registry, reader)?;
@@ -311,7 +305,7 @@ async fn a_recursive_schema_is_resolved() {
 
 #[tokio::test]
 async fn a_schema_may_refer_to_other_subjects() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let address = record("Address", json!([{ "name": "city", "type": "shop.City" }]));
     let city = record("City", json!([{ "name": "name", "type": "string" }]));
     let reference = |subject: &str| json!([{ "name": "any", "subject": subject, "version": 1 }]);
@@ -360,7 +354,7 @@ async fn a_schema_may_refer_to_other_subjects() {
 
 #[tokio::test]
 async fn bytes_left_over_or_missing_are_refused() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let own = double.add_avro("a", r#""string""#);
     let other = double.add_avro("b", r#""bytes""#);
     let decoder = AvroDecoder::<String>::new(&registry, r#""string""#).unwrap();
@@ -377,7 +371,7 @@ async fn bytes_left_over_or_missing_are_refused() {
 
 #[tokio::test]
 async fn schemas_that_do_not_fit_are_told() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let decoder = AvroDecoder::<String>::new(&registry, r#""string""#).unwrap();
     let protobuf = double.add("p", json!({ "schema": "message A {}", "schemaType": "PROTOBUF" }));
     let broken = double.add_avro("b", "{");
@@ -395,7 +389,7 @@ async fn schemas_that_do_not_fit_are_told() {
 
 #[tokio::test]
 async fn a_value_that_does_not_fit_the_schema_is_not_encoded() {
-    let (_double, registry) = registry().await;
+    let (_double, registry) = Double::with_registry().await;
     let schema = record("Order", json!(order_fields()));
     let encoder = AvroEncoder::new(&registry, Subject::record_name(), &schema).await.unwrap();
     assert!(encoder.encode(&Address { city: "x".to_owned() }).is_err());
@@ -403,7 +397,7 @@ async fn a_value_that_does_not_fit_the_schema_is_not_encoded() {
 
 #[tokio::test]
 async fn subjects_by_name_have_the_records_name() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let schema = record("Order", json!([]));
     for subject in [Subject::record_name(), Subject::topic_record_name("orders")] {
         AvroEncoder::<Order>::new(&registry, subject, &schema).await.unwrap();

@@ -5,22 +5,15 @@
 mod double;
 
 use double::Double;
-use kasper::codec::Decode;
-use kasper::{Error, Result};
-use kasper_schema::{AvroDecoder, Registry, RegistryConfig};
+use kasper::Result;
+use kasper_schema::Registry;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Value, json};
 
-async fn registry() -> (Double, Registry) {
-    let double = Double::start().await;
-    let registry = Registry::new(&RegistryConfig::new(&double.url)).unwrap();
-    (double, registry)
-}
-
 /// Reads bytes of the writer's schema with the reader's.
 async fn reread<R: DeserializeOwned>(writer: &Value, bytes: &[u8], reader: &Value) -> Result<R> {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     reread_with(&double, &registry, writer, bytes, reader).await
 }
 
@@ -31,11 +24,7 @@ async fn reread_with<R: DeserializeOwned>(
     bytes: &[u8],
     reader: &Value,
 ) -> Result<R> {
-    let id = double.add_avro("x", &writer.to_string());
-    let bytes = [&[0][..], &id.to_be_bytes(), bytes].concat();
-    let decoder = AvroDecoder::<R>::new(registry, &reader.to_string())?;
-    decoder.load([&bytes[..]]).await?;
-    decoder.decode(&bytes).map_err(|error| *error.downcast::<Error>().unwrap())
+    double.decode_avro(registry, &writer.to_string(), bytes, &reader.to_string()).await
 }
 
 #[tokio::test]
@@ -142,7 +131,7 @@ async fn only_avros_promotions_are_made() {
                 _ => false,
             }
     };
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     for (from, to) in kinds.iter().flat_map(|from| kinds.map(|to| (*from, to))) {
         // A reader's schema is another one with an alternative that never fits.
         let never = json!({ "type": "record", "name": "R", "fields": [] });

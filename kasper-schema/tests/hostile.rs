@@ -7,25 +7,15 @@ mod double;
 use double::Double;
 use kasper::codec::Decode;
 use kasper::{Error, ErrorKind, Result};
-use kasper_schema::{AvroDecoder, Registry, RegistryConfig};
+use kasper_schema::AvroDecoder;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-async fn registry() -> (Double, Registry) {
-    let double = Double::start().await;
-    let registry = Registry::new(&RegistryConfig::new(&double.url)).unwrap();
-    (double, registry)
-}
-
 /// Decodes these bytes of the writer's schema with the reader's.
 async fn decode<T: DeserializeOwned>(writer: &str, bytes: &[u8], reader: &str) -> Result<T> {
-    let (double, registry) = registry().await;
-    let decoder = AvroDecoder::<T>::new(&registry, reader)?;
-    let id = double.add_avro("a", writer);
-    let bytes = [&[0][..], &id.to_be_bytes(), bytes].concat();
-    decoder.load([&bytes[..]]).await?;
-    decoder.decode(&bytes).map_err(|error| *error.downcast::<Error>().unwrap())
+    let (double, registry) = Double::with_registry().await;
+    double.decode_avro(&registry, writer, bytes, reader).await
 }
 
 fn record(fields: &[Value]) -> String {
@@ -82,7 +72,7 @@ async fn a_value_that_is_cut_off_is_refused() {
 
 #[tokio::test]
 async fn a_schema_that_apache_avro_panics_at_is_refused() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let field = json!({ "name": "a", "type": "long" });
     let decoder =
         AvroDecoder::<Value>::new(&registry, &record(std::slice::from_ref(&field))).unwrap();

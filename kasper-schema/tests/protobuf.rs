@@ -7,9 +7,7 @@ use double::Double;
 use kasper::codec::{Decode, Encode};
 use kasper::store::{MapStore, TypedStore};
 use kasper::{Error, ErrorKind};
-use kasper_schema::{
-    Protobuf, ProtobufDecoder, ProtobufEncoder, Registry, RegistryConfig, Subject,
-};
+use kasper_schema::{Protobuf, ProtobufDecoder, ProtobufEncoder, Registry, Subject};
 use serde_json::json;
 
 const FILE: &str = r#"
@@ -42,12 +40,6 @@ message!(Customer, "shop.Customer", name: String, string);
 message!(Order, "shop.Order", amount: i64, int64);
 message!(Line, "shop.Order.Line", item: String, string);
 
-async fn registry() -> (Double, Registry) {
-    let double = Double::start().await;
-    let registry = Registry::new(&RegistryConfig::new(&double.url).auto_register(true)).unwrap();
-    (double, registry)
-}
-
 async fn encoder<M: prost::Name>(registry: &Registry) -> ProtobufEncoder<M> {
     ProtobufEncoder::new(registry, Subject::topic_value("t"), FILE).await.unwrap()
 }
@@ -58,7 +50,7 @@ fn error<M: std::fmt::Debug>(outcome: Result<M, kasper::BoxError>) -> Error {
 
 #[tokio::test]
 async fn messages_come_back_and_are_framed_as_by_other_clients() {
-    let (_double, registry) = registry().await;
+    let (_double, registry) = Double::with_registry().await;
     let (customers, orders, lines) = (
         encoder::<Customer>(&registry).await,
         encoder::<Order>(&registry).await,
@@ -89,7 +81,7 @@ async fn messages_come_back_and_are_framed_as_by_other_clients() {
 
 #[tokio::test]
 async fn a_message_is_found_by_name_where_another_version_defines_it() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let older = "package shop; message Order { int64 amount = 1; }";
     let id = double.add("t", json!({ "schema": older, "schemaType": "PROTOBUF" }));
     let decoder = ProtobufDecoder::<Order>::new(&registry);
@@ -102,7 +94,7 @@ async fn a_message_is_found_by_name_where_another_version_defines_it() {
 
 #[tokio::test]
 async fn schemas_without_the_message_are_told() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     let decoder = ProtobufDecoder::<Order>::new(&registry);
     let other = double.add("t", json!({ "schema": "message A {}", "schemaType": "PROTOBUF" }));
     let avro = double.add_avro("t", r#""string""#);
@@ -121,7 +113,7 @@ async fn schemas_without_the_message_are_told() {
 
 #[tokio::test]
 async fn subjects_by_name_have_the_messages_name() {
-    let (double, registry) = registry().await;
+    let (double, registry) = Double::with_registry().await;
     for subject in [Subject::record_name(), Subject::topic_record_name("t")] {
         ProtobufEncoder::<Line>::new(&registry, subject, FILE).await.unwrap();
     }

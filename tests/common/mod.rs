@@ -256,6 +256,7 @@ where
 }
 
 pub fn log() {
-    let filter = tracing_subscriber::EnvFilter::from_default_env();
+    let filter = tracing_subscriber::EnvFilter::builder();
+    let filter = filter.with_default_directive(tracing_subscriber::filter::LevelFilter::WARN.into()).from_env_lossy();
     let _already = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
 }

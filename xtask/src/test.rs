@@ -1,15 +1,16 @@
 //! The whole test run: what a developer and continuous integration run before a change goes in.
 
 use std::env;
+use std::fs;
 use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::process::Command;
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::cargo::cargo;
+use crate::cargo::{cargo, workspace};
 use crate::servers::{self, Name, Purpose, Session};
 use crate::steps::Steps;
 use crate::tools::{self, Tool};
@@ -24,14 +25,14 @@ use crate::tools::{self, Tool};
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
 ///   3. cluster: three brokers, of which one is killed; and one that soon deletes a group's offsets
-///   4. stores: each backend built by itself, without the feature `kafka`, on its own servers
+///   4. stores: each backend on its own servers
 ///   5. takeover: with a broker and a Redis, a deployment of Go Kasper is taken over, and a service is killed
 ///   6. registry: Avro and Protobuf with a schema registry
 ///   7. the examples in the documentation
-///   8. what must not compile; this tool's own tests; the terminal program; `kasper-schema` without a registry
+///   8. what must not compile; this tool's own tests; the terminal program
 ///
 /// Filters reach 1, 7 and 8; for the others give `--only` besides. `--quick` needs no server, only C and C++ compilers and make:
-/// 1 without what is ignored, 7 and 8.
+/// 1 without what is ignored, 7 and 8. All but 2 and 8 are built with one set of features.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:
 ///
@@ -112,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if args.quick {
         tools::install(tools::COMPILE)?;
         build_examples(&mut steps)?;
-        let mut command = all(args, &[]);
+        let mut command = all(args, &[])?;
         if env::var_os("KASPER_SIM_SEEDS").is_none() {
             command.env("KASPER_SIM_SEEDS", QUICK_SEEDS);
         }
@@ -151,57 +152,49 @@ const MAIN: &[&str] = &[
     "kasper",
     "-p",
     "heavy-tests",
+    "-p",
+    "kasper-schema",
     "--features",
-    "testkit,local,json,prometheus,logging,admin,config,processor",
+    "testkit,local,json,prometheus,logging,admin,config,processor,redis-tls,cassandra-tls,elasticsearch-tls,tls",
+];
+
+/// The test programs that need other servers than a broker, or another build: each has its own step.
+const WITH_OTHER_SERVERS: &[&str] = &[
+    "live_cluster",
+    "live_registry",
+    "live_retention",
+    "live_security",
+    "live_service",
+    "live_store_cassandra",
+    "live_store_elasticsearch",
+    "live_store_redis",
+    "live_takeover",
 ];
 
 /// The set that `.ci/checks` lints with: what Cargo has built of librdkafka for that serves here too.
 const SECURITY: &[&str] =
     &["test", "-p", "kasper", "--features", "testkit,ssl,zstd,gssapi", "--test", "live_security"];
 
-/// What needs a broker and a Redis, and the example that one of the tests runs.
-const TAKEOVER: &[&str] =
-    &["-p", "kasper", "--features", "testkit,redis,json,admin,prometheus,logging,config"];
-
-const REGISTRY: &[&str] = &["test", "-p", "kasper-schema", "--test", "live_registry"];
-
-/// Tests with a cluster are in this module, whose name tells them from all others.
-const CLUSTER_TESTS: &str = "cluster::";
-
-/// A kind of store, what it is built with, and the servers that its tests need.
+/// A kind of store, and the servers that its tests need. The servers of each are stopped before the next ones start.
 struct Backend {
-    /// The name of its tests: `live_store_{name}`, and the library's in `store::{name}`.
+    /// The name of its test program: `live_store_{name}`.
     name: &'static str,
-    features: &'static str,
     servers: &'static [Name],
-    /// Builds the tests on real servers.
-    live: &'static [&'static str],
-    for_live_tests: &'static [&'static str],
+    for_tests: &'static [&'static str],
 }
 
-/// One after the other: the servers of each are stopped before the next ones start.
 const BACKENDS: &[Backend] = &[
     Backend {
         name: "redis",
-        features: "testkit,redis-tls",
         servers: &[Name::Redis, Name::RedisCluster],
-        live: &["-p", "kasper", "--no-default-features", "--features", "testkit,redis-tls"],
-        for_live_tests: &["--include-ignored"],
+        for_tests: &["--include-ignored"],
     },
-    Backend {
-        name: "cassandra",
-        features: "testkit,cassandra-tls",
-        servers: &[Name::Cassandra],
-        live: &["-p", "kasper", "--no-default-features", "--features", "testkit,cassandra-tls"],
-        for_live_tests: &["--include-ignored"],
-    },
+    Backend { name: "cassandra", servers: &[Name::Cassandra], for_tests: &["--include-ignored"] },
     Backend {
         name: "elasticsearch",
-        features: "testkit,elasticsearch-tls",
         servers: &[Name::Elasticsearch, Name::OpenSearch, Name::OpenSearchSecured],
-        live: &["-p", "heavy-tests", "--features", "elasticsearch-tls"],
         // One of them kills the server that the others use.
-        for_live_tests: &["--include-ignored", "--test-threads=1"],
+        for_tests: &["--include-ignored", "--test-threads=1"],
     },
 ];
 
@@ -209,7 +202,6 @@ const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
     ("what must not compile", &["test", "-p", "compile-fail"]),
     ("xtask's tests", &["test", "-p", "xtask"]),
     ("kasper-top's tests", &["test", "-p", "kasper-top"]),
-    ("kasper-schema's tests", &["test", "-p", "kasper-schema"]),
 ];
 
 fn without_servers(args: &Args, steps: &mut Steps) -> Result<()> {
@@ -225,8 +217,7 @@ fn with_one_broker(args: &Args, steps: &mut Steps) -> Result<()> {
     if args.only.is_none() {
         steps.set_again(Some(format!("cargo xtask test {A_TEST}")));
         build_examples(steps)?;
-        let for_tests = ["--include-ignored", "--skip", CLUSTER_TESTS];
-        let mut command = all(args, &for_tests);
+        let mut command = all(args, &["--include-ignored"])?;
         steps.run("unit and integration tests", session.tell(&mut command))?;
     }
     let name = "security tests";
@@ -268,12 +259,11 @@ fn with_broker_and_redis(args: &Args, steps: &mut Steps) -> Result<()> {
     let name = "taking over from Go Kasper, and a service";
     let servers = Part::Takeover.servers();
     with_servers(args, steps, Part::Takeover, &servers, name, |session, steps| {
-        let example = [&["build"], TAKEOVER, &["--example", "service"]].concat();
-        steps.run("the service", &mut cargo(&example))?;
+        if args.only.is_some() {
+            build_examples(steps)?;
+        }
         let which = ["--test", "live_takeover", "--test", "live_service"];
-        let all = [&["test"], TAKEOVER, &which].concat();
-        let mut command = tests(args, &all, &["--include-ignored"]);
-        steps.run(name, session.tell(&mut command))
+        steps.run(name, session.tell(&mut main(args, &which, &["--include-ignored"])))
     })
 }
 
@@ -281,8 +271,8 @@ fn with_registry(args: &Args, steps: &mut Steps) -> Result<()> {
     let name = "tests with a schema registry";
     let servers = Part::Registry.servers();
     with_servers(args, steps, Part::Registry, &servers, name, |session, steps| {
-        let mut command = tests(args, REGISTRY, &["--include-ignored"]);
-        steps.run(name, session.tell(&mut command))
+        let which = ["--test", "live_registry"];
+        steps.run(name, session.tell(&mut main(args, &which, &["--include-ignored"])))
     })
 }
 
@@ -290,7 +280,9 @@ fn with_stores(args: &Args, steps: &mut Steps) -> Result<()> {
     for backend in BACKENDS {
         let name = format!("stores in {}", backend.name);
         with_servers(args, steps, Part::Stores, backend.servers, &name, |session, steps| {
-            test_backend(args, session, steps, backend, &name)
+            let program = format!("live_store_{}", backend.name);
+            let mut command = main(args, &["--test", &program], backend.for_tests);
+            steps.run(&name, session.tell(&mut command))
         })?;
     }
     Ok(())
@@ -329,26 +321,6 @@ fn with_servers(
         session.save_logs();
     }
     Ok(())
-}
-
-fn test_backend(
-    args: &Args,
-    session: &Session,
-    steps: &mut Steps,
-    backend: &Backend,
-    name: &str,
-) -> Result<()> {
-    let build = ["test", "-p", "kasper", "--no-default-features", "--features", backend.features];
-    let module = format!("store::{}::", backend.name);
-    let live = format!("live_store_{}", backend.name);
-    let with =
-        |more: &[&str], for_tests: &[&str]| tests(args, &[&build[..], more].concat(), for_tests);
-    let of_module: &[&str] = if args.filters.is_empty() { &[&module] } else { &[] };
-    steps.run(&format!("{name}: unit tests"), &mut with(&["--lib"], of_module))?;
-    let build_live = [&["test"], backend.live, &["--test", &live]].concat();
-    let mut command = tests(args, &build_live, backend.for_live_tests);
-    steps.run(&format!("{name}: on real servers"), session.tell(&mut command))?;
-    steps.run(&format!("{name}: documentation"), &mut with(&["--doc"], of_module))
 }
 
 impl Args {
@@ -395,14 +367,42 @@ fn main(args: &Args, which: &[&str], for_tests: &[&str]) -> Command {
     tests(args, &[&["test"], MAIN, which].concat(), for_tests)
 }
 
-/// All tests of the main set.
-fn all(args: &Args, for_tests: &[&str]) -> Command {
-    let mut command = main(args, &["--lib", "--tests"], for_tests);
+/// The tests of the main set that need a broker at most.
+fn all(args: &Args, for_tests: &[&str]) -> Result<Command> {
+    let programs = test_programs()?;
+    let mut which = vec!["--lib"];
+    which.extend(programs.iter().flat_map(|program| ["--test", program]));
+    let mut command = main(args, &which, for_tests);
     if env::var_os(THREADS).is_none() {
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         command.env(THREADS, (TESTS_PER_CORE * cores).to_string());
     }
-    command
+    Ok(command)
+}
+
+/// The folders with the test programs of the main set.
+const PROGRAMS: &[&str] = &["tests", "heavy-tests/tests", "kasper-schema/tests"];
+
+/// All test programs of the main set but those [`WITH_OTHER_SERVERS`], found as Cargo finds them.
+fn test_programs() -> Result<Vec<String>> {
+    let mut programs = Vec::new();
+    for folder in PROGRAMS.iter().map(|folder| workspace().join(folder)) {
+        let entries = fs::read_dir(&folder)
+            .with_context(|| format!("cannot look into {}", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            let is_program = match path.extension() {
+                Some(extension) => extension == "rs",
+                None => path.join("main.rs").is_file(),
+            };
+            let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
+            programs.extend(
+                name.filter(|name| is_program && !WITH_OTHER_SERVERS.contains(&name.as_str())),
+            );
+        }
+    }
+    programs.sort();
+    Ok(programs)
 }
 
 fn tests(args: &Args, arguments: &[&str], for_tests: &[&str]) -> Command {
@@ -461,11 +461,22 @@ mod own_tests {
     }
 
     #[test]
-    fn continuous_integration_lints_each_backend() {
-        let script = include_str!("../../.ci/checks");
+    fn each_test_program_has_a_step() {
+        let programs = test_programs().expect("read");
+        for program in ["embedded", "live_consume", "examples", "admin_page", "hostile"] {
+            assert!(programs.iter().any(|name| name == program), "{program} of {programs:?}");
+        }
+        assert!(!programs.iter().any(|name| name == "common" || name == "live_cluster"));
+        for program in WITH_OTHER_SERVERS {
+            let file = |folder: &&str| {
+                let path = workspace().join(folder).join(program);
+                path.with_extension("rs").is_file() || path.join("main.rs").is_file()
+            };
+            assert!(PROGRAMS.iter().any(file), "{program}");
+        }
         for backend in BACKENDS {
-            let line = format!("--no-default-features --features {}\n", backend.features);
-            assert!(script.contains(&line), "{line}");
+            let program = format!("live_store_{}", backend.name);
+            assert!(WITH_OTHER_SERVERS.contains(&program.as_str()), "{program}");
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use kasper_schema::{Registry, RegistryConfig};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -53,6 +54,32 @@ impl Double {
             }
         });
         double
+    }
+
+    /// A double, and a client of it that may register schemas.
+    pub(crate) async fn with_registry() -> (Self, Registry) {
+        let double = Self::start().await;
+        let config = RegistryConfig::new(&double.url).auto_register(true);
+        let registry = Registry::new(&config).unwrap();
+        (double, registry)
+    }
+
+    /// Decodes bytes that were written as Avro, with the reader's schema.
+    #[cfg(feature = "avro")]
+    pub(crate) async fn decode_avro<T: serde::de::DeserializeOwned>(
+        &self,
+        registry: &Registry,
+        writer: &str,
+        bytes: &[u8],
+        reader: &str,
+    ) -> kasper::Result<T> {
+        use kasper::codec::Decode as _;
+
+        let id = self.add_avro("x", writer);
+        let bytes = [&[0][..], &id.to_be_bytes(), bytes].concat();
+        let decoder = kasper_schema::AvroDecoder::<T>::new(registry, reader)?;
+        decoder.load([&bytes[..]]).await?;
+        decoder.decode(&bytes).map_err(|error| *error.downcast::<kasper::Error>().unwrap())
     }
 
     /// Registers a schema, and returns its id.
