@@ -1,11 +1,15 @@
-//! What the benchmarks share: running cases in turn, measuring, Kafka's topics, raw consumers, tables.
+//! What the benchmarks share: running cases in turn, measuring, Kafka's topics, raw consumers, the counting
+//! job, tables.
 
 pub(crate) mod child;
+pub(crate) mod counting;
 pub(crate) mod job;
 pub(crate) mod measure;
 pub(crate) mod options;
 pub(crate) mod progress;
 pub(crate) mod raw;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod runs;
 pub(crate) mod table;
 pub(crate) mod topics;

@@ -7,6 +7,7 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::util::Timeout;
 
 use super::BoxError;
 
@@ -67,6 +68,17 @@ impl Topics {
         let topic = self.create(label, counts.len())?;
         fill(&self.brokers, &topic, value_bytes, counts, key)?;
         Ok(topic)
+    }
+
+    /// How many messages have been produced to a topic.
+    pub(crate) fn count_messages(&self, name: &str, partitions: usize) -> Result<u64, BoxError> {
+        let mut count = 0;
+        for partition in 0..i32::try_from(partitions)? {
+            let (low, high) =
+                self.admin.inner().fetch_watermarks(name, partition, Timeout::After(TIMEOUT))?;
+            count += u64::try_from(high - low)?;
+        }
+        Ok(count)
     }
 
     pub(crate) fn delete(&mut self, name: &str) -> Result<(), BoxError> {

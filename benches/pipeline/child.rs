@@ -12,8 +12,7 @@ use crate::case::{Case, Who, Work};
 use crate::common::BoxError;
 use crate::common::measure::Sample;
 use crate::ours::{self, Job};
-use crate::raw::{self, Input};
-use crate::way::Way;
+use crate::raw::{self, Input, Way};
 
 /// What the parent says to do.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ mod report;
 mod rounds;
 mod summary;
 mod sweep;
-mod way;
+mod ways;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +25,6 @@ use crate::child::Task;
 use crate::common::BoxError;
 use crate::common::options::{address, chosen, tell};
 use crate::rounds::{Plan, Rounds};
-use crate::way::Way;
 
 const BROKERS: &str = "KASPER_TEST_KAFKA";
 
@@ -119,7 +118,7 @@ fn run_case(options: Options) -> Result<ExitCode, BoxError> {
     let way = options.way.map(|way| serde_json::from_str(&way)).transpose()?;
     child::run(Task {
         case,
-        way: way.unwrap_or_else(|| Way::of(case)),
+        way: way.unwrap_or_else(|| ways::fastest(case)),
         brokers: brokers()?,
         input: options.input.unwrap_or_default(),
         output: options.output,

@@ -59,6 +59,7 @@ async fn build(job: &Job, first: First) -> Result<TopicProcessor, BoxError> {
     if let Some(batches) = job.max_in_flight {
         builder = builder.max_in_flight(batches);
     }
+    #[cfg(feature = "prometheus")]
     if job.metrics {
         builder = builder.metrics(kasper::metrics::prometheus()?);
     }

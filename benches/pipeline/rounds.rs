@@ -14,7 +14,8 @@ use crate::common::progress::Progress;
 use crate::common::runs::Runs;
 use crate::common::topics::Topics;
 use crate::latency::{self, Load, Outcome};
-use crate::way::Way;
+use crate::raw::Way;
+use crate::ways;
 
 pub(crate) struct Plan {
     pub(crate) brokers: String,
@@ -56,8 +57,11 @@ impl Rounds {
             runs.round(round, |cases| {
                 let run = |case: &Case| {
                     self.progress.begin(case);
-                    let outcome =
-                        self.run_one(*case, Way::of(*case), inputs.get(&case.input()).cloned());
+                    let outcome = self.run_one(
+                        *case,
+                        ways::fastest(*case),
+                        inputs.get(&case.input()).cloned(),
+                    );
                     self.progress.end();
                     outcome
                 };

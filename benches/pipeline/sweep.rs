@@ -7,9 +7,10 @@ use crate::case::{Case, Who, Work};
 use crate::common::BoxError;
 use crate::common::measure::Spread;
 use crate::common::table::{decimals, line, range};
+use crate::raw::Way;
 use crate::rounds::{Rounds, Run};
 use crate::summary::{cpu_us, rate};
-use crate::way::Way;
+use crate::ways;
 
 const WIDTHS: &[usize] = &[62, 20, 18, 6];
 
@@ -25,10 +26,10 @@ pub(crate) fn run(mut rounds: Rounds, cases: &[Case]) -> Result<(), BoxError> {
         let input = inputs.get(&case.input());
         println!("\n{case}");
         line_out(&["", "k msg/s", "CPU µs/msg", "MB"]);
-        let used = Way::of(*case);
-        let mut best = Way::FIRST;
+        let used = ways::fastest(*case);
+        let mut best = ways::FIRST;
         for dimension in 0.. {
-            let Some(ways) = best.neighbours(case.work, dimension) else { break };
+            let Some(ways) = ways::neighbours(best, case.work, dimension) else { break };
             best = fastest(&mut rounds, *case, (best, &ways), input)?;
         }
         println!("best: {best}");

@@ -7,6 +7,7 @@ use kasper::store::{AnyStore, Store as _};
 
 use crate::case::{Call, Case, Server, Who, Work};
 use crate::common::BoxError;
+use crate::common::counting::Driver as _;
 use crate::common::measure::Sample;
 use crate::common::runs::Size;
 use crate::place::Place;

@@ -10,6 +10,7 @@ use crate::calls::{Calls, Run};
 use crate::case::{Case, Server, Who, Work};
 use crate::common::BoxError;
 use crate::common::child::wait;
+use crate::common::counting::key;
 use crate::common::measure::Sample;
 use crate::common::progress::Progress;
 use crate::common::runs::Runs;
@@ -101,8 +102,8 @@ impl Rounds {
             self.progress
                 .note(&format!("filling a topic: {messages} messages, {partitions} partitions"));
             let counts = vec![messages / partitions as u64; partitions];
-            let key = |partition, random| counting::key(partitions, partition, random);
-            let topic = topics.create_filled("count", 100, &counts, key)?;
+            let key_of = |partition, random| key(partitions, partition, random);
+            let topic = topics.create_filled("count", 100, &counts, key_of)?;
             self.inputs.push((input, topic));
         }
         self._topics = Some(topics);

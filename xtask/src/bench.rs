@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: a benchmark against real servers of its own.
 
+mod peers;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -16,6 +18,9 @@ use crate::steps::Steps;
 /// stores     each store against its server's raw driver, and counting messages from Kafka into
 ///            each; needs Kafka, Redis, a Redis Cluster, Cassandra, Elasticsearch and OpenSearch (heaps
 ///            of 512 MB each, about 4 GB of memory in all). `--on redis local` uses these and Kafka only
+/// peers      the library against raw librdkafka, franz-go and Kafka Streams; needs Kafka (with a heap of
+///            1 GB) and Redis. Compiles what is in Go and Java; without their compilers, and Maven, that is
+///            left out
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its
 /// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,
@@ -41,6 +46,7 @@ pub(crate) struct Args {
 enum Benchmark {
     Pipeline,
     Stores,
+    Peers,
 }
 
 impl Benchmark {
@@ -48,6 +54,7 @@ impl Benchmark {
         match self {
             Self::Pipeline => "pipeline",
             Self::Stores => "stores",
+            Self::Peers => "peers",
         }
     }
 
@@ -55,12 +62,13 @@ impl Benchmark {
         match self {
             Self::Pipeline => "testkit,prometheus",
             Self::Stores => "testkit,local,redis-tls,cassandra-tls,elasticsearch-tls",
+            Self::Peers => "testkit,redis-tls",
         }
     }
 
     fn heap_mb(self) -> u32 {
         match self {
-            Self::Pipeline => 1024,
+            Self::Pipeline | Self::Peers => 1024,
             Self::Stores => 512,
         }
     }
@@ -81,6 +89,7 @@ impl Benchmark {
         };
         match self {
             Self::Pipeline => vec![Name::Kafka],
+            Self::Peers => vec![Name::Kafka, Name::Redis],
             Self::Stores => {
                 [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()
             }
@@ -97,11 +106,21 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let asks_for_help = args.args.iter().any(|arg| arg == "--help" || arg == "-h");
     if asks_for_help && !steps.failed() {
         steps.run("help", bench(benchmark).args(["--", "--help"]))?;
-    } else if !steps.failed() {
+        return steps.finish();
+    }
+    let mut told = Vec::new();
+    if benchmark == Benchmark::Peers && !steps.failed() {
+        told = peers::build(&mut steps)?;
+    }
+    if !steps.failed() {
         let purpose = Purpose::Bench { heap_mb: benchmark.heap_mb() };
         let session = Session::open_all(purpose, &benchmark.servers(&args.args))?;
         let mut command = bench(benchmark);
         command.arg("--").args(absolute_json(&args.args, &here));
+        command.envs(told);
+        if let Some(version) = session.version(Name::Kafka) {
+            command.env("KASPER_BENCH_KAFKA_VERSION", version);
+        }
         let name = format!("benchmark {}", benchmark.name());
         steps.run(&name, session.tell(&mut command))?;
         if steps.failed() {
@@ -189,6 +208,7 @@ mod tests {
         assert_eq!(servers("--quick --on redis opensearch local --json x"), two);
         assert_eq!(servers("--on=redis --on opensearch"), two);
         assert_eq!(Benchmark::Pipeline.servers(&[]), [Name::Kafka]);
+        assert_eq!(Benchmark::Peers.servers(&[]), [Name::Kafka, Name::Redis]);
     }
 
     #[test]

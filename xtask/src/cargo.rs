@@ -19,3 +19,9 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     command.args(arguments).current_dir(workspace());
     command
 }
+
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    let told = env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
+    workspace().join(told.unwrap_or_else(|| "target".into()))
+}

@@ -29,6 +29,7 @@ use clap::{Subcommand, ValueEnum};
 use crate::tools::Tool;
 use home::Home;
 pub(crate) use instance::Purpose;
+pub(crate) use maven::{Artifact, fetch as fetch_jars};
 pub(crate) use session::Session;
 
 /// Start, stop and list the servers that tests need.
@@ -106,7 +107,8 @@ impl Name {
     }
 }
 
-/// What servers run from; several kinds of servers can have one product, which is fetched once.
+/// What servers, or programs of a benchmark, run from; several kinds of servers can have one product, which is
+/// fetched once.
 pub(crate) trait Product: Sync {
     /// The folder that it is kept in.
     fn name(&self) -> &'static str;
@@ -206,6 +208,18 @@ pub(crate) fn tools_for(names: &[Name]) -> Result<Vec<Tool>> {
         }
     }
     Ok(tools)
+}
+
+/// What must be installed to fetch a product, nothing if it is there.
+pub(crate) fn missing_tools(product: &dyn Product) -> Result<&'static [Tool]> {
+    Ok(if Home::open()?.has_files(product) { &[] } else { product.fetch_tools() })
+}
+
+/// Where a product is, fetched now unless it is there.
+pub(crate) fn fetched(product: &dyn Product) -> Result<PathBuf> {
+    let home = Home::open()?;
+    let lock = home.lock()?;
+    home.files(product, &lock)
 }
 
 fn tools_of(home: &Home, server: &dyn Server) -> Vec<Tool> {

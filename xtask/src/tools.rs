@@ -12,6 +12,10 @@ use anyhow::{Result, bail};
 pub(crate) enum Tool {
     /// A Java runtime of at least this version, for servers.
     Java(u32),
+    /// Java's compiler.
+    Javac,
+    /// Go's compiler, which fetches a newer one if it is too old.
+    Go,
     /// Maven, which fetches servers.
     Maven,
     /// A Redis server of at least this version, with its command line client.
@@ -52,6 +56,14 @@ pub(crate) fn require(tools: &[Tool], otherwise: &str) -> Result<()> {
         return Ok(());
     }
     bail!("{}\n{otherwise}", told(&missing));
+}
+
+/// What is missing or too old, in one line.
+pub(crate) fn problem(tools: &[Tool]) -> Option<String> {
+    let missing = missing(tools);
+    let problems: Vec<&str> = missing.iter().map(|(_, problem)| problem.as_str()).collect();
+    let packages = packages(&missing).join(" ");
+    (!missing.is_empty()).then(|| format!("{} (on Debian: {packages})", problems.join("; ")))
 }
 
 /// Installs what is missing if this is root on Debian. Otherwise fails, with everything that is missing and one
@@ -123,6 +135,8 @@ impl Tool {
     fn package(self) -> &'static str {
         match self {
             Self::Java(_) => "default-jre-headless",
+            Self::Javac => "default-jdk-headless",
+            Self::Go => "golang-go",
             Self::Maven => "maven",
             Self::Redis(_) => "redis-server",
             Self::OpenSsl => "openssl",
@@ -148,6 +162,8 @@ impl Tool {
                 Some(text) => too_old("redis-server", redis_version(&text), least),
             },
             Self::OpenSsl => absent("openssl", "version"),
+            Self::Javac => absent("javac", "-version"),
+            Self::Go => absent("go", "version"),
             Self::Maven => absent("mvn", "--version"),
             Self::Chromium => absent("chromium", "--version"),
             Self::ChromeDriver => absent("chromedriver", "--version"),
@@ -265,6 +281,8 @@ mod tests {
             "the C header `no/such/header.h` is missing; `mvn` is missing. On Debian or Ubuntu:\n  \
              sudo apt-get install --no-install-recommends libssl-dev maven"
         );
+        let problem = problem(&[header]).expect("missing");
+        assert_eq!(problem, "the C header `no/such/header.h` is missing (on Debian: libssl-dev)");
         let refused = require(&[header], "Or leave it out").expect_err("missing").to_string();
         assert!(refused.ends_with("\nOr leave it out"), "{refused}");
     }

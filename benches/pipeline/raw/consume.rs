@@ -4,11 +4,10 @@ use std::hint::black_box;
 
 use rdkafka::bindings as rd;
 
-use super::Input;
+use super::{Input, Way};
 use crate::case::PARTITIONS;
 use crate::common::measure::{Mark, Sample};
 use crate::common::raw::{Consumer, check_message};
-use crate::way::Way;
 
 /// One call and one wait a message.
 pub(crate) fn poll(input: Input<'_>, way: Way) -> Sample {

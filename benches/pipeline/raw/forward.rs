@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::{Input, Topic};
+use super::{Input, Topic, Way};
 use crate::case::PARTITIONS;
 use crate::common::measure::{Mark, Sample};
 use crate::common::raw::{Client, Consumer, check, check_message};
 use crate::common::topics::WARM_UP;
-use crate::way::Way;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 

@@ -3,6 +3,7 @@
 
 mod consume;
 mod forward;
+mod way;
 
 use std::ptr;
 
@@ -10,6 +11,7 @@ use rdkafka::bindings as rd;
 
 pub(crate) use self::consume::{consume_batches, poll};
 pub(crate) use self::forward::forward;
+pub(crate) use self::way::Way;
 use crate::common::raw::{Client, c_string};
 
 /// A loop's work: where to read, from the beginning, and how much.

@@ -3,30 +3,30 @@
 mod cassandra;
 mod elasticsearch;
 mod local;
-mod redis;
 mod redis_cluster;
 
 use kasper::Bytes;
 
 use crate::case::Server;
 use crate::common::BoxError;
+use crate::common::counting::Driver;
+pub(crate) use crate::common::counting::Values;
+use crate::common::redis::Redis;
 use crate::place::Place;
 
 #[allow(clippy::large_enum_variant, reason = "there is one for each server")]
 pub(crate) enum Raw {
-    Redis(redis::Redis),
+    Redis(Redis),
     RedisCluster(redis_cluster::RedisCluster),
     Cassandra(cassandra::Cassandra),
     Elasticsearch(elasticsearch::Elasticsearch),
     Local(local::Local),
 }
 
-pub(crate) type Values = Vec<Option<Bytes>>;
-
 impl Raw {
     pub(crate) async fn connect(place: &Place) -> Result<Self, BoxError> {
         Ok(match place.server {
-            Server::Redis => Self::Redis(redis::Redis::connect(place).await?),
+            Server::Redis => Self::Redis(Redis::connect(place.first_address()).await?),
             Server::RedisCluster => {
                 Self::RedisCluster(redis_cluster::RedisCluster::connect(place).await?)
             }
@@ -46,8 +46,10 @@ impl Raw {
             Server::Cassandra | Server::Elasticsearch | Server::OpenSearch => key.to_owned(),
         }
     }
+}
 
-    pub(crate) async fn get_many(&self, keys: &[&str]) -> Result<Values, BoxError> {
+impl Driver for Raw {
+    async fn get_many(&self, keys: &[&str]) -> Result<Values, BoxError> {
         match self {
             Self::Redis(redis) => redis.get_many(keys).await,
             Self::RedisCluster(cluster) => cluster.get_many(keys).await,
@@ -57,7 +59,7 @@ impl Raw {
         }
     }
 
-    pub(crate) async fn write_many(&self, changes: &[(&str, Bytes)]) -> Result<(), BoxError> {
+    async fn write_many(&self, changes: &[(&str, Bytes)]) -> Result<(), BoxError> {
         match self {
             Self::Redis(redis) => redis.write_many(changes).await,
             Self::RedisCluster(cluster) => cluster.write_many(changes).await,

@@ -10,6 +10,7 @@ use redis::{Pipeline, Value};
 
 use super::Values;
 use crate::common::BoxError;
+use crate::common::redis::connect;
 use crate::place::Place;
 
 const SLOTS: u16 = 16_384;
@@ -25,7 +26,7 @@ type Range = (u16, u16, Vec<Value>);
 
 impl RedisCluster {
     pub(crate) async fn connect(place: &Place) -> Result<Self, BoxError> {
-        let mut any = super::redis::connect(place.first_address()).await?;
+        let mut any = connect(place.first_address()).await?;
         let ranges: Vec<Value> = redis::cmd("CLUSTER").arg("SLOTS").query_async(&mut any).await?;
         let mut connections = Vec::new();
         let mut addresses: Vec<String> = Vec::new();
@@ -35,7 +36,7 @@ impl RedisCluster {
             let known = addresses.iter().position(|other| *other == address);
             let owner = known.unwrap_or(addresses.len());
             if known.is_none() {
-                connections.push(super::redis::connect(&address).await?);
+                connections.push(connect(&address).await?);
                 addresses.push(address);
             }
             owners[usize::from(first)..=usize::from(last)].fill(owner);

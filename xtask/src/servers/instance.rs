@@ -76,6 +76,11 @@ impl Instance {
         self.state.variables(server)
     }
 
+    /// Its version, if it is one of these.
+    pub(crate) fn version_of(&self, server: &dyn Server) -> Option<&str> {
+        (self.state.server == server.name()).then_some(self.state.version.as_str())
+    }
+
     /// Keeps the server's log where [`State::stop`] does not remove it, and returns the place.
     pub(crate) fn save_log(&self) -> Option<String> {
         let place = self.home.failure_log(&self.state.server);

@@ -60,6 +60,11 @@ impl Session {
         told.map(|(_, value)| value.clone()).or_else(|| from_env(variable).ok().flatten())
     }
 
+    /// The version of a server that was started for this.
+    pub(crate) fn version(&self, name: Name) -> Option<&str> {
+        self.started.iter().find_map(|instance| instance.version_of(name.server()))
+    }
+
     /// Tells a command where the servers are.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.envs(self.variables.iter().map(|(variable, value)| (variable, value)))

@@ -1,12 +1,11 @@
-//! `MGET` and `MSET` on one connection, those of a large call as a pipeline.
+//! Redis by its raw driver: `MGET` and `MSET` on one connection, those of a large call as a pipeline.
 
 use futures_util::future::try_join_all;
 use kasper::Bytes;
 use redis::aio::MultiplexedConnection;
 
-use super::Values;
-use crate::common::BoxError;
-use crate::place::Place;
+use super::BoxError;
+use super::counting::{Driver, Values};
 
 /// Keys of one command. Found by trying: with larger ones the client waits for the server and the server for the
 /// client.
@@ -17,12 +16,13 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    pub(crate) async fn connect(place: &Place) -> Result<Self, BoxError> {
-        let connection = connect(place.first_address()).await?;
-        Ok(Self { connection })
+    pub(crate) async fn connect(address: &str) -> Result<Self, BoxError> {
+        Ok(Self { connection: connect(address).await? })
     }
+}
 
-    pub(crate) async fn get_many(&self, keys: &[&str]) -> Result<Values, BoxError> {
+impl Driver for Redis {
+    async fn get_many(&self, keys: &[&str]) -> Result<Values, BoxError> {
         let parts = keys.chunks(KEYS).map(async |keys| {
             let mut connection = self.connection.clone();
             redis::cmd("MGET").arg(keys).query_async::<Values>(&mut connection).await
@@ -31,7 +31,7 @@ impl Redis {
         Ok(if parts.len() == 1 { parts.remove(0) } else { parts.concat() })
     }
 
-    pub(crate) async fn write_many(&self, changes: &[(&str, Bytes)]) -> Result<(), BoxError> {
+    async fn write_many(&self, changes: &[(&str, Bytes)]) -> Result<(), BoxError> {
         let parts = changes.chunks(KEYS).map(async |changes| {
             let mut connection = self.connection.clone();
             let mut command = redis::cmd("MSET");
@@ -46,7 +46,7 @@ impl Redis {
 }
 
 /// A connection without a delay for small requests, which the driver has by default.
-pub(super) async fn connect(address: &str) -> Result<MultiplexedConnection, BoxError> {
+pub(crate) async fn connect(address: &str) -> Result<MultiplexedConnection, BoxError> {
     let info = redis::IntoConnectionInfo::into_connection_info(format!("redis://{address}"))?;
     let settings = redis::io::tcp::TcpSettings::default().set_nodelay(true);
     let client = redis::Client::open(info.set_tcp_settings(settings))?;

@@ -1,0 +1,90 @@
+//! One run of the library or of a raw loop, in a process of its own.
+
+use std::{panic, process};
+
+use kasper::store::connect;
+use tokio::runtime::Runtime;
+
+use crate::case::{Case, PARTITIONS, Who, Work};
+use crate::common::BoxError;
+use crate::common::counting::{self, Input};
+use crate::common::measure::Sample;
+use crate::common::redis::Redis;
+use crate::ours::{self, Job};
+use crate::raw::{self, Way};
+
+/// What the parent says to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Task {
+    pub(crate) case: Case,
+    pub(crate) brokers: String,
+    pub(crate) input: String,
+    /// Of a pass-through.
+    pub(crate) output: Option<String>,
+    pub(crate) messages: u64,
+    /// Where the counts are: a server and the prefix of the keys.
+    pub(crate) redis: String,
+    pub(crate) prefix: String,
+}
+
+/// Does it and prints the sample, as one line of JSON.
+pub(crate) fn run(task: Task) -> Result<(), BoxError> {
+    let runtime = Runtime::new()?;
+    let sample = match (task.case.who, task.case.work) {
+        (Who::Ours, Work::Count) => runtime.block_on(count(&task))?,
+        (Who::Ours, _) => runtime.block_on(ours(task))?,
+        (Who::Raw, Work::Count) => runtime.block_on(count_raw(&task))?,
+        (Who::Raw, _) => raw(&task),
+        (Who::FranzGo | Who::KafkaStreams, _) => return Err("a program of its own".into()),
+    };
+    println!("{}", sample.to_json());
+    Ok(())
+}
+
+async fn ours(task: Task) -> Result<Sample, BoxError> {
+    let job = Job {
+        brokers: task.brokers,
+        input: task.input,
+        output: task.output,
+        forward: true,
+        group: true,
+        max_in_flight: None,
+        metrics: false,
+    };
+    ours::run_to_end(job, task.messages).await
+}
+
+fn raw(task: &Task) -> Sample {
+    // Unwinding would destroy clients while messages of theirs are alive, and wait for good.
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        process::exit(101);
+    }));
+    let input = raw::Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
+    match &task.output {
+        None => raw::consume_batches(input, Way::READ),
+        Some(output) => raw::forward(input, output, Way::PASS_SMALL.forwarding(), || false),
+    }
+}
+
+async fn count(task: &Task) -> Result<Sample, BoxError> {
+    let store = connect(&format!("redis://{}/{}", task.redis, task.prefix)).await?;
+    counting::ours(task.counted(), store, true).await
+}
+
+async fn count_raw(task: &Task) -> Result<Sample, BoxError> {
+    let redis = Redis::connect(&task.redis).await?;
+    counting::raw(task.counted(), &redis, |key| format!("{}/{key}", task.prefix)).await
+}
+
+impl Task {
+    fn counted(&self) -> Input<'_> {
+        Input {
+            brokers: &self.brokers,
+            topic: &self.input,
+            partitions: PARTITIONS,
+            messages: self.messages,
+        }
+    }
+}
