@@ -24,6 +24,7 @@ pub(super) fn build(steps: &mut Steps) -> Result<Variables> {
     let mut variables = Vec::new();
     variables.extend(in_go(steps, "franz-go", "franz", "KASPER_BENCH_FRANZ_GO")?);
     variables.extend(kafka_streams(steps)?);
+    variables.extend(in_go(steps, "goka", "goka", "KASPER_BENCH_GOKA")?);
     Ok(variables)
 }
 
