@@ -29,6 +29,8 @@ pub(crate) enum Who {
     /// A loop in Go on franz-go.
     FranzGo,
     KafkaStreams,
+    /// A processor in Go.
+    Goka,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,9 +42,8 @@ pub(crate) struct Case {
 impl Case {
     /// Every case, those with the same work one after the other.
     pub(crate) fn all() -> Vec<Self> {
-        let works = [Work::Consume, Work::PassThrough, Work::Count];
         let of = |work| Who::ALL.map(|who| Self { work, who });
-        works.into_iter().flat_map(of).collect()
+        Work::ALL.into_iter().flat_map(of).filter(|case| case.who.does(case.work)).collect()
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
@@ -62,6 +63,8 @@ impl runs::Case for Case {
 }
 
 impl Work {
+    pub(crate) const ALL: [Self; 3] = [Self::Consume, Self::PassThrough, Self::Count];
+
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Consume => "consume",
@@ -82,7 +85,13 @@ impl Work {
 }
 
 impl Who {
-    const ALL: [Self; 4] = [Self::Raw, Self::Ours, Self::FranzGo, Self::KafkaStreams];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Raw, Self::Ours, Self::FranzGo, Self::KafkaStreams, Self::Goka];
+
+    /// goka's processors emit or keep a table: it does not take part where messages are only read.
+    pub(crate) fn does(self, work: Work) -> bool {
+        (self, work) != (Self::Goka, Work::Consume)
+    }
 
     /// How often a run does the work before it counts: a JVM compiles a program while it runs, which takes seconds,
     /// and a service runs for long.
@@ -108,6 +117,7 @@ impl fmt::Display for Who {
             Self::Raw => "raw",
             Self::FranzGo => "franz-go",
             Self::KafkaStreams => "kafka-streams",
+            Self::Goka => "goka",
         })
     }
 }

@@ -35,7 +35,9 @@ pub(crate) fn run(task: Task) -> Result<(), BoxError> {
         (Who::Ours, _) => runtime.block_on(ours(task))?,
         (Who::Raw, Work::Count) => runtime.block_on(count_raw(&task))?,
         (Who::Raw, _) => raw(&task),
-        (Who::FranzGo | Who::KafkaStreams, _) => return Err("a program of its own".into()),
+        (Who::FranzGo | Who::KafkaStreams | Who::Goka, _) => {
+            return Err("a program of its own".into());
+        }
     };
     println!("{}", sample.to_json());
     Ok(())

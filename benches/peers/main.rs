@@ -1,4 +1,4 @@
-//! `cargo xtask bench peers`: the library, raw librdkafka, franz-go and Kafka Streams at the same jobs.
+//! `cargo xtask bench peers`: the library, raw librdkafka, franz-go, Kafka Streams and goka at the same jobs.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program with output")]
 
 mod case;
@@ -36,17 +36,21 @@ const REDIS: &str = "KASPER_TEST_REDIS";
 /// KASPER_TEST_REDIS (host:port).
 ///
 /// consume       read messages of 100 B and sum up their sizes
-/// pass-through  produce each message again, to another topic; acks=all, idempotent, no compression; offsets
-///               committed once a second. Producers wait for more messages as long as they do by
-///               default: ours and raw 1 ms, franz-go 10 ms, Kafka Streams 100 ms
+/// pass-through  produce each message again, to another topic; acks=all, idempotent (goka: not, its
+///               default), no compression; offsets committed once a second. Producers wait for more
+///               messages as long as they do by default: ours and raw 1 ms, franz-go 10 ms, Kafka
+///               Streams 100 ms, goka 100 ms or 64 KiB
 /// count         count the messages by 5,000 keys. In Redis: per batch an MGET and an MSET of the keys
-///               in it. Kafka Streams: `count()` in its own store, RocksDB, with a changelog topic
+///               in it. Kafka Streams: `count()` in its own store, RocksDB, with a changelog topic.
+///               goka: per message a read and a write of its group table, LevelDB, with a changelog topic
 ///
 /// ours           the library, in a group
 /// raw            a loop on librdkafka's C functions
 /// franz-go       a loop in Go, in a group; for the counts with go-redis
 /// kafka-streams  its DSL, at_least_once, commit.interval.ms=1000. A run does the work twice in one JVM (with
 ///                --quick four times), and the last time is measured: a JVM compiles while it runs
+/// goka           a processor in Go, with goka's default settings except for acks and compression; not for
+///                consume: its processors emit or keep a table
 ///
 /// `cargo xtask bench peers` compiles the programs in Go and Java; without `go`, or without `javac` and Maven,
 /// those are left out.
@@ -54,13 +58,14 @@ const REDIS: &str = "KASPER_TEST_REDIS";
 /// Cases take turns, round by round; every run is a process of its own. Throughput is measured from the
 /// first message received (after the assignment) to the last one finished: read, acknowledged by the
 /// broker, or counted and stored. Kafka Streams stores and acknowledges with the commit of offsets, which
-/// it is asked for behind the last message. CPU is user and system time of the process in that time;
+/// it is asked for behind the last message. goka has counted a message when the new count is in LevelDB and
+/// acknowledged in the changelog. CPU is user and system time of the process in that time;
 /// memory is the peak of the whole run. Not in it: what Kafka and Redis use. Ratios are between runs of
 /// the same round, to ours; shown is the median of the rounds, in brackets the range.
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
-    /// A fifth of the messages: about 3 minutes in all
+    /// A fifth of the messages: about 4 minutes in all
     #[arg(long)]
     quick: bool,
 

@@ -10,8 +10,9 @@ use std::process::{Command, Stdio};
 use crate::case::Who;
 use crate::common::BoxError;
 
-/// The Go program's path.
+/// The paths of the programs in Go.
 const FRANZ_GO: &str = "KASPER_BENCH_FRANZ_GO";
+const GOKA: &str = "KASPER_BENCH_GOKA";
 /// The Java program's class path.
 const KAFKA_STREAMS: &str = "KASPER_BENCH_KAFKA_STREAMS";
 
@@ -26,6 +27,7 @@ fn variable(who: Who) -> Option<&'static str> {
         Who::Ours | Who::Raw => None,
         Who::FranzGo => Some(FRANZ_GO),
         Who::KafkaStreams => Some(KAFKA_STREAMS),
+        Who::Goka => Some(GOKA),
     }
 }
 
@@ -44,7 +46,7 @@ pub(crate) fn command(who: Who) -> Option<Command> {
     let place = place(who)?;
     let mut command = match who {
         Who::Ours | Who::Raw => return None,
-        Who::FranzGo => Command::new(place),
+        Who::FranzGo | Who::Goka => Command::new(place),
         Who::KafkaStreams => {
             let mut java = Command::new("java");
             java.args(JAVA).arg("-cp").arg(place).arg("Peer");

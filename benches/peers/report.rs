@@ -28,6 +28,7 @@ fn cpu_us(sample: &Sample) -> f64 {
 fn store(case: Case) -> Option<&'static str> {
     match (case.work, case.who) {
         (Work::Count, Who::KafkaStreams) => Some("RocksDB with a changelog topic"),
+        (Work::Count, Who::Goka) => Some("LevelDB with a changelog topic"),
         (Work::Count, _) => Some("Redis"),
         _ => None,
     }
@@ -35,12 +36,8 @@ fn store(case: Case) -> Option<&'static str> {
 
 pub(crate) fn table(results: &Results, versions: &Versions, left_out: &[String]) -> String {
     let mut text = String::new();
-    let mut work = None;
-    for case in results.runs.in_order() {
-        if work.replace(case.work) != Some(case.work) {
-            heading(&mut text, results, case.work);
-        }
-        row(&mut text, results, case);
+    for work in Work::ALL {
+        section(&mut text, results, work);
     }
     let _infallible = write!(
         text,
@@ -50,8 +47,9 @@ pub(crate) fn table(results: &Results, versions: &Versions, left_out: &[String])
     );
     if results.runs.cases().any(|case| case.work == Work::Count) {
         text.push_str(
-            "Counts: ours, raw and franz-go in Redis, beside the broker; kafka-streams in RocksDB in its \
-             own\nprocess, with a changelog topic.\n",
+            "Counts: ours, raw and franz-go in Redis, beside the broker; kafka-streams in RocksDB and \
+             goka in\nLevelDB, each in its own process, with a changelog topic. goka writes every \
+             message's new count, the\nothers once for a batch or a commit.\n",
         );
     }
     for line in &versions.0 {
@@ -64,6 +62,24 @@ pub(crate) fn table(results: &Results, versions: &Versions, left_out: &[String])
         let _infallible = write!(text, "\nFAILED {failure}");
     }
     text
+}
+
+/// Nothing, if no case has this work.
+fn section(text: &mut String, results: &Results, work: Work) {
+    let cases = results.runs.in_order().into_iter().filter(|case| case.work == work);
+    let cases: Vec<Case> = cases.collect();
+    if cases.is_empty() {
+        return;
+    }
+    heading(text, results, work);
+    for case in cases {
+        row(text, results, case);
+    }
+    for who in Who::ALL.into_iter().filter(|who| !who.does(work)) {
+        if results.runs.cases().any(|case| case.who == who) {
+            line(text, &[&who.to_string(), "–", "–", "–", "–", "–"], WIDTHS);
+        }
+    }
 }
 
 fn heading(text: &mut String, results: &Results, work: Work) {

@@ -108,8 +108,10 @@ impl Rounds {
                     false => Err(format!("{passed} messages instead of {expected}").into()),
                 }
             }
-            // Keeps its counts to itself, and checks them.
-            Work::Count if case.who == Who::KafkaStreams => self.run_child(case, &input, &[]),
+            // They keep their counts to themselves, and check them.
+            Work::Count if matches!(case.who, Who::KafkaStreams | Who::Goka) => {
+                self.run_child(case, &input, &[])
+            }
             Work::Count => {
                 let prefix = format!("{input}-{}", case.who);
                 let more = [("redis", self.plan.redis.as_str()), ("prefix", &prefix)];

@@ -26,7 +26,7 @@ impl Versions {
         let (_, librdkafka) = get_rdkafka_version();
         let kasper = env!("CARGO_PKG_VERSION");
         let mut lines = vec![servers, format!("ours: Kasper {kasper}, librdkafka {librdkafka}")];
-        for who in [Who::Raw, Who::FranzGo, Who::KafkaStreams] {
+        for who in [Who::Raw, Who::FranzGo, Who::KafkaStreams, Who::Goka] {
             let takes_part = cases.iter().any(|case| case.who == who);
             let versions = match who {
                 _ if !takes_part => None,

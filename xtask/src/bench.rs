@@ -18,8 +18,8 @@ use crate::steps::Steps;
 /// stores     each store against its server's raw driver, and counting messages from Kafka into
 ///            each; needs Kafka, Redis, a Redis Cluster, Cassandra, Elasticsearch and OpenSearch (heaps
 ///            of 512 MB each, about 4 GB of memory in all). `--on redis local` uses these and Kafka only
-/// peers      the library against raw librdkafka, franz-go and Kafka Streams; needs Kafka (with a heap of
-///            1 GB) and Redis. Compiles what is in Go and Java; without their compilers, and Maven, that is
+/// peers      the library against raw librdkafka, franz-go, Kafka Streams and goka; needs Kafka (with a heap
+///            of 1 GB) and Redis. Compiles what is in Go and Java; without their compilers, and Maven, that is
 ///            left out
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its

@@ -22,25 +22,30 @@ const SOURCES: &str = "benches/peers";
 /// Compiles those for which there is a compiler, and notes those for which there is none.
 pub(super) fn build(steps: &mut Steps) -> Result<Variables> {
     let mut variables = Vec::new();
-    variables.extend(franz_go(steps)?);
+    variables.extend(in_go(steps, "franz-go", "franz", "KASPER_BENCH_FRANZ_GO")?);
     variables.extend(kafka_streams(steps)?);
+    variables.extend(in_go(steps, "goka", "goka", "KASPER_BENCH_GOKA")?);
     Ok(variables)
 }
 
-/// The path of the program in Go.
-fn franz_go(steps: &mut Steps) -> Result<Option<(&'static str, OsString)>> {
-    const NAME: &str = "franz-go";
+/// The path of a program in Go, made from a folder of the module.
+fn in_go(
+    steps: &mut Steps,
+    name: &str,
+    folder: &str,
+    variable: &'static str,
+) -> Result<Option<(&'static str, OsString)>> {
     if let Some(problem) = tools::problem(&[Tool::Go]) {
-        steps.skip(NAME, &problem);
+        steps.skip(name, &problem);
         return Ok(None);
     }
-    let program = target().join("peers").join(NAME);
+    let program = target().join("peers").join(name);
     let mut go = Command::new("go");
     go.current_dir(workspace().join(SOURCES).join("go"));
     // The module is pinned by its go.sum: nothing here changes it.
-    go.args(["build", "-mod=readonly", "-o"]).arg(&program).arg(".");
-    steps.run(&format!("build {NAME}'s program"), &mut go)?;
-    Ok(Some(("KASPER_BENCH_FRANZ_GO", program.into())))
+    go.args(["build", "-mod=readonly", "-o"]).arg(&program).arg(format!("./{folder}"));
+    steps.run(&format!("build {name}'s program"), &mut go)?;
+    Ok(Some((variable, program.into())))
 }
 
 /// The class path of the program in Java.

@@ -1,10 +1,11 @@
-package main
+package job
 
 import (
 	"math"
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -24,8 +25,8 @@ func now() mark {
 	return mark{at: time.Now(), cpu: cpu}
 }
 
-// sample is what `Sample` is in `benches/common/measure.rs`.
-type sample struct {
+// Sample is what `Sample` is in `benches/common/measure.rs`.
+type Sample struct {
 	Messages         int     `json:"messages"`
 	Seconds          float64 `json:"seconds"`
 	SecondsFromStart float64 `json:"seconds_from_start"`
@@ -34,35 +35,32 @@ type sample struct {
 	RssMb            float64 `json:"rss_mb"`
 }
 
-// stopwatch runs from the first message received to the last one finished.
-type stopwatch struct {
+// Stopwatch runs from the first message received to the last one finished.
+type Stopwatch struct {
 	start mark
-	first *mark
+	began sync.Once
+	first mark
 }
 
-func newStopwatch() *stopwatch {
-	return &stopwatch{start: now()}
+// NewStopwatch is a stopwatch of a run that starts now.
+func NewStopwatch() *Stopwatch {
+	return &Stopwatch{start: now()}
 }
 
-// received is to be called with every poll; only the first counts.
-func (watch *stopwatch) received() {
-	if watch.first == nil {
-		first := now()
-		watch.first = &first
-	}
+// Received is to be called whenever messages are received, by any goroutine; only the first call counts.
+func (watch *Stopwatch) Received() {
+	watch.began.Do(func() { watch.first = now() })
 }
 
-func (watch *stopwatch) stop(messages int) sample {
+// Stop is to be called when the last message is finished.
+func (watch *Stopwatch) Stop(messages int) Sample {
 	end := now()
-	first := end
-	if watch.first != nil {
-		first = *watch.first
-	}
-	return sample{
+	watch.began.Do(func() { watch.first = end })
+	return Sample{
 		Messages:         messages,
-		Seconds:          end.at.Sub(first.at).Seconds(),
+		Seconds:          end.at.Sub(watch.first.at).Seconds(),
 		SecondsFromStart: end.at.Sub(watch.start.at).Seconds(),
-		CPUSeconds:       (end.cpu - first.cpu).Seconds(),
+		CPUSeconds:       (end.cpu - watch.first.cpu).Seconds(),
 		RssMb:            peakMb(),
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"peers/job"
 )
 
 const (
@@ -20,33 +22,33 @@ const (
 
 // count counts messages by their keys: per batch, the counts of the keys in it are read, added to and written, and
 // the batch is marked for the next commit.
-func count(task task) (sample, error) {
-	watch := newStopwatch()
+func count(task job.Task) (job.Sample, error) {
+	watch := job.NewStopwatch()
 	client, err := newClient(task, kgo.AutoCommitMarks())
 	if err != nil {
-		return sample{}, err
+		return job.Sample{}, err
 	}
 	defer client.Close()
-	server := redis.NewClient(&redis.Options{Addr: task.redis})
+	server := redis.NewClient(&redis.Options{Addr: task.Redis})
 	defer server.Close()
 	received := 0
-	for received < task.messages {
+	for received < task.Messages {
 		fetches := client.PollRecords(context.Background(), batchRecords)
 		if err := fetches.Err(); err != nil {
-			return sample{}, err
+			return job.Sample{}, err
 		}
-		watch.received()
+		watch.Received()
 		found := make(map[string]int)
 		fetches.EachRecord(func(record *kgo.Record) {
 			found[string(record.Key)]++
 		})
-		if err := add(server, task.prefix, found); err != nil {
-			return sample{}, err
+		if err := add(server, task.Prefix, found); err != nil {
+			return job.Sample{}, err
 		}
 		received += fetches.NumRecords()
 		markDone(client, fetches)
 	}
-	result := watch.stop(received)
+	result := watch.Stop(received)
 	return result, client.CommitMarkedOffsets(context.Background())
 }
 
