@@ -113,6 +113,8 @@ pub(crate) struct BatchLimits {
     pub(crate) max_messages: usize,
     pub(crate) max_bytes: usize,
     pub(crate) max_wait: Duration,
+    /// Batches may have as many from the beginning, and do not grow to it.
+    pub(crate) is_fixed: bool,
 }
 
 /// How much may wait for acks, for each partition number.

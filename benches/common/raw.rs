@@ -1,7 +1,7 @@
 //! librdkafka's C functions, without a layer in between.
 //!
-//! Clients get the same properties as the library sets (`src/builder/properties.rs`), so that loops are compared and
-//! not settings. Left out is what only the library has a use for: statistics.
+//! Clients get the same properties as the library sets (`src/builder/properties.rs`), but for how much is fetched ahead, and the
+//! pipeline's loops the fastest values that were found. Left out is what only the library has a use for: statistics.
 #![allow(unsafe_code, reason = "the raw loops are the ceiling: librdkafka as it is")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};

@@ -45,7 +45,7 @@ const REDIS: &str = "KASPER_TEST_REDIS";
 ///               goka: per message a read and a write of its group table, LevelDB, with a changelog topic
 ///
 /// ours           the library, in a group
-/// raw            a loop on librdkafka's C functions
+/// raw            a loop on librdkafka's C functions, with static partitions; all others are members of a group
 /// franz-go       a loop in Go, in a group; for the counts with go-redis
 /// kafka-streams  its DSL, at_least_once, commit.interval.ms=1000. A run does the work twice in one JVM (with
 ///                --quick four times), and the last time is measured: a JVM compiles while it runs

@@ -105,12 +105,11 @@ pub(crate) fn measure(
         let nanos = read(brokers, output, clock, load.time, &stop);
         stop.store(true, Ordering::Relaxed);
         let acks = sender.join().map_err(|_| "the producer's thread panicked")??;
-        let (acks, nanos) = match (acks, nanos?) {
-            (None, _) => return Ok(Outcome::TooMuch("the producer")),
-            (_, None) => return Ok(Outcome::TooMuch("what is measured")),
-            (Some(acks), Some(nanos)) => (Percentiles::of(acks), Percentiles::of(nanos)),
-        };
-        let latency = acks.zip(nanos).ok_or("no message came through")?;
+        // Before what was read, which is nothing if the producer gave up early.
+        let Some(acks) = acks else { return Ok(Outcome::TooMuch("the producer")) };
+        let Some(nanos) = nanos? else { return Ok(Outcome::TooMuch("what is measured")) };
+        let latency = Percentiles::of(acks).zip(Percentiles::of(nanos));
+        let latency = latency.ok_or("no message came through")?;
         let latency = Latency { acks: latency.0, through: latency.1 };
         let is_late = |it: Percentiles| it.p50 > LATE.as_secs_f64() * 1e3;
         Ok(match () {
@@ -214,6 +213,8 @@ fn read(
 
     let mut latencies = Vec::new();
     let mut counts_from = None;
+    // By partition, whether a message came that was sent after the time that counts.
+    let mut is_over = [false; PARTITIONS];
     let deadline = Instant::now() + PATIENCE + WARM_UP + time;
     while Instant::now() < deadline && !stop.load(Ordering::Relaxed) {
         let Some(message) = consumer.poll(Duration::from_millis(100)) else { continue };
@@ -227,8 +228,10 @@ fn read(
         if (from..until).contains(&sent) {
             latencies.push(received.saturating_sub(sent));
         } else if sent >= until {
-            // Others may still come from other partitions, but none that waited for long.
-            return Ok(Some(latencies));
+            is_over[usize::try_from(message.partition())?] = true;
+            if is_over.iter().all(|is_over| *is_over) {
+                return Ok(Some(latencies));
+            }
         }
     }
     match counts_from {

@@ -71,8 +71,8 @@ struct Options {
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     only: Vec<String>,
 
-    /// Instead of the cases, look for the fastest raw loops: batch sizes, batches in flight, copied or not, with
-    /// partitioner and timestamps or not, how much is fetched ahead
+    /// Instead of the cases, look for the fastest raw loops: batch sizes, batches in flight, copied or not, linger,
+    /// how much is fetched ahead
     #[arg(long)]
     sweep: bool,
 

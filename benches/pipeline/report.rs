@@ -103,7 +103,7 @@ fn throughput_row(text: &mut String, summary: &Summary) {
 fn latency_row(text: &mut String, summary: &Summary) {
     let cell = |spread: Option<Spread>| spread.map_or(String::new(), |it| range(it, decimals));
     let p50 = match (summary.p50_ms, summary.too_much) {
-        (None, Some(who)) => format!("  more than {who} can carry"),
+        (None, Some((_, who))) => format!("  more than {who} can carry"),
         (p50, _) => cell(p50),
     };
     let cells: &[&str] = &[
@@ -116,6 +116,11 @@ fn latency_row(text: &mut String, summary: &Summary) {
         verdict(&summary.bars),
     ];
     line(text, cells, LATENCY);
+    if let (Some(_), Some((rounds, who))) = (summary.p50_ms, summary.too_much) {
+        let runs = summary.runs;
+        let _infallible =
+            writeln!(text, "  in {rounds} of {runs} rounds it was more than {who} can carry");
+    }
 }
 
 fn drain_row(text: &mut String, summary: &Summary) {
@@ -182,6 +187,10 @@ fn entry(results: &Results, case: Case) -> Value {
         ("producer_p99_ms", summary.ack_p99_ms),
     ] {
         put(&mut entry, name, spread);
+    }
+    if let Some((rounds, who)) = summary.too_much {
+        entry["rounds_not_carried"] = json!(rounds);
+        entry["not_carried_by"] = json!(who);
     }
     put_bars(&mut entry, &summary.bars);
     entry

@@ -2,6 +2,7 @@
 
 use crate::case::{Case, Who, Work};
 use crate::common::measure::Spread;
+use crate::common::runs::Case as _;
 use crate::latency::{Outcome, Percentiles};
 use crate::rounds::{Results, Run};
 
@@ -44,8 +45,10 @@ pub(crate) struct Summary {
     pub(crate) p99_ratio: Option<Spread>,
     pub(crate) ack_p50_ms: Option<Spread>,
     pub(crate) ack_p99_ms: Option<Spread>,
-    /// Who did not carry the load, where nobody did in any round.
-    pub(crate) too_much: Option<&'static str>,
+    /// Rounds in which the load was not carried, and by whom, in the first of them.
+    pub(crate) too_much: Option<(usize, &'static str)>,
+    /// The raw loop carried the load in more rounds.
+    carries_less: bool,
     /// By name; empty where no bar is set.
     pub(crate) bars: Vec<(&'static str, bool)>,
 }
@@ -78,10 +81,9 @@ impl Summary {
             p99_ratio: ratio(&|run| through(run).map_or(f64::NAN, |through| through.p99)),
             ack_p50_ms: acks(|acks| acks.p50),
             ack_p99_ms: acks(|acks| acks.p99),
-            too_much: runs.iter().find_map(|run| match run.latency {
-                Some(Outcome::TooMuch(who)) => Some(who),
-                _ => None,
-            }),
+            too_much: too_much(&runs),
+            carries_less: has_latency
+                && carried(results, Some(case)) < carried(results, case.ceiling()),
             bars: Vec::new(),
         };
         summary.bars = summary.checks();
@@ -105,7 +107,9 @@ impl Summary {
             let more = self.rss_more_mb.map_or(0.0, |more| more.median);
             checks.push(("memory", more <= MEMORY_BAR_MB));
         }
-        if let (Some(p99), Some(ratio)) = (self.p99_ms, self.p99_ratio) {
+        if self.carries_less {
+            checks.push(("p99", false));
+        } else if let (Some(p99), Some(ratio)) = (self.p99_ms, self.p99_ratio) {
             checks.push(("p99", p99.median <= P99_BAR_MS && ratio.median <= P99_BAR_RATIO));
         }
         checks
@@ -129,6 +133,21 @@ pub(crate) fn cpu_us(run: &Run) -> f64 {
 /// For a drain the wait for the first message counts.
 fn seconds(run: &Run) -> f64 {
     if run.work == Work::Drain { run.sample.seconds_from_start } else { run.sample.seconds }
+}
+
+/// In how many rounds.
+fn carried(results: &Results, case: Option<Case>) -> usize {
+    let runs = case.map_or(&[][..], |case| results.runs.of(case));
+    runs.iter().flatten().filter(|run| through(run).is_some()).count()
+}
+
+fn too_much(runs: &[&Run]) -> Option<(usize, &'static str)> {
+    let who = |run: &&Run| match run.latency {
+        Some(Outcome::TooMuch(who)) => Some(who),
+        _ => None,
+    };
+    let first = runs.iter().find_map(who)?;
+    Some((runs.iter().filter_map(who).count(), first))
 }
 
 fn through(run: &Run) -> Option<Percentiles> {

@@ -20,14 +20,14 @@ const CLEARLY: f64 = 1.05;
 /// Prints what it measures as it goes.
 pub(crate) fn run(mut rounds: Rounds, cases: &[Case]) -> Result<(), BoxError> {
     let inputs = rounds.fill()?;
-    let swept = [Work::Consume, Work::PassThrough];
+    let swept = [Work::Consume, Work::PassThrough, Work::Forward];
     let cases = cases.iter().filter(|case| swept.contains(&case.work));
     for case in cases.filter(|case| case.who == Who::RawBatches) {
         let input = inputs.get(&case.input());
         println!("\n{case}");
         line_out(&["", "k msg/s", "CPU µs/msg", "MB"]);
         let used = ways::fastest(*case);
-        let mut best = ways::FIRST;
+        let mut best = ways::first(case.work);
         for dimension in 0.. {
             let Some(ways) = ways::neighbours(best, case.work, dimension) else { break };
             best = fastest(&mut rounds, *case, (best, &ways), input)?;

@@ -5,7 +5,10 @@ use crate::common::runs::Size;
 use crate::raw::Way;
 
 /// Where a sweep begins.
-pub(crate) const FIRST: Way = Way { ahead_kib: 65_536, ..Way::READ };
+pub(crate) fn first(work: Work) -> Way {
+    let first = Way { ahead_kib: 65_536, ..Way::READ };
+    if work == Work::Forward { first.forwarding() } else { first }
+}
 
 /// The fastest, as `--sweep` found it.
 pub(crate) fn fastest(case: Case) -> Way {
@@ -16,8 +19,10 @@ pub(crate) fn fastest(case: Case) -> Way {
     match (case.work, case.who) {
         (Work::Consume | Work::Drain, Who::RawPoll) => Way { batch: 1, ..Way::READ },
         (Work::Consume | Work::Drain, _) => Way::READ,
-        // As many as the library takes of four partitions.
-        (_, Who::RawOneInFlight) => Way { batch: 4000, in_flight: 1, ..pass_on },
+        // As many as the library may take of four partitions.
+        (_, Who::RawOneInFlight) => {
+            Way { batch: 40_000, in_flight: 1, ahead_kib: 65_536, ..pass_on }
+        }
         (Work::Forward, _) => pass_on.forwarding(),
         _ => pass_on,
     }
@@ -28,15 +33,15 @@ pub(crate) fn fastest(case: Case) -> Way {
 pub(crate) fn neighbours(way: Way, work: Work, dimension: usize) -> Option<Vec<Way>> {
     let passes_on = work.has_output();
     let ways = match dimension {
-        0 if passes_on => [4, 8, 16, 32, 64].map(|in_flight| Way { in_flight, ..way }).to_vec(),
+        0 if passes_on => {
+            [4, 8, 16, 32, 64, 128].map(|in_flight| Way { in_flight, ..way }).to_vec()
+        }
         0 => [1, 100, 1000, 10_000].map(|batch| Way { batch, ..way }).to_vec(),
         1 => [1024, 4096, 16_384, 65_536].map(|ahead_kib| Way { ahead_kib, ..way }).to_vec(),
-        2 => [64, 256, 1024].map(|fetch_kib| Way { fetch_kib, ..way }).to_vec(),
+        2 => [64, 256, 1024, 4096].map(|fetch_kib| Way { fetch_kib, ..way }).to_vec(),
         3 if passes_on => [250, 500, 1000, 2000, 4000].map(|batch| Way { batch, ..way }).to_vec(),
         4 if passes_on => [true, false].map(|copies| Way { copies, ..way }).to_vec(),
-        5 if passes_on => [false, true].map(|partitioner| Way { partitioner, ..way }).to_vec(),
-        6 if passes_on => [1, 5, 10].map(|linger_ms| Way { linger_ms, ..way }).to_vec(),
-        7 if passes_on => [false, true].map(|timestamps| Way { timestamps, ..way }).to_vec(),
+        5 if passes_on => [0, 1, 5, 10].map(|linger_ms| Way { linger_ms, ..way }).to_vec(),
         _ => return None,
     };
     Some(ways)

@@ -36,6 +36,8 @@ impl Builder {
                 max_messages: options.max_batch_messages,
                 max_bytes: options.max_batch_bytes,
                 max_wait: addable(options.max_batch_wait),
+                // Who waits for more wants large batches.
+                is_fixed: !options.max_batch_wait.is_zero(),
             },
             in_flight: FlightLimits {
                 max_batches: options.max_in_flight,

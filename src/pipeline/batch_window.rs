@@ -1,13 +1,11 @@
 //! How large batches may become: as large as the user allows, where that saves round trips.
 //!
 //! Place in the data path: the [`batcher`](super::batcher) asks; the [`partition_processor`](super::partition_processor)
-//! tells how a call of `process` went.
+//! tells how a batch went.
 //!
-//! A `process` that waits (for a store, or for acks) pays for each call, whatever its size, so large batches are
-//! cheaper. One that only computes pays for each message, and large batches make it slower: what was fetched has left the
+//! Where a batch waits, for a store or for acks, it pays for that whatever its size, so large batches are cheaper. A
+//! `process` that only computes pays for each message, and large batches make it slower: what was fetched has left the
 //! processor's caches when it is looked at, and what it sends when it is produced.
-//!
-//! Where batches wait to be filled (`max_batch_wait`), the user's limits hold from the beginning.
 
 use crate::settings::BatchLimits;
 
@@ -20,39 +18,49 @@ const LEAST_BYTES: usize = 512 << 10;
 /// How often the limits double at most.
 const MOST_DOUBLINGS: u32 = 24;
 
-/// The limits of the next batch. They double with each batch whose `process` waited, up to the user's limits, and halve
-/// with each other one.
+/// So many batches in a row do not wait before the limits halve: a store behind a cache is asked now and then.
+const CALM: u32 = 8;
+
+/// The limits of the next batch. They double with each batch that waited, up to the user's limits, and halve when none
+/// did for a while.
 #[derive(Debug)]
 pub(crate) struct BatchWindow {
     limits: BatchLimits,
     doublings: u32,
+    /// Batches that did not wait, since the last one that did, or since the limits changed.
+    calm: u32,
 }
 
 impl BatchWindow {
     pub(crate) fn new(limits: BatchLimits) -> Self {
-        // Who waits for more wants large batches.
-        let doublings = if limits.max_wait.is_zero() { 0 } else { MOST_DOUBLINGS };
-        Self { limits, doublings }
+        Self { limits, doublings: 0, calm: 0 }
     }
 
     pub(crate) fn messages(&self) -> usize {
-        self.limits.max_messages.min(LEAST_MESSAGES << self.doublings)
+        self.grown(LEAST_MESSAGES, self.limits.max_messages)
     }
 
     pub(crate) fn bytes(&self) -> usize {
-        self.limits.max_bytes.min(LEAST_BYTES << self.doublings)
+        self.grown(LEAST_BYTES, self.limits.max_bytes)
+    }
+
+    fn grown(&self, least: usize, most: usize) -> usize {
+        match self.limits.is_fixed {
+            true => most,
+            false => least.saturating_mul(1 << self.doublings).min(most),
+        }
     }
 
     /// A batch was processed.
     pub(crate) fn processed(&mut self, waited: bool) {
-        let is_whole =
-            self.messages() == self.limits.max_messages && self.bytes() == self.limits.max_bytes;
-        if !self.limits.max_wait.is_zero() {
-            return;
-        }
-        if !waited {
+        self.calm = if waited { 0 } else { self.calm + 1 };
+        if self.calm == CALM {
+            self.calm = 0;
             self.doublings = self.doublings.saturating_sub(1);
-        } else if !is_whole && self.doublings < MOST_DOUBLINGS {
+        }
+        let may_grow =
+            self.messages() < self.limits.max_messages || self.bytes() < self.limits.max_bytes;
+        if waited && may_grow && self.doublings < MOST_DOUBLINGS {
             self.doublings += 1;
         }
     }
@@ -64,40 +72,46 @@ mod tests {
 
     use super::*;
 
-    fn window(max_messages: usize, max_bytes: usize) -> BatchWindow {
-        BatchWindow::new(BatchLimits { max_messages, max_bytes, max_wait: Duration::ZERO })
+    fn limits(max_messages: usize, max_bytes: usize) -> BatchLimits {
+        BatchLimits { max_messages, max_bytes, max_wait: Duration::ZERO, is_fixed: false }
     }
 
     #[test]
-    fn batches_grow_to_the_limits_while_process_waits_and_shrink_when_it_does_not() {
-        let mut window = window(10_000, 4 << 20);
+    fn batches_grow_to_the_limits_while_they_wait_and_shrink_when_they_do_not() {
+        let mut window = BatchWindow::new(limits(10_000, 4 << 20));
         assert_eq!((window.messages(), window.bytes()), (1000, 512 << 10));
         (0..4).for_each(|_| window.processed(true));
         assert_eq!((window.messages(), window.bytes()), (10_000, 4 << 20));
         (0..100).for_each(|_| window.processed(true));
-        (0..4).for_each(|_| window.processed(false));
+        (0..4 * CALM).for_each(|_| window.processed(false));
         assert_eq!((window.messages(), window.bytes()), (1000, 512 << 10));
     }
 
     #[test]
-    fn where_batches_are_waited_for_the_limits_hold_from_the_beginning() {
-        let max_wait = Duration::from_millis(1);
-        let limits = BatchLimits { max_messages: 10_000, max_bytes: 4 << 20, max_wait };
-        let mut window = BatchWindow::new(limits);
-        for _ in 0..100 {
-            assert_eq!((window.messages(), window.bytes()), (10_000, 4 << 20));
-            window.processed(false);
-        }
+    fn a_wait_now_and_then_keeps_batches_large() {
+        let mut window = BatchWindow::new(limits(10_000, 4 << 20));
+        (0..1000).for_each(|batch| window.processed(batch % 6 == 0));
+        assert_eq!(window.messages(), 10_000);
     }
 
     #[test]
     fn limits_below_the_least_and_extreme_ones_are_kept() {
-        let mut small = window(10, 100);
+        let mut small = BatchWindow::new(limits(10, 100));
         assert_eq!((small.messages(), small.bytes()), (10, 100));
         small.processed(true);
         assert_eq!((small.messages(), small.bytes()), (10, 100));
-        let mut large = window(usize::MAX, usize::MAX);
+        let mut large = BatchWindow::new(limits(usize::MAX, usize::MAX));
         (0..1000).for_each(|_| large.processed(true));
         assert!(large.messages() >= 1_000_000_000 && large.bytes() >= 1_000_000_000);
+    }
+
+    #[test]
+    fn fixed_limits_hold_from_the_beginning() {
+        let mut window =
+            BatchWindow::new(BatchLimits { is_fixed: true, ..limits(10_000, 4 << 20) });
+        for _ in 0..100 {
+            assert_eq!((window.messages(), window.bytes()), (10_000, 4 << 20));
+            window.processed(false);
+        }
     }
 }

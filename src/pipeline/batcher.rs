@@ -2,7 +2,7 @@
 //!
 //! Place in the data path: first stage. A batch is cut when it has as many messages as the
 //! [`batch_window`](super::batch_window) allows, when the next message would take it over the window's bytes, or when its first message is `max_batch_wait`
-//! old and nothing more has arrived. With the default wait of zero a batch is what has arrived: it
+//! old and nothing more has arrived. With the default wait of zero a batch is what has arrived, up to the window: it
 //! grows with the load by itself. A message larger than the byte limit makes a batch of its own.
 
 use std::sync::Arc;
@@ -199,7 +199,7 @@ impl Batcher {
         }
     }
 
-    /// A batch was processed; whether that took a wait says how large the next ones may be.
+    /// A batch was processed; whether it took a wait says how large the next ones may be.
     pub(crate) fn processed(&mut self, waited: bool) {
         self.window.processed(waited);
     }
@@ -257,7 +257,8 @@ mod tests {
     }
 
     fn limits(max_messages: usize, max_bytes: usize, max_wait_ms: u64) -> BatchLimits {
-        BatchLimits { max_messages, max_bytes, max_wait: Duration::from_millis(max_wait_ms) }
+        let max_wait = Duration::from_millis(max_wait_ms);
+        BatchLimits { max_messages, max_bytes, max_wait, is_fixed: false }
     }
 
     #[tokio::test(start_paused = true)]

@@ -102,7 +102,12 @@ impl InFlightQueue {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.calls.len() < self.limits.max_batches && self.outgoing_bytes < self.limits.max_bytes
+        !self.has_most_batches() && self.outgoing_bytes < self.limits.max_bytes
+    }
+
+    /// No batch may begin until one is finished, however few bytes are in flight.
+    pub(crate) fn has_most_batches(&self) -> bool {
+        self.calls.len() >= self.limits.max_batches
     }
 
     /// Whether a call without a batch waits for its acks.

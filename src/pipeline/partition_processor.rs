@@ -15,6 +15,7 @@
 //!   `process` blocked its thread until then. The context looks before it produces.
 
 use std::future::{Future, poll_fn};
+use std::mem;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
@@ -116,6 +117,8 @@ pub(crate) struct PartitionProcessor {
     /// When the processor began.
     began: Instant,
     drain_deadline: Duration,
+    /// The next batch had to wait until an earlier one was finished.
+    waited_for_room: bool,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
     commands: watch::Receiver<Command>,
@@ -155,6 +158,7 @@ impl PartitionProcessor {
             ticks,
             began: Instant::now(),
             drain_deadline,
+            waited_for_room: false,
             progress,
             board,
             commands,
@@ -256,6 +260,8 @@ impl PartitionProcessor {
                 }
                 Command::Stop => return Err(Interrupt::Abandoned),
             }
+            // With larger batches, fewer are in flight.
+            self.waited_for_room |= self.in_flight.has_most_batches();
             let may_begin = command == Command::Run && self.in_flight.has_room();
             let may_tick = may_begin && !self.in_flight.has_tick();
             let since = self.in_flight.tick_finished().unwrap_or(self.began);
@@ -336,7 +342,7 @@ impl PartitionProcessor {
         let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
         if call.batch().is_some() {
-            self.batcher.processed(waited);
+            self.batcher.processed(waited || mem::take(&mut self.waited_for_room));
         }
         let returned = returned?;
         // A call that never yielded gets here however late it is. What it returns concerns nobody any more.

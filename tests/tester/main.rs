@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod attempts;
-mod batches;
 mod concurrent;
 mod forwarding;
 mod in_flight;

@@ -31,7 +31,7 @@ use crate::tools::{self, Tool};
 ///   7. the examples in the documentation
 ///   8. what must not compile; this tool's own tests; the terminal program
 ///
-/// Filters reach 1, 7 and 8; for the others give `--only` besides. `--quick` needs no server, only C and C++ compilers and make:
+/// Filters reach 1, 7 and 8; for the others give `--only` besides, which leaves out unit tests. `--quick` needs no server, only C and C++ compilers and make:
 /// 1 without what is ignored, 7 and 8. All but 2 and 8 are built with one set of features.
 ///
 /// To use a Kafka broker of your own, which is then neither started nor stopped:

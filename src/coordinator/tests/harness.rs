@@ -312,7 +312,7 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         group_id: "kasper-topic-processor-test".into(),
         topics,
         is_static: false,
-        batch: BatchLimits { max_messages: 100, max_bytes: 1 << 20, max_wait },
+        batch: BatchLimits { max_messages: 100, max_bytes: 1 << 20, max_wait, is_fixed: false },
         in_flight: FlightLimits { max_batches: 16, max_bytes: 1 << 20 },
         tick_interval: None,
         commit_interval: Duration::from_millis(100),

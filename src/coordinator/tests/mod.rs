@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a seed's story is for a person")]
 
 mod basics;
+mod batches;
 mod blocking;
 mod case;
 mod failures;

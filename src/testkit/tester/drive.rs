@@ -76,6 +76,7 @@ impl ProcessorTester {
             max_messages: usize::MAX,
             max_bytes: usize::MAX,
             max_wait: Duration::ZERO,
+            is_fixed: true,
         };
         let queue = TestQueue { log: self.log.clone(), partition: self.partition };
         let batcher = Batcher::new(self.partition, self.topics.clone(), limits, Box::new(queue));
