@@ -8,30 +8,31 @@ impl Builder {
     /// The most messages in a batch. Default: 10,000. Larger batches need fewer round trips to the store, but replay
     /// more messages after a failure.
     ///
-    /// Batches begin with at most 1,000 messages or 512 KiB, so that they are still in the CPU's caches when their
-    /// messages are sent on. Both double with each batch that waits, up to the limits set here: whose `process` is
-    /// pending at an `.await`, or which cannot begin while [`max_in_flight`](Builder::max_in_flight) others are unfinished.
-    /// Such a batch costs a round trip, whatever its size. They halve after eight batches that do not wait. A call that blocks its
-    /// thread does not count as a wait. With [`max_batch_wait`](Builder::max_batch_wait) above zero, the limits set here hold from the
-    /// beginning.
+    /// At first a batch is cut at 1,000 messages or 512 KiB, whichever comes first: it is then still in the CPU's caches when its
+    /// messages are sent on. Each batch that waits doubles both for the next one, up to the limits set here, since a wait costs the
+    /// same for any size. A batch waits if its `process` is pending at an `.await`, or if it cannot begin because
+    /// [`max_in_flight`](Builder::max_in_flight) others have not got their acks. Every eight batches in a row that don't wait
+    /// take one doubling back. A call that blocks its thread does not count as a wait. With
+    /// [`max_batch_wait`](Builder::max_batch_wait) above zero, the limits set here hold from the beginning.
     #[doc(alias = "BatchSize")]
     pub fn max_batch_messages(mut self, messages: usize) -> Self {
         self.options.max_batch_messages = messages;
         self
     }
 
-    /// The most bytes of keys and values in a batch. Default: 4 MiB, to which batches grow from 512 KiB while they wait, see
-    /// [`max_batch_messages`](Builder::max_batch_messages). A single message that is larger makes a batch of
-    /// its own. Outside of its queue, a partition may hold twice this much: in the batch that is processed, and in
-    /// messages that wait for their acks. Large batches no longer fit into the CPU's caches.
+    /// The most bytes of keys and values in a batch. Default: 4 MiB. Batches are smaller at first, see
+    /// [`max_batch_messages`](Builder::max_batch_messages): large ones no longer fit into the CPU's caches. A single message that is
+    /// larger makes a batch of its own. Outside of its queue, a partition holds up to this much in the batch that is processed, and
+    /// up to [`max_in_flight_bytes`](Builder::max_in_flight_bytes) in messages that wait for their acks, and what the last batch sent.
     pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
         self.options.max_batch_bytes = bytes;
         self
     }
 
-    /// How long a batch may wait to be filled, counted from its first message. Default: zero, so a batch is what has
-    /// arrived: batches grow with the load by themselves, and latency stays low. Any other value also lets batches be as large as
-    /// [`max_batch_messages`](Builder::max_batch_messages) and [`max_batch_bytes`](Builder::max_batch_bytes) from the beginning.
+    /// How long a batch may wait to be filled, counted from the moment when its first message is taken from the queue. Default: zero,
+    /// so a batch is what has arrived, up to its limits: it grows with the load by itself, and latency stays low. Any other value
+    /// also lets batches be as large as [`max_batch_messages`](Builder::max_batch_messages) and
+    /// [`max_batch_bytes`](Builder::max_batch_bytes) from the beginning.
     #[doc(alias = "BatchWaitDuration")]
     pub fn max_batch_wait(mut self, wait: Duration) -> Self {
         self.options.max_batch_wait = wait;

@@ -105,8 +105,13 @@ impl InFlightQueue {
         !self.has_most_batches() && self.outgoing_bytes < self.limits.max_bytes
     }
 
-    /// No batch may begin until one is finished, however few bytes are in flight.
-    pub(crate) fn has_most_batches(&self) -> bool {
+    /// No batch may begin until the oldest call is acknowledged, which it is not, however few bytes are in flight.
+    pub(crate) fn waits_for_acks(&self) -> bool {
+        let front = self.calls.front().filter(|_| self.has_most_batches());
+        front.is_some_and(|front| front.deliveries.iter().any(|delivery| !delivery.is_finished()))
+    }
+
+    fn has_most_batches(&self) -> bool {
         self.calls.len() >= self.limits.max_batches
     }
 

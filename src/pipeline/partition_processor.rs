@@ -117,7 +117,7 @@ pub(crate) struct PartitionProcessor {
     /// When the processor began.
     began: Instant,
     drain_deadline: Duration,
-    /// The next batch had to wait until an earlier one was finished.
+    /// The next batch had to wait for the acks of an earlier one.
     waited_for_room: bool,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
@@ -261,7 +261,7 @@ impl PartitionProcessor {
                 Command::Stop => return Err(Interrupt::Abandoned),
             }
             // With larger batches, fewer are in flight.
-            self.waited_for_room |= self.in_flight.has_most_batches();
+            self.waited_for_room |= self.in_flight.waits_for_acks();
             let may_begin = command == Command::Run && self.in_flight.has_room();
             let may_tick = may_begin && !self.in_flight.has_tick();
             let since = self.in_flight.tick_finished().unwrap_or(self.began);
@@ -342,7 +342,8 @@ impl PartitionProcessor {
         let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
         if call.batch().is_some() {
-            self.batcher.processed(waited || mem::take(&mut self.waited_for_room));
+            let had_to_wait = mem::take(&mut self.waited_for_room);
+            self.batcher.processed(waited || had_to_wait);
         }
         let returned = returned?;
         // A call that never yielded gets here however late it is. What it returns concerns nobody any more.
