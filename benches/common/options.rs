@@ -1,12 +1,46 @@
 //! What the command line asks for, and what it gets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::Value;
 
 use super::BoxError;
 use super::runs::Case;
+
+// What all benchmarks take. Not a documentation comment: it would take the place of the benchmark's own in the help.
+#[derive(clap::Args)]
+pub(crate) struct Common {
+    /// Write the results to this file, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// How often each case runs [default: 3 with --quick, else 5]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: Option<u32>,
+
+    /// Passed by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Common {
+    pub(crate) fn json(&self) -> Option<&Path> {
+        self.json.as_deref()
+    }
+
+    pub(crate) fn rounds(&self, quick: bool) -> u32 {
+        self.rounds.unwrap_or(if quick { 3 } else { 5 })
+    }
+}
+
+/// How the program ends; says why, if that is an error.
+pub(crate) fn exit(result: Result<ExitCode, BoxError>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
 
 /// The cases asked for, and those they are compared with.
 pub(crate) fn chosen<C: Case>(all: Vec<C>, only: &[String]) -> Result<Vec<C>, BoxError> {

@@ -1,7 +1,5 @@
 //! One run of the library or of a raw loop, in a process of its own.
 
-use std::{panic, process};
-
 use kasper::store::connect;
 use tokio::runtime::Runtime;
 
@@ -57,12 +55,7 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
 }
 
 fn raw(task: &Task) -> Sample {
-    // Unwinding would destroy clients while messages of theirs are alive, and wait for good.
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        report(info);
-        process::exit(101);
-    }));
+    raw::exit_on_panic();
     let input = raw::Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
     match &task.output {
         None => raw::consume_batches(input, Way::READ),

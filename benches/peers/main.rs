@@ -17,7 +17,6 @@ mod report;
 mod rounds;
 mod versions;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -25,7 +24,7 @@ use clap::Parser;
 use crate::case::{Case, Work};
 use crate::child::Task;
 use crate::common::BoxError;
-use crate::common::options::{address, chosen, tell};
+use crate::common::options::{Common, address, chosen, exit, tell};
 use crate::rounds::{Plan, Rounds};
 use crate::versions::Versions;
 
@@ -69,13 +68,8 @@ struct Options {
     #[arg(long)]
     quick: bool,
 
-    /// Write the results to this file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// How often each case runs [default: 3 with --quick, else 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: Option<u32>,
+    #[command(flatten)]
+    common: Common,
 
     /// Only cases whose name, such as `pass-through/kafka-streams`, contains one of these; ours, which
     /// they are compared with, runs too
@@ -97,25 +91,14 @@ struct Options {
     redis: Option<String>,
     #[arg(long, hide = true)]
     prefix: Option<String>,
-
-    /// Passed by cargo
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = match options.case {
+    exit(match options.case {
         Some(_) => run_case(options),
         None => run_all(&options),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn run_case(options: Options) -> Result<ExitCode, BoxError> {
@@ -139,7 +122,7 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
     left_out.sort();
     left_out.dedup();
     cases.retain(|case| programs::missing(case.who).is_none());
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
+    let rounds = options.common.rounds(options.quick);
     let counts = cases.iter().any(|case| case.work == Work::Count);
     let redis = if counts { address("peers", REDIS)? } else { String::new() };
     let versions = Versions::of(&cases, &redis)?;
@@ -148,5 +131,5 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
     let results = Rounds::new(plan)?.run()?;
     let table = report::table(&results, &versions, &left_out);
     let json = report::json(&results, &versions, &left_out);
-    tell(&table, &json, options.json.as_deref(), results.runs.failures())
+    tell(&table, &json, options.common.json(), results.runs.failures())
 }

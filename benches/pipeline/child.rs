@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{io, panic, process, thread};
+use std::{io, thread};
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -64,12 +64,7 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
 }
 
 fn raw(task: &Task) -> Sample {
-    // Unwinding would destroy clients while messages of theirs are alive, and wait for good.
-    let report = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        report(info);
-        process::exit(101);
-    }));
+    raw::exit_on_panic();
     let input = Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
     match (&task.output, task.case.who) {
         (None, Who::RawPoll) => raw::poll(input, task.way),

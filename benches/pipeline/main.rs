@@ -15,7 +15,6 @@ mod summary;
 mod sweep;
 mod ways;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,7 +22,7 @@ use clap::Parser;
 use crate::case::Case;
 use crate::child::Task;
 use crate::common::BoxError;
-use crate::common::options::{address, chosen, tell};
+use crate::common::options::{Common, address, chosen, exit, tell};
 use crate::rounds::{Plan, Rounds};
 
 const BROKERS: &str = "KASPER_TEST_KAFKA";
@@ -58,13 +57,8 @@ struct Options {
     #[arg(long)]
     quick: bool,
 
-    /// Write the results to this file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// How often each case runs [default: 3 with --quick, else 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: Option<u32>,
+    #[command(flatten)]
+    common: Common,
 
     /// Only cases whose name, such as `pass-through/1KiB/ours-group-1`, contains one of these; the
     /// raw loops that they are compared with run too
@@ -87,25 +81,14 @@ struct Options {
     messages: Option<u64>,
     #[arg(long, hide = true)]
     way: Option<String>,
-
-    /// Passed by cargo
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = match options.case {
+    exit(match options.case {
         Some(_) => run_case(options),
         None => run_all(&options),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn brokers() -> Result<String, BoxError> {
@@ -129,7 +112,7 @@ fn run_case(options: Options) -> Result<ExitCode, BoxError> {
 
 fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
     let cases = chosen(Case::all(), &options.only)?;
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
+    let rounds = options.common.rounds(options.quick);
     let plan = Plan { brokers: brokers()?, cases, rounds, quick: options.quick };
     if options.sweep {
         let cases = plan.cases.clone();
@@ -138,5 +121,5 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
     }
     let results = Rounds::new(plan)?.run()?;
     let (table, json) = (report::table(&results), report::json(&results));
-    tell(&table, &json, options.json.as_deref(), results.runs.failures())
+    tell(&table, &json, options.common.json(), results.runs.failures())
 }

@@ -12,7 +12,6 @@ mod raw;
 mod report;
 mod rounds;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum as _};
@@ -20,7 +19,7 @@ use tokio::runtime::Runtime;
 
 use crate::case::{Case, Server, Work};
 use crate::common::BoxError;
-use crate::common::options::{address, chosen, tell};
+use crate::common::options::{Common, address, chosen, exit, tell};
 use crate::counting::Task;
 use crate::place::Place;
 use crate::rounds::{Plan, Rounds};
@@ -51,13 +50,8 @@ struct Options {
     #[arg(long)]
     quick: bool,
 
-    /// Write the results to this file, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// How often each case runs [default: 3 with --quick, else 5]
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
-    rounds: Option<u32>,
+    #[command(flatten)]
+    common: Common,
 
     /// Only these servers
     #[arg(long, value_name = "SERVER", num_args = 1..)]
@@ -77,25 +71,14 @@ struct Options {
     messages: Option<u64>,
     #[arg(long, hide = true)]
     place: Option<String>,
-
-    /// Passed by cargo
-    #[arg(long, hide = true)]
-    bench: bool,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let result = match options.case {
+    exit(match options.case {
         Some(_) => run_case(options),
         None => run_all(&options),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 fn run_case(options: Options) -> Result<ExitCode, BoxError> {
@@ -122,11 +105,11 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
         false => &options.on,
     };
     let cases = chosen(Case::all(servers), &options.only)?;
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 5 });
+    let rounds = options.common.rounds(options.quick);
     let counts = cases.iter().any(|case| matches!(case.work, Work::Count { .. }));
     let brokers = if counts { address("stores", BROKERS)? } else { String::new() };
     let plan = Plan { brokers, cases, rounds, quick: options.quick };
     let results = Rounds::new(plan)?.run()?;
     let (table, json) = (report::table(&results), report::json(&results));
-    tell(&table, &json, options.json.as_deref(), results.runs.failures())
+    tell(&table, &json, options.common.json(), results.runs.failures())
 }

@@ -5,7 +5,7 @@ mod consume;
 mod forward;
 mod way;
 
-use std::ptr;
+use std::{panic, process, ptr};
 
 use rdkafka::bindings as rd;
 
@@ -13,6 +13,15 @@ pub(crate) use self::consume::{consume_batches, poll};
 pub(crate) use self::forward::forward;
 pub(crate) use self::way::Way;
 use crate::common::raw::{Client, c_string};
+
+/// To be called before a loop: unwinding would destroy clients while messages of theirs are alive, and wait for good.
+pub(crate) fn exit_on_panic() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        report(info);
+        process::exit(101);
+    }));
+}
 
 /// A loop's work: where to read, from the beginning, and how much.
 #[derive(Debug, Clone, Copy)]

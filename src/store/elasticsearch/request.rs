@@ -221,7 +221,7 @@ pub(super) fn found(
     check_count(answer.docs.len(), places.len())?;
     let values =
         answer.docs.into_iter().zip(places).map(|(doc, place)| match (doc.error, doc.source) {
-            // As long as nothing was written, there is no index.
+            // The index does not exist before the first write.
             (Some(error), _) if type_of(&error) == NO_INDEX => Ok(Ok(None)),
             (Some(error), _) => Ok(Err(Fault::of_server(0, &error))),
             (None, _) if !doc.found => Ok(Ok(None)),
