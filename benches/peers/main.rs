@@ -64,7 +64,7 @@ const REDIS: &str = "KASPER_TEST_REDIS";
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
-    /// A fifth of the messages: about 4 minutes in all
+    /// A fifth of the messages: about 3 minutes in all
     #[arg(long)]
     quick: bool,
 

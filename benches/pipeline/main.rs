@@ -53,7 +53,7 @@ const BROKERS: &str = "KASPER_TEST_KAFKA";
 #[derive(Parser)]
 #[command(verbatim_doc_comment)]
 struct Options {
-    /// A fifth of the messages and shorter latency runs: less than 2 minutes in all
+    /// A fifth of the messages and shorter latency runs: 4 to 5 minutes in all
     #[arg(long)]
     quick: bool,
 
