@@ -13,6 +13,8 @@ pub(crate) struct FetchAhead {
     pub(crate) messages: usize,
     /// In one fetch of a topic's partition, as sent over the network.
     pub(crate) fetch_bytes: usize,
+    /// How long a broker waits with its answer while it has nothing new.
+    pub(crate) wait_ms: usize,
 }
 
 /// What a message in a queue is thought to take with everything. Larger ones reach the limit of bytes first,
@@ -24,6 +26,16 @@ const MESSAGE_BYTES: usize = 1 << 10;
 /// budget, so that they come to about the budget in memory, at most.
 const FETCH_SHARE: usize = 12;
 
+/// A broker answers one fetch at a time, for all partitions whose queues have room: one that waits for them holds up a
+/// partition whose queue has become empty meanwhile. So waits are short (librdkafka's default is 500 ms).
+const LEAST_WAIT_MS: usize = 50;
+
+/// Each answer costs client and broker about a microsecond for each partition, also if there is nothing new, so with many
+/// partitions waits are longer: a millisecond for so many of them.
+const PARTITIONS_PER_MS: usize = 10;
+
+const MOST_WAIT_MS: usize = 200;
+
 /// The most that librdkafka takes for a limit of a queue's bytes.
 const MOST_QUEUED: usize = 2_097_151 << 10;
 
@@ -31,13 +43,15 @@ impl FetchAhead {
     /// The shares of a process that gets `numbers` partition numbers of `topics` topics.
     pub(crate) fn new(budget: usize, numbers: usize, topics: usize) -> Self {
         let value_bytes = (budget / 8 * 7 / numbers.max(1)).clamp(16 << 10, MOST_QUEUED);
-        let fetch_bytes = budget / FETCH_SHARE / (numbers * topics).max(1);
+        let partitions = numbers * topics;
+        let fetch_bytes = budget / FETCH_SHARE / partitions.max(1);
         Self {
             value_bytes,
             messages: value_bytes / MESSAGE_BYTES,
             // 1 MiB is librdkafka's default. A batch of a producer that is larger is still fetched,
             // one at a time.
             fetch_bytes: fetch_bytes.clamp(8 << 10, 1 << 20),
+            wait_ms: (partitions / PARTITIONS_PER_MS).clamp(LEAST_WAIT_MS, MOST_WAIT_MS),
         }
     }
 }
@@ -49,7 +63,7 @@ mod tests {
     /// The memory that a stalled process takes for messages of so many bytes on the network, of which some
     /// are the value's: in all queues, and with a fetch for all partitions on its way.
     fn held(budget: usize, numbers: usize, topics: usize, wire: usize, value: usize) -> usize {
-        let FetchAhead { value_bytes, messages, fetch_bytes } =
+        let FetchAhead { value_bytes, messages, fetch_bytes, .. } =
             FetchAhead::new(budget, numbers, topics);
         let by_bytes = value_bytes.checked_div(value).unwrap_or(usize::MAX);
         let queued = messages.min(by_bytes) * numbers;
@@ -74,8 +88,16 @@ mod tests {
     #[test]
     fn what_is_fetched_ahead_is_never_nothing() {
         let least = FetchAhead::new(64 << 10, 1000, 10);
-        assert_eq!(least, FetchAhead { value_bytes: 16 << 10, messages: 16, fetch_bytes: 8 << 10 });
+        let expected =
+            FetchAhead { value_bytes: 16 << 10, messages: 16, fetch_bytes: 8 << 10, wait_ms: 200 };
+        assert_eq!(least, expected);
         let most = FetchAhead::new(usize::MAX, 1, 1);
         assert_eq!(most.fetch_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn brokers_wait_longer_only_with_many_partitions() {
+        let wait = |numbers, topics| FetchAhead::new(64 << 20, numbers, topics).wait_ms;
+        assert_eq!([wait(1, 1), wait(500, 1), wait(100, 10), wait(5000, 1)], [50, 50, 100, 200]);
     }
 }

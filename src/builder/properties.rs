@@ -41,9 +41,7 @@ fn consumer_defaults(options: &Options, plan: &Plan, numbers: usize, topics: usi
         // The default of a second costs a factor of 5 to 9 in throughput: a queue that was full
         // once is not fetched into for so long.
         ("fetch.queue.backoff.ms".into(), "5".into()),
-        // A broker answers one fetch at a time: one that waits for a dry partition holds up the
-        // others for so long. (The default is 500.)
-        ("fetch.wait.max.ms".into(), "50".into()),
+        ("fetch.wait.max.ms".into(), ahead.wait_ms.to_string()),
         ("reconnect.backoff.max.ms".into(), "2000".into()),
     ];
     match options.group_protocol {

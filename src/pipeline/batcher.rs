@@ -20,7 +20,7 @@ use crate::pipeline::progress::LaneProgress;
 use crate::settings::BatchLimits;
 
 /// A queue's wake-up is never lost, as far as anybody knows. Should one be, this bounds the damage.
-const SAFETY_NET: Duration = Duration::from_secs(1);
+const SAFETY_NET: Duration = Duration::from_secs(5);
 
 /// What a message is thought to weigh before the first has been seen.
 const FIRST_GUESS_BYTES: usize = 1024;

@@ -291,7 +291,7 @@ impl ControlThread {
     /// Sends under the lock: a seek takes it too, so what is sent after the seek was judged after
     /// it. (What was sent before may still be on its way to whoever sought.)
     fn statistics(&mut self, event: &ClientEvent<'_>) {
-        let Some(statistics) = Reading::parse(&event.statistics()) else { return };
+        let Some(statistics) = Reading::parse(event.statistics()) else { return };
         let assigned = self.shared.assigned();
         let memory =
             |number, messages, values| self.shared.beside_values(number).memory(messages, values);

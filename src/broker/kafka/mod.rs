@@ -33,6 +33,7 @@ mod offsets;
 mod producer;
 mod queue;
 pub(crate) mod refusals;
+mod report;
 mod statistics;
 #[cfg(test)]
 mod tests;

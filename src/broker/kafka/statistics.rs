@@ -14,9 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::statistics::{Partition, Statistics};
-
 use super::ffi::Client;
+use super::report::{Partition, Statistics};
 use crate::broker::{Event, FetchPosition, POSITIONS_SETTLE};
 use crate::message::{Offset, TopicPartition};
 
@@ -98,7 +97,12 @@ impl Freshness {
     /// Where only time has passed, the fetcher must have had its rounds: of a partition without a broker it has none,
     /// nor while its broker's thread waits for a connection or a name server. `heard` is when each broker that is
     /// connected has last answered.
-    fn holds(self, partition: &Partition, heard: &HashMap<i32, Instant>, taken: Instant) -> bool {
+    fn holds(
+        self,
+        partition: &Partition<'_>,
+        heard: &HashMap<i32, Instant>,
+        taken: Instant,
+    ) -> bool {
         if taken < self.since {
             return false;
         }
@@ -151,8 +155,8 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn parse(json: &str) -> Option<Statistics> {
-        let statistics = serde_json::from_str(json);
+    pub(super) fn parse(json: &[u8]) -> Option<Statistics<'_>> {
+        let statistics = serde_json::from_slice(json);
         let failed = |error| tracing::debug!(%error, "librdkafka's statistics could not be read");
         statistics.map_err(failed).ok()
     }
@@ -161,7 +165,7 @@ impl Reading {
     /// with values of so many bytes.
     pub(super) fn events(
         self,
-        statistics: &Statistics,
+        statistics: &Statistics<'_>,
         assigned: &Assigned,
         memory: impl Fn(i32, u64, u64) -> u64,
     ) -> Vec<Event> {
@@ -178,7 +182,7 @@ impl Reading {
     /// was fetched.
     fn positions(
         self,
-        statistics: &Statistics,
+        statistics: &Statistics<'_>,
         assigned: &Assigned,
         taken: Instant,
         memory: impl Fn(i32, u64, u64) -> u64,
@@ -193,14 +197,13 @@ impl Reading {
             for (number, freshness) in partitions {
                 let Some(seen) = seen.partitions.get(number) else { continue };
                 if freshness.holds(seen, &heard, taken) {
-                    let queued = u64::try_from(seen.fetchq_cnt).unwrap_or(0);
                     let end = if self.read_committed { seen.ls_offset } else { seen.hi_offset };
                     positions.push(FetchPosition {
                         partition: TopicPartition::new(Arc::clone(topic), *number),
                         fetched: offset(seen.next_offset).filter(|_| is_steady),
                         end: offset(end),
                         // Those of the queue which it is forwarded to.
-                        queued_bytes: memory(*number, queued, seen.fetchq_size),
+                        queued_bytes: memory(*number, seen.fetchq_cnt, seen.fetchq_size),
                     });
                 }
             }
@@ -210,7 +213,7 @@ impl Reading {
 
     /// The number of assigned partitions, if the assignment stands. A static consumer joins no
     /// group, so librdkafka counts nothing for it.
-    fn settled(self, statistics: &Statistics, assigned: &Assigned) -> Option<usize> {
+    fn settled(self, statistics: &Statistics<'_>, assigned: &Assigned) -> Option<usize> {
         if self.protocol == Protocol::None {
             return (assigned.len() > 0).then_some(assigned.len());
         }
@@ -233,7 +236,7 @@ impl Reading {
 
 /// When each broker that is connected has last answered, by its id. Connections without one (to the group's coordinator,
 /// to an address of `brokers`) are not fetched from.
-fn last_answers(statistics: &Statistics, taken: Instant) -> HashMap<i32, Instant> {
+fn last_answers(statistics: &Statistics<'_>, taken: Instant) -> HashMap<i32, Instant> {
     let brokers = statistics.brokers.values();
     let connected = brokers.filter(|broker| broker.state == "UP" && broker.nodeid >= 0);
     let heard = connected.filter_map(|broker| {
@@ -250,6 +253,7 @@ fn offset(number: i64) -> Option<Offset> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::report::Broker;
     use super::*;
 
     #[test]
@@ -279,7 +283,7 @@ mod tests {
     #[test]
     fn a_broker_that_is_not_connected_has_not_answered() {
         let taken = Instant::now() + POSITIONS_SETTLE;
-        let broker = |nodeid, state: &str, rxidle| rdkafka::statistics::Broker {
+        let broker = |nodeid, state: &'static str, rxidle| Broker {
             nodeid,
             state: state.into(),
             rxidle,

@@ -1,6 +1,5 @@
 //! Events: what librdkafka has to tell.
 
-use std::borrow::Cow;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -97,12 +96,12 @@ impl<'q> ClientEvent<'q> {
     }
 
     /// The statistics, as JSON.
-    pub(crate) fn statistics(&self) -> Cow<'_, str> {
+    pub(crate) fn statistics(&self) -> &[u8] {
         if self.kind() != EventKind::Statistics {
-            return Cow::Borrowed("");
+            return &[];
         }
         // SAFETY: a statistics event has a string that lives as long as the event.
-        unsafe { CStr::from_ptr(rd::rd_kafka_event_stats(self.event.as_ptr())) }.to_string_lossy()
+        unsafe { CStr::from_ptr(rd::rd_kafka_event_stats(self.event.as_ptr())) }.to_bytes()
     }
 
     /// A line of the log: syslog level, facility, text.
