@@ -1,17 +1,36 @@
 //! Runs in processes of their own, of which this one is the parent.
 
+use std::env;
+use std::fmt::Display;
 use std::io::Read as _;
-use std::process::Child;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::BoxError;
+use super::measure::Sample;
 
 /// After so long a run counts as failed.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
 
-/// The output of a child that ended well.
-pub(crate) fn wait(child: &mut Child) -> Result<String, BoxError> {
+/// This program, asked to run one case, and what it is told besides, as `--name=value`.
+pub(crate) fn this_program<'a>(
+    case: &impl Display,
+    named: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Command, BoxError> {
+    let mut command = Command::new(env::current_exe()?);
+    command.arg(format!("--case={case}"));
+    command.args(named.into_iter().map(|(name, value)| format!("--{name}={value}")));
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    Ok(command)
+}
+
+/// What a child prints that ends well.
+pub(crate) fn sample(child: &mut Child) -> Result<Sample, BoxError> {
+    Ok(Sample::from_json(&wait(child)?).ok_or("no result")?)
+}
+
+fn wait(child: &mut Child) -> Result<String, BoxError> {
     let deadline = Instant::now() + RUN_LIMIT;
     let status = loop {
         if let Some(status) = child.try_wait()? {

@@ -10,9 +10,9 @@ use kasper::{Batch, Bytes, Context, Processor, TopicProcessor};
 use rdkafka::bindings as rd;
 
 use super::BoxError;
-use super::job::{self, First};
+use super::job::{self, Seen};
 use super::measure::{Mark, Sample};
-use super::raw::{Ahead, Consumer};
+use super::raw::client::{Ahead, Consumer};
 
 /// How many keys the messages have, over all partitions.
 pub(crate) const KEYS: u64 = 5_000;
@@ -87,26 +87,26 @@ pub(crate) async fn ours(
     group: bool,
 ) -> Result<Sample, BoxError> {
     let name = format!("{}-{}", input.topic, std::process::id());
-    let first = First::default();
-    let of_processors = first.clone();
+    let seen = Seen::default();
+    let of_processors = seen.clone();
     let mut builder = TopicProcessor::builder(name, [input.topic]).brokers(input.brokers);
     if !group {
         builder = builder.partitions(0..i32::try_from(input.partitions)?);
     }
     let processor = builder
-        .build(move |_| Counter { store: store.clone(), first: of_processors.clone() })
+        .build(move |_| Counter { store: store.clone(), seen: of_processors.clone() })
         .await?;
-    job::run_to_end(processor, input.messages, &first).await
+    job::run_to_end(processor, input.messages, &seen).await
 }
 
 struct Counter {
     store: AnyStore,
-    first: First,
+    seen: Seen,
 }
 
 impl Processor for Counter {
     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
-        self.first.get_or_init(Mark::now);
+        self.seen.begin(batch);
         let mut found: HashMap<&str, u64> = HashMap::new();
         for message in batch.iter() {
             *found.entry(std::str::from_utf8(message.key().unwrap_or_default())?).or_default() += 1;
@@ -129,7 +129,7 @@ pub(crate) async fn raw(
     driver: &impl Driver,
     full_key: impl Fn(&str) -> String,
 ) -> Result<Sample, BoxError> {
-    let consumer = Consumer::new(input.brokers, input.topic, input.partitions, Ahead::default());
+    let consumer = Consumer::new(input.brokers, &[input.topic], input.partitions, Ahead::default());
     let mut taken = Taken(Vec::with_capacity(BATCH));
     let mut next = vec![-1; input.partitions];
     let mut last_commit = Instant::now();

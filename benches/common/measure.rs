@@ -79,6 +79,18 @@ impl Sample {
         }
     }
 
+    /// Messages a second.
+    #[allow(clippy::cast_precision_loss, reason = "millions")]
+    pub(crate) fn rate(&self) -> f64 {
+        self.messages as f64 / self.seconds
+    }
+
+    /// Microseconds a message.
+    #[allow(clippy::cast_precision_loss, reason = "millions")]
+    pub(crate) fn cpu_us(&self) -> f64 {
+        self.cpu_seconds * 1e6 / self.messages as f64
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "messages": self.messages,

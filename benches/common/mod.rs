@@ -1,11 +1,13 @@
-//! What the benchmarks share: running cases in turn, measuring, Kafka's topics, raw consumers, the counting
-//! job, tables.
+//! What the benchmarks share: running cases in turn, measuring, Kafka's topics, jobs of the library and the raw
+//! loops beside them, the counting job, tables.
 
 pub(crate) mod child;
+pub(crate) mod contents;
 pub(crate) mod counting;
 pub(crate) mod job;
 pub(crate) mod measure;
 pub(crate) mod options;
+pub(crate) mod ours;
 pub(crate) mod progress;
 pub(crate) mod raw;
 #[cfg(feature = "redis")]

@@ -15,7 +15,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// How often each case runs [default: 3 with --quick, else 5]
+    /// How often each case runs [default: 3 with --quick, else 5; growth: 1 and 3]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
 
@@ -30,7 +30,11 @@ impl Common {
     }
 
     pub(crate) fn rounds(&self, quick: bool) -> u32 {
-        self.rounds.unwrap_or(if quick { 3 } else { 5 })
+        self.rounds_or(if quick { 3 } else { 5 })
+    }
+
+    pub(crate) fn rounds_or(&self, default: u32) -> u32 {
+        self.rounds.unwrap_or(default)
     }
 }
 
@@ -48,11 +52,13 @@ pub(crate) fn chosen<C: Case>(all: Vec<C>, only: &[String]) -> Result<Vec<C>, Bo
         let name = case.to_string();
         only.is_empty() || only.iter().any(|text| name.contains(text.as_str()))
     };
-    let wanted: Vec<C> = all.iter().copied().filter(asked).collect();
+    let mut wanted: Vec<C> = all.iter().copied().filter(asked).collect();
     if wanted.is_empty() {
         let names: Vec<String> = all.iter().map(ToString::to_string).collect();
         return Err(format!("no case has such a name; there are\n  {}", names.join("\n  ")).into());
     }
+    let bases: Vec<C> = wanted.iter().filter_map(|case| case.base()).collect();
+    wanted.extend(bases);
     let ceilings: Vec<C> = wanted.iter().filter_map(|case| case.ceiling()).collect();
     Ok(all.into_iter().filter(|case| wanted.contains(case) || ceilings.contains(case)).collect())
 }

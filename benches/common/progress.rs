@@ -6,7 +6,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::BoxError;
 
-/// A bar on a terminal, lines elsewhere.
+/// A bar on a terminal, lines elsewhere. A clone is the same bar.
+#[derive(Clone)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {

@@ -4,11 +4,17 @@ use std::fmt;
 
 use super::BoxError;
 use super::measure::Spread;
+use super::progress::Progress;
 
 /// Something that is measured.
 pub(crate) trait Case: Copy + PartialEq + fmt::Display {
     /// The raw one that it is measured against; none for raw ones.
     fn ceiling(self) -> Option<Self>;
+
+    /// Another one of its own kind that it is compared with, too.
+    fn base(self) -> Option<Self> {
+        None
+    }
 
     /// Whether the two do the same work, so that they run one after the other.
     fn is_like(self, other: Self) -> bool;
@@ -37,6 +43,60 @@ impl Size {
     }
 }
 
+/// What is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan<C> {
+    /// Empty if no case needs them.
+    pub(crate) brokers: String,
+    pub(crate) cases: Vec<C>,
+    pub(crate) rounds: u32,
+    pub(crate) quick: bool,
+}
+
+/// What was run, and what came out.
+pub(crate) struct Results<C, R> {
+    pub(crate) plan: Plan<C>,
+    pub(crate) runs: Runs<C, R>,
+}
+
+impl<C: Case> Plan<C> {
+    pub(crate) fn progress(&self) -> Result<Progress, BoxError> {
+        Progress::new(self.cases.len() as u64 * u64::from(self.rounds))
+    }
+
+    /// Every case once a round, one after the other.
+    pub(crate) fn run<R>(
+        &self,
+        progress: &Progress,
+        mut run: impl FnMut(C) -> Result<R, BoxError>,
+    ) -> Results<C, R> {
+        self.run_alike(progress, |cases| {
+            let run = |case: &C| {
+                progress.begin(case);
+                let outcome = run(*case);
+                progress.end();
+                outcome
+            };
+            cases.iter().map(run).collect()
+        })
+    }
+
+    /// Every case once a round, those that are alike in one call, which returns as many outcomes.
+    pub(crate) fn run_alike<R>(
+        &self,
+        progress: &Progress,
+        mut run: impl FnMut(&[C]) -> Vec<Result<R, BoxError>>,
+    ) -> Results<C, R> {
+        let mut runs = Runs::new(&self.cases);
+        for round in 1..=self.rounds {
+            progress.note(&format!("round {round} of {}", self.rounds));
+            runs.round(round, &mut run);
+        }
+        progress.clear();
+        Results { plan: self.clone(), runs }
+    }
+}
+
 /// Per case one entry a round, `None` for a run that failed.
 pub(crate) struct Runs<C, R> {
     runs: Vec<(C, Vec<Option<R>>)>,
@@ -45,17 +105,13 @@ pub(crate) struct Runs<C, R> {
 
 impl<C: Case, R> Runs<C, R> {
     /// Those that are alike have to stand together.
-    pub(crate) fn new(cases: &[C]) -> Self {
+    fn new(cases: &[C]) -> Self {
         let runs = cases.iter().map(|case| (*case, Vec::new())).collect();
         Self { runs, failures: Vec::new() }
     }
 
     /// Runs every case once, those that are alike in one call, which returns as many outcomes.
-    pub(crate) fn round(
-        &mut self,
-        round: u32,
-        mut run: impl FnMut(&[C]) -> Vec<Result<R, BoxError>>,
-    ) {
+    fn round(&mut self, round: u32, mut run: impl FnMut(&[C]) -> Vec<Result<R, BoxError>>) {
         for group in self.runs.chunk_by_mut(|(a, _), (b, _)| a.is_like(*b)) {
             // Each round begins with another one, so that nothing has a lasting advantage of its
             // place: the first runs while the server cleans up what went before.
@@ -95,9 +151,14 @@ impl<C: Case, R> Runs<C, R> {
 
     /// Round by round, the case's value to its ceiling's.
     pub(crate) fn ratio(&self, case: C, value: &dyn Fn(&R) -> f64) -> Option<Spread> {
-        let pairs = self.of(case).iter().zip(self.of(case.ceiling()?));
+        self.ratio_to(case.ceiling()?, case, value)
+    }
+
+    /// Round by round, the case's value to another one's.
+    pub(crate) fn ratio_to(&self, other: C, case: C, value: &dyn Fn(&R) -> f64) -> Option<Spread> {
+        let pairs = self.of(case).iter().zip(self.of(other));
         let ratios =
-            pairs.filter_map(|(ours, raw)| Some(value(ours.as_ref()?) / value(raw.as_ref()?)));
+            pairs.filter_map(|(it, other)| Some(value(it.as_ref()?) / value(other.as_ref()?)));
         Spread::of(ratios)
     }
 

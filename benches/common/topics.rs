@@ -5,11 +5,10 @@ use std::time::Duration;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::util::Timeout;
 
 use super::BoxError;
+use super::contents::Contents;
 
 /// Who produces waits so long before it reads: connecting and getting a producer id takes up to half a
 /// second, depends on chance, and would be a large part of a short run.
@@ -56,17 +55,15 @@ impl Topics {
         Ok(name)
     }
 
-    /// A topic with `counts[p]` messages in partition `p`, whose keys are made from a partition and a random
-    /// number.
+    /// A topic with messages whose keys are made from a partition and a random number.
     pub(crate) fn create_filled<K: AsRef<[u8]>>(
         &mut self,
         label: &str,
-        value_bytes: usize,
-        counts: &[u64],
+        contents: &Contents<'_>,
         key: impl Fn(i32, u64) -> K,
     ) -> Result<String, BoxError> {
-        let topic = self.create(label, counts.len())?;
-        fill(&self.brokers, &topic, value_bytes, counts, key)?;
+        let topic = self.create(label, contents.counts.len())?;
+        contents.fill(&self.brokers, &topic, key)?;
         Ok(topic)
     }
 
@@ -96,63 +93,6 @@ impl Drop for Topics {
             let options = AdminOptions::new().operation_timeout(Some(TIMEOUT));
             // The broker is a benchmark's: what stays there does no harm.
             let _left_behind = self.runtime.block_on(self.admin.delete_topics(&names, &options));
-        }
-    }
-}
-
-/// Messages with values that don't repeat.
-fn fill<K: AsRef<[u8]>>(
-    brokers: &str,
-    topic: &str,
-    value_bytes: usize,
-    counts: &[u64],
-    key: impl Fn(i32, u64) -> K,
-) -> Result<(), BoxError> {
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", brokers)
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "20")
-        .set("queue.buffering.max.messages", "200000")
-        .create()?;
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let mut value = vec![0; value_bytes];
-    let mut left = counts.to_vec();
-    while left.iter().any(|left| *left > 0) {
-        for (partition, left) in (0..).zip(&mut left).filter(|(_, left)| **left > 0) {
-            let key = key(partition, random.next());
-            random.fill(&mut value);
-            let mut record =
-                BaseRecord::to(topic).partition(partition).key(key.as_ref()).payload(&value[..]);
-            while let Err((error, refused)) = producer.send(record) {
-                if error != KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) {
-                    return Err(error.into());
-                }
-                record = refused;
-                producer.poll(Duration::from_millis(10));
-            }
-            *left -= 1;
-        }
-        producer.poll(Duration::ZERO);
-    }
-    producer.flush(TIMEOUT)?;
-    Ok(())
-}
-
-/// Xorshift: quick, and the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let random = self.next().to_le_bytes();
-            chunk.copy_from_slice(&random[..chunk.len()]);
         }
     }
 }

@@ -7,9 +7,11 @@ use crate::case::{Case, PARTITIONS, Who, Work};
 use crate::common::BoxError;
 use crate::common::counting::{self, Input};
 use crate::common::measure::Sample;
+use crate::common::ours::{self, Job, Worker};
+use crate::common::raw::forward::forward;
+use crate::common::raw::way::Way;
+use crate::common::raw::{self, consume};
 use crate::common::redis::Redis;
-use crate::ours::{self, Job};
-use crate::raw::{self, Way};
 
 /// What the parent says to do.
 #[derive(Debug, Clone)]
@@ -42,24 +44,20 @@ pub(crate) fn run(task: Task) -> Result<(), BoxError> {
 }
 
 async fn ours(task: Task) -> Result<Sample, BoxError> {
-    let job = Job {
-        brokers: task.brokers,
-        input: task.input,
-        output: task.output,
-        forward: true,
-        group: true,
-        max_in_flight: None,
-        metrics: false,
-    };
+    let produces = task.output.is_some();
+    let worker = task.output.map_or(Worker::Read, Worker::Forward);
+    let job = Job { produces, ..Job::new(task.brokers, vec![task.input], None, worker) };
     ours::run_to_end(job, task.messages).await
 }
 
 fn raw(task: &Task) -> Sample {
     raw::exit_on_panic();
-    let input = raw::Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
+    let topics = std::slice::from_ref(&task.input);
+    let (brokers, messages) = (task.brokers.as_str(), task.messages);
+    let input = raw::Input { brokers, topics, partitions: PARTITIONS, messages };
     match &task.output {
-        None => raw::consume_batches(input, Way::READ),
-        Some(output) => raw::forward(input, output, Way::PASS_SMALL.forwarding(), || false),
+        None => consume::batches(input, Way::READ),
+        Some(output) => forward(input, output, Way::PASS_SMALL.forwarding(), || false),
     }
 }
 

@@ -6,13 +6,7 @@ mod child;
 #[allow(dead_code, reason = "each benchmark uses its part of it")]
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code, reason = "the pipeline's, of which not all is used here")]
-#[path = "../pipeline/ours.rs"]
-mod ours;
 mod programs;
-#[allow(dead_code, unused_imports, reason = "the pipeline's, of which not all is used here")]
-#[path = "../pipeline/raw/mod.rs"]
-mod raw;
 mod report;
 mod rounds;
 mod versions;
@@ -126,9 +120,8 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
     let counts = cases.iter().any(|case| case.work == Work::Count);
     let redis = if counts { address("peers", REDIS)? } else { String::new() };
     let versions = Versions::of(&cases, &redis)?;
-    let plan =
-        Plan { brokers: address("peers", BROKERS)?, redis, cases, rounds, quick: options.quick };
-    let results = Rounds::new(plan)?.run()?;
+    let plan = Plan { brokers: address("peers", BROKERS)?, cases, rounds, quick: options.quick };
+    let results = Rounds::new(plan, redis)?.run();
     let table = report::table(&results, &versions, &left_out);
     let json = report::json(&results, &versions, &left_out);
     tell(&table, &json, options.common.json(), results.runs.failures())

@@ -14,16 +14,6 @@ use crate::versions::Versions;
 
 const WIDTHS: &[usize] = &[14, 22, 19, 20, 20, 5];
 
-#[allow(clippy::cast_precision_loss, reason = "millions")]
-fn rate(sample: &Sample) -> f64 {
-    sample.messages as f64 / sample.seconds
-}
-
-#[allow(clippy::cast_precision_loss, reason = "millions")]
-fn cpu_us(sample: &Sample) -> f64 {
-    sample.cpu_seconds * 1e6 / sample.messages as f64
-}
-
 /// Where the counts are.
 fn store(case: Case) -> Option<&'static str> {
     match (case.work, case.who) {
@@ -100,8 +90,8 @@ fn row(text: &mut String, results: &Results, case: Case) {
     let runs = &results.runs;
     let who = case.who.to_string();
     let (Some(rate_of), Some(cpu_of), Some(rss)) = (
-        runs.spread(case, &rate),
-        runs.spread(case, &cpu_us),
+        runs.spread(case, &Sample::rate),
+        runs.spread(case, &Sample::cpu_us),
         runs.spread(case, &|sample| sample.rss_mb),
     ) else {
         line(text, &[&who, "failed"], WIDTHS);
@@ -111,9 +101,9 @@ fn row(text: &mut String, results: &Results, case: Case) {
     let cells: &[&str] = &[
         &who,
         &range(rate_of, thousand),
-        &ratio(runs.ratio(case, &rate), false),
+        &ratio(runs.ratio(case, &Sample::rate), false),
         &range(cpu_of, decimals),
-        &ratio(runs.ratio(case, &cpu_us), false),
+        &ratio(runs.ratio(case, &Sample::cpu_us), false),
         &format!("{:.0}", rss.median),
     ];
     line(text, cells, WIDTHS);
@@ -144,10 +134,10 @@ fn entry(results: &Results, case: Case) -> Value {
     });
     let runs = &results.runs;
     entry["runs"] = json!(runs.of(case).iter().flatten().count());
-    put(&mut entry, "msgs_per_s", runs.spread(case, &rate));
-    put(&mut entry, "ratio", runs.ratio(case, &rate));
-    put(&mut entry, "cpu_us_per_msg", runs.spread(case, &cpu_us));
-    put(&mut entry, "cpu_ratio", runs.ratio(case, &cpu_us));
+    put(&mut entry, "msgs_per_s", runs.spread(case, &Sample::rate));
+    put(&mut entry, "ratio", runs.ratio(case, &Sample::rate));
+    put(&mut entry, "cpu_us_per_msg", runs.spread(case, &Sample::cpu_us));
+    put(&mut entry, "cpu_ratio", runs.ratio(case, &Sample::cpu_us));
     put(&mut entry, "rss_mb", runs.spread(case, &|sample| sample.rss_mb));
     entry
 }

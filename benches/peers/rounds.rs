@@ -1,38 +1,29 @@
 //! The rounds: every case once a round, each run in a process of its own.
 
 use std::collections::HashMap;
-use std::env;
-use std::process::{Command, Stdio};
 
 use kasper::store::{Store as _, connect};
 use tokio::runtime::Runtime;
 
 use crate::case::{Case, PARTITIONS, VALUE_BYTES, Who, Work};
 use crate::common::BoxError;
-use crate::common::child::wait;
+use crate::common::child::{self, this_program};
+use crate::common::contents::Contents;
 use crate::common::counting;
 use crate::common::measure::Sample;
 use crate::common::progress::Progress;
-use crate::common::runs::Runs;
+use crate::common::runs;
 use crate::common::topics::Topics;
 use crate::programs;
 
-pub(crate) struct Plan {
-    pub(crate) brokers: String,
-    /// Empty if no case needs it.
-    pub(crate) redis: String,
-    pub(crate) cases: Vec<Case>,
-    pub(crate) rounds: u32,
-    pub(crate) quick: bool,
-}
+pub(crate) type Plan = runs::Plan<Case>;
 
-pub(crate) struct Results {
-    pub(crate) plan: Plan,
-    pub(crate) runs: Runs<Case, Sample>,
-}
+pub(crate) type Results = runs::Results<Case, Sample>;
 
 pub(crate) struct Rounds {
     plan: Plan,
+    /// Empty if no case needs it.
+    redis: String,
     runtime: Runtime,
     topics: Topics,
     inputs: HashMap<Work, String>,
@@ -40,30 +31,17 @@ pub(crate) struct Rounds {
 }
 
 impl Rounds {
-    pub(crate) fn new(plan: Plan) -> Result<Self, BoxError> {
-        let progress = Progress::new(plan.cases.len() as u64 * u64::from(plan.rounds))?;
+    pub(crate) fn new(plan: Plan, redis: String) -> Result<Self, BoxError> {
+        let progress = plan.progress()?;
         let (topics, runtime) = (Topics::new(&plan.brokers)?, Runtime::new()?);
-        let mut rounds = Self { plan, runtime, topics, inputs: HashMap::new(), progress };
+        let mut rounds = Self { plan, redis, runtime, topics, inputs: HashMap::new(), progress };
         rounds.fill()?;
         Ok(rounds)
     }
 
-    pub(crate) fn run(mut self) -> Result<Results, BoxError> {
-        let mut runs = Runs::new(&self.plan.cases);
-        for round in 1..=self.plan.rounds {
-            self.progress.note(&format!("round {round} of {}", self.plan.rounds));
-            runs.round(round, |cases| {
-                let run = |case: &Case| {
-                    self.progress.begin(case);
-                    let outcome = self.run_one(*case);
-                    self.progress.end();
-                    outcome
-                };
-                cases.iter().map(run).collect()
-            });
-        }
-        self.progress.clear();
-        Ok(Results { plan: self.plan, runs })
+    pub(crate) fn run(mut self) -> Results {
+        let (plan, progress) = (self.plan.clone(), self.progress.clone());
+        plan.run(&progress, |case| self.run_one(case))
     }
 
     /// The topics that the cases read, one for each work.
@@ -76,14 +54,14 @@ impl Rounds {
             let label = work.label();
             self.progress.note(&format!("filling the topic for {label}: {messages} messages"));
             let counts = [messages / PARTITIONS as u64; PARTITIONS];
-            let topics = &mut self.topics;
+            let (contents, topics) = (Contents::new(VALUE_BYTES, &counts), &mut self.topics);
             let topic = if work == Work::Count {
                 let key = |partition, random| counting::key(PARTITIONS, partition, random);
-                topics.create_filled(label, VALUE_BYTES, &counts, key)?
+                topics.create_filled(label, &contents, key)?
             } else {
                 // Keys that spread over partitions.
                 let key = |_, random: u64| random.to_le_bytes();
-                topics.create_filled(label, VALUE_BYTES, &counts, key)?
+                topics.create_filled(label, &contents, key)?
             };
             self.inputs.insert(work, topic);
         }
@@ -114,7 +92,7 @@ impl Rounds {
             }
             Work::Count => {
                 let prefix = format!("{input}-{}", case.who);
-                let more = [("redis", self.plan.redis.as_str()), ("prefix", &prefix)];
+                let more = [("redis", self.redis.as_str()), ("prefix", &prefix)];
                 let sample = self.run_child(case, &input, &more);
                 let counted = self.take_counts(&prefix)?;
                 let sample = sample?;
@@ -128,7 +106,7 @@ impl Rounds {
     fn take_counts(&self, prefix: &str) -> Result<u64, BoxError> {
         let keys: Vec<String> = counting::keys(PARTITIONS).collect();
         self.runtime.block_on(async {
-            let store = connect(&format!("redis://{}/{prefix}", self.plan.redis)).await?;
+            let store = connect(&format!("redis://{}/{prefix}", self.redis)).await?;
             let total = counting::total(&store, &keys).await?;
             let removed: Vec<_> = keys.iter().map(|key| (key.as_str(), None)).collect();
             store.write_many(&removed).await?;
@@ -156,14 +134,8 @@ impl Rounds {
                 program.arg(format!("state={state}"));
                 program
             }
-            None => {
-                let mut ours = Command::new(env::current_exe()?);
-                ours.args(["--case", &case.to_string()]);
-                ours.args(named.map(|(name, value)| format!("--{name}={value}")));
-                ours.stdin(Stdio::null()).stdout(Stdio::piped());
-                ours
-            }
+            None => this_program(&case, named.copied())?,
         };
-        Ok(Sample::from_json(&wait(&mut command.spawn()?)?).ok_or("no result")?)
+        child::sample(&mut command.spawn()?)
     }
 }

@@ -8,11 +8,13 @@ use std::{io, thread};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use crate::case::{Case, Who, Work};
+use crate::case::{Case, PARTITIONS, Who, Work};
 use crate::common::BoxError;
 use crate::common::measure::Sample;
-use crate::ours::{self, Job};
-use crate::raw::{self, Input, Way};
+use crate::common::ours::{self, Job, Worker};
+use crate::common::raw::forward::forward;
+use crate::common::raw::way::Way;
+use crate::common::raw::{self, Input, consume};
 
 /// What the parent says to do.
 #[derive(Debug, Clone)]
@@ -42,14 +44,18 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
         Who::Ours { group, one_in_flight } => (group, one_in_flight),
         _ => (false, false),
     };
+    let produces = task.output.is_some();
+    let worker = match task.output {
+        None => Worker::Read,
+        Some(output) if task.case.work == Work::Forward => Worker::Forward(output),
+        Some(output) => Worker::PassThrough(output),
+    };
+    let partitions = (!group).then_some(PARTITIONS);
     let job = Job {
-        brokers: task.brokers,
-        input: task.input,
-        output: task.output,
-        forward: task.case.work == Work::Forward,
-        group,
         max_in_flight: one_in_flight.then_some(1),
         metrics: task.case.who == Who::OursWithMetrics,
+        produces,
+        ..Job::new(task.brokers, vec![task.input], partitions, worker)
     };
     if !matches!(task.case.work, Work::Latency(_)) {
         return ours::run_to_end(job, task.messages).await;
@@ -65,18 +71,20 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
 
 fn raw(task: &Task) -> Sample {
     raw::exit_on_panic();
-    let input = Input { brokers: &task.brokers, topic: &task.input, messages: task.messages };
+    let topics = std::slice::from_ref(&task.input);
+    let (brokers, messages) = (task.brokers.as_str(), task.messages);
+    let input = Input { brokers, topics, partitions: PARTITIONS, messages };
     match (&task.output, task.case.who) {
-        (None, Who::RawPoll) => raw::poll(input, task.way),
-        (None, _) => raw::consume_batches(input, task.way),
+        (None, Who::RawPoll) => consume::poll(input, task.way),
+        (None, _) => consume::batches(input, task.way),
         (Some(output), _) if matches!(task.case.work, Work::Latency(_)) => {
             let stop = Arc::new(AtomicBool::new(false));
             let stopped = Arc::clone(&stop);
             at_end_of_input(move || stopped.store(true, Ordering::Relaxed));
             let input = Input { messages: u64::MAX, ..input };
-            raw::forward(input, output, task.way, || stop.load(Ordering::Relaxed))
+            forward(input, output, task.way, || stop.load(Ordering::Relaxed))
         }
-        (Some(output), _) => raw::forward(input, output, task.way, || false),
+        (Some(output), _) => forward(input, output, task.way, || false),
     }
 }
 

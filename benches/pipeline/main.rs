@@ -7,8 +7,6 @@ mod child;
 #[path = "../common/mod.rs"]
 mod common;
 mod latency;
-mod ours;
-mod raw;
 mod report;
 mod rounds;
 mod summary;

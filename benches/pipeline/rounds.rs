@@ -1,28 +1,25 @@
 //! The rounds: every case once a round, each run in a child process.
 
 use std::collections::HashMap;
-use std::env;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::BROKERS;
 use crate::case::{Case, PARTITIONS, Work};
 use crate::common::BoxError;
-use crate::common::child::wait;
+use crate::common::child::{sample, this_program};
+use crate::common::contents::Contents;
 use crate::common::measure::Sample;
 use crate::common::progress::Progress;
-use crate::common::runs::Runs;
+use crate::common::raw::way::Way;
+use crate::common::runs;
 use crate::common::topics::Topics;
 use crate::latency::{self, Load, Outcome};
-use crate::raw::Way;
 use crate::ways;
 
-pub(crate) struct Plan {
-    pub(crate) brokers: String,
-    pub(crate) cases: Vec<Case>,
-    pub(crate) rounds: u32,
-    pub(crate) quick: bool,
-}
+pub(crate) type Plan = runs::Plan<Case>;
+
+pub(crate) type Results = runs::Results<Case, Run>;
 
 /// One run.
 #[derive(Debug, Clone)]
@@ -30,11 +27,6 @@ pub(crate) struct Run {
     pub(crate) work: Work,
     pub(crate) sample: Sample,
     pub(crate) latency: Option<Outcome>,
-}
-
-pub(crate) struct Results {
-    pub(crate) plan: Plan,
-    pub(crate) runs: Runs<Case, Run>,
 }
 
 pub(crate) struct Rounds {
@@ -45,31 +37,16 @@ pub(crate) struct Rounds {
 
 impl Rounds {
     pub(crate) fn new(plan: Plan) -> Result<Self, BoxError> {
-        let progress = Progress::new(plan.cases.len() as u64 * u64::from(plan.rounds))?;
+        let progress = plan.progress()?;
         Ok(Self { topics: Topics::new(&plan.brokers)?, plan, progress })
     }
 
     pub(crate) fn run(mut self) -> Result<Results, BoxError> {
-        let mut runs = Runs::new(&self.plan.cases);
         let inputs = self.fill()?;
-        for round in 1..=self.plan.rounds {
-            self.progress.note(&format!("round {round} of {}", self.plan.rounds));
-            runs.round(round, |cases| {
-                let run = |case: &Case| {
-                    self.progress.begin(case);
-                    let outcome = self.run_one(
-                        *case,
-                        ways::fastest(*case),
-                        inputs.get(&case.input()).cloned(),
-                    );
-                    self.progress.end();
-                    outcome
-                };
-                cases.iter().map(run).collect()
-            });
-        }
-        self.progress.clear();
-        Ok(Results { plan: self.plan, runs })
+        let (plan, progress) = (self.plan.clone(), self.progress.clone());
+        Ok(plan.run(&progress, |case| {
+            self.run_one(case, ways::fastest(case), inputs.get(&case.input()).cloned())
+        }))
     }
 
     /// How many rounds there are to be.
@@ -91,8 +68,7 @@ impl Rounds {
             let (bytes, counts) = (case.size.bytes(), case.spread(self.plan.quick));
             let topic = self.topics.create_filled(
                 &format!("{work}-{size}"),
-                bytes,
-                &counts,
+                &Contents::new(bytes, &counts),
                 // Keys that spread over partitions.
                 |_, random| random.to_le_bytes(),
             )?;
@@ -130,12 +106,11 @@ fn run_child(
     input: &str,
     output: Option<&str>,
 ) -> Result<Run, BoxError> {
-    let mut command = Command::new(env::current_exe()?);
-    let messages = case.messages(plan.quick).to_string();
-    command.args(["--case", &case.to_string(), "--input", input, "--messages", &messages]);
-    command.args(["--way", &serde_json::to_string(&way)?]);
-    command.args(output.iter().flat_map(|output| ["--output", output]));
-    command.env(BROKERS, &plan.brokers).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let (messages, way) = (case.messages(plan.quick).to_string(), serde_json::to_string(&way)?);
+    let told = [("input", input), ("messages", &messages), ("way", &way)];
+    let mut command =
+        this_program(&case, told.into_iter().chain(output.map(|output| ("output", output))))?;
+    command.env(BROKERS, &plan.brokers).stdin(Stdio::piped());
     let mut child = command.spawn()?;
     let latency = match (case.work, output) {
         (Work::Latency(rate), Some(output)) => {
@@ -147,7 +122,6 @@ fn run_child(
     };
     // The end of its input tells a child without end to end.
     drop(child.stdin.take());
-    let text = wait(&mut child)?;
-    let sample = Sample::from_json(&text).ok_or("no result")?;
+    let sample = sample(&mut child)?;
     Ok(Run { work: case.work, sample, latency: latency.transpose()? })
 }

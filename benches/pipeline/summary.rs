@@ -125,9 +125,8 @@ pub(crate) fn rate(run: &Run) -> f64 {
     run.sample.messages as f64 / seconds(run)
 }
 
-#[allow(clippy::cast_precision_loss, reason = "millions")]
 pub(crate) fn cpu_us(run: &Run) -> f64 {
-    run.sample.cpu_seconds * 1e6 / run.sample.messages as f64
+    run.sample.cpu_us()
 }
 
 /// For a drain the wait for the first message counts.

@@ -6,8 +6,8 @@
 use crate::case::{Case, Who, Work};
 use crate::common::BoxError;
 use crate::common::measure::Spread;
+use crate::common::raw::way::Way;
 use crate::common::table::{decimals, line, range};
-use crate::raw::Way;
 use crate::rounds::{Rounds, Run};
 use crate::summary::{cpu_us, rate};
 use crate::ways;

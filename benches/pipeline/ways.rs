@@ -1,8 +1,8 @@
 //! Which ways the raw loops go: what `--sweep` tries, and the fastest that it found.
 
 use crate::case::{Case, Who, Work};
+use crate::common::raw::way::Way;
 use crate::common::runs::Size;
-use crate::raw::Way;
 
 /// Where a sweep begins.
 pub(crate) fn first(work: Work) -> Way {

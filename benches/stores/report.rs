@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::calls::Run;
 use crate::case::{Case, Who, Work};
-use crate::common::measure::Spread;
+use crate::common::measure::{Sample, Spread};
 use crate::common::runs::Case as _;
 use crate::common::table::{decimals, line, put, put_bars, range, ratio, verdict};
 use crate::rounds::Results;
@@ -25,9 +25,8 @@ fn rate(run: &Run) -> f64 {
     run.count as f64 / run.seconds
 }
 
-#[allow(clippy::cast_precision_loss, reason = "millions")]
 fn cpu_us(run: &Run) -> f64 {
-    run.sample.as_ref().map_or(f64::NAN, |sample| sample.cpu_seconds * 1e6 / run.count as f64)
+    run.sample.as_ref().map_or(f64::NAN, Sample::cpu_us)
 }
 
 fn rss_mb(run: &Run) -> f64 {

@@ -1,7 +1,5 @@
 //! The rounds: every case once a round.
 
-use std::env;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -9,27 +7,18 @@ use tokio::runtime::Runtime;
 use crate::calls::{Calls, Run};
 use crate::case::{Case, Server, Who, Work};
 use crate::common::BoxError;
-use crate::common::child::wait;
+use crate::common::child::{self, this_program};
+use crate::common::contents::Contents;
 use crate::common::counting::key;
-use crate::common::measure::Sample;
 use crate::common::progress::Progress;
-use crate::common::runs::Runs;
+use crate::common::runs;
 use crate::common::topics::Topics;
 use crate::counting;
 use crate::place::Place;
 
-pub(crate) struct Plan {
-    /// Empty if no case needs it.
-    pub(crate) brokers: String,
-    pub(crate) cases: Vec<Case>,
-    pub(crate) rounds: u32,
-    pub(crate) quick: bool,
-}
+pub(crate) type Plan = runs::Plan<Case>;
 
-pub(crate) struct Results {
-    pub(crate) plan: Plan,
-    pub(crate) runs: Runs<Case, Run>,
-}
+pub(crate) type Results = runs::Results<Case, Run>;
 
 /// A topic that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +54,7 @@ fn place(server: Server, who: Who, what: &str) -> Result<Place, BoxError> {
 
 impl Rounds {
     pub(crate) fn new(plan: Plan) -> Result<Self, BoxError> {
-        let progress = Progress::new(plan.cases.len() as u64 * u64::from(plan.rounds))?;
+        let progress = plan.progress()?;
         let (calls, inputs) = (Vec::new(), Vec::new());
         let runtime = Runtime::new()?;
         let mut rounds = Self { plan, runtime, inputs, _topics: None, calls, progress };
@@ -75,16 +64,11 @@ impl Rounds {
     }
 
     pub(crate) fn run(self) -> Result<Results, BoxError> {
-        let mut runs = Runs::new(&self.plan.cases);
-        for round in 1..=self.plan.rounds {
-            self.progress.note(&format!("round {round} of {}", self.plan.rounds));
-            runs.round(round, |cases| self.run_alike(cases));
-        }
-        self.progress.clear();
+        let results = self.plan.run_alike(&self.progress, |cases| self.run_alike(cases));
         for server in self.servers() {
             self.remove(server)?;
         }
-        Ok(Results { plan: self.plan, runs })
+        Ok(results)
     }
 
     /// The topics, each as long as a case needs that counts it.
@@ -103,7 +87,7 @@ impl Rounds {
                 .note(&format!("filling a topic: {messages} messages, {partitions} partitions"));
             let counts = vec![messages / partitions as u64; partitions];
             let key_of = |partition, random| key(partitions, partition, random);
-            let topic = topics.create_filled("count", 100, &counts, key_of)?;
+            let topic = topics.create_filled("count", &Contents::new(100, &counts), key_of)?;
             self.inputs.push((input, topic));
         }
         self._topics = Some(topics);
@@ -154,11 +138,9 @@ impl Rounds {
         let input = self.inputs.iter().find(|(known, _)| Some(*known) == input);
         let (Input { messages, .. }, topic) = input.ok_or("no topic")?;
         let place = place(case.server, case.who, COUNT)?;
-        let mut command = Command::new(env::current_exe()?);
-        command.args(["--case", &case.to_string(), "--input", topic]);
-        command.args(["--messages", &messages.to_string(), "--place", &place.name]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let sample = Sample::from_json(&wait(&mut command.spawn()?)?).ok_or("no result")?;
+        let messages = messages.to_string();
+        let told = [("input", topic.as_str()), ("messages", &messages), ("place", &place.name)];
+        let sample = child::sample(&mut this_program(&case, told)?.spawn()?)?;
         let count = usize::try_from(sample.messages)?;
         Ok(Run { count, seconds: sample.seconds, sample: Some(sample) })
     }

@@ -15,6 +15,8 @@ use crate::steps::Steps;
 /// Run a benchmark against real servers.
 ///
 /// pipeline   the library against raw librdkafka; needs Kafka (with a heap of 1 GB)
+/// growth     what the library costs where work grows: partitions, topics, keys, outputs, idle and starting
+///            processes; needs Kafka (with a heap of 1 GB)
 /// stores     each store against its server's raw driver, and counting messages from Kafka into
 ///            each; needs Kafka, Redis, a Redis Cluster, Cassandra, Elasticsearch and OpenSearch (heaps
 ///            of 512 MB each, about 4 GB of memory in all). `--on redis local` uses these and Kafka only
@@ -45,6 +47,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
     Pipeline,
+    Growth,
     Stores,
     Peers,
 }
@@ -53,6 +56,7 @@ impl Benchmark {
     fn name(self) -> &'static str {
         match self {
             Self::Pipeline => "pipeline",
+            Self::Growth => "growth",
             Self::Stores => "stores",
             Self::Peers => "peers",
         }
@@ -61,6 +65,7 @@ impl Benchmark {
     fn features(self) -> &'static str {
         match self {
             Self::Pipeline => "testkit,prometheus",
+            Self::Growth => "testkit",
             Self::Stores => "testkit,local,redis-tls,cassandra-tls,elasticsearch-tls",
             Self::Peers => "testkit,redis-tls",
         }
@@ -68,7 +73,7 @@ impl Benchmark {
 
     fn heap_mb(self) -> u32 {
         match self {
-            Self::Pipeline | Self::Peers => 1024,
+            Self::Pipeline | Self::Growth | Self::Peers => 1024,
             Self::Stores => 512,
         }
     }
@@ -88,7 +93,7 @@ impl Benchmark {
             on.is_empty() || name.is_some_and(|name| on.contains(&name.get_name()))
         };
         match self {
-            Self::Pipeline => vec![Name::Kafka],
+            Self::Pipeline | Self::Growth => vec![Name::Kafka],
             Self::Peers => vec![Name::Kafka, Name::Redis],
             Self::Stores => {
                 [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()
@@ -208,6 +213,7 @@ mod tests {
         assert_eq!(servers("--quick --on redis opensearch local --json x"), two);
         assert_eq!(servers("--on=redis --on opensearch"), two);
         assert_eq!(Benchmark::Pipeline.servers(&[]), [Name::Kafka]);
+        assert_eq!(Benchmark::Growth.servers(&[]), [Name::Kafka]);
         assert_eq!(Benchmark::Peers.servers(&[]), [Name::Kafka, Name::Redis]);
     }
 

@@ -4,14 +4,14 @@ use std::hint::black_box;
 
 use rdkafka::bindings as rd;
 
-use super::{Input, Way};
-use crate::case::PARTITIONS;
+use super::Input;
+use super::client::{Consumer, check_message};
+use super::way::Way;
 use crate::common::measure::{Mark, Sample};
-use crate::common::raw::{Consumer, check_message};
 
 /// One call and one wait a message.
 pub(crate) fn poll(input: Input<'_>, way: Way) -> Sample {
-    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS, way.ahead());
+    let consumer = input.consumer(way.ahead());
     let assigned = Mark::now();
     consumer.assign();
     let mut first = None;
@@ -35,17 +35,21 @@ pub(crate) fn poll(input: Input<'_>, way: Way) -> Sample {
 }
 
 /// One call for up to `way.batch` messages.
-pub(crate) fn consume_batches(input: Input<'_>, way: Way) -> Sample {
-    let consumer = Consumer::new(input.brokers, input.topic, PARTITIONS, way.ahead());
-    let mut buffer = Vec::with_capacity(way.batch);
+pub(crate) fn batches(input: Input<'_>, way: Way) -> Sample {
+    all(&input.consumer(way.ahead()), input.messages, way.batch)
+}
+
+/// The same with a consumer that is already there.
+pub(crate) fn all(consumer: &Consumer, messages: u64, batch: usize) -> Sample {
+    let mut buffer = Vec::with_capacity(batch);
     let assigned = Mark::now();
     consumer.assign();
     let mut first = None;
     let (mut received, mut bytes) = (0, 0);
-    while received < input.messages {
+    while received < messages {
         // Never more than are to come, so that the last call does not wait for its time-out.
-        let rest = usize::try_from(input.messages - received).unwrap_or(usize::MAX);
-        consumer.take(rest.min(way.batch), 100, &mut buffer);
+        let rest = usize::try_from(messages - received).unwrap_or(usize::MAX);
+        consumer.take(rest.min(batch), 100, &mut buffer);
         if buffer.is_empty() {
             continue;
         }

@@ -4,21 +4,22 @@
 
 use std::collections::VecDeque;
 use std::ffi::{c_int, c_void};
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use rdkafka::bindings as rd;
 
-use super::{Input, Topic, Way};
-use crate::case::PARTITIONS;
+use super::client::{Client, Consumer, check, check_message};
+use super::way::Way;
+use super::{Input, Topic};
 use crate::common::measure::{Mark, Sample};
-use crate::common::raw::{Client, Consumer, check, check_message};
 use crate::common::topics::WARM_UP;
 
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Passes messages on until so many as the input says are acknowledged, or until `stop`.
+/// Passes messages of one topic on until so many as the input says are acknowledged, or until `stop`.
 pub(crate) fn forward(input: Input<'_>, output: &str, way: Way, stop: impl Fn() -> bool) -> Sample {
-    let mut forwarder = Forwarder::new(input.brokers, input.topic, output, way);
+    let mut forwarder = Forwarder::new(input, output, way);
     std::thread::sleep(WARM_UP);
     let assigned = Mark::now();
     forwarder.consumer.assign();
@@ -41,7 +42,7 @@ struct Batch {
     taken: usize,
     waiting: usize,
     /// Where the next batch begins, by partition; below 0 where that is not known.
-    next: [i64; PARTITIONS],
+    next: Vec<i64>,
     /// Kept for their memory, unless librdkafka has copied them.
     messages: Vec<*mut rd::rd_kafka_message_t>,
 }
@@ -54,7 +55,7 @@ struct Forwarder {
     spare: Vec<Box<Batch>>,
     received: u64,
     acked: u64,
-    next: [i64; PARTITIONS],
+    next: Vec<i64>,
     last_commit: Instant,
     consumer: Consumer,
     topic: Topic,
@@ -75,15 +76,16 @@ unsafe extern "C" fn report(
 }
 
 impl Forwarder {
-    fn new(brokers: &str, input: &str, output: &str, way: Way) -> Self {
+    fn new(input: Input<'_>, output: &str, way: Way) -> Self {
         let linger = way.linger_ms.to_string();
         let properties = [
-            ("bootstrap.servers", brokers),
+            ("bootstrap.servers", input.brokers),
             ("acks", "all"),
             ("enable.idempotence", "true"),
             ("message.timeout.ms", "0"),
             ("partitioner", "murmur2_random"),
             ("linger.ms", &linger),
+            ("compression.type", if way.lz4 { "lz4" } else { "none" }),
             ("queue.buffering.max.messages", "2000000"),
             ("reconnect.backoff.max.ms", "2000"),
         ];
@@ -95,9 +97,9 @@ impl Forwarder {
             spare: Vec::new(),
             received: 0,
             acked: 0,
-            next: [-1; PARTITIONS],
+            next: vec![-1; input.partitions],
             last_commit: Instant::now(),
-            consumer: Consumer::new(brokers, input, PARTITIONS, way.ahead()),
+            consumer: input.consumer(way.ahead()),
             topic: Topic::new(&producer, output),
             producer,
         }
@@ -115,10 +117,10 @@ impl Forwarder {
         if taken == 0 {
             self.spare.push(batch);
         } else {
-            (batch.taken, batch.waiting) = (taken, taken);
-            self.received += taken as u64;
+            batch.taken = taken;
             self.flying.push_back(batch);
             self.produce_last();
+            self.received += taken as u64;
         }
         self.poll_reports(0);
         taken
@@ -128,9 +130,9 @@ impl Forwarder {
     fn take(&mut self, max: usize) -> Box<Batch> {
         let mut batch = self.spare.pop().unwrap_or_else(|| {
             let messages = Vec::with_capacity(max);
-            Box::new(Batch { taken: 0, waiting: 0, next: [-1; PARTITIONS], messages })
+            Box::new(Batch { taken: 0, waiting: 0, next: self.next.clone(), messages })
         });
-        batch.next = [-1; PARTITIONS];
+        batch.next.fill(-1);
         self.consumer.take(max, 0, &mut batch.messages);
         if batch.messages.is_empty() {
             batch.messages.extend(self.consumer.wait(1));
@@ -140,13 +142,21 @@ impl Forwarder {
 
     fn produce_last(&mut self) {
         let Some(batch) = self.flying.back_mut() else { return };
+        let Way { every, times, .. } = self.way;
+        // Before the first report can come.
+        let last = self.received + batch.taken as u64;
+        let chosen = last.div_ceil(every) - self.received.div_ceil(every);
+        batch.waiting = usize::try_from(chosen).unwrap_or(0) * times;
         let opaque = (&raw mut **batch).cast();
-        for message in &batch.messages {
+        for (number, message) in (self.received..).zip(&batch.messages) {
+            let times = if number.is_multiple_of(every) { times } else { 0 };
             // SAFETY: the message is valid, and is kept until all of its batch are acknowledged if it is not copied.
             unsafe {
-                while !produce(&self.producer, &self.topic, *message, opaque, self.way) {
-                    // The producer's queue is full.
-                    rd::rd_kafka_poll(self.producer.0, 10);
+                for _ in 0..times {
+                    while !produce(&self.producer, &self.topic, *message, opaque, self.way) {
+                        // The producer's queue is full.
+                        rd::rd_kafka_poll(self.producer.0, 10);
+                    }
                 }
                 let partition = usize::try_from((**message).partition).unwrap_or(0);
                 batch.next[partition] = (**message).offset + 1;
@@ -178,8 +188,8 @@ impl Forwarder {
     fn finish_acked(&mut self) {
         while let Some(mut batch) = self.flying.pop_front_if(|batch| batch.waiting == 0) {
             self.acked += batch.taken as u64;
-            for (next, finished) in self.next.iter_mut().zip(batch.next) {
-                *next = finished.max(*next);
+            for (next, finished) in self.next.iter_mut().zip(&batch.next) {
+                *next = (*finished).max(*next);
             }
             for message in batch.messages.drain(..) {
                 // SAFETY: valid, ours, destroyed once; the producer has done with its memory.
@@ -194,14 +204,14 @@ impl Forwarder {
     }
 }
 
-/// Produces key and value of a message (which has no headers); false if the queue is full.
+/// Produces key and value of a message; false if the queue is full.
 ///
 /// # Safety
 /// The message is valid and, if it is not copied, stays until its report.
 unsafe fn produce(
     producer: &Client,
     topic: &Topic,
-    message: *const rd::rd_kafka_message_t,
+    message: *mut rd::rd_kafka_message_t,
     opaque: *mut c_void,
     way: Way,
 ) -> bool {
@@ -209,8 +219,8 @@ unsafe fn produce(
     unsafe {
         let partition = if way.partitioner { -1 } else { (*message).partition };
         let flags = if way.copies { rd::RD_KAFKA_MSG_F_COPY } else { 0 };
-        if way.timestamps {
-            return produce_with_timestamp(producer, topic, message, opaque, (partition, flags));
+        if way.keeps_all {
+            return produce_with_all(producer, topic, message, opaque, (partition, flags));
         }
         let (key, key_size) = ((*message).key, (*message).key_len);
         let (value, size) = ((*message).payload, (*message).len);
@@ -222,10 +232,10 @@ unsafe fn produce(
 
 /// # Safety
 /// As for [`produce`].
-unsafe fn produce_with_timestamp(
+unsafe fn produce_with_all(
     producer: &Client,
     topic: &Topic,
-    message: *const rd::rd_kafka_message_t,
+    message: *mut rd::rd_kafka_message_t,
     opaque: *mut c_void,
     (partition, flags): (i32, c_int),
 ) -> bool {
@@ -240,6 +250,9 @@ unsafe fn produce_with_timestamp(
     // SAFETY: the caller's promise; each argument has the member that its type says.
     unsafe {
         let timestamp = rd::rd_kafka_message_timestamp(message, &raw mut kind);
+        let mut headers = ptr::null_mut();
+        // The list moves from the one message to the other. Without any, it stays null.
+        rd::rd_kafka_message_detach_headers(message, &raw mut headers);
         let arguments = [
             argument(Type::RD_KAFKA_VTYPE_RKT, Union { rkt: topic.0 }),
             argument(Type::RD_KAFKA_VTYPE_PARTITION, Union { i32_: partition }),
@@ -248,13 +261,19 @@ unsafe fn produce_with_timestamp(
             argument(Type::RD_KAFKA_VTYPE_KEY, memory((*message).key, (*message).key_len)),
             argument(Type::RD_KAFKA_VTYPE_TIMESTAMP, Union { i64_: timestamp }),
             argument(Type::RD_KAFKA_VTYPE_OPAQUE, Union { ptr: opaque }),
+            argument(Type::RD_KAFKA_VTYPE_HEADERS, Union { headers }),
         ];
-        let error = rd::rd_kafka_produceva(producer.0, arguments.as_ptr(), arguments.len());
+        let count = arguments.len() - usize::from(headers.is_null());
+        let error = rd::rd_kafka_produceva(producer.0, arguments.as_ptr(), count);
         if error.is_null() {
             return true;
         }
         let code = rd::rd_kafka_error_code(error);
         rd::rd_kafka_error_destroy(error);
+        if !headers.is_null() {
+            // For the next try.
+            rd::rd_kafka_message_set_headers(message, headers);
+        }
         !is_full(code)
     }
 }

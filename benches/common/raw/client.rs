@@ -63,19 +63,25 @@ impl Default for Ahead {
     }
 }
 
-/// A consumer of so many partitions of one topic, and the one queue that all of them arrive in.
+/// A consumer of so many partitions of each topic, and the one queue that all of them arrive in.
 pub(crate) struct Consumer {
     pub(crate) client: Client,
     queue: *mut rd::rd_kafka_queue_t,
-    topic: CString,
+    topics: Vec<CString>,
     partitions: usize,
 }
 
 impl Consumer {
-    pub(crate) fn new(brokers: &str, topic: &str, partitions: usize, ahead: Ahead) -> Self {
+    pub(crate) fn new<T: AsRef<str>>(
+        brokers: &str,
+        topics: &[T],
+        partitions: usize,
+        ahead: Ahead,
+    ) -> Self {
         let queued = ahead.queued_kib.to_string();
         let fetched = (ahead.fetch_kib << 10).to_string();
-        let group = format!("raw-{topic}-{}", std::process::id());
+        let first = topics.first().map_or("", AsRef::as_ref);
+        let group = format!("raw-{first}-{}", std::process::id());
         let properties = [
             ("bootstrap.servers", brokers),
             ("group.id", &group),
@@ -97,20 +103,21 @@ impl Consumer {
             rd::rd_kafka_poll_set_consumer(client.0);
             rd::rd_kafka_queue_get_consumer(client.0)
         };
-        Self { client, queue, topic: c_string(topic), partitions }
+        let topics = topics.iter().map(|topic| c_string(topic.as_ref())).collect();
+        Self { client, queue, topics, partitions }
     }
 
     /// Begins to fetch all partitions from their beginning.
     pub(crate) fn assign(&self) {
         // The beginning of a new topic; asking the broker for it would take half a second more.
-        let offsets = vec![0; self.partitions];
+        let offsets = vec![0; self.topics.len() * self.partitions];
         // SAFETY: client and list are valid.
         let code =
             self.with_list(&offsets, |list| unsafe { rd::rd_kafka_assign(self.client.0, list) });
         check(code, "assign");
     }
 
-    /// Records these next offsets; those below 0 stand for "nothing yet".
+    /// Records these next offsets, of one topic's partitions after the other's; those below 0 stand for "nothing yet".
     pub(crate) fn commit(&self, next: &[i64], wait: bool) {
         // SAFETY: client and list are valid.
         let code = self.with_list(next, |list| unsafe {
@@ -127,12 +134,15 @@ impl Consumer {
         offsets: &[i64],
         use_it: impl FnOnce(*mut rd::rd_kafka_topic_partition_list_t) -> T,
     ) -> T {
+        let of_topics = self.topics.iter().zip(offsets.chunks(self.partitions));
+        let of_partitions =
+            of_topics.flat_map(|(topic, offsets)| (0..).zip(offsets).map(move |it| (topic, it)));
         // SAFETY: the list is ours; an entry is valid until the next is added.
         unsafe {
             let list = rd::rd_kafka_topic_partition_list_new(0);
-            for (partition, offset) in (0..).zip(offsets) {
+            for (topic, (partition, offset)) in of_partitions {
                 if *offset >= 0 {
-                    let topic = self.topic.as_ptr();
+                    let topic = topic.as_ptr();
                     let entry = rd::rd_kafka_topic_partition_list_add(list, topic, partition);
                     (*entry).offset = *offset;
                 }

@@ -1,18 +1,16 @@
 //! The ceiling: loops on librdkafka's C functions, without a layer in between.
 #![allow(unsafe_code, reason = "the raw loops are the ceiling: librdkafka as it is")]
 
-mod consume;
-mod forward;
-mod way;
+pub(crate) mod client;
+pub(crate) mod consume;
+pub(crate) mod forward;
+pub(crate) mod way;
 
 use std::{panic, process, ptr};
 
 use rdkafka::bindings as rd;
 
-pub(crate) use self::consume::{consume_batches, poll};
-pub(crate) use self::forward::forward;
-pub(crate) use self::way::Way;
-use crate::common::raw::{Client, c_string};
+use self::client::{Ahead, Client, Consumer, c_string};
 
 /// To be called before a loop: unwinding would destroy clients while messages of theirs are alive, and wait for good.
 pub(crate) fn exit_on_panic() {
@@ -27,9 +25,17 @@ pub(crate) fn exit_on_panic() {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Input<'a> {
     pub(crate) brokers: &'a str,
-    pub(crate) topic: &'a str,
+    pub(crate) topics: &'a [String],
+    /// Of each topic.
+    pub(crate) partitions: usize,
     /// The loop ends with the last of so many.
     pub(crate) messages: u64,
+}
+
+impl Input<'_> {
+    pub(crate) fn consumer(self, ahead: Ahead) -> Consumer {
+        Consumer::new(self.brokers, self.topics, self.partitions, ahead)
+    }
 }
 
 /// A topic handle of a producer.
