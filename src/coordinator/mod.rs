@@ -178,13 +178,13 @@ impl Coordinator {
         lag_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut topic_ticks = interval(self.settings.topic_check_interval);
         topic_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let changed = self.board.changed.clone();
+        let board = self.board.clone();
         loop {
-            let caught_up = until == Until::CaughtUp && self.has_caught_up();
-            if caught_up || self.failure.is_some() || control.borrow_and_update().is_over() {
+            if self.failure.is_some() || control.borrow_and_update().is_over() {
                 break;
             }
             self.apply_pauses();
+            let may_end = until == Until::CaughtUp && self.knows_topics();
             let answering = self.starts.is_answering();
             tokio::select! {
                 biased;
@@ -200,7 +200,7 @@ impl Coordinator {
                 answer = answer_of(&mut self.topic_states) => self.note_topics(answer),
                 found = self.starts.next() => self.starts_found(found).await,
                 next = self.events.next(answering) => self.handle_next(next).await,
-                () = changed.notified(), if until == Until::CaughtUp => {}
+                () = board.caught_up(), if may_end => break,
             }
         }
         self.shut_down().await
@@ -215,10 +215,9 @@ impl Coordinator {
         self.committer.measure(self.metrics.commits());
     }
 
-    /// Not before it is known which topics there are: the group may have left one out.
-    fn has_caught_up(&self) -> bool {
-        let knows_topics = !self.settings.needs_alignment || self.topics.is_heard();
-        knows_topics && self.board.reached_targets()
+    /// Before it is known which topics there are, nothing has caught up: the group may have left one out.
+    fn knows_topics(&self) -> bool {
+        !self.settings.needs_alignment || self.topics.is_heard()
     }
 
     async fn handle_next(&mut self, next: Next) {

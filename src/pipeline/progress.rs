@@ -241,7 +241,7 @@ pub(crate) struct Totals {
 pub(crate) struct Board {
     lanes: Mutex<BTreeMap<i32, Arc<LaneProgress>>>,
     totals: Mutex<Totals>,
-    /// Wakes the topic processor: a lane finished a batch or ran dry, a handle was used.
+    /// A lane finished a batch or ran dry, or more is known of it: it may have caught up.
     pub(crate) changed: Arc<Notify>,
     pub(crate) control: watch::Sender<Requests>,
     pub(crate) closed: watch::Sender<bool>,
@@ -377,9 +377,12 @@ impl Board {
         *self.totals.lock()
     }
 
-    /// Whether each assigned partition is finished up to where it ended when it was assigned.
-    pub(crate) fn reached_targets(&self) -> bool {
-        self.is_finished_to(false, |topic| topic.target)
+    /// Waits until each assigned partition is finished up to where it ended when it was assigned. For one caller at a time.
+    /// Cancel-safe: it looks before it waits.
+    pub(crate) async fn caught_up(&self) {
+        while !self.is_finished_to(false, |topic| topic.target) {
+            self.changed.notified().await;
+        }
     }
 
     /// Whether each assigned partition is finished up to its end as last heard of, with nothing on the
@@ -391,7 +394,7 @@ impl Board {
     fn is_finished_to(&self, must_be_idle: bool, bound: impl Fn(&TopicProgress) -> Offset) -> bool {
         self.is_settled()
             && !self.lacks_topics()
-            && self.all().iter().all(|lane| lane.is_finished_to(must_be_idle, &bound))
+            && self.lanes().values().all(|lane| lane.is_finished_to(must_be_idle, &bound))
     }
 
     /// Whether there may be input that the group has not given to anybody, or not to us.

@@ -85,7 +85,7 @@ mod tests {
             "cgrp":{{"state":"up","stateage":4,"join_state":"steady","rebalance_age":3,"rebalance_cnt":1,
             "rebalance_reason":"say \"why\"","assignment_size":1}},"tx":5}}"#
         );
-        let report: Statistics = serde_json::from_str(&report).unwrap();
+        let report: Statistics<'_> = serde_json::from_str(&report).unwrap();
         let partition = &report.topics["a"].partitions[&3];
         assert_eq!((report.age, report.topics["a"].partitions.len()), (1_500_000, 2));
         assert_eq!(
