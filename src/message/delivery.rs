@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::need::Need;
+use super::need::{KEPT_BYTES, Need};
 use super::undelivered::{DeliveryFailure, Origin};
 use super::{Batch, Message, OutgoingMessage, Tally};
 use crate::error::Error;
@@ -220,13 +220,23 @@ impl Outbox {
         }
     }
 
+    /// An empty one with room for as much as this one has: buffers that grow from nothing copy everything once more.
+    fn as_large(&self) -> Self {
+        Self {
+            bytes: Vec::with_capacity(self.bytes.len().min(KEPT_BYTES)),
+            entries: Vec::with_capacity(self.entries.len().min(KEPT_BYTES / size_of::<Entry>())),
+            ..Self::default()
+        }
+    }
+
     /// Everything collected, as one delivery; the outbox is empty afterwards.
     /// `spent` gives its memory back for the next messages.
     pub(crate) fn take(&mut self, spent: Option<Outbox>) -> Arc<Delivery> {
         let batch = self.batch.clone();
         let origin = batch.as_deref().map(Origin::of);
         self.settle_forwarded();
-        let outbox = std::mem::replace(self, spent.unwrap_or_default());
+        let next = spent.unwrap_or_else(|| self.as_large());
+        let outbox = std::mem::replace(self, next);
         self.batch = batch;
         // The next batch probably sends to the same topics, unless there is one for every customer.
         self.topics.clear();

@@ -132,7 +132,7 @@ impl InFlightQueue {
     }
 
     pub(crate) fn take_spent(&mut self) -> Option<Outbox> {
-        self.spent.pop_front()
+        self.spent.pop_back()
     }
 
     /// Waits for the acks of the oldest call and takes it out; never done while there is none.

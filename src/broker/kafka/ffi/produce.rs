@@ -1,6 +1,6 @@
 //! Messages that are sent: how long a delivery's bytes stay.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -10,9 +10,27 @@ use super::{Client, Code, Known, c_string, raw, take_error};
 use crate::broker::kafka::refusals;
 use crate::message::delivery::{Delivery, OutgoingRef};
 
+/// The most messages that are handed over in one call: meanwhile the client holds a lock that the thread which learns of
+/// new partitions waits for.
+const AT_ONCE: usize = 256;
+
+/// More than what librdkafka adds to a key and a value before it compares with `message.max.bytes`.
+const ROOM_FOR_REST: usize = 128;
+
+/// Messages that the client did not take, of those that it was handed together.
+struct Refused {
+    /// The index of the first one.
+    first: usize,
+    count: usize,
+    /// Why the first one was refused.
+    code: Code,
+}
+
 /// A topic of a client.
 pub(crate) struct TopicHandle {
     topic: NonNull<rd::rd_kafka_topic_t>,
+    /// A key and value with at most so many bytes are surely not too large for the client.
+    surely_fits: usize,
     /// Released after the topic: see `drop`, which runs before fields are dropped.
     client: Arc<Client>,
 }
@@ -45,8 +63,53 @@ impl TopicHandle {
         unsafe {
             let topic = rd::rd_kafka_topic_new(client.raw(), name.as_ptr(), ptr::null_mut());
             let topic = NonNull::new(topic).ok_or_else(|| Code(raw::last_error()))?;
-            Ok(Self { topic, client: Arc::clone(client) })
+            let most = client.property("message.max.bytes").parse::<usize>().unwrap_or(0);
+            let surely_fits = most.saturating_sub(ROOM_FOR_REST);
+            Ok(Self { topic, surely_fits, client: Arc::clone(client) })
         }
+    }
+
+    /// Puts messages into the client's queue, without copying their values, all in one call: per message, the client then
+    /// looks up neither its partition nor the time. If some are refused, the client may have taken others behind them.
+    ///
+    /// # Safety
+    /// The messages' bytes stay where they are until their reports, and their `_private` is what
+    /// [`ClientEvent::settle_deliveries`] may follow.
+    unsafe fn enqueue_all(
+        &self,
+        partition: Option<i32>,
+        messages: &mut [rd::rd_kafka_message_t],
+    ) -> Result<(), Refused> {
+        let (partition, count) = (partition.unwrap_or(-1), c_int::try_from(messages.len()));
+        let count = count.unwrap_or(c_int::MAX);
+        // SAFETY: the topic is valid; the messages' keys are copied; for their values, the caller's promise.
+        let taken = unsafe {
+            let topic = self.topic.as_ptr();
+            rd::rd_kafka_produce_batch(topic, partition, 0, messages.as_mut_ptr(), count)
+        };
+        if taken == count {
+            return Ok(());
+        }
+        let first = messages.as_ptr();
+        // SAFETY: within the slice, and the call has set all codes. As numbers: a broker's error may be newer than the bindings.
+        let code =
+            |index| unsafe { Code((&raw const (*first.add(index)).err).cast::<c_int>().read()) };
+        let codes = (0..messages.len()).map(code);
+        let mut refused =
+            codes.enumerate().filter(|(_, code)| !code.is(Known::RD_KAFKA_RESP_ERR_NO_ERROR));
+        match refused.next() {
+            Some((first, code)) => Err(Refused { first, count: 1 + refused.count(), code }),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a message can be handed over together with those behind it. The call for many takes no headers and no
+    /// timestamps; and if one is too large, those behind it must not go out.
+    fn takes_with_others(&self, message: &OutgoingRef<'_>) -> bool {
+        let size = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        message.timestamp.is_none()
+            && message.headers().len() == 0
+            && size(message.key) + size(message.value) <= self.surely_fits
     }
 
     /// Puts a message into the client's queue, without copying its value.
@@ -54,31 +117,11 @@ impl TopicHandle {
     /// # Safety
     /// The message's bytes stay where they are until its report, and `opaque` is what
     /// [`ClientEvent::settle_deliveries`] may follow.
-    unsafe fn enqueue(&self, message: &OutgoingRef<'_>, opaque: *const Delivery) -> Option<Code> {
-        let opaque = opaque.cast_mut().cast::<c_void>();
-        if message.timestamp.is_some() || message.headers().len() > 0 {
-            // SAFETY: the caller's promise.
-            return unsafe { self.enqueue_with_all(message, opaque) };
-        }
-        let (key, key_size) = parts(message.key);
-        let (value, value_size) = parts(message.value);
-        let partition = message.partition.unwrap_or(-1);
-        // SAFETY: the topic is valid; the key is copied; for the value, the caller's promise.
-        unsafe {
-            let topic = self.topic.as_ptr();
-            let result =
-                rd::rd_kafka_produce(topic, partition, 0, value, value_size, key, key_size, opaque);
-            (result != 0).then(|| Code(raw::last_error()))
-        }
-    }
-
-    /// # Safety
-    /// As in [`enqueue`](TopicHandle::enqueue).
-    unsafe fn enqueue_with_all(
+    unsafe fn enqueue(
         &self,
         message: &OutgoingRef<'_>,
         opaque: *mut c_void,
-    ) -> Option<Code> {
+    ) -> Result<(), Refused> {
         use rd::rd_kafka_vtype_t as Type;
         type Union = rd::rd_kafka_vu_s__bindgen_ty_1;
 
@@ -111,11 +154,11 @@ impl TopicHandle {
             // The headers come last.
             let count = arguments.len() - usize::from(headers.is_null());
             let error = rd::rd_kafka_produceva(self.client.raw(), arguments.as_ptr(), count);
-            let (code, _) = take_error(error).err()?;
+            let Err((code, _)) = take_error(error) else { return Ok(()) };
             if !headers.is_null() {
                 rd::rd_kafka_headers_destroy(headers);
             }
-            Some(code)
+            Err(Refused { first: 0, count: 1, code })
         }
     }
 }
@@ -170,34 +213,88 @@ pub(crate) fn hand_over(delivery: &Arc<Delivery>, topics: &[Arc<TopicHandle>]) -
         // Before the first message is handed over: its report may be there before we go on.
         std::mem::forget(Arc::clone(delivery));
     }
-    for index in first..end {
-        let message = delivery.message(index);
-        // SAFETY: the message's bytes are in the delivery, which is never changed and which the
-        // kept reference keeps until this message, too, is counted down.
-        let Some(code) = (unsafe { topics[message.topic].enqueue(&message, kept) }) else {
+    let mut together = Vec::with_capacity(AT_ONCE.min(end - first));
+    let mut index = first;
+    while index < end {
+        // SAFETY: the messages' bytes are in the delivery, which is never changed and which the
+        // kept reference keeps until these messages, too, are counted down.
+        let (count, outcome) = unsafe { enqueue_next(delivery, index, topics, &mut together) };
+        let Err(Refused { first: refused_first, count: refused, code }) = outcome else {
+            index += count;
             continue;
         };
+        let refused_first = index + refused_first;
         if code.is(Known::RD_KAFKA_RESP_ERR__QUEUE_FULL) {
-            delivery.handed_over(index);
-            if index == 0 {
+            // Nothing behind it was taken either.
+            delivery.handed_over(refused_first);
+            if refused_first == 0 {
                 // SAFETY: the reference taken above; the client has not seen the delivery.
                 drop(unsafe { Arc::from_raw(kept) });
             }
             return HandedOver::QueueFull;
         }
+        let message = delivery.message(refused_first);
         let client = &topics[message.topic].client;
         let fatal = client.fatal_text();
         let limit = || client.property("message.max.bytes");
         let reason = fatal.unwrap_or_else(|| refusals::not_taken(code, limit));
-        let failure = delivery.failure_of(index, message.partition, reason);
+        let failure = delivery.failure_of(refused_first, message.partition, reason);
         delivery.fail(failure.with("code", code.name()));
         delivery.handed_over(end);
+        let behind = end - (index + count);
         // SAFETY: these messages are not with the client, so nobody else counts them.
-        unsafe { settle(kept, end - index) };
+        unsafe { settle(kept, refused + behind) };
         return HandedOver::Refused;
     }
     delivery.handed_over(end);
     HandedOver::All
+}
+
+/// Puts the message of this index into the client's queue, and with it those behind it that go to the same partition.
+/// Returns how many those are, and whether the client has taken them.
+///
+/// # Safety
+/// The delivery is kept until all of them are counted down.
+unsafe fn enqueue_next(
+    delivery: &Arc<Delivery>,
+    index: usize,
+    topics: &[Arc<TopicHandle>],
+    together: &mut Vec<rd::rd_kafka_message_t>,
+) -> (usize, Result<(), Refused>) {
+    let opaque = Arc::as_ptr(delivery).cast_mut().cast::<c_void>();
+    let first = delivery.message(index);
+    let topic = &topics[first.topic];
+    if !topic.takes_with_others(&first) {
+        // SAFETY: the caller's promise.
+        return (1, unsafe { topic.enqueue(&first, opaque) });
+    }
+    together.clear();
+    together.push(entry(&first, opaque));
+    let most = delivery.len().min(index + AT_ONCE);
+    let behind = (index + 1..most).map(|index| delivery.message(index)).take_while(|message| {
+        let is_like = (message.topic, message.partition) == (first.topic, first.partition);
+        is_like && topic.takes_with_others(message)
+    });
+    together.extend(behind.map(|message| entry(&message, opaque)));
+    // SAFETY: the caller's promise.
+    (together.len(), unsafe { topic.enqueue_all(first.partition, together) })
+}
+
+/// A message as the call for many takes it.
+fn entry(message: &OutgoingRef<'_>, opaque: *mut c_void) -> rd::rd_kafka_message_t {
+    let (key, key_len) = parts(message.key);
+    let (payload, len) = parts(message.value);
+    rd::rd_kafka_message_t {
+        err: Known::RD_KAFKA_RESP_ERR_NO_ERROR,
+        rkt: ptr::null_mut(),
+        partition: 0,
+        payload,
+        len,
+        key,
+        key_len,
+        offset: 0,
+        _private: opaque,
+    }
 }
 
 /// Fails a delivery whose messages from [`Delivery::next`] on cannot be handed over.

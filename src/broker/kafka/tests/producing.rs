@@ -24,6 +24,33 @@ async fn a_message_that_is_too_large_fails_its_delivery() {
     released(delivery).await;
 }
 
+/// Many are handed over in one call, which goes on behind a message that is refused.
+#[tokio::test]
+async fn nothing_behind_a_message_that_is_too_large_is_sent() {
+    let broker = Broker::any();
+    let topics = [broker.topic("small", 1).await];
+    let producer = producer(&broker, &[("message.max.bytes", "2000")]);
+    let (mut sent, mut refused) = (Vec::new(), 0);
+    for size in (1850..2050).step_by(10) {
+        let before = (0..5).map(|n| format!("{size} before {n}"));
+        let mut values: Vec<String> = before.chain([format!("{size:0>size$}")]).collect();
+        values.extend((0..5).map(|n| format!("{size} behind {n}")));
+        let message = |value| OutgoingMessage::new(&*topics[0]).value(value);
+        let delivery = delivery(values.iter().map(message));
+        hand_over(&producer, &delivery).await;
+        if reports(&delivery).await.is_err() {
+            refused += 1;
+            values.truncate(5);
+        }
+        sent.extend(values);
+        released(delivery).await;
+    }
+    assert!((5..15).contains(&refused), "{refused}");
+    let member = Member::fixed(&broker, &topics, vec![partition(&topics[0], 0)]).await;
+    let messages = member.reader(&topics, 0).read(sent.len()).await;
+    assert_eq!(values(&messages), sent);
+}
+
 #[tokio::test]
 async fn a_partition_that_does_not_exist_fails_its_delivery() {
     let broker = Broker::any();
@@ -101,7 +128,8 @@ async fn a_full_queue_is_resumed_where_it_was_full() {
     for round in 0..5 {
         let message = |n: usize| {
             let message = OutgoingMessage::new(topic).value((100 * round + n).to_string());
-            if n.is_multiple_of(3) { message.header("h", "1") } else { message }
+            // With headers messages are handed over one by one, else many at once.
+            if round % 2 == 0 && n.is_multiple_of(3) { message.header("h", "1") } else { message }
         };
         let delivery = delivery((0..100).map(message));
         let mut full = 0;
