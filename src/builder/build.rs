@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::check;
-use super::{Builder, properties, topics};
+use super::{Builder, memory, properties, topics};
 use crate::broker::kafka::{self, KafkaOptions};
 use crate::error::Result;
 use crate::processor::ProcessorFactory;
@@ -41,7 +41,7 @@ impl Builder {
             },
             in_flight: FlightLimits {
                 max_batches: options.max_in_flight,
-                max_bytes: options.max_in_flight_bytes,
+                max_bytes: memory::in_flight(options, numbers),
             },
             tick_interval: options.tick_interval.map(addable),
             commit_interval: addable(options.commit_interval),

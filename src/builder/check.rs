@@ -125,14 +125,14 @@ fn check_limits(options: &Options, faults: &mut Vec<String>) {
         ("max_batch_messages", options.max_batch_messages),
         ("max_batch_bytes", options.max_batch_bytes),
         ("max_in_flight", options.max_in_flight),
-        ("max_in_flight_bytes", options.max_in_flight_bytes),
+        ("max_in_flight_bytes", options.max_in_flight_bytes.unwrap_or(1)),
     ];
     for (name, value) in at_least_one {
         if value == 0 {
             faults.push(format!("`{name}` is 0; it must be at least 1"));
         }
     }
-    if options.max_buffered_bytes < 64 << 10 {
+    if options.max_buffered_bytes.is_some_and(|bytes| bytes < 64 << 10) {
         faults.push("`max_buffered_bytes` is below 64 KiB".into());
     }
     let at_least_a_millisecond = [

@@ -93,32 +93,34 @@ impl Builder {
     /// batch of which at least half is [forwarded](crate::Context::forward) counts as a whole. The memory that the
     /// batch was fetched into, which other partitions may share, is not counted.
     ///
-    /// Default: 2 MiB. A higher limit keeps slow brokers busy (2 MiB for each 10 ms is 200 MiB/s, for each
-    /// partition). It costs memory and, if the brokers are near, CPU: messages that wait are evicted from the
-    /// processor's caches.
+    /// Default: 2 MiB; with more than 16 partition numbers a share of 32 MiB, at least 256 KiB. A higher limit keeps slow brokers
+    /// busy (2 MiB for each 10 ms is 200 MiB/s, for each partition). It costs memory and, if the brokers are near, CPU: messages
+    /// that wait are evicted from the processor's caches.
     ///
     /// One call of `process` may send more than this. What it sends stays in memory until it
     /// [flushes](crate::Context::flush) or returns.
     pub fn max_in_flight_bytes(mut self, bytes: usize) -> Self {
-        self.options.max_in_flight_bytes = bytes;
+        self.options.max_in_flight_bytes = Some(bytes);
         self
     }
 
     /// How much memory may be taken by messages that are fetched ahead and wait in queues, over all partitions. Default:
-    /// 64 MiB; at least 64 KiB. More helps if brokers are far away; less saves memory.
+    /// 8 MiB for each partition number, at least 16 and at most 64 MiB. The setting must be at least 64 KiB. More helps if brokers are
+    /// far away, or if large batches save round trips to a store; less saves memory.
     ///
     /// Each partition number has a share. It is fixed when the client is made, and allows for this process getting
     /// all partition numbers. The queue of a partition number is full when the values in it have as many bytes as the
     /// share, or when it has one message for each KiB of the share: the client keeps 350 bytes for each message,
     /// however small. A fetch that was on its way at that moment still comes in. In total, a stalled process takes up
-    /// to twice this setting, for values from none to a MiB, and for keys and headers of up to about 1 KiB.
+    /// to twice this setting (two and a half times, if messages have less than 100 bytes), for values from none to a MiB, and for keys and
+    /// headers of up to about 1 KiB.
     ///
     /// The following takes more. Larger keys and headers still count as one message. Producers' batches may be
     /// compressed or have many thousands of messages, and the broker returns at least one whole batch for each
     /// partition. With many partitions and a small budget, each partition takes at least some 110 KiB of small
     /// messages. `docs/operations.md` has figures.
     pub fn max_buffered_bytes(mut self, bytes: usize) -> Self {
-        self.options.max_buffered_bytes = bytes;
+        self.options.max_buffered_bytes = Some(bytes);
         self
     }
 

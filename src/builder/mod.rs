@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod fetch_ahead;
 mod limits;
+mod memory;
 mod names;
 mod options;
 mod properties;

@@ -2,6 +2,7 @@
 
 use super::check::Plan;
 use super::fetch_ahead::FetchAhead;
+use super::memory;
 use super::names::{self, CONSUMER_ONLY, PRODUCER_ONLY, REFRESH, canonical};
 use super::options::{GroupProtocol, Options};
 
@@ -25,7 +26,7 @@ pub(super) fn clients(
 }
 
 fn consumer_defaults(options: &Options, plan: &Plan, numbers: usize, topics: usize) -> Properties {
-    let ahead = FetchAhead::new(options.max_buffered_bytes, numbers, topics);
+    let ahead = FetchAhead::new(memory::buffered(options, numbers), numbers, topics);
     let mut properties = vec![
         ("bootstrap.servers".into(), plan.brokers.clone()),
         ("group.id".into(), plan.group_id.clone()),
