@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::brokers;
 use super::names::{self, REFRESH};
 use super::options::{GroupProtocol, Options};
+use super::target;
 use crate::broker::kafka::refusals;
 use crate::error::{Error, Result};
 use crate::settings::StartFrom;
@@ -18,9 +19,6 @@ const MOST_POLL_INTERVAL_MS: u64 = 86_400_000;
 /// The most that librdkafka allows for `message.timeout.ms`. It would cut a larger number to 32 bits and take
 /// what is left, which may be anything.
 const MOST_DELIVERY_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
-
-/// Kafka alone takes some milliseconds.
-const LEAST_TARGET: Duration = Duration::from_millis(10);
 
 /// What the checks found out.
 pub(super) struct Plan {
@@ -40,7 +38,7 @@ pub(super) fn check(options: &Options) -> Result<Plan> {
     let mut faults = options.faults.clone();
     check_names(options, &mut faults);
     check_limits(options, &mut faults);
-    check_target(options, &mut faults);
+    target::check(options, &mut faults);
     let brokers = brokers::parse(&options.brokers, options.property("security.protocol"));
     let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
     check_properties(options, &mut faults);
@@ -166,27 +164,6 @@ fn check_limits(options: &Options, faults: &mut Vec<String>) {
         faults.push(
             "`delivery_timeout` is above 2,147,483,647 ms (24.8 days); leave it out to wait without end"
                 .into(),
-        );
-    }
-}
-
-/// A target that no batch could meet, or that is no longer the only one to say how long a batch waits.
-fn check_target(options: &Options, faults: &mut Vec<String>) {
-    let Some(target) = options.target_latency else { return };
-    if target < LEAST_TARGET {
-        faults.push(format!(
-            "`target_latency` ({target:?}) is below {LEAST_TARGET:?}: a call of a store and an offset commit take longer"
-        ));
-    }
-    if let Some(interval) = options.commit_interval.filter(|interval| *interval >= target) {
-        faults.push(format!(
-            "`commit_interval` ({interval:?}) is not shorter than `target_latency` ({target:?}): offsets would be \
-             committed too late; leave it out, or set it to a quarter of the target"
-        ));
-    }
-    if !options.max_batch_wait.is_zero() {
-        faults.push(
-            "`target_latency` and `max_batch_wait` both say how long a batch waits; set one of them".into(),
         );
     }
 }
@@ -321,18 +298,6 @@ mod tests {
         assert!(text.contains("queue.buffering.max.kbytes") && text.contains("1000000"), "{text}");
         let fits = builder().kafka("queue.buffering.max.kbytes", "512");
         assert!(check(&fits.kafka("message.max.bytes", "500000").options).is_ok());
-    }
-
-    #[test]
-    fn a_latency_target_is_the_only_one_to_say_how_long_a_batch_waits_and_can_be_met() {
-        let ms = Duration::from_millis;
-        let target = || builder().target_latency(ms(100));
-        assert!(faults(&builder().target_latency(ms(9))).contains("`target_latency` (9ms)"));
-        let text = faults(&target().commit_interval(ms(100)));
-        assert!(text.contains("`commit_interval` (100ms)"), "{text}");
-        assert!(text.contains("`target_latency` (100ms)"), "{text}");
-        assert!(faults(&target().max_batch_wait(ms(1))).contains("`max_batch_wait`"));
-        assert!(check(&target().commit_interval(ms(99)).max_batch_wait(ms(0)).options).is_ok());
     }
 
     #[test]

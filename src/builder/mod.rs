@@ -10,6 +10,7 @@ mod limits;
 mod names;
 mod options;
 mod properties;
+mod target;
 mod topics;
 
 use std::fmt;

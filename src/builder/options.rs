@@ -8,12 +8,6 @@ use crate::broker::kafka::TokenProvider;
 use crate::metrics::Metrics;
 use crate::settings::{OutOfRange, RebalanceHook, StartFrom};
 
-/// The default.
-const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-
-/// More commits would burden the group's coordinator.
-const LEAST_IMPLIED_INTERVAL: Duration = Duration::from_millis(5);
-
 /// How the key of an outgoing message chooses its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -127,14 +121,6 @@ impl Options {
     /// Whether partition numbers of several topics are to come to the same member.
     pub(super) fn is_joined(&self) -> bool {
         self.partitions.is_none() && !self.allow_unaligned_topics && self.topics.len() > 1
-    }
-
-    /// A target needs commits more often, at least four while it lasts. More would be more requests, and only let batches wait
-    /// that little longer.
-    pub(super) fn commit_interval(&self) -> Duration {
-        let implied = self.target_latency.map_or(COMMIT_INTERVAL, |target| target / 4);
-        let implied = implied.clamp(LEAST_IMPLIED_INTERVAL, COMMIT_INTERVAL);
-        self.commit_interval.unwrap_or(implied)
     }
 
     /// The value that the user set for a property, under whichever of its names; the last one counts.

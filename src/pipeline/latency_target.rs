@@ -10,8 +10,8 @@
 //!
 //!   age of its oldest message + time from the cut until it is finished + time until its commit
 //!
-//! allows. The parts are estimated from above: the first by [`Arrivals`], the others by the longest of the last hundred
-//! and more ([`Recent`]). One longer time counts at once, and is forgotten slowly. If the sum is too large whatever the
+//! allows. The parts are estimated from above: the first by [`Arrivals`], the others by what the last
+//! hundred and more took ([`Recent`]). A longer time counts at once, and is forgotten slowly. If the sum is too large whatever the
 //! batch's size, waiting makes it worse: a batch is then what has arrived, up to the user's limits, which works a backlog
 //! off fastest.
 
@@ -24,9 +24,12 @@ use tokio::time::Instant;
 use crate::broker::QueueLength;
 use crate::pipeline::punctuality::Goal;
 
-/// How many times are remembered at least. One message in a hundred may be late, so what happens once in more batches
-/// may be forgotten.
+/// For so many samples at least, two that took long are remembered: one message in a hundred may be late, and what happens more
+/// rarely may be forgotten.
 const MEMORY: u32 = 128;
+
+/// For so many, one that took long is.
+const ALERT: u32 = 16;
 
 /// How many moments [`Arrivals`] remembers at most.
 const MOST_MARKS: u32 = 64;
@@ -44,10 +47,6 @@ pub(crate) struct Most {
 }
 
 impl Most {
-    fn or(self, other: Self) -> Self {
-        Self { time: self.time.max(other.time), messages: self.messages.max(other.messages) }
-    }
-
     /// How long a batch of so many messages takes at most. Batches of up to `self.messages` took up to `self.time`; a larger one
     /// takes in proportion more, or less than that because a part does not depend on the size.
     fn expected(self, messages: usize) -> Duration {
@@ -66,26 +65,45 @@ impl Most {
     }
 }
 
-/// The most of the last [`MEMORY`] to twice as many.
+/// What to expect, from the last samples: the longest of the last [`ALERT`] to twice as many, the second longest of the last
+/// [`MEMORY`] to twice as many, and of these the most messages. So what becomes slow counts at once, and what was slow only once is
+/// soon forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
-    before: Most,
-    now: Most,
     count: u32,
+    alert: [Duration; 2],
+    memory: [Generation; 2],
+}
+
+/// So many samples in a row.
+#[derive(Debug, Default, Clone, Copy)]
+struct Generation {
+    longest: Duration,
+    second: Duration,
+    messages: usize,
 }
 
 impl Recent {
     pub(crate) fn note(&mut self, time: Duration, messages: usize) {
-        self.now = self.now.or(Most { time, messages });
-        self.count += 1;
-        if self.count == MEMORY {
-            self.count = 0;
-            self.before = std::mem::take(&mut self.now);
+        if self.count.is_multiple_of(ALERT) {
+            self.alert = [Duration::ZERO, self.alert[0]];
         }
+        if self.count.is_multiple_of(MEMORY) {
+            self.memory = [Generation::default(), self.memory[0]];
+        }
+        self.count = self.count.wrapping_add(1);
+        self.alert[0] = self.alert[0].max(time);
+        let now = &mut self.memory[0];
+        now.second = now.second.max(time.min(now.longest));
+        now.longest = now.longest.max(time);
+        now.messages = now.messages.max(messages);
     }
 
     pub(crate) fn most(&self) -> Most {
-        self.before.or(self.now)
+        let [now, before] = self.memory;
+        let second = now.longest.min(before.longest).max(now.second).max(before.second);
+        let time = second.max(self.alert[0]).max(self.alert[1]);
+        Most { time, messages: now.messages.max(before.messages) }
     }
 }
 
@@ -249,13 +267,20 @@ mod tests {
     }
 
     #[test]
-    fn what_came_once_in_a_hundred_counts_and_is_forgotten_later() {
+    fn what_was_slow_once_is_soon_forgotten_and_what_was_slow_twice_in_a_hundred_is_not() {
         let mut recent = Recent::default();
+        let again = |recent: &mut Recent, times| (0..times).for_each(|_| recent.note(ms(2), 9));
+        again(&mut recent, 1000);
         recent.note(ms(200), 7);
-        (1..MEMORY).for_each(|_| recent.note(ms(2), 9));
+        again(&mut recent, ALERT - 1);
         assert_eq!(recent.most(), most(200, 9));
-        (0..MEMORY).for_each(|_| recent.note(ms(2), 8));
-        assert_eq!(recent.most(), most(2, 8));
+        again(&mut recent, ALERT + 1);
+        assert_eq!(recent.most(), most(2, 9));
+        recent.note(ms(100), 7);
+        again(&mut recent, MEMORY - 3 * ALERT);
+        assert_eq!(recent.most(), most(100, 9));
+        again(&mut recent, 2 * MEMORY);
+        assert_eq!(recent.most(), most(2, 9));
     }
 
     #[tokio::test(start_paused = true)]

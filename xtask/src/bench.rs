@@ -21,6 +21,8 @@ use crate::steps::Steps;
 /// peers      the library against raw librdkafka, franz-go, Kafka Streams and goka; needs Kafka (with a heap
 ///            of 1 GB) and Redis. Compiles what is in Go and Java; without their compilers, and Maven, that is
 ///            left out
+/// target     `target_latency` against fixed limits of batches, while the load changes; needs Kafka (with a heap
+///            of 1 GB)
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its
 /// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,
@@ -47,6 +49,7 @@ enum Benchmark {
     Pipeline,
     Stores,
     Peers,
+    Target,
 }
 
 impl Benchmark {
@@ -55,6 +58,7 @@ impl Benchmark {
             Self::Pipeline => "pipeline",
             Self::Stores => "stores",
             Self::Peers => "peers",
+            Self::Target => "target",
         }
     }
 
@@ -63,12 +67,13 @@ impl Benchmark {
             Self::Pipeline => "testkit,prometheus",
             Self::Stores => "testkit,local,redis-tls,cassandra-tls,elasticsearch-tls",
             Self::Peers => "testkit,redis-tls",
+            Self::Target => "testkit",
         }
     }
 
     fn heap_mb(self) -> u32 {
         match self {
-            Self::Pipeline | Self::Peers => 1024,
+            Self::Pipeline | Self::Peers | Self::Target => 1024,
             Self::Stores => 512,
         }
     }
@@ -88,7 +93,7 @@ impl Benchmark {
             on.is_empty() || name.is_some_and(|name| on.contains(&name.get_name()))
         };
         match self {
-            Self::Pipeline => vec![Name::Kafka],
+            Self::Pipeline | Self::Target => vec![Name::Kafka],
             Self::Peers => vec![Name::Kafka, Name::Redis],
             Self::Stores => {
                 [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()
