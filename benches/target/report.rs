@@ -33,8 +33,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(case: Case, sent: Sent, record: &Record) -> Result<Self, BoxError> {
-        let mut latencies = latencies(&sent, record)?;
+    pub(crate) fn new(case: Case, sent: &Sent, record: &Record) -> Result<Self, BoxError> {
+        let mut latencies = latencies(sent, record)?;
         latencies.sort_unstable();
         let (first, last) = sent.steps.first().zip(sent.steps.last()).ok_or("no steps")?;
         let steps = sent.steps.iter();
@@ -69,7 +69,7 @@ fn latencies(sent: &Sent, record: &Record) -> Result<Vec<(u64, u64)>, BoxError> 
     }
     match (0..PARTITIONS).all(|partition| committed[partition] == sent.times[partition].len()) {
         true => Ok(latencies),
-        false => Err("not everything was committed".into()),
+        false => Err("the load was not carried: not everything was committed at the end".into()),
     }
 }
 
