@@ -136,6 +136,7 @@ impl Handle {
             failure: self.board.failure(),
             partitions: self.board.status(),
             topics: self.board.topic_warnings(),
+            target_missed: self.board.target_missed(),
             messages: totals.messages,
             batches: totals.batches,
             bytes: totals.bytes,

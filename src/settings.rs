@@ -30,6 +30,7 @@ pub(crate) struct Settings {
     pub(crate) in_flight: FlightLimits,
     pub(crate) tick_interval: Option<Duration>,
     pub(crate) commit_interval: Duration,
+    pub(crate) target_latency: Option<Duration>,
     pub(crate) offset_refresh_interval: Duration,
     pub(crate) drain_deadline: Duration,
     pub(crate) commit_timeout: Duration,

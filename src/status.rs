@@ -25,6 +25,10 @@ pub struct Status {
     pub partitions: Vec<PartitionStatus>,
     /// Input topics that have changed since `run` began, or that are not as they have to be.
     pub topics: Vec<TopicWarning>,
+    /// For how long [`target_latency`](crate::Builder::target_latency) has not been met: more than one in a hundred commits of a
+    /// partition's offset covered a message that was late. `None` if the target is met, has been met again for 10 s, or
+    /// is not set.
+    pub target_missed: Option<Duration>,
     /// Messages in finished batches since `run` began.
     pub messages: u64,
     /// Finished batches since `run` began.

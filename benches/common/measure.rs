@@ -19,6 +19,10 @@ impl Mark {
         Self { at: Instant::now(), cpu: cpu_time() }
     }
 
+    pub(crate) fn cpu(self) -> Duration {
+        self.cpu
+    }
+
     pub(crate) fn elapsed(self) -> f64 {
         self.at.elapsed().as_secs_f64()
     }

@@ -31,6 +31,7 @@
 //! | `….ready` | whether `/health/ready` counts the processor as ready |
 //! | `….paused` | whether all of its partitions are paused |
 //! | `….failure` | the error that stopped it, or null |
+//! | `….target_missed_ms` | for how long [`target_latency`](crate::Builder::target_latency) has not been met, or null |
 //! | `….lag` | the sum of the lags of its partitions |
 //! | `….rate` | messages finished per second, over the last five seconds; null in the first second |
 //! | `….messages`, `….batches`, `….bytes` | finished since it began to run |

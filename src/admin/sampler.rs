@@ -126,6 +126,7 @@ mod tests {
             paused: false,
             failure: None,
             topics: Vec::new(),
+            target_missed: None,
             partitions: vec![partition],
             messages,
             batches: 0,

@@ -33,6 +33,7 @@ struct One {
     ready: bool,
     paused: bool,
     failure: Option<String>,
+    target_missed_ms: Option<u128>,
     lag: u64,
     rate: Option<f64>,
     messages: u64,
@@ -108,6 +109,7 @@ fn one(id: usize, watched: &Watched) -> One {
         batches: status.batches,
         bytes: status.bytes,
         failure: status.failure,
+        target_missed_ms: status.target_missed.map(|missed| missed.as_millis()),
         topics: status.topics.into_iter().map(topic).collect(),
         partitions: status.partitions.into_iter().map(|p| partition(p, &rates)).collect(),
     }

@@ -180,7 +180,7 @@ async fn ready_names_each_reason_why_not() {
     let not = |reason: &str| (StatusCode::SERVICE_UNAVAILABLE, reason.to_owned());
     lane.watch(Duration::ZERO);
     assert_eq!(ready().await, not("orders: in/3 stalled\n"));
-    lane.finish_batch(&[]);
+    lane.finish_batch(&[], None);
     assert_eq!(ready().await.0, StatusCode::OK);
     board.set_settled(false);
     other.set_state(ProcessorState::Starting);
@@ -301,7 +301,7 @@ async fn events_come_by_themselves_and_to_a_bounded_number_of_clients() {
     assert!(history[0]["rate"].is_array() && history[0]["lag"].is_array());
     let (name, status) = event(&mut stream, &mut rest).await;
     assert_eq!((&*name, &status["processors"][0]["lag"]), ("status", &10.into()));
-    lane.finish_batch(&[(0, Offset::new(45))]);
+    lane.finish_batch(&[(0, Offset::new(45))], None);
     let moved = loop {
         let (_, status) = event(&mut stream, &mut rest).await;
         if status["processors"][0]["lag"] != 10 {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::check::check;
-use super::{Builder, memory, properties, topics};
+use super::{Builder, memory, properties, target, topics};
 use crate::broker::kafka::{self, KafkaOptions};
 use crate::error::Result;
 use crate::processor::ProcessorFactory;
@@ -44,7 +44,8 @@ impl Builder {
                 max_bytes: memory::in_flight(options, numbers),
             },
             tick_interval: options.tick_interval.map(addable),
-            commit_interval: addable(options.commit_interval),
+            commit_interval: addable(target::commit_interval(options)),
+            target_latency: options.target_latency.map(addable),
             offset_refresh_interval: addable(options.offset_refresh_interval),
             drain_deadline: addable(plan.drain_deadline),
             commit_timeout: addable(plan.commit_timeout),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::brokers;
 use super::names::{self, REFRESH};
 use super::options::{GroupProtocol, Options};
+use super::target;
 use crate::broker::kafka::refusals;
 use crate::error::{Error, Result};
 use crate::settings::StartFrom;
@@ -37,6 +38,7 @@ pub(super) fn check(options: &Options) -> Result<Plan> {
     let mut faults = options.faults.clone();
     check_names(options, &mut faults);
     check_limits(options, &mut faults);
+    target::check(options, &mut faults);
     let brokers = brokers::parse(&options.brokers, options.property("security.protocol"));
     let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
     check_properties(options, &mut faults);
@@ -138,7 +140,7 @@ fn check_limits(options: &Options, faults: &mut Vec<String>) {
     let at_least_a_millisecond = [
         ("metrics_interval", Some(options.metrics_interval)),
         ("lag_interval", Some(options.lag_interval)),
-        ("commit_interval", Some(options.commit_interval)),
+        ("commit_interval", options.commit_interval),
         ("stall_timeout", Some(options.stall_timeout)),
         ("connect_timeout", Some(options.connect_timeout)),
         ("commit_timeout", options.commit_timeout),

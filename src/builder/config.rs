@@ -22,10 +22,11 @@ const SETTINGS: &[(&str, Take)] = &[
     ("max_batch_messages", |b, s| put(&mut b.options.max_batch_messages, number(&s))),
     ("max_batch_bytes", |b, s| put(&mut b.options.max_batch_bytes, number(&s))),
     ("max_batch_wait", |b, s| put(&mut b.options.max_batch_wait, s.duration())),
+    ("target_latency", |b, s| put(&mut b.options.target_latency, s.duration().map(Some))),
     ("max_in_flight", |b, s| put(&mut b.options.max_in_flight, number(&s))),
     ("max_in_flight_bytes", |b, s| put(&mut b.options.max_in_flight_bytes, number(&s).map(Some))),
     ("max_buffered_bytes", |b, s| put(&mut b.options.max_buffered_bytes, number(&s).map(Some))),
-    ("commit_interval", |b, s| put(&mut b.options.commit_interval, s.duration())),
+    ("commit_interval", |b, s| put(&mut b.options.commit_interval, s.duration().map(Some))),
     ("offset_refresh_interval", |b, s| put(&mut b.options.offset_refresh_interval, s.duration())),
     ("drain_deadline", |b, s| put(&mut b.options.drain_deadline, s.duration().map(Some))),
     ("commit_timeout", |b, s| put(&mut b.options.commit_timeout, s.duration().map(Some))),
@@ -118,7 +119,7 @@ mod admin {
 /// | `brokers`, `group_id` | text |
 /// | `consumer_protocol` | `true` or `false` |
 /// | `max_batch_messages`, `max_batch_bytes`, `max_in_flight`, `max_in_flight_bytes`, `max_buffered_bytes` | whole numbers |
-/// | `max_batch_wait`, `commit_interval`, `offset_refresh_interval`, `drain_deadline`, `commit_timeout`, `delivery_timeout`, `stall_timeout`, `connect_timeout`, `wait_for_topics`, `metrics_interval`, `lag_interval`, `topic_check_interval` | durations with their unit: `"10s"`, `"500ms"`, `"2h"` |
+/// | `max_batch_wait`, `target_latency`, `commit_interval`, `offset_refresh_interval`, `drain_deadline`, `commit_timeout`, `delivery_timeout`, `stall_timeout`, `connect_timeout`, `wait_for_topics`, `metrics_interval`, `lag_interval`, `topic_check_interval` | durations with their unit: `"10s"`, `"500ms"`, `"2h"` |
 /// | `start_from` | `earliest` or `latest` |
 /// | `out_of_range` | `fail`, `earliest` or `latest` |
 /// | `admin`, `admin_token` | text: the address of `Builder::admin`, and the token of `Admin::control` |

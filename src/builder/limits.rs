@@ -39,6 +39,45 @@ impl Builder {
         self
     }
 
+    /// Makes batches as large as they can be while 99 % of the messages have their offset committed within this time from
+    /// their arrival in this process. Default: none, so a batch is what has arrived. At least 10 ms.
+    ///
+    /// Larger batches make fewer calls of the store, and less work for each message. With a target, a batch waits for more
+    /// messages as long as the target allows, given how long recent batches took until they were processed, acknowledged and
+    /// committed. It is cut earlier if it becomes so large that it would take too long. The limits
+    /// [`max_batch_messages`](Builder::max_batch_messages) and [`max_batch_bytes`](Builder::max_batch_bytes) hold as without a
+    /// target. The price is latency: most messages take nearly as long as the target allows.
+    ///
+    /// The target cannot be met while there is a backlog, or while the store and the brokers alone take longer. Then batches don't
+    /// wait, and are as large as the limits allow. The log says so once; [`Status::target_missed`](crate::Status::target_missed) says
+    /// for how long, and the metric `kasper_latency_seconds` by how much. The time that a message spends at the producer and at the
+    /// brokers does not count.
+    ///
+    /// Offsets are committed more often: [`commit_interval`](Builder::commit_interval) is a quarter of the target, at most 1 s
+    /// and at least 5 ms, if it is not set. Each commit is a request to the group's coordinator. `build` refuses a commit interval that
+    /// is not shorter than the target, and a target together with [`max_batch_wait`](Builder::max_batch_wait): both say how long a
+    /// batch waits.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Totals;
+    /// # impl Processor for Totals {
+    /// #     async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> { Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # use std::time::Duration;
+    /// # let builder = kasper::TopicProcessor::builder("totals", ["orders"]).brokers("localhost:9092");
+    /// let builder = builder.target_latency(Duration::from_millis(200)).commit_interval(Duration::from_secs(1));
+    /// let error = builder.build(|_| Totals).await.unwrap_err();
+    /// assert!(error.to_string().contains("`commit_interval` (1s) is not shorter than `target_latency` (200ms)"));
+    /// # }
+    /// ```
+    pub fn target_latency(mut self, target: Duration) -> Self {
+        self.options.target_latency = Some(target);
+        self
+    }
+
     /// How often [`tick`](crate::Processor::tick) is called for each partition: the time from the start of the processor
     /// to the first call, and from the moment when all that a call sent is acknowledged to the next call. A call is late
     /// if a batch is being processed when it is due, if there is no room for more in flight, or if the partition is
@@ -124,10 +163,11 @@ impl Builder {
         self
     }
 
-    /// How often the offsets of finished batches are committed, besides at revocations and at the end. Default: 1 s.
+    /// How often the offsets of finished batches are committed, besides at revocations and at the end. Default: 1 s; with
+    /// [`target_latency`](Builder::target_latency) a quarter of that, at most 1 s and at least 5 ms.
     /// After a crash, batches that finished since the last commit are replayed, and so are batches in flight.
     pub fn commit_interval(mut self, interval: Duration) -> Self {
-        self.options.commit_interval = interval;
+        self.options.commit_interval = Some(interval);
         self
     }
 

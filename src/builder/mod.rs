@@ -11,6 +11,7 @@ mod memory;
 mod names;
 mod options;
 mod properties;
+mod target;
 mod topics;
 
 use std::fmt;

@@ -399,7 +399,8 @@ impl Coordinator {
             None => {
                 let queue = self.consumer.queue(number)?;
                 let topics = self.settings.topics.clone();
-                Batcher::new(number, topics, self.settings.batch, queue)
+                let batcher = Batcher::new(number, topics, self.settings.batch, queue);
+                batcher.with_target(self.goal.clone())
             }
         };
         // New ones: what an aborted task still writes to the old ones is not read.

@@ -49,6 +49,7 @@ use crate::metrics::processor::ProcessorMetrics;
 use crate::metrics::topics::TopicGauges;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::progress::Board;
+use crate::pipeline::punctuality::Goal;
 use crate::pipeline::start::Doubt;
 use crate::processor::DynFactory;
 use crate::settings::Settings;
@@ -76,6 +77,8 @@ pub(crate) struct Coordinator {
     factory: Arc<Mutex<Box<dyn DynFactory>>>,
     board: Arc<Board>,
     committer: Committer,
+    /// The latency target, if there is one.
+    goal: Option<Arc<Goal>>,
     lanes: Lanes,
     /// Ends of logs, while they are asked for.
     ends: Option<BoxFuture<'static, Ends>>,
@@ -124,6 +127,8 @@ impl Coordinator {
         let metrics = ProcessorMetrics::off();
         let send = Box::new(move |offsets| group.commit(offsets));
         let committer = Committer::new(send, settings.offset_refresh_interval, settings.is_static);
+        let goal = settings.target_latency.map(|it| Goal::new(it, settings.commit_interval));
+        let committer = committer.with_target(goal.clone());
         let starts = Starts::new(consumer.clone(), settings.start_from);
         Self {
             starts,
@@ -132,6 +137,7 @@ impl Coordinator {
             metrics,
             settings,
             committer,
+            goal,
             consumer,
             producer,
             events: Events::new(events),
@@ -274,6 +280,7 @@ impl Coordinator {
         if !self.consumer.assignment_lost() {
             self.committer.commit(|partition| self.topics.may_commit(partition));
         }
+        self.board.set_target_missed(self.committer.missed_since());
         for lane in self.lanes.values() {
             lane.progress().watch(self.settings.stall_timeout);
         }
@@ -281,8 +288,11 @@ impl Coordinator {
 
     fn collect_finished(&mut self) {
         for lane in self.lanes.values() {
-            for topic in &lane.progress().status().topics {
+            for topic in &mut lane.progress().status().topics {
                 self.committer.finished(&topic.partition, &topic.epoch, topic.finished);
+                if let Some(arrived) = topic.arrived.take() {
+                    self.committer.arrived(&topic.partition, &topic.epoch, arrived);
+                }
             }
         }
     }

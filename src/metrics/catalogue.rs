@@ -108,6 +108,8 @@ catalogue! {
         "The time from handing the messages of a batch or flush to the producer until all are acknowledged."
     COMMIT_TIME = "kasper_commit_seconds", Histogram, Seconds, [], buckets: TIMES;
         "The duration of offset commits, including failed ones."
+    LATENCY = "kasper_latency_seconds", Histogram, Seconds, [], buckets: TIMES;
+        "With `target_latency`: how long the oldest message of each partition in an offset commit took, from its arrival to the commit."
     COMMITS = "kasper_commits_total", Counter, Count, [];
         "Offset commits, successful and failed."
     COMMIT_FAILURES = "kasper_commit_failures_total", Counter, Count, [];

@@ -69,6 +69,7 @@ impl ProcessorMetrics {
             commits: self.metrics.counter_of(&catalogue::COMMITS, &[]),
             failures: self.metrics.counter_of(&catalogue::COMMIT_FAILURES, &[]),
             time: self.metrics.histogram_of(&catalogue::COMMIT_TIME, &[]),
+            latency: self.metrics.histogram_of(&catalogue::LATENCY, &[]),
         }
     }
 
@@ -102,19 +103,29 @@ pub(crate) struct CommitMetrics {
     commits: Counter,
     failures: Counter,
     time: Histogram,
+    latency: Histogram,
 }
 
 impl CommitMetrics {
     /// Counts nothing.
     pub(crate) fn off() -> Self {
-        let time = Histogram::noop();
-        Self { commits: Counter::noop(), failures: Counter::noop(), time }
+        Self {
+            commits: Counter::noop(),
+            failures: Counter::noop(),
+            time: Histogram::noop(),
+            latency: Histogram::noop(),
+        }
     }
 
     pub(crate) fn settled(&self, succeeded: bool, time: Duration) {
         self.commits.increment(1);
         self.failures.increment(u64::from(!succeeded));
         self.time.record(time);
+    }
+
+    /// The oldest message that a partition's committed offset covers took so long.
+    pub(crate) fn committed(&self, latency: Duration) {
+        self.latency.record(latency);
     }
 }
 

@@ -3,7 +3,8 @@
 //! Place in the data path: first stage. A batch is cut when it has as many messages as the
 //! [`batch_window`](super::batch_window) allows, when the next message would take it over the window's bytes, or when its first message is `max_batch_wait`
 //! old and nothing more has arrived. With the default wait of zero a batch is what has arrived, up to the window: it
-//! grows with the load by itself. A message larger than the byte limit makes a batch of its own.
+//! grows with the load by itself. A message larger than the byte limit makes a batch of its own. With a
+//! [`latency_target`](super::latency_target), that says how long a batch waits, and may set a lower limit of messages.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,9 @@ use crate::broker::{Queue, QueueError, QueueLength};
 use crate::message::need::Need;
 use crate::message::{Batch, Record};
 use crate::pipeline::batch_window::BatchWindow;
+use crate::pipeline::latency_target::{LatencyTarget, Most, Times};
 use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::punctuality::Goal;
 use crate::settings::BatchLimits;
 
 /// A queue's wake-up is never lost, as far as anybody knows. Should one be, this bounds the damage.
@@ -30,6 +33,7 @@ pub(crate) struct Batcher {
     topics: Arc<[Arc<str>]>,
     window: BatchWindow,
     max_wait: Duration,
+    target: Option<LatencyTarget>,
     queue: Box<dyn Queue>,
     arrived: Arc<Notify>,
     /// Taken from the queue and not yet in a batch; the first `fitting` of them fit the next one.
@@ -40,6 +44,8 @@ pub(crate) struct Batcher {
     over: bool,
     first_taken: Option<Instant>,
     cut_age: Duration,
+    /// Of the last batch, if there is a target.
+    times: Option<Times>,
     average_bytes: usize,
     /// An error found behind messages that are still to be processed.
     error: Option<QueueError>,
@@ -60,6 +66,7 @@ impl Batcher {
             topics,
             window: BatchWindow::new(limits),
             max_wait: limits.max_wait,
+            target: None,
             arrived: queue.arrived(),
             queue,
             buffer: Vec::new(),
@@ -68,11 +75,18 @@ impl Batcher {
             over: false,
             first_taken: None,
             cut_age: Duration::ZERO,
+            times: None,
             average_bytes: FIRST_GUESS_BYTES,
             error: None,
             spare: Vec::new(),
             need: Need::default(),
         }
+    }
+
+    /// Takes over when batches are cut, in place of `max_wait`.
+    pub(crate) fn with_target(mut self, goal: Option<Arc<Goal>>) -> Self {
+        self.target = goal.map(|goal| LatencyTarget::new(goal, self.queue.length()));
+        self
     }
 
     /// Counts what waits in the queue.
@@ -98,6 +112,7 @@ impl Batcher {
                 progress.waiting.store(true, Ordering::SeqCst);
                 progress.changed();
                 self.wait_for_messages().await;
+                self.note_emptied();
             } else if !self.wait_for_more().await {
                 return Ok(self.cut());
             }
@@ -112,15 +127,29 @@ impl Batcher {
         if self.error.is_some() {
             return Ok(0);
         }
-        let by_count = self.window.messages().saturating_sub(self.buffer.len());
+        let by_count = self.max_messages().saturating_sub(self.buffer.len());
         let by_bytes =
             self.window.bytes().saturating_sub(self.fitting_bytes) / self.average_bytes.max(1);
         let taken = self.queue.take(by_count.min(by_bytes).max(1), &mut self.buffer);
         self.error = taken.error;
+        if taken.messages == 0 && self.error.is_none() {
+            self.note_emptied();
+        }
         match self.error.take_if(|_| self.buffer.is_empty()) {
             Some(error) => Err(error),
             None => Ok(taken.messages),
         }
+    }
+
+    fn note_emptied(&mut self) {
+        if let Some(target) = &mut self.target {
+            target.emptied(self.buffer.len());
+        }
+    }
+
+    fn max_messages(&self) -> usize {
+        let window = self.window.messages();
+        self.target.as_ref().map_or(window, |target| target.messages().min(window))
     }
 
     async fn wait_for_messages(&mut self) {
@@ -132,11 +161,15 @@ impl Batcher {
     /// Whether something arrived before the batch came of age.
     async fn wait_for_more(&mut self) -> bool {
         let Some(first) = self.first_taken else { return false };
-        if self.max_wait.is_zero() || self.error.is_some() {
+        let due = match &self.target {
+            Some(target) => Some(target.due(self.fitting)),
+            None => first.checked_add(self.max_wait),
+        };
+        if self.error.is_some() || due.is_some_and(|due| due <= Instant::now()) {
             return false;
         }
         let of_age = async {
-            match first.checked_add(self.max_wait) {
+            match due {
                 Some(time) => sleep_until(time).await,
                 // Beyond what the clock can tell.
                 None => std::future::pending().await,
@@ -169,7 +202,7 @@ impl Batcher {
 
     fn is_full(&self) -> bool {
         self.over
-            || self.fitting >= self.window.messages()
+            || self.fitting >= self.max_messages()
             || (self.fitting > 0 && self.fitting_bytes >= self.window.bytes())
     }
 
@@ -178,12 +211,19 @@ impl Batcher {
         self.cut_age
     }
 
+    /// When the last batch was cut, and when its oldest message arrived, if there is a target.
+    pub(crate) fn times(&self) -> Option<Times> {
+        self.times
+    }
+
     fn cut(&mut self) -> Batch {
         self.cut_age = self.first_taken.map_or(Duration::ZERO, |taken| taken.elapsed());
         let mut rest = std::mem::take(&mut self.spare);
         rest.extend(self.buffer.drain(self.fitting..));
         let records = std::mem::replace(&mut self.buffer, rest);
         self.need.note(records.len());
+        let left = self.buffer.len();
+        self.times = self.target.as_mut().map(|target| target.cut(records.len(), left));
         let bytes = self.fitting_bytes;
         self.restart_measuring();
         Batch::new(self.partition, self.topics.clone(), records, bytes, self.queue.keepalive())
@@ -202,6 +242,13 @@ impl Batcher {
     /// A batch was processed; whether it took a wait says how large the next ones may be.
     pub(crate) fn processed(&mut self, waited: bool) {
         self.window.processed(waited);
+    }
+
+    /// What batches took until they were finished, and how large they were.
+    pub(crate) fn note_finished(&mut self, most: Most) {
+        if let Some(target) = &mut self.target {
+            target.note_finished(most);
+        }
     }
 
     /// Takes the memory of a batch that is done with.
@@ -232,6 +279,9 @@ impl Batcher {
             return;
         }
         self.buffer.retain(wanted);
+        if let Some(target) = &mut self.target {
+            target.restart();
+        }
         self.restart_measuring();
     }
 }

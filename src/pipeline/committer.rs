@@ -17,6 +17,7 @@
 //! or a group of the newer protocol whose members are gone), however much the other partitions move.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -27,6 +28,7 @@ use crate::error::Error;
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::CommitMetrics;
 use crate::pipeline::epoch::Epoch;
+use crate::pipeline::punctuality::{Goal, Punctuality};
 
 /// Until a last commit is made again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -43,6 +45,8 @@ struct Owned {
     epoch: Epoch,
     /// As last [collected](Committer::finished) from the lane: to be committed.
     finished: Offset,
+    /// When the oldest message arrived that is finished and not committed, if there is a latency target.
+    arrived: Option<Instant>,
     /// The broker deletes the committed offset some time after this. `None`: that may be soon.
     committed_at: Option<Instant>,
 }
@@ -58,9 +62,18 @@ impl Owned {
 }
 
 struct Outstanding {
-    offsets: Vec<(TopicPartition, Epoch, Offset)>,
+    offsets: Vec<Sent>,
     result: BoxFuture<'static, CommitResult>,
     begun: Instant,
+}
+
+/// An offset that is sent.
+struct Sent {
+    partition: TopicPartition,
+    epoch: Epoch,
+    next: Offset,
+    /// When the oldest message arrived that it covers.
+    arrived: Option<Instant>,
 }
 
 /// Sends a commit; see [`Consumer::commit`](crate::broker::Consumer::commit).
@@ -81,6 +94,8 @@ pub(crate) struct Committer {
     given_back: BTreeMap<TopicPartition, Offset>,
     outstanding: Option<Outstanding>,
     metrics: CommitMetrics,
+    /// If there is a latency target.
+    punctuality: Option<Punctuality>,
 }
 
 impl Committer {
@@ -95,7 +110,19 @@ impl Committer {
             given_back: BTreeMap::new(),
             outstanding: None,
             metrics: CommitMetrics::off(),
+            punctuality: None,
         }
+    }
+
+    /// Notes whether this target is met.
+    pub(crate) fn with_target(mut self, goal: Option<Arc<Goal>>) -> Self {
+        self.punctuality = goal.map(Punctuality::new);
+        self
+    }
+
+    /// Since when the latency target is missed.
+    pub(crate) fn missed_since(&mut self) -> Option<Instant> {
+        self.punctuality.as_mut().and_then(Punctuality::missed_since)
     }
 
     /// Counts commits here from now on.
@@ -115,7 +142,7 @@ impl Committer {
         self.next_epoch += 1;
         // While a group has members, none of its offsets is deleted.
         let committed_at = (!self.is_static).then(Instant::now);
-        let owned = Owned { epoch: epoch.clone(), finished: start, committed_at };
+        let owned = Owned { epoch: epoch.clone(), finished: start, arrived: None, committed_at };
         self.owned.insert(partition, owned);
         epoch
     }
@@ -147,6 +174,13 @@ impl Committer {
     pub(crate) fn finished(&mut self, partition: &TopicPartition, epoch: &Epoch, next: Offset) {
         if let Some(owned) = self.owned_in(partition, epoch) {
             owned.finished = owned.finished.max(next);
+        }
+    }
+
+    /// The oldest message that is finished and was not told of arrived then.
+    pub(crate) fn arrived(&mut self, partition: &TopicPartition, epoch: &Epoch, arrived: Instant) {
+        if let Some(owned) = self.owned_in(partition, epoch) {
+            owned.arrived.get_or_insert(arrived);
         }
     }
 
@@ -187,16 +221,20 @@ impl Committer {
         if self.outstanding.is_some() && !fault!(CommitBesideAnother) {
             return;
         }
-        let due = self.owned.iter().filter(|(partition, owned)| {
+        let due = self.owned.iter_mut().filter(|(partition, owned)| {
             (owned.has_advanced() || owned.is_old(self.refresh_interval)) && wanted(partition)
         });
-        let offsets: Vec<_> = due
-            .map(|(partition, owned)| (partition.clone(), owned.epoch.clone(), owned.finished))
-            .collect();
+        let sent = due.map(|(partition, owned)| Sent {
+            partition: partition.clone(),
+            epoch: owned.epoch.clone(),
+            next: owned.finished,
+            arrived: owned.arrived.take(),
+        });
+        let offsets: Vec<_> = sent.collect();
         if offsets.is_empty() {
             return;
         }
-        let list = offsets.iter().map(|(partition, _, next)| (partition.clone(), *next)).collect();
+        let list = offsets.iter().map(|sent| (sent.partition.clone(), sent.next)).collect();
         let result = (self.send)(list);
         self.outstanding = Some(Outstanding { offsets, result, begun: Instant::now() });
     }
@@ -210,17 +248,39 @@ impl Committer {
         let result = outstanding.result.as_mut().await;
         self.metrics.settled(result.is_ok(), outstanding.begun.elapsed());
         self.refused_by_rebalance = result.as_ref().is_err_and(CommitError::is_rebalance);
-        if let (Ok(()), Some(done)) = (&result, self.outstanding.take()) {
-            for (partition, epoch, next) in done.offsets {
-                if let Some(owned) = self.owned_in(&partition, &epoch) {
-                    owned.epoch.note_committed(next);
-                    // Not when the answer came: the broker counts from before that.
-                    owned.committed_at = Some(done.begun);
-                }
+        if let Some(done) = self.outstanding.take() {
+            match result {
+                Ok(()) => self.note_committed(done),
+                Err(_) => self.note_failed(done),
             }
         }
-        self.outstanding = None;
         result
+    }
+
+    fn note_committed(&mut self, done: Outstanding) {
+        let now = Instant::now();
+        if let Some(punctuality) = &mut self.punctuality {
+            punctuality.answered(now - done.begun);
+        }
+        for Sent { partition, epoch, next, arrived } in done.offsets {
+            let Some(owned) = self.owned_in(&partition, &epoch) else { continue };
+            owned.epoch.note_committed(next);
+            // Not when the answer came: the broker counts from before that.
+            owned.committed_at = Some(done.begun);
+            if let (Some(punctuality), Some(arrived)) = (&mut self.punctuality, arrived) {
+                punctuality.committed(now - arrived);
+                self.metrics.committed(now - arrived);
+            }
+        }
+    }
+
+    /// What it was to commit goes into the next one.
+    fn note_failed(&mut self, failed: Outstanding) {
+        for Sent { partition, epoch, arrived, .. } in failed.offsets {
+            if let Some(owned) = self.owned_in(&partition, &epoch) {
+                owned.arrived = arrived.or(owned.arrived);
+            }
+        }
     }
 
     /// Commits what has advanced for the partitions that `wanted` names and waits until it is. A commit
@@ -268,7 +328,7 @@ impl Committer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use tokio::sync::oneshot;
 

@@ -14,6 +14,7 @@ use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::call::Call;
+use crate::pipeline::latency_target::{Most, Recent, Times};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::settings::FlightLimits;
 
@@ -34,11 +35,18 @@ struct Input {
     ranges: Vec<(u16, OffsetRange)>,
     messages: usize,
     bytes: usize,
+    /// If there is a latency target.
+    times: Option<Times>,
 }
 
 impl InFlight {
-    pub(crate) fn new(call: &Call, deliveries: VecDeque<Arc<Delivery>>) -> Self {
-        let input = call.batch().map(|batch| Input::of(batch));
+    /// `times` are the batch's.
+    pub(crate) fn new(
+        call: &Call,
+        deliveries: VecDeque<Arc<Delivery>>,
+        times: Option<Times>,
+    ) -> Self {
+        let input = call.batch().map(|batch| Input::of(batch, times));
         Self { method: call.method(), input, deliveries }
     }
 
@@ -49,12 +57,13 @@ impl InFlight {
 
 impl Input {
     #[allow(clippy::cast_possible_truncation, reason = "the builder allows 65,535 topics")]
-    fn of(batch: &Batch) -> Self {
+    fn of(batch: &Batch, times: Option<Times>) -> Self {
         let ranges = batch.ranges().iter().enumerate();
         Self {
             ranges: ranges.filter_map(|(i, range)| range.map(|range| (i as u16, range))).collect(),
             messages: batch.len(),
             bytes: batch.bytes(),
+            times,
         }
     }
 }
@@ -65,6 +74,8 @@ pub(crate) struct InFlightQueue {
     /// How many of them have no batch.
     ticks: usize,
     tick_finished: Option<Instant>,
+    /// What batches took from the cut until they were finished, if there is a latency target.
+    recent: Recent,
     outgoing_bytes: usize,
     /// A call's delivery failed: those behind it are waited for, and never finish.
     failed: bool,
@@ -88,6 +99,7 @@ impl InFlightQueue {
             calls: VecDeque::new(),
             ticks: 0,
             tick_finished: None,
+            recent: Recent::default(),
             outgoing_bytes: 0,
             failed: false,
             spent: VecDeque::new(),
@@ -123,6 +135,11 @@ impl InFlightQueue {
     /// When the last such call was finished.
     pub(crate) fn tick_finished(&self) -> Option<Instant> {
         self.tick_finished
+    }
+
+    /// What recent batches took until they were finished; nothing without a latency target.
+    pub(crate) fn most(&self) -> Most {
+        self.recent.most()
     }
 
     pub(crate) fn push(&mut self, call: InFlight) {
@@ -171,7 +188,10 @@ impl InFlightQueue {
                 let next: Vec<(u16, Offset)> =
                     ranges.map(|(topic, range)| (*topic, range.last.next())).collect();
                 self.board.add_batch(input.messages, input.bytes);
-                self.progress.finish_batch(&next);
+                if let Some(times) = input.times {
+                    self.recent.note(times.cut.elapsed(), input.messages);
+                }
+                self.progress.finish_batch(&next, input.times.map(|times| times.arrived));
             }
             None => {
                 self.ticks -= 1;
@@ -225,7 +245,7 @@ mod tests {
     /// Sends it all and acknowledges it.
     async fn finish(queue: &mut InFlightQueue, batch: &Arc<Batch>, outbox: &mut Outbox) {
         let delivery = outbox.take(queue.take_spent());
-        queue.push(InFlight::new(&Call::Process(batch.clone()), [delivery.clone()].into()));
+        queue.push(InFlight::new(&Call::Process(batch.clone()), [delivery.clone()].into(), None));
         delivery.count_down(delivery.len());
         drop(delivery);
         queue.front_finished().await.unwrap();

@@ -7,7 +7,7 @@
 //! 4. [`committer`] commits the next offsets of what is finished;
 //! 5. [`progress`] is what the others may know about it: status, lag, caught up.
 //!
-//! Beside it, [`command`](crate::command) is what a lane is told, and [`ticks`] say when it ticks. Before it all, [`start`] finds the offsets to begin at.
+//! Beside it, [`latency_target`] says how long batches may wait, [`punctuality`] whether that target is met, [`command`](crate::command) is what a lane is told, and [`ticks`] say when it ticks. Before it all, [`start`] finds the offsets to begin at.
 
 pub(crate) mod batch_window;
 pub(crate) mod batcher;
@@ -15,8 +15,10 @@ pub(crate) mod call;
 pub(crate) mod committer;
 pub(crate) mod epoch;
 pub(crate) mod in_flight;
+pub(crate) mod latency_target;
 pub(crate) mod partition_processor;
 pub(crate) mod progress;
+pub(crate) mod punctuality;
 pub(crate) mod start;
 pub(crate) mod ticks;
 pub(crate) mod topic_progress;

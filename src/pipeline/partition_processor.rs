@@ -260,6 +260,7 @@ impl PartitionProcessor {
                 }
                 Command::Stop => return Err(Interrupt::Abandoned),
             }
+            self.batcher.note_finished(self.in_flight.most());
             // With larger batches, fewer are in flight.
             self.waited_for_room |= self.in_flight.waits_for_acks();
             let may_begin = command == Command::Run && self.in_flight.has_room();
@@ -355,7 +356,7 @@ impl PartitionProcessor {
         if guarded(&mut self.commands, &mut self.in_flight, handed_over).await?.is_err() {
             return Err(Interrupt::Abandoned);
         }
-        self.in_flight.push(InFlight::new(call, self.context.end()));
+        self.in_flight.push(InFlight::new(call, self.context.end(), self.batcher.times()));
         Ok(())
     }
 

@@ -199,13 +199,14 @@ impl LaneProgress {
         self.status().in_flight = 0;
     }
 
-    /// The oldest batch in flight is finished.
-    pub(crate) fn finish_batch(&self, next_offsets: &[(u16, Offset)]) {
+    /// The oldest batch in flight is finished. Its oldest message arrived then, if there is a latency target.
+    pub(crate) fn finish_batch(&self, next_offsets: &[(u16, Offset)], arrived: Option<Instant>) {
         let mut status = self.status();
         for (topic, next) in next_offsets {
             if let Some(progress) = status.topics.iter_mut().find(|t| t.topic == *topic) {
                 progress.finished = progress.finished.max(*next);
                 progress.began_beyond_end = false;
+                progress.arrived = progress.arrived.or(arrived);
             }
         }
         status.in_flight = status.in_flight.saturating_sub(1);
@@ -250,6 +251,7 @@ pub(crate) struct Board {
     settled: AtomicBool,
     failure: OnceLock<String>,
     topics: Mutex<Vec<(TopicWarning, Instant)>>,
+    target_missed_since: Mutex<Option<Instant>>,
 }
 
 /// What handles ask for, and lanes.
@@ -284,6 +286,7 @@ impl Board {
             settled: AtomicBool::new(false),
             failure: OnceLock::new(),
             topics: Mutex::default(),
+            target_missed_since: Mutex::default(),
         })
     }
 
@@ -318,6 +321,15 @@ impl Board {
             ..warning.clone()
         };
         warnings.iter().map(now).collect()
+    }
+
+    pub(crate) fn set_target_missed(&self, since: Option<Instant>) {
+        *self.target_missed_since.lock() = since;
+    }
+
+    /// For how long the latency target has been missed.
+    pub(crate) fn target_missed(&self) -> Option<Duration> {
+        self.target_missed_since.lock().map(|since| since.elapsed())
     }
 
     /// Whoever waits for the processor looks again.

@@ -27,6 +27,8 @@ pub(crate) struct TopicProgress {
     began: Offset,
     /// The next offset behind the finished messages: what may be committed.
     pub(crate) finished: Offset,
+    /// When the oldest message arrived that was finished since somebody last took this, if there is a latency target.
+    pub(crate) arrived: Option<Instant>,
     /// The end of the log when the partition was assigned.
     pub(crate) target: Offset,
     /// The end of the log as last heard of.
@@ -66,6 +68,7 @@ impl TopicProgress {
             epoch,
             began: start,
             finished: start,
+            arrived: None,
             target: end,
             end,
             began_beyond_end: start > end,
@@ -83,6 +86,7 @@ impl TopicProgress {
         self.epoch = epoch;
         self.began = offset;
         self.finished = offset;
+        self.arrived = None;
         self.consumed = None;
         self.began_beyond_end = false;
     }

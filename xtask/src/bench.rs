@@ -23,6 +23,8 @@ use crate::steps::Steps;
 /// peers      the library against raw librdkafka, franz-go, Kafka Streams and goka; needs Kafka (with a heap
 ///            of 1 GB) and Redis. Compiles what is in Go and Java; without their compilers, and Maven, that is
 ///            left out
+/// target     `target_latency` against fixed limits of batches, while the load changes; needs Kafka (with a heap
+///            of 1 GB)
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its
 /// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,
@@ -50,6 +52,7 @@ enum Benchmark {
     Growth,
     Stores,
     Peers,
+    Target,
 }
 
 impl Benchmark {
@@ -59,6 +62,7 @@ impl Benchmark {
             Self::Growth => "growth",
             Self::Stores => "stores",
             Self::Peers => "peers",
+            Self::Target => "target",
         }
     }
 
@@ -68,12 +72,13 @@ impl Benchmark {
             Self::Growth => "testkit",
             Self::Stores => "testkit,local,redis-tls,cassandra-tls,elasticsearch-tls",
             Self::Peers => "testkit,redis-tls",
+            Self::Target => "testkit",
         }
     }
 
     fn heap_mb(self) -> u32 {
         match self {
-            Self::Pipeline | Self::Growth | Self::Peers => 1024,
+            Self::Pipeline | Self::Growth | Self::Peers | Self::Target => 1024,
             Self::Stores => 512,
         }
     }
@@ -93,7 +98,7 @@ impl Benchmark {
             on.is_empty() || name.is_some_and(|name| on.contains(&name.get_name()))
         };
         match self {
-            Self::Pipeline | Self::Growth => vec![Name::Kafka],
+            Self::Pipeline | Self::Growth | Self::Target => vec![Name::Kafka],
             Self::Peers => vec![Name::Kafka, Name::Redis],
             Self::Stores => {
                 [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()

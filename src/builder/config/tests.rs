@@ -55,7 +55,8 @@ fn every_setting_is_taken_from_the_environment_and_from_a_file() {
         assert_eq!(bytes, [Some(1_000_000); 2]);
         let times = [
             options.max_batch_wait,
-            options.commit_interval,
+            options.commit_interval.unwrap(),
+            options.target_latency.unwrap(),
             options.offset_refresh_interval,
             options.drain_deadline.unwrap(),
             options.commit_timeout.unwrap(),
@@ -67,7 +68,7 @@ fn every_setting_is_taken_from_the_environment_and_from_a_file() {
             options.lag_interval,
             options.topic_check_interval,
         ];
-        assert_eq!(times, [Duration::from_secs(7); 12]);
+        assert_eq!(times, [Duration::from_secs(7); 13]);
         assert_eq!(options.start_from, StartFrom::Latest);
         assert_eq!(options.out_of_range, OutOfRange::Latest);
     }

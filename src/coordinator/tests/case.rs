@@ -47,6 +47,7 @@ struct Limits {
     in_flight: usize,
     in_flight_bytes: usize,
     commit_interval: Duration,
+    target_latency: Option<Duration>,
     drain_deadline: Duration,
     commit_timeout: Duration,
     tick_interval: Option<Duration>,
@@ -96,6 +97,10 @@ impl Case {
             case.start_from = rng.pick(&[StartFrom::Latest, StartFrom::Timestamp(5000)]);
         }
         let is_aligned = case.topics.iter().all(|(_, partitions)| *partitions == case.topics[0].1);
+        if rng.chance(25) {
+            case.limits.batch_wait = Duration::ZERO;
+            case.limits.target_latency = Some(rng.millis(10..=2000));
+        }
         case.joins = is_aligned && case.topics.len() > 1 && case.spread == Spread::Range;
         case
     }
@@ -185,6 +190,7 @@ impl Case {
                 in_flight: rng.size(1..=16),
                 in_flight_bytes: rng.size(1..=1000),
                 commit_interval: rng.millis(20..=1000),
+                target_latency: None,
                 drain_deadline,
                 commit_timeout: rng.millis(20..=3000),
                 tick_interval: rng.chance(25).then(|| rng.millis(20..=1000)),
@@ -326,6 +332,7 @@ impl Limits {
         settings.in_flight.max_batches = self.in_flight;
         settings.in_flight.max_bytes = self.in_flight_bytes;
         settings.commit_interval = self.commit_interval;
+        settings.target_latency = self.target_latency;
         settings.drain_deadline = self.drain_deadline;
         settings.commit_timeout = self.commit_timeout;
         settings.tick_interval = self.tick_interval;

@@ -316,6 +316,7 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         in_flight: FlightLimits { max_batches: 16, max_bytes: 1 << 20 },
         tick_interval: None,
         commit_interval: Duration::from_millis(100),
+        target_latency: None,
         offset_refresh_interval: Duration::from_hours(1),
         drain_deadline: Duration::from_secs(2),
         commit_timeout: Duration::from_secs(3),

@@ -18,6 +18,7 @@ mod revocation;
 mod shutdown;
 mod starting;
 mod storm;
+mod target;
 mod ticks;
 mod topics;
 mod unanswered;
