@@ -38,8 +38,8 @@ struct Options {
     #[arg(long)]
     stall: bool,
     /// How much may be fetched ahead, over all partitions
-    #[arg(long, default_value_t = 64 << 20)]
-    max_buffered_bytes: usize,
+    #[arg(long)]
+    max_buffered_bytes: Option<usize>,
     /// The most messages of a batch
     #[arg(long, default_value_t = 10_000)]
     max_batch_messages: usize,
@@ -79,9 +79,11 @@ async fn main() -> Result<(), BoxError> {
     let options = Options::parse();
     let mut builder = TopicProcessor::builder(&options.name, &options.input)
         .brokers(&options.brokers)
-        .max_buffered_bytes(options.max_buffered_bytes)
         .max_batch_messages(options.max_batch_messages)
         .on_rebalance(print_event);
+    if let Some(bytes) = options.max_buffered_bytes {
+        builder = builder.max_buffered_bytes(bytes);
+    }
     for (name, value) in options.kafka {
         builder = builder.kafka(name, value);
     }

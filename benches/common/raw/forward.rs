@@ -57,6 +57,8 @@ struct Forwarder {
     acked: u64,
     next: Vec<i64>,
     last_commit: Instant,
+    /// Empty between calls; kept for its memory.
+    together: Vec<rd::rd_kafka_message_t>,
     consumer: Consumer,
     topic: Topic,
     producer: Client,
@@ -99,6 +101,7 @@ impl Forwarder {
             acked: 0,
             next: vec![-1; input.partitions],
             last_commit: Instant::now(),
+            together: Vec::new(),
             consumer: input.consumer(way.ahead()),
             topic: Topic::new(&producer, output),
             producer,
@@ -153,20 +156,22 @@ impl Forwarder {
             // SAFETY: the message is valid, and is kept until all of its batch are acknowledged if it is not copied.
             unsafe {
                 for _ in 0..times {
-                    while !produce(&self.producer, &self.topic, *message, opaque, self.way) {
-                        // The producer's queue is full.
-                        rd::rd_kafka_poll(self.producer.0, 10);
+                    match self.way.keeps_all {
+                        true => produce(&self.producer, &self.topic, *message, opaque, self.way),
+                        false => self.together.push(outgoing(*message, opaque)),
                     }
                 }
                 let partition = usize::try_from((**message).partition).unwrap_or(0);
                 batch.next[partition] = (**message).offset + 1;
-                if self.way.copies {
-                    rd::rd_kafka_message_destroy(*message);
-                }
             }
         }
+        // SAFETY: as above.
+        unsafe { produce_all(&self.producer, &self.topic, &mut self.together, self.way) };
         if self.way.copies {
-            batch.messages.clear();
+            for message in batch.messages.drain(..) {
+                // SAFETY: valid, ours, destroyed once; the producer has its own copy.
+                unsafe { rd::rd_kafka_message_destroy(message) };
+            }
         }
     }
 
@@ -204,7 +209,64 @@ impl Forwarder {
     }
 }
 
-/// Produces key and value of a message; false if the queue is full.
+/// A message with the key, the value and the partition of one that came.
+///
+/// # Safety
+/// It is valid.
+unsafe fn outgoing(
+    message: *const rd::rd_kafka_message_t,
+    opaque: *mut c_void,
+) -> rd::rd_kafka_message_t {
+    // SAFETY: the caller's promise.
+    let (partition, payload, len, key, key_len) = unsafe {
+        let message = &*message;
+        (message.partition, message.payload, message.len, message.key, message.key_len)
+    };
+    let err = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let rkt = ptr::null_mut();
+    rd::rd_kafka_message_t {
+        err,
+        rkt,
+        partition,
+        payload,
+        len,
+        key,
+        key_len,
+        offset: 0,
+        _private: opaque,
+    }
+}
+
+/// Produces keys and values in one call, and again what found the queue full.
+///
+/// # Safety
+/// Their bytes are valid and, if they are not copied, stay until the reports.
+unsafe fn produce_all(
+    producer: &Client,
+    topic: &Topic,
+    messages: &mut Vec<rd::rd_kafka_message_t>,
+    way: Way,
+) {
+    let copy = if way.copies { rd::RD_KAFKA_MSG_F_COPY } else { 0 };
+    let own = if way.partitioner { 0 } else { rd::RD_KAFKA_MSG_F_PARTITION };
+    let mut rest = messages.as_mut_slice();
+    while !rest.is_empty() {
+        let count = c_int::try_from(rest.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the caller's promise.
+        let taken = unsafe {
+            rd::rd_kafka_produce_batch(topic.0, -1, copy | own, rest.as_mut_ptr(), count)
+        };
+        rest = &mut rest[usize::try_from(taken).unwrap_or(0)..];
+        if let Some(first) = rest.first() {
+            is_full(first.err);
+            // SAFETY: the client is valid.
+            unsafe { rd::rd_kafka_poll(producer.0, 10) };
+        }
+    }
+    messages.clear();
+}
+
+/// Produces a message with its timestamp and its headers; waits while the queue is full.
 ///
 /// # Safety
 /// The message is valid and, if it is not copied, stays until its report.
@@ -214,19 +276,14 @@ unsafe fn produce(
     message: *mut rd::rd_kafka_message_t,
     opaque: *mut c_void,
     way: Way,
-) -> bool {
+) {
     // SAFETY: the caller's promise.
     unsafe {
         let partition = if way.partitioner { -1 } else { (*message).partition };
         let flags = if way.copies { rd::RD_KAFKA_MSG_F_COPY } else { 0 };
-        if way.keeps_all {
-            return produce_with_all(producer, topic, message, opaque, (partition, flags));
+        while !produce_with_all(producer, topic, message, opaque, (partition, flags)) {
+            rd::rd_kafka_poll(producer.0, 10);
         }
-        let (key, key_size) = ((*message).key, (*message).key_len);
-        let (value, size) = ((*message).payload, (*message).len);
-        let refused =
-            rd::rd_kafka_produce(topic.0, partition, flags, value, size, key, key_size, opaque);
-        refused == 0 || !is_full(rd::rd_kafka_last_error())
     }
 }
 
