@@ -46,6 +46,16 @@ pub trait Encode<T: ?Sized>: Send + Sync {
     /// # Errors
     /// The codec can't represent the value. For example, a JSON object can't have a list as a key.
     fn encode(&self, value: &T) -> Result<Bytes, BoxError>;
+
+    /// Appends the encoded value to `into`, whose memory may be used for many values. By default, a copy of what
+    /// [`encode`](Encode::encode) returns.
+    ///
+    /// # Errors
+    /// Those of [`encode`](Encode::encode). A part of the value may have been appended.
+    fn encode_into(&self, value: &T, into: &mut Vec<u8>) -> Result<(), BoxError> {
+        into.extend_from_slice(&self.encode(value)?);
+        Ok(())
+    }
 }
 
 /// Turns bytes into values of the type `T`, which may borrow from the bytes.
@@ -78,6 +88,10 @@ impl<T: ?Sized, C: Encode<T> + ?Sized> Encode<T> for &C {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
         (**self).encode(value)
     }
+
+    fn encode_into(&self, value: &T, into: &mut Vec<u8>) -> Result<(), BoxError> {
+        (**self).encode_into(value, into)
+    }
 }
 
 impl<'a, T, C: Decode<'a, T> + ?Sized> Decode<'a, T> for &C {
@@ -108,6 +122,11 @@ pub struct Text;
 impl<T: AsRef<str> + ?Sized> Encode<T> for Text {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
         Ok(Bytes::copy_from_slice(value.as_ref().as_bytes()))
+    }
+
+    fn encode_into(&self, value: &T, into: &mut Vec<u8>) -> Result<(), BoxError> {
+        into.extend_from_slice(value.as_ref().as_bytes());
+        Ok(())
     }
 }
 
@@ -143,6 +162,11 @@ pub struct Raw;
 impl<T: AsRef<[u8]> + ?Sized> Encode<T> for Raw {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
         Ok(Bytes::copy_from_slice(value.as_ref()))
+    }
+
+    fn encode_into(&self, value: &T, into: &mut Vec<u8>) -> Result<(), BoxError> {
+        into.extend_from_slice(value.as_ref());
+        Ok(())
     }
 }
 
@@ -192,6 +216,10 @@ pub struct Json;
 impl<T: serde::Serialize + ?Sized> Encode<T> for Json {
     fn encode(&self, value: &T) -> Result<Bytes, BoxError> {
         Ok(serde_json::to_vec(value)?.into())
+    }
+
+    fn encode_into(&self, value: &T, into: &mut Vec<u8>) -> Result<(), BoxError> {
+        Ok(serde_json::to_writer(into, value)?)
     }
 }
 
@@ -348,13 +376,17 @@ impl Context {
         value: &T,
         encoder: impl Encode<T>,
     ) -> Result<()> {
-        let encoded = encoder.encode(value).map_err(|cause| {
+        let mut encoded = self.take_encoded();
+        let outcome = encoder.encode_into(value, &mut encoded).map_err(|cause| {
             Error::new(ErrorKind::InvalidInput, "the value of an outgoing message can't be encoded")
                 .with("topic", message.topic())
                 .with("partition", self.partition())
                 .with_source(cause)
-        })?;
-        self.send(message.value(encoded));
-        Ok(())
+        });
+        if outcome.is_ok() {
+            self.send(message.value(&encoded));
+        }
+        self.keep_encoded(encoded);
+        outcome
     }
 }

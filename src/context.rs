@@ -1,8 +1,8 @@
 //! [`Context`]: what `process` can do besides reading its batch.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
+use std::{fmt, mem};
 
 use tokio::sync::watch;
 
@@ -13,6 +13,9 @@ use crate::message::delivery::{Delivery, Outbox};
 use crate::message::{Batch, Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
+
+/// A larger value is encoded into memory of its own.
+const KEPT_ENCODED: usize = 64 << 10;
 
 /// Sends messages, and tells a processor which partition it works on.
 /// [`Processor::process`](crate::Processor::process) gets it with each batch.
@@ -36,6 +39,8 @@ pub struct Context {
     failed: Option<Arc<Delivery>>,
     /// The empty send buffer of a finished delivery; the next delivery takes it.
     spent: Option<Outbox>,
+    /// Empty: kept for its memory.
+    encoded: Vec<u8>,
     close: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<LaneMetrics>,
     commands: watch::Receiver<Command>,
@@ -57,6 +62,7 @@ impl Context {
             handed_over: 0,
             failed: None,
             spent: None,
+            encoded: Vec::new(),
             close,
             metrics,
             commands,
@@ -283,6 +289,18 @@ impl Context {
         (self.close)();
     }
 
+    /// An empty buffer for an encoded value.
+    pub(crate) fn take_encoded(&mut self) -> Vec<u8> {
+        mem::take(&mut self.encoded)
+    }
+
+    /// Takes it back for the next value, with as much memory as is worth keeping.
+    pub(crate) fn keep_encoded(&mut self, mut encoded: Vec<u8>) {
+        encoded.clear();
+        encoded.shrink_to(KEPT_ENCODED);
+        self.encoded = encoded;
+    }
+
     /// Drops what the last call of `process` left, so that the next call begins with nothing but its batch.
     pub(crate) fn begin(&mut self, batch: Option<Arc<Batch>>, spent: Option<Outbox>) {
         self.outbox.begin(batch);
@@ -334,7 +352,7 @@ impl Context {
     pub(crate) fn end(&mut self) -> VecDeque<Arc<Delivery>> {
         self.outbox.end();
         self.handed_over = 0;
-        let mut deliveries = std::mem::take(&mut self.deliveries);
+        let mut deliveries = mem::take(&mut self.deliveries);
         if let Some(failed) = self.failed.take() {
             deliveries.push_front(failed);
         }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use kasper::codec::{Json, Raw, Text};
 use kasper::testkit::{EmbeddedBroker, TestMessage};
 use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, Report, TopicProcessor};
 use tokio::runtime::Runtime;
@@ -142,6 +143,27 @@ fn sending_allocates_nothing_for_a_message_but_the_growth_of_buffers() {
         let value = message.value().unwrap_or_default();
         context
             .send(OutgoingMessage::new("out").key(message.key().unwrap_or_default()).value(value));
+    });
+    assert!(count < 0.05, "{count} allocations a message");
+}
+
+#[test]
+fn sending_what_is_owned_allocates_nothing_besides() {
+    let count = per_message(|message, context| {
+        let value = message.value().unwrap_or_default().to_vec();
+        context.send(OutgoingMessage::new("out").value(value));
+    });
+    assert!(count < 1.05, "{count} allocations a message, of which one is the processor's");
+}
+
+#[test]
+fn sending_what_a_codec_encodes_allocates_nothing_for_a_message() {
+    let count = per_message(|message, context| {
+        let value = message.value().unwrap_or_default();
+        let outgoing = || OutgoingMessage::new("out");
+        context.send_encoded(outgoing(), &(1, "two", [3.0; 3]), Json).unwrap();
+        context.send_encoded(outgoing(), value, Raw).unwrap();
+        context.send_encoded(outgoing(), "text", Text).unwrap();
     });
     assert!(count < 0.05, "{count} allocations a message");
 }
