@@ -20,6 +20,8 @@ pub(crate) enum Work {
     Latency(PerSecond),
     /// Read to the end where partitions run dry one after the other.
     Drain,
+    /// Count the messages by their keys in the memory of the process; only for instructions.
+    Count,
 }
 
 /// How many messages a producer sends.
@@ -89,15 +91,24 @@ impl Case {
         all
     }
 
+    /// Those whose instructions are counted, in such groups too.
+    pub(crate) fn counted() -> Vec<Self> {
+        let contestants = [Who::RawBatches, Who::Ours { group: false, one_in_flight: false }];
+        let of_work = |work| contestants.map(|who| Self { work, size: Size::Small, who });
+        let works = [Work::Consume, Work::Count, Work::PassThrough, Work::Forward];
+        works.into_iter().flat_map(of_work).collect()
+    }
+
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::all().into_iter().find(|case| case.to_string() == name)
+        let mut all = Self::all().into_iter().chain(Self::counted());
+        all.find(|case| case.to_string() == name)
     }
 
     /// How many messages a run takes: enough for 1 to 3 seconds, or a fifth of that.
     pub(crate) fn messages(self, quick: bool) -> u64 {
         let full = match (self.work, self.size) {
-            (Work::Consume, Size::Small) => 5_000_000,
-            (Work::Consume, Size::Large) => 1_500_000,
+            (Work::Consume | Work::Count, Size::Small) => 5_000_000,
+            (Work::Consume | Work::Count, Size::Large) => 1_500_000,
             (Work::PassThrough | Work::Forward, Size::Small) => 1_500_000,
             (Work::PassThrough | Work::Forward, Size::Large) => 500_000,
             (Work::Drain, _) => return 40_000,
@@ -147,6 +158,7 @@ impl Work {
             Self::Latency(PerSecond::TenThousand) => "latency-10k",
             Self::Latency(PerSecond::HundredThousand) => "latency-100k",
             Self::Drain => "drain",
+            Self::Count => "count",
         }
     }
 
@@ -167,6 +179,7 @@ impl Work {
                 &[METRICS, STATIC, RAW, GROUP, STATIC_1, Who::RawOneInFlight, GROUP_1]
             }
             Self::Forward | Self::Latency(_) | Self::Drain => &[STATIC, Who::RawBatches, GROUP],
+            Self::Count => &[STATIC, Who::RawBatches],
         }
     }
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, thread};
 
+use kasper::store::{AnyStore, MapStore};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::case::{Case, PARTITIONS, Who, Work};
 use crate::common::BoxError;
+use crate::common::counting;
 use crate::common::measure::Sample;
 use crate::common::ours::{self, Job, Worker};
 use crate::common::raw::forward::forward;
 use crate::common::raw::way::Way;
 use crate::common::raw::{self, Input, consume};
+use crate::memory::Memory;
 
 /// What the parent says to do.
 #[derive(Debug, Clone)]
@@ -31,8 +34,10 @@ pub(crate) struct Task {
 /// Does it and prints the sample, as one line of JSON. A task without end ends with the end of
 /// standard input.
 pub(crate) fn run(task: Task) -> Result<(), BoxError> {
-    let sample = match task.case.who {
-        Who::Ours { .. } | Who::OursWithMetrics => Runtime::new()?.block_on(ours(task))?,
+    let is_ours = matches!(task.case.who, Who::Ours { .. } | Who::OursWithMetrics);
+    let sample = match task.case.work {
+        Work::Count => Runtime::new()?.block_on(count(&task, is_ours))?,
+        _ if is_ours => Runtime::new()?.block_on(ours(task))?,
         _ => raw(&task),
     };
     println!("{}", sample.to_json());
@@ -67,6 +72,16 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
         let _ended = stopped.await;
     })
     .await
+}
+
+async fn count(task: &Task, is_ours: bool) -> Result<Sample, BoxError> {
+    let (brokers, topic, messages) = (task.brokers.as_str(), task.input.as_str(), task.messages);
+    let input = counting::Input { brokers, topic, partitions: PARTITIONS, messages };
+    if is_ours {
+        return counting::ours(input, AnyStore::new(MapStore::new()), false).await;
+    }
+    raw::exit_on_panic();
+    counting::raw(input, &Memory::default(), str::to_owned).await
 }
 
 fn raw(task: &Task) -> Sample {

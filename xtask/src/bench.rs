@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: a benchmark against real servers of its own.
 
+mod check;
 mod peers;
 
 use std::path::Path;
@@ -23,6 +24,9 @@ use crate::steps::Steps;
 /// peers      the library against raw librdkafka, franz-go, Kafka Streams and goka; needs Kafka (with a heap
 ///            of 1 GB) and Redis. Compiles what is in Go and Java; without their compilers, and Maven, that is
 ///            left out
+/// check      instructions of a message, counted by valgrind, and ratios of `pipeline --quick`, beside a baseline in
+///            benches/baseline.json: marks what moved by more than 5 %. `--save` writes the baseline. Takes
+///            `--quick` and `--json FILE` too
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its
 /// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,
@@ -43,13 +47,15 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
-/// The folders of `benches/`.
+/// The folders of `benches/`, and what compares their figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
     Pipeline,
     Growth,
     Stores,
     Peers,
+    // Runs `pipeline`, and compares.
+    Check,
 }
 
 impl Benchmark {
@@ -59,12 +65,13 @@ impl Benchmark {
             Self::Growth => "growth",
             Self::Stores => "stores",
             Self::Peers => "peers",
+            Self::Check => "check",
         }
     }
 
     fn features(self) -> &'static str {
         match self {
-            Self::Pipeline => "testkit,prometheus",
+            Self::Pipeline | Self::Check => "testkit,prometheus",
             Self::Growth => "testkit",
             Self::Stores => "testkit,local,redis-tls,cassandra-tls,elasticsearch-tls",
             Self::Peers => "testkit,redis-tls",
@@ -73,7 +80,7 @@ impl Benchmark {
 
     fn heap_mb(self) -> u32 {
         match self {
-            Self::Pipeline | Self::Growth | Self::Peers => 1024,
+            Self::Pipeline | Self::Growth | Self::Peers | Self::Check => 1024,
             Self::Stores => 512,
         }
     }
@@ -93,7 +100,7 @@ impl Benchmark {
             on.is_empty() || name.is_some_and(|name| on.contains(&name.get_name()))
         };
         match self {
-            Self::Pipeline | Self::Growth => vec![Name::Kafka],
+            Self::Pipeline | Self::Growth | Self::Check => vec![Name::Kafka],
             Self::Peers => vec![Name::Kafka, Name::Redis],
             Self::Stores => {
                 [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()
@@ -105,6 +112,9 @@ impl Benchmark {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let here = std::env::current_dir().context("cannot find the current directory")?;
     let benchmark = args.name;
+    if benchmark == Benchmark::Check {
+        return check::run(&args.args);
+    }
     let mut steps = Steps::new(false);
     // Before the servers run: they need not wait, and a mistake is told at once.
     steps.run("build", bench(benchmark).arg("--no-run"))?;
@@ -118,8 +128,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         told = peers::build(&mut steps)?;
     }
     if !steps.failed() {
-        let purpose = Purpose::Bench { heap_mb: benchmark.heap_mb() };
-        let session = Session::open_all(purpose, &benchmark.servers(&args.args))?;
+        let session = open(benchmark, &args.args)?;
         let mut command = bench(benchmark);
         command.arg("--").args(absolute_json(&args.args, &here));
         command.envs(told);
@@ -133,6 +142,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     steps.finish()
+}
+
+/// Its servers, given its arguments.
+fn open(benchmark: Benchmark, args: &[String]) -> Result<Session> {
+    let purpose = Purpose::Bench { heap_mb: benchmark.heap_mb() };
+    Session::open_all(purpose, &benchmark.servers(args))
 }
 
 fn bench(benchmark: Benchmark) -> Command {
