@@ -17,7 +17,6 @@ use crate::common::ours::{self, Job, Worker};
 use crate::common::raw::forward::forward;
 use crate::common::raw::way::Way;
 use crate::common::raw::{self, Input, consume};
-use crate::memory::Memory;
 
 /// What the parent says to do.
 #[derive(Debug, Clone)]
@@ -34,10 +33,9 @@ pub(crate) struct Task {
 /// Does it and prints the sample, as one line of JSON. A task without end ends with the end of
 /// standard input.
 pub(crate) fn run(task: Task) -> Result<(), BoxError> {
-    let is_ours = matches!(task.case.who, Who::Ours { .. } | Who::OursWithMetrics);
-    let sample = match task.case.work {
-        Work::Count => Runtime::new()?.block_on(count(&task, is_ours))?,
-        _ if is_ours => Runtime::new()?.block_on(ours(task))?,
+    let sample = match (task.case.who, task.case.work) {
+        (_, Work::Count) => Runtime::new()?.block_on(count(&task))?,
+        (Who::Ours { .. } | Who::OursWithMetrics, _) => Runtime::new()?.block_on(ours(task))?,
         _ => raw(&task),
     };
     println!("{}", sample.to_json());
@@ -74,14 +72,10 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
     .await
 }
 
-async fn count(task: &Task, is_ours: bool) -> Result<Sample, BoxError> {
+async fn count(task: &Task) -> Result<Sample, BoxError> {
     let (brokers, topic, messages) = (task.brokers.as_str(), task.input.as_str(), task.messages);
     let input = counting::Input { brokers, topic, partitions: PARTITIONS, messages };
-    if is_ours {
-        return counting::ours(input, AnyStore::new(MapStore::new()), false).await;
-    }
-    raw::exit_on_panic();
-    counting::raw(input, &Memory::default(), str::to_owned).await
+    counting::ours(input, AnyStore::new(MapStore::new()), false).await
 }
 
 fn raw(task: &Task) -> Sample {

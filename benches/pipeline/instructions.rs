@@ -34,7 +34,7 @@ pub(crate) type Counts = Results<Case, f64>;
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 
 /// What librdkafka does for its statistics, twice a second for the library and never for the raw loops. It is left out:
-/// it takes 0.1 % at full speed, and fifty times as much of a run in valgrind, which lasts fifty times longer.
+/// it takes about 0.1 % at full speed, and fifty times as much of a run in valgrind, which lasts fifty times longer.
 const STATISTICS: &str = "rd_kafka_stats_emit_tmr_cb";
 
 /// The messages of the two topics.

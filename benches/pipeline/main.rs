@@ -8,7 +8,6 @@ mod child;
 mod common;
 mod instructions;
 mod latency;
-mod memory;
 mod report;
 mod rounds;
 mod summary;

@@ -37,7 +37,7 @@ const RATIOS: &[&str] = &[
 /// Instructions are the client's and the library's together, counted by `cargo xtask bench pipeline --instructions`,
 /// which needs valgrind; without it, they are left out. They depend on compilers, and hardly on what else the machine
 /// does. Ratios are of three rounds of `cargo xtask bench pipeline --quick`. They are noisy, and moved only if the
-/// range of the rounds does not contain the baseline either.
+/// range of the rounds does not overlap the baseline's either.
 #[derive(Parser)]
 #[command(name = "cargo xtask bench check", verbatim_doc_comment)]
 struct Options {

@@ -83,9 +83,8 @@ impl Figures {
         found.map(|(_, version)| version.as_str())
     }
 
-    pub(super) fn value(&self, case: &str, kind: Kind) -> Option<f64> {
-        let is_it = |it: &&Figure| it.case == case && it.kind == kind;
-        self.all.iter().find(is_it).map(|it| it.value)
+    pub(super) fn of(&self, case: &str, kind: Kind) -> Option<&Figure> {
+        self.all.iter().find(|it| it.case == case && it.kind == kind)
     }
 
     pub(super) fn from_json(json: &Value) -> Result<Self> {
@@ -191,8 +190,9 @@ mod tests {
     #[test]
     fn a_baseline_is_read_as_it_was_written_but_for_digits() {
         let read = Figures::from_json(&measured().to_json()).expect("complete");
-        assert_eq!(read.value("consume/100B/raw", Kind::Instructions), Some(2109.0));
-        assert_eq!(read.value("consume/100B/ours-static", Kind::Share), Some(311.0));
+        let value = |case, kind| read.of(case, kind).map(|it| it.value);
+        assert_eq!(value("consume/100B/raw", Kind::Instructions), Some(2109.0));
+        assert_eq!(value("consume/100B/ours-static", Kind::Share), Some(311.0));
         assert_eq!(read.all[3].range, [0.84, 0.971]);
         assert_eq!(Figures::from_json(&read.to_json()).expect("complete"), read);
         assert!(Figures::from_json(&json!({ "figures": [{ "case": "a" }] })).is_err());
@@ -204,7 +204,7 @@ mod tests {
         let json = serde_json::from_str(text).expect("JSON");
         let baseline = Figures::from_json(&json).expect("complete");
         for kind in Kind::ALL {
-            assert!(baseline.value("consume/100B/ours-static", kind).is_some(), "{kind:?}");
+            assert!(baseline.of("consume/100B/ours-static", kind).is_some(), "{kind:?}");
         }
         for version in ["date", "kasper", "librdkafka", "rustc"] {
             assert!(baseline.version(version).is_some(), "{version}");
