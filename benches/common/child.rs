@@ -27,11 +27,16 @@ pub(crate) fn this_program<'a>(
 
 /// What a child prints that ends well.
 pub(crate) fn sample(child: &mut Child) -> Result<Sample, BoxError> {
-    Ok(Sample::from_json(&wait(child)?).ok_or("no result")?)
+    sample_within(RUN_LIMIT, child)
 }
 
-fn wait(child: &mut Child) -> Result<String, BoxError> {
-    let deadline = Instant::now() + RUN_LIMIT;
+/// The same with a limit of its own.
+pub(crate) fn sample_within(limit: Duration, child: &mut Child) -> Result<Sample, BoxError> {
+    Ok(Sample::from_json(&wait(limit, child)?).ok_or("no result")?)
+}
+
+fn wait(limit: Duration, child: &mut Child) -> Result<String, BoxError> {
+    let deadline = Instant::now() + limit;
     let status = loop {
         if let Some(status) = child.try_wait()? {
             break status;
@@ -39,7 +44,7 @@ fn wait(child: &mut Child) -> Result<String, BoxError> {
         if Instant::now() > deadline {
             child.kill()?;
             child.wait()?;
-            return Err(format!("not done after {RUN_LIMIT:?}").into());
+            return Err(format!("not done after {limit:?}").into());
         }
         thread::sleep(Duration::from_millis(10));
     };

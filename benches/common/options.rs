@@ -46,15 +46,20 @@ pub(crate) fn exit(result: Result<ExitCode, BoxError>) -> ExitCode {
     })
 }
 
-/// The cases asked for, and those they are compared with.
+/// The cases asked for, each by its name or by a part of it, and those they are compared with.
 pub(crate) fn chosen<C: Case>(all: Vec<C>, only: &[String]) -> Result<Vec<C>, BoxError> {
+    let names: Vec<String> = all.iter().map(ToString::to_string).collect();
     let asked = |case: &C| {
         let name = case.to_string();
-        only.is_empty() || only.iter().any(|text| name.contains(text.as_str()))
+        // One name may be a part of another.
+        let is_meant = |text: &String| match names.contains(text) {
+            true => name == *text,
+            false => name.contains(text.as_str()),
+        };
+        only.is_empty() || only.iter().any(is_meant)
     };
     let mut wanted: Vec<C> = all.iter().copied().filter(asked).collect();
     if wanted.is_empty() {
-        let names: Vec<String> = all.iter().map(ToString::to_string).collect();
         return Err(format!("no case has such a name; there are\n  {}", names.join("\n  ")).into());
     }
     let bases: Vec<C> = wanted.iter().filter_map(|case| case.base()).collect();

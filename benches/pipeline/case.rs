@@ -20,6 +20,9 @@ pub(crate) enum Work {
     Latency(PerSecond),
     /// Read to the end where partitions run dry one after the other.
     Drain,
+    /// Count the messages by their keys in the memory of the process; only for instructions, and without a raw loop,
+    /// whose batches, and with them the number of keys in a batch, depend on how slow valgrind is.
+    Count,
 }
 
 /// How many messages a producer sends.
@@ -89,15 +92,25 @@ impl Case {
         all
     }
 
+    /// Those whose instructions are counted, in such groups too.
+    pub(crate) fn counted() -> Vec<Self> {
+        let ours = Who::Ours { group: false, one_in_flight: false };
+        let of_both = |work| [(work, Who::RawBatches), (work, ours)];
+        let mut all = vec![(Work::Count, ours)];
+        all.extend([Work::Consume, Work::PassThrough, Work::Forward].into_iter().flat_map(of_both));
+        all.into_iter().map(|(work, who)| Self { work, size: Size::Small, who }).collect()
+    }
+
     pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::all().into_iter().find(|case| case.to_string() == name)
+        let mut all = Self::all().into_iter().chain(Self::counted());
+        all.find(|case| case.to_string() == name)
     }
 
     /// How many messages a run takes: enough for 1 to 3 seconds, or a fifth of that.
     pub(crate) fn messages(self, quick: bool) -> u64 {
         let full = match (self.work, self.size) {
-            (Work::Consume, Size::Small) => 5_000_000,
-            (Work::Consume, Size::Large) => 1_500_000,
+            (Work::Consume | Work::Count, Size::Small) => 5_000_000,
+            (Work::Consume | Work::Count, Size::Large) => 1_500_000,
             (Work::PassThrough | Work::Forward, Size::Small) => 1_500_000,
             (Work::PassThrough | Work::Forward, Size::Large) => 500_000,
             (Work::Drain, _) => return 40_000,
@@ -124,6 +137,7 @@ impl Case {
 impl runs::Case for Case {
     fn ceiling(self) -> Option<Self> {
         let who = match self.who {
+            _ if self.work == Work::Count => return None,
             Who::Ours { one_in_flight: true, .. } if self.work.has_output() => Who::RawOneInFlight,
             Who::Ours { .. } => Who::RawBatches,
             Who::OursWithMetrics => Who::Ours { group: false, one_in_flight: false },
@@ -147,6 +161,7 @@ impl Work {
             Self::Latency(PerSecond::TenThousand) => "latency-10k",
             Self::Latency(PerSecond::HundredThousand) => "latency-100k",
             Self::Drain => "drain",
+            Self::Count => "count",
         }
     }
 
@@ -167,6 +182,7 @@ impl Work {
                 &[METRICS, STATIC, RAW, GROUP, STATIC_1, Who::RawOneInFlight, GROUP_1]
             }
             Self::Forward | Self::Latency(_) | Self::Drain => &[STATIC, Who::RawBatches, GROUP],
+            Self::Count => &[STATIC],
         }
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{io, thread};
 
+use kasper::store::{AnyStore, MapStore};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use crate::case::{Case, PARTITIONS, Who, Work};
 use crate::common::BoxError;
+use crate::common::counting;
 use crate::common::measure::Sample;
 use crate::common::ours::{self, Job, Worker};
 use crate::common::raw::forward::forward;
@@ -31,8 +33,9 @@ pub(crate) struct Task {
 /// Does it and prints the sample, as one line of JSON. A task without end ends with the end of
 /// standard input.
 pub(crate) fn run(task: Task) -> Result<(), BoxError> {
-    let sample = match task.case.who {
-        Who::Ours { .. } | Who::OursWithMetrics => Runtime::new()?.block_on(ours(task))?,
+    let sample = match (task.case.who, task.case.work) {
+        (_, Work::Count) => Runtime::new()?.block_on(count(&task))?,
+        (Who::Ours { .. } | Who::OursWithMetrics, _) => Runtime::new()?.block_on(ours(task))?,
         _ => raw(&task),
     };
     println!("{}", sample.to_json());
@@ -67,6 +70,12 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
         let _ended = stopped.await;
     })
     .await
+}
+
+async fn count(task: &Task) -> Result<Sample, BoxError> {
+    let (brokers, topic, messages) = (task.brokers.as_str(), task.input.as_str(), task.messages);
+    let input = counting::Input { brokers, topic, partitions: PARTITIONS, messages };
+    counting::ours(input, AnyStore::new(MapStore::new()), false).await
 }
 
 fn raw(task: &Task) -> Sample {

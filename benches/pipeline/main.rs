@@ -6,6 +6,7 @@ mod child;
 #[allow(dead_code, reason = "each benchmark uses its part of it")]
 #[path = "../common/mod.rs"]
 mod common;
+mod instructions;
 mod latency;
 mod report;
 mod rounds;
@@ -38,6 +39,10 @@ const BROKERS: &str = "KASPER_TEST_KAFKA";
 /// drain         read 40,000 messages where one of four partitions is empty and the others run dry
 ///               one after the other
 ///
+/// `--instructions` counts the instructions that a message takes, the client's and the library's, with valgrind: of
+/// consuming, counting by key in memory, pass-through and forward, 100 B. Two topics of different size are read, and
+/// the difference is told, so that starting does not count.
+///
 /// The raw loops are the fastest that were found; `--sweep` looks for them again. They do not keep
 /// apart whose messages fail, bound memory by partition, or notice rebalances, which the library does.
 ///
@@ -58,7 +63,7 @@ struct Options {
     #[command(flatten)]
     common: Common,
 
-    /// Only cases whose name, such as `pass-through/1KiB/ours-group-1`, contains one of these; the
+    /// Only these cases, such as `pass-through/1KiB/ours-group-1`, or those whose names contain one of these; the
     /// raw loops that they are compared with run too
     #[arg(long, value_name = "TEXT", num_args = 1..)]
     only: Vec<String>,
@@ -67,6 +72,10 @@ struct Options {
     /// how much is fetched ahead
     #[arg(long)]
     sweep: bool,
+
+    /// Instead of time, count instructions; once, unless `--rounds` says otherwise
+    #[arg(long, conflicts_with = "sweep")]
+    instructions: bool,
 
     /// Run one case in this process; used by the benchmark itself
     #[arg(long, hide = true, requires_all = ["input", "messages"])]
@@ -109,9 +118,17 @@ fn run_case(options: Options) -> Result<ExitCode, BoxError> {
 }
 
 fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
+    let quick = options.quick;
+    if options.instructions {
+        let cases = chosen(Case::counted(), &options.only)?;
+        let rounds = options.common.rounds_or(1);
+        let results = instructions::count(&Plan { brokers: brokers()?, cases, rounds, quick })?;
+        let (table, json) = (instructions::table(&results), instructions::json(&results));
+        return tell(&table, &json, options.common.json(), results.runs.failures());
+    }
     let cases = chosen(Case::all(), &options.only)?;
-    let rounds = options.common.rounds(options.quick);
-    let plan = Plan { brokers: brokers()?, cases, rounds, quick: options.quick };
+    let rounds = options.common.rounds(quick);
+    let plan = Plan { brokers: brokers()?, cases, rounds, quick };
     if options.sweep {
         let cases = plan.cases.clone();
         sweep::run(Rounds::new(plan)?, &cases)?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use rdkafka::util::get_rdkafka_version;
 use serde_json::{Value, json};
 
 use crate::case::{Case, PARTITIONS, Work};
@@ -27,7 +28,7 @@ pub(crate) fn table(results: &Results) -> String {
             continue;
         };
         match case.work {
-            Work::Consume | Work::PassThrough | Work::Forward => {
+            Work::Consume | Work::Count | Work::PassThrough | Work::Forward => {
                 throughput_row(&mut text, &summary);
             }
             Work::Latency(_) => latency_row(&mut text, &summary),
@@ -63,7 +64,7 @@ fn heading(text: &mut String, results: &Results, case: Case) {
     let bytes = case.size.bytes();
     let messages = thousands(case.messages(results.plan.quick));
     let (title, columns, widths): (String, &[&str], _) = match case.work {
-        Work::Consume | Work::PassThrough | Work::Forward => (
+        Work::Consume | Work::Count | Work::PassThrough | Work::Forward => (
             format!("values of {bytes} B, {PARTITIONS} partitions, {messages} messages"),
             &["", "k msg/s", "of raw", "CPU µs/msg", "of raw", "MB", "bars"],
             THROUGHPUT,
@@ -136,11 +137,18 @@ fn drain_row(text: &mut String, summary: &Summary) {
     line(text, cells, DRAIN);
 }
 
+/// What was measured.
+pub(crate) fn versions() -> Value {
+    let (_, librdkafka) = get_rdkafka_version();
+    json!({ "kasper": env!("CARGO_PKG_VERSION"), "librdkafka": librdkafka })
+}
+
 pub(crate) fn json(results: &Results) -> Value {
     let cases = results.runs.cases();
     let entries: Vec<Value> = cases.map(|case| entry(results, case)).collect();
     json!({
         "benchmark": "pipeline",
+        "versions": versions(),
         "quick": results.plan.quick,
         "rounds": results.plan.rounds,
         "partitions": PARTITIONS,

@@ -1,7 +1,7 @@
 //! The rounds: every case once a round, each run in a child process.
 
 use std::collections::HashMap;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::BROKERS;
@@ -99,6 +99,18 @@ impl Rounds {
     }
 }
 
+/// This program, told to run a case on these topics: input and output.
+pub(crate) fn told(
+    case: Case,
+    way: Way,
+    (input, output): (&str, Option<&str>),
+    messages: u64,
+) -> Result<Command, BoxError> {
+    let (messages, way) = (messages.to_string(), serde_json::to_string(&way)?);
+    let told = [("input", input), ("messages", &messages), ("way", &way)];
+    this_program(&case, told.into_iter().chain(output.map(|output| ("output", output))))
+}
+
 fn run_child(
     plan: &Plan,
     case: Case,
@@ -106,10 +118,7 @@ fn run_child(
     input: &str,
     output: Option<&str>,
 ) -> Result<Run, BoxError> {
-    let (messages, way) = (case.messages(plan.quick).to_string(), serde_json::to_string(&way)?);
-    let told = [("input", input), ("messages", &messages), ("way", &way)];
-    let mut command =
-        this_program(&case, told.into_iter().chain(output.map(|output| ("output", output))))?;
+    let mut command = told(case, way, (input, output), case.messages(plan.quick))?;
     command.env(BROKERS, &plan.brokers).stdin(Stdio::piped());
     let mut child = command.spawn()?;
     let latency = match (case.work, output) {

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: a benchmark against real servers of its own.
 
+mod check;
 mod peers;
 
 use std::path::Path;
@@ -25,6 +26,9 @@ use crate::steps::Steps;
 ///            left out
 /// target     `target_latency` against fixed limits of batches, while the load changes; needs Kafka (with a heap
 ///            of 1 GB)
+/// check      instructions of a message, counted by valgrind, and ratios of `pipeline --quick`, beside a baseline in
+///            benches/baseline.json: marks what moved by more than 5 %. `--save` writes the baseline. Takes
+///            `--quick` and `--json FILE` too
 ///
 /// Starts fresh servers and stops them at the end. A server of yours is used instead where its
 /// variable is set: KASPER_TEST_KAFKA=host:port, KASPER_TEST_REDIS, KASPER_TEST_REDIS_CLUSTER,
@@ -45,7 +49,7 @@ pub(crate) struct Args {
     args: Vec<String>,
 }
 
-/// The folders of `benches/`.
+/// The folders of `benches/`, and what compares their figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Benchmark {
     Pipeline,
@@ -53,6 +57,8 @@ enum Benchmark {
     Stores,
     Peers,
     Target,
+    // Runs `pipeline`, and compares.
+    Check,
 }
 
 impl Benchmark {
@@ -63,12 +69,13 @@ impl Benchmark {
             Self::Stores => "stores",
             Self::Peers => "peers",
             Self::Target => "target",
+            Self::Check => "check",
         }
     }
 
     fn features(self) -> &'static str {
         match self {
-            Self::Pipeline => "testkit,prometheus",
+            Self::Pipeline | Self::Check => "testkit,prometheus",
             Self::Growth => "testkit",
             Self::Stores => "testkit,local,redis-tls,cassandra-tls,elasticsearch-tls",
             Self::Peers => "testkit,redis-tls",
@@ -78,7 +85,7 @@ impl Benchmark {
 
     fn heap_mb(self) -> u32 {
         match self {
-            Self::Pipeline | Self::Growth | Self::Peers | Self::Target => 1024,
+            Self::Pipeline | Self::Growth | Self::Peers | Self::Target | Self::Check => 1024,
             Self::Stores => 512,
         }
     }
@@ -98,7 +105,7 @@ impl Benchmark {
             on.is_empty() || name.is_some_and(|name| on.contains(&name.get_name()))
         };
         match self {
-            Self::Pipeline | Self::Growth | Self::Target => vec![Name::Kafka],
+            Self::Pipeline | Self::Growth | Self::Target | Self::Check => vec![Name::Kafka],
             Self::Peers => vec![Name::Kafka, Name::Redis],
             Self::Stores => {
                 [Name::Kafka].into_iter().chain(stores.into_iter().filter(is_on)).collect()
@@ -110,6 +117,9 @@ impl Benchmark {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let here = std::env::current_dir().context("cannot find the current directory")?;
     let benchmark = args.name;
+    if benchmark == Benchmark::Check {
+        return check::run(&args.args);
+    }
     let mut steps = Steps::new(false);
     // Before the servers run: they need not wait, and a mistake is told at once.
     steps.run("build", bench(benchmark).arg("--no-run"))?;
@@ -123,8 +133,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         told = peers::build(&mut steps)?;
     }
     if !steps.failed() {
-        let purpose = Purpose::Bench { heap_mb: benchmark.heap_mb() };
-        let session = Session::open_all(purpose, &benchmark.servers(&args.args))?;
+        let session = open(benchmark, &args.args)?;
         let mut command = bench(benchmark);
         command.arg("--").args(absolute_json(&args.args, &here));
         command.envs(told);
@@ -138,6 +147,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
     }
     steps.finish()
+}
+
+/// Its servers, given its arguments.
+fn open(benchmark: Benchmark, args: &[String]) -> Result<Session> {
+    let purpose = Purpose::Bench { heap_mb: benchmark.heap_mb() };
+    Session::open_all(purpose, &benchmark.servers(args))
 }
 
 fn bench(benchmark: Benchmark) -> Command {

@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Servers(servers::Args),
-    /// Install what `test` needs (as root on Debian), or say what is missing
+    /// Install what `test` and `bench check` need (as root on Debian), or say what is missing
     Setup,
     Test(test::Args),
     Bench(bench::Args),

@@ -101,10 +101,13 @@ impl Part {
     }
 }
 
-/// Installs what the whole run needs.
+/// Installs what the whole run needs, and what it can do without.
 pub(crate) fn set_up() -> Result<()> {
     tools::install(&Args::default().tools()?)?;
     println!("everything that the tests need is installed");
+    if let Err(error) = tools::install(&[Tool::Valgrind]) {
+        println!("only `cargo xtask bench check` goes without its instructions: {error}");
+    }
     Ok(())
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Tool {
     Make,
     /// Tells librdkafka's build where OpenSSL is.
     PkgConfig,
+    /// Counts instructions for `cargo xtask bench check`.
+    Valgrind,
     /// A header for librdkafka's features `ssl`, `gssapi` and `libz`.
     Header(&'static str),
 }
@@ -145,6 +147,7 @@ impl Tool {
             Self::Cxx => "g++",
             Self::Make => "make",
             Self::PkgConfig => "pkg-config",
+            Self::Valgrind => "valgrind",
             Self::Header("sasl/sasl.h") => "libsasl2-dev",
             Self::Header("zlib.h") => "zlib1g-dev",
             Self::Header(_) => "libssl-dev",
@@ -173,6 +176,7 @@ impl Tool {
             }
             Self::Make => absent("make", "--version"),
             Self::PkgConfig => absent("pkg-config", "--version"),
+            Self::Valgrind => absent("valgrind", "--version"),
             Self::Header(name) => {
                 (!has_header(name)).then(|| format!("the C header `{name}` is missing"))
             }
