@@ -62,6 +62,9 @@ pub(crate) enum Until {
     CaughtUp,
 }
 
+/// So long after a commit failed, none is made at intervals, which a latency target may make short.
+const AFTER_FAILURE: Duration = Duration::from_millis(500);
+
 /// How long leaving the group may take.
 const GOODBYE: Duration = Duration::from_secs(10);
 
@@ -89,6 +92,8 @@ pub(crate) struct Coordinator {
     starts: Starts,
     /// Commits that are refused because a right is missing.
     commits_doubted: Doubt,
+    /// When the last commit failed, if it did.
+    commit_failed: Option<Instant>,
     /// The first failure: it stops the processor and is what `run` returns.
     failure: Option<Error>,
     /// The client cannot go on: another member may already have taken this one's place.
@@ -146,6 +151,7 @@ impl Coordinator {
             lanes: Lanes::default(),
             ends: None,
             commits_doubted: Doubt::default(),
+            commit_failed: None,
             topics: Topics::default(),
             topic_states: None,
             failure: None,
@@ -277,7 +283,8 @@ impl Coordinator {
     /// At intervals: commits what has finished, and looks for partitions that stand still.
     fn tick(&mut self) {
         self.collect_finished();
-        if !self.consumer.assignment_lost() {
+        let may_commit = self.commit_failed.is_none_or(|failed| failed.elapsed() >= AFTER_FAILURE);
+        if may_commit && !self.consumer.assignment_lost() {
             self.committer.commit(|partition| self.topics.may_commit(partition));
         }
         self.board.set_target_missed(self.committer.missed_since());
@@ -300,8 +307,10 @@ impl Coordinator {
     fn commit_settled(&mut self, result: CommitResult) {
         let Err(error) = result else {
             self.commits_doubted = Doubt::default();
+            self.commit_failed = None;
             return;
         };
+        self.commit_failed = Some(Instant::now());
         if self.is_refused_for_good(&error) {
             let refused = self.refused(error);
             return self.note(Err(refused));

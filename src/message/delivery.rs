@@ -222,9 +222,13 @@ impl Outbox {
 
     /// An empty one with room for as much as this one has: buffers that grow from nothing copy everything once more.
     fn as_large(&self) -> Self {
+        let mut needs = Needs::default();
+        needs.bytes.note(self.bytes.len());
+        needs.entries.note(self.entries.len());
         Self {
             bytes: Vec::with_capacity(self.bytes.len().min(KEPT_BYTES)),
             entries: Vec::with_capacity(self.entries.len().min(KEPT_BYTES / size_of::<Entry>())),
+            needs,
             ..Self::default()
         }
     }

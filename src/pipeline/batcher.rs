@@ -141,6 +141,13 @@ impl Batcher {
         }
     }
 
+    /// To be called before something else is done than taking messages: those that arrive meanwhile are not older than that.
+    pub(crate) fn look(&mut self) {
+        if let Some(target) = &mut self.target {
+            target.look(self.buffer.len());
+        }
+    }
+
     fn note_emptied(&mut self) {
         if let Some(target) = &mut self.target {
             target.emptied(self.buffer.len());

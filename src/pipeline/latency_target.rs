@@ -10,7 +10,8 @@
 //!
 //!   age of its oldest message + time from the cut until it is finished + time until its commit
 //!
-//! allows. The parts are estimated from above: the first by [`Arrivals`], the others by what the last
+//! allows. The parts are estimated from above: the first by [`Arrivals`] (which does not see how long a task that was woken by a
+//! message waited for a thread), the others by what the last
 //! hundred and more took ([`Recent`]). A longer time counts at once, and is forgotten slowly. If the sum is too large whatever the
 //! batch's size, waiting makes it worse: a batch is then what has arrived, up to the user's limits, which works a backlog
 //! off fastest.
@@ -61,7 +62,9 @@ impl Most {
             return None;
         }
         let possible = self.messages as u128 * time.as_nanos() / self.time.as_nanos();
-        Some(usize::try_from(possible).unwrap_or(usize::MAX))
+        let possible = usize::try_from(possible).unwrap_or(usize::MAX);
+        // One more than ever before: where a part of the time does not depend on the size, more would fit than known.
+        Some(possible.max(self.messages.saturating_add(1)))
     }
 }
 
@@ -199,6 +202,12 @@ impl LatencyTarget {
 
     pub(crate) fn note_finished(&mut self, finished: Most) {
         self.finished = finished;
+    }
+
+    /// So many messages are taken and not cut, and so many more may be in the queue.
+    pub(crate) fn look(&mut self, taken: usize) {
+        let now = Instant::now();
+        self.arrivals.note(now, taken + (self.queue_length)());
     }
 
     /// The queue is empty, and so many messages are taken from it and not cut.

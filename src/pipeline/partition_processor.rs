@@ -241,7 +241,10 @@ impl PartitionProcessor {
         loop {
             match self.next_step().await? {
                 Step::Batch(batch) => self.process(processor, batch).await?,
-                Step::Tick => self.call(processor, &Call::Tick).await?,
+                Step::Tick => {
+                    self.batcher.look();
+                    self.call(processor, &Call::Tick).await?;
+                }
                 Step::Drain => return Ok(()),
             }
         }
@@ -253,7 +256,10 @@ impl PartitionProcessor {
             let command = *self.commands.borrow_and_update();
             match command {
                 Command::Run => self.progress.set_state(PartitionState::Running),
-                Command::Pause => self.progress.set_state(PartitionState::Paused),
+                Command::Pause => {
+                    self.batcher.look();
+                    self.progress.set_state(PartitionState::Paused);
+                }
                 Command::Drain(_) => {
                     self.progress.set_state(PartitionState::Draining);
                     return Ok(Step::Drain);

@@ -345,6 +345,7 @@ impl Board {
     /// `run` has ended, one way or the other.
     pub(crate) fn close_for_good(&self) {
         self.set_state(ProcessorState::Closed);
+        self.set_target_missed(None);
         self.lanes().clear();
         self.closed.send_replace(true);
     }

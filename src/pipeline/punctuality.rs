@@ -73,10 +73,11 @@ impl Punctuality {
 
     /// The oldest message of a commit waited so long for it.
     pub(crate) fn committed(&mut self, latency: Duration) {
-        self.score = match latency > self.goal.target {
-            true => (self.score + 100).min(200),
-            false => self.score.saturating_sub(1),
-        };
+        if latency <= self.goal.target {
+            self.score = self.score.saturating_sub(1);
+            return;
+        }
+        self.score = (self.score + 100).min(200);
         if self.score <= 100 {
             return;
         }
@@ -96,6 +97,7 @@ impl Punctuality {
         if let Some((since, _)) = self.missed.take_if(|(_, last)| last.elapsed() >= RECOVERY) {
             let target_ms = self.goal.target.as_millis();
             info!(target_ms, missed_s = since.elapsed().as_secs(), "`target_latency` is met again");
+            self.score = 0;
         }
         self.missed.map(|(since, _)| since)
     }
@@ -132,10 +134,15 @@ mod tests {
         assert_eq!(punctuality.missed_since(), None);
         let since = Instant::now();
         punctuality.committed(ms(5000));
-        (0..300).for_each(|_| punctuality.committed(ms(1)));
+        punctuality.committed(ms(1));
         advance(ms(9000)).await;
         assert_eq!(punctuality.missed_since(), Some(since));
         advance(ms(1000)).await;
         assert_eq!(punctuality.missed_since(), None);
+        punctuality.committed(ms(1));
+        punctuality.committed(ms(101));
+        assert_eq!(punctuality.missed_since(), None, "what was late before is forgotten");
+        punctuality.committed(ms(101));
+        assert_eq!(punctuality.missed_since(), Some(Instant::now()));
     }
 }

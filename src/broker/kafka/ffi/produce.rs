@@ -280,7 +280,7 @@ unsafe fn enqueue_next(
     (together.len(), unsafe { topic.enqueue_all(first.partition, together) })
 }
 
-/// A message as the call for many takes it.
+/// A message as the call for many takes it. It has no topic: `note_refusal` knows it by that.
 fn entry(message: &OutgoingRef<'_>, opaque: *mut c_void) -> rd::rd_kafka_message_t {
     let (key, key_len) = parts(message.key);
     let (payload, len) = parts(message.value);

@@ -103,7 +103,8 @@ const IN_SAME_REQUEST: &str = "Failed to append record because it was part of a 
 /// only, all others of the request have its code by then.
 ///
 /// # Safety
-/// librdkafka calls it, with a message that [`hand_over`](super::hand_over) has sent and that is not counted yet.
+/// librdkafka calls it, with a message that [`hand_over`](super::hand_over) has sent and that is not counted yet, or that it
+/// hands over without a topic.
 unsafe extern "C" fn note_refusal(
     _client: *mut rd::rd_kafka_t,
     message: *mut rd::rd_kafka_message_t,
@@ -111,7 +112,11 @@ unsafe extern "C" fn note_refusal(
 ) -> Known {
     // SAFETY: the message is valid; the field is a C enum, which is an integer.
     let code = Code::of(unsafe { (&raw const (*message).err).cast::<c_int>().read() });
-    if let Some(code) = code {
+    // Of many that are handed over at once, one that is refused comes as it was handed over (see `entry`), and not as the larger
+    // structure of librdkafka's own that the broker's text is read from. It is told from that by its topic.
+    // SAFETY: the message is valid.
+    let is_librdkafkas = unsafe { !(*message).rkt.is_null() };
+    if let Some(code) = code.filter(|_| is_librdkafkas) {
         // SAFETY: the message is a producer's and failed; the text is null, or lives until this returns. The
         // delivery is kept until the message is counted, which comes after this.
         unsafe {

@@ -80,6 +80,16 @@ async fn a_topic_that_does_not_exist_fails_its_delivery() {
     let error = reports(&delivery).await.unwrap_err();
     assert_eq!(error.get("topic"), Some(&*topic));
     assert!(error.to_string().contains("nknown topic"), "{error}");
+    // The client knows by now, and refuses at once, alone or among others.
+    for count in [1, 2, 5, 256, 300] {
+        let delivery =
+            super::delivery((0..count).map(|_| OutgoingMessage::new(&*topic).value("some value")));
+        hand_over(&producer, &delivery).await;
+        let error = reports(&delivery).await.unwrap_err();
+        assert!(error.to_string().contains("nknown topic"), "{error}");
+        assert_eq!(error.get("topic"), Some(&*topic));
+        released(delivery).await;
+    }
 }
 
 #[tokio::test]
