@@ -35,6 +35,11 @@ pub(crate) fn sample_within(limit: Duration, child: &mut Child) -> Result<Sample
     Ok(Sample::from_json(&wait(limit, child)?).ok_or("no result")?)
 }
 
+/// Waits until a child ends whose output has been read.
+pub(crate) fn end(child: &mut Child) -> Result<(), BoxError> {
+    wait(RUN_LIMIT, child).map(drop)
+}
+
 fn wait(limit: Duration, child: &mut Child) -> Result<String, BoxError> {
     let deadline = Instant::now() + limit;
     let status = loop {

@@ -12,7 +12,7 @@ mod report;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use clap::Parser;
@@ -125,11 +125,8 @@ fn run_all(options: &Options) -> Result<ExitCode, BoxError> {
 /// The job in a process of its own, and the producer in this one.
 fn run(topics: &mut Topics, brokers: &str, case: Case, step: Duration) -> Result<Run, BoxError> {
     let topic = topics.create("target", PARTITIONS)?;
-    let mut job = Command::new(std::env::current_exe()?)
-        .args(["--case", &case.to_string(), "--input", &topic])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut job =
+        child::this_program(&case, [("input", &*topic)])?.stdin(Stdio::piped()).spawn()?;
     let mut output = BufReader::new(job.stdout.take().ok_or("the job has no output")?);
     let mut line = String::new();
     output.read_line(&mut line)?;
@@ -141,7 +138,7 @@ fn run(topics: &mut Topics, brokers: &str, case: Case, step: Duration) -> Result
     drop(job.stdin.take());
     line.clear();
     output.read_line(&mut line)?;
-    child::wait(&mut job)?;
+    child::end(&mut job)?;
     topics.delete(&topic)?;
     Run::new(case, &sent?, &Record::from_json(&line)?)
 }

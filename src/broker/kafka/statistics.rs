@@ -283,12 +283,8 @@ mod tests {
     #[test]
     fn a_broker_that_is_not_connected_has_not_answered() {
         let taken = Instant::now() + POSITIONS_SETTLE;
-        let broker = |nodeid, state: &'static str, rxidle| Broker {
-            nodeid,
-            state: state.into(),
-            rxidle,
-            ..Default::default()
-        };
+        let broker =
+            |nodeid, state: &'static str, rxidle| Broker { nodeid, state: state.into(), rxidle };
         let brokers = [
             broker(1, "UP", 500_000),
             broker(2, "TRY_CONNECT", 500_000),
