@@ -34,7 +34,7 @@ const SMALL_FETCH: usize = 64 << 10;
 const LEAST_WAIT_MS: usize = 50;
 
 /// Each answer costs client and broker about a microsecond for each partition, also if there is nothing new, so with many
-/// partitions waits are longer: a millisecond for so many of them.
+/// partitions waits are longer: one millisecond for each ten of them.
 const PARTITIONS_PER_MS: usize = 10;
 
 const MOST_WAIT_MS: usize = 200;

@@ -158,7 +158,11 @@ impl Forwarder {
                 for _ in 0..times {
                     match self.way.keeps_all {
                         true => produce(&self.producer, &self.topic, *message, opaque, self.way),
-                        false => self.together.push(outgoing(*message, opaque)),
+                        false => {
+                            let message = **message;
+                            self.together
+                                .push(rd::rd_kafka_message_t { _private: opaque, ..message });
+                        }
                     }
                 }
                 let partition = usize::try_from((**message).partition).unwrap_or(0);
@@ -206,34 +210,6 @@ impl Forwarder {
             self.consumer.commit(&self.next, false);
             self.last_commit = Instant::now();
         }
-    }
-}
-
-/// A message with the key, the value and the partition of one that came.
-///
-/// # Safety
-/// It is valid.
-unsafe fn outgoing(
-    message: *const rd::rd_kafka_message_t,
-    opaque: *mut c_void,
-) -> rd::rd_kafka_message_t {
-    // SAFETY: the caller's promise.
-    let (partition, payload, len, key, key_len) = unsafe {
-        let message = &*message;
-        (message.partition, message.payload, message.len, message.key, message.key_len)
-    };
-    let err = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
-    let rkt = ptr::null_mut();
-    rd::rd_kafka_message_t {
-        err,
-        rkt,
-        partition,
-        payload,
-        len,
-        key,
-        key_len,
-        offset: 0,
-        _private: opaque,
     }
 }
 

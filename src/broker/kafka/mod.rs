@@ -18,7 +18,7 @@
 //! | `queue` | messages of one partition number |
 //! | `offsets`, `metadata`, `growth` | questions to the brokers |
 //! | `producer` | outgoing messages and their delivery reports |
-//! | `statistics`, `log`, `errors`, `refusals`, `token` | translations |
+//! | `statistics`, `report`, `log`, `errors`, `refusals`, `token` | translations |
 
 mod assignment;
 mod consumer;

@@ -10,8 +10,8 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// A report of the consumer. Fields have librdkafka's names (its `STATISTICS.md` has their meaning); those that it leaves
-/// out have their default.
+/// A report of the consumer. Fields have librdkafka's names (its `STATISTICS.md` has their meaning). All are always there,
+/// except for the group of a client without one.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Statistics<'a> {
     /// Microseconds since the client was created.
