@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Sender, brokers, committed, group_of, read_all, topic, wait_until};
+use common::{Sender, brokers, committed_of, group_of, read_all, topic, wait_until};
 use kasper::testkit::TestMessage;
 use kasper::{Batch, BoxError, Context, Processor, RebalanceEvent};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -118,37 +118,37 @@ impl Job {
         })
     }
 
+    fn committed(&self) -> BTreeMap<(String, i32), i64> {
+        let pairs = pairs(&self.inputs).map(|(input, partition)| (input.as_str(), partition));
+        committed_of(&group_of(&self.name), pairs)
+    }
+
     fn wait_until_all_committed(&self, sent: u32) {
-        let group = group_of(&self.name);
         wait_until(Duration::from_secs(60), || {
+            let committed = self.committed();
             let mut pairs = pairs(&self.inputs);
-            pairs.all(|(input, p)| committed(&group, input, p) == Some(i64::from(sent)))
+            pairs.all(|(input, p)| committed.get(&(input.clone(), p)) == Some(&i64::from(sent)))
         });
     }
 
-    /// Kills a member. What it had processed without a commit may come again: what was in the logs of its
-    /// partitions by then, behind the committed offsets.
+    /// Kills a member. What it had processed without a commit may come again: of its partitions, what lay between
+    /// the offset that was committed before and the end of the log after. However long the two take to be asked
+    /// for, nothing else can: neither goes back.
     fn kill(&self, member: Member) -> Killed {
+        let committed = self.committed();
         let log = member.kill();
         let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
-        let own = owned(&std::fs::read_to_string(&log).unwrap());
-        let own = own
-            .iter()
-            .flat_map(|(partition, topics)| topics.iter().map(|topic| (topic.clone(), *partition)));
-        // First the ends, which move on.
-        let ends: Vec<_> = own
-            .map(|(topic, partition)| {
+        let mut uncommitted = BTreeMap::new();
+        for (partition, topics) in owned(&std::fs::read_to_string(&log).unwrap()) {
+            for topic in topics {
                 let limit = Duration::from_secs(10);
                 let (_, end) = consumer.fetch_watermarks(&topic, partition, limit).unwrap();
-                (topic, partition, end)
-            })
-            .collect();
-        let group = group_of(&self.name);
-        let uncommitted = ends.into_iter().map(|(topic, partition, end)| {
-            let committed = committed(&group, &topic, partition).unwrap_or(0);
-            (format!("{topic}/{partition}"), committed..end)
-        });
-        Killed { uncommitted: uncommitted.collect(), log }
+                let name = format!("{topic}/{partition}");
+                let start = committed.get(&(topic, partition)).copied().unwrap_or(0);
+                uncommitted.insert(name, start..end);
+            }
+        }
+        Killed { uncommitted, log }
     }
 
     /// Every message that was sent is in the output: once, and once more for each kill that found it

@@ -1,6 +1,7 @@
 //! What the live tests share: a real Kafka, topics of their own, raw clients to look from outside.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -135,16 +136,28 @@ impl Sender {
 
 /// The next offset that a group has committed.
 pub fn committed(group: &str, topic: &str, partition: i32) -> Option<i64> {
+    let mut offsets = committed_of(group, [(topic, partition)]);
+    offsets.remove(&(topic.to_owned(), partition))
+}
+
+/// The next offsets that a group has committed, all as of one moment; partitions without one are left out.
+pub fn committed_of<'a>(
+    group: &str,
+    partitions: impl IntoIterator<Item = (&'a str, i32)>,
+) -> BTreeMap<(String, i32), i64> {
     let consumer: BaseConsumer = config_of(&[("group.id", group)]).create().unwrap();
-    let committed = once_coordinated(|| {
-        let mut list = TopicPartitionList::new();
+    let mut list = TopicPartitionList::new();
+    for (topic, partition) in partitions {
         list.add_partition(topic, partition);
-        consumer.committed_offsets(list, Duration::from_secs(10))
-    });
-    committed.find_partition(topic, partition).and_then(|element| match element.offset() {
-        Offset::Offset(offset) => Some(offset),
+    }
+    let committed =
+        once_coordinated(|| consumer.committed_offsets(list.clone(), Duration::from_secs(10)));
+    let elements = committed.elements();
+    let offsets = elements.iter().filter_map(|element| match element.offset() {
+        Offset::Offset(offset) => Some(((element.topic().to_owned(), element.partition()), offset)),
         _ => None,
-    })
+    });
+    offsets.collect()
 }
 
 /// Records an offset for a group from outside.
