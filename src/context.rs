@@ -9,7 +9,8 @@ use tokio::sync::watch;
 use crate::broker::{Handover, Producer};
 use crate::command::{self, Command};
 use crate::error::{Error, ErrorKind};
-use crate::message::delivery::{Delivery, Outbox};
+use crate::message::delivery::Delivery;
+use crate::message::outbox::Outbox;
 use crate::message::{Batch, Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
@@ -108,9 +109,9 @@ impl Context {
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::needless_pass_by_value, reason = "a message is built for one call")]
+    #[inline]
     pub fn send(&mut self, message: OutgoingMessage<'_>) {
-        self.outbox.push(&message);
+        self.outbox.push(message);
     }
 
     /// [Sends](Context::send) an incoming message on to another topic, with its key, value, headers and timestamp.

@@ -63,21 +63,25 @@ impl<'a> Message<'a> {
     }
 
     /// The topic that the message was read from.
+    #[inline]
     pub fn topic(&self) -> &'a str {
         self.topic
     }
 
     /// The partition number that the message was read from.
+    #[inline]
     pub fn partition(&self) -> i32 {
         self.partition
     }
 
     /// The message's own offset.
+    #[inline]
     pub fn offset(&self) -> Offset {
         self.record.offset()
     }
 
     /// The key; `None` if the message has none.
+    #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
         self.record.key()
     }
@@ -138,6 +142,7 @@ impl<'a> Message<'a> {
     }
 
     /// The value. `None` for a *tombstone*, which deletes the key in a compacted topic.
+    #[inline]
     pub fn value(&self) -> Option<&'a [u8]> {
         self.record.value()
     }
@@ -148,6 +153,7 @@ impl<'a> Message<'a> {
 
     /// The timestamp in milliseconds since 1970-01-01 UTC. It is the producer's timestamp or, with
     /// `message.timestamp.type=LogAppendTime`, the broker's. `None` if the message has none.
+    #[inline]
     pub fn timestamp(&self) -> Option<i64> {
         match &self.record.payload {
             #[cfg(feature = "kafka")]

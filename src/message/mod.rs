@@ -6,6 +6,7 @@ pub(crate) mod delivery;
 mod grouping;
 mod incoming;
 pub(crate) mod need;
+pub(crate) mod outbox;
 mod outgoing;
 mod owned;
 mod position;

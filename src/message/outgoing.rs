@@ -184,6 +184,7 @@ impl<'a> OutgoingMessage<'a> {
     /// Sets the timestamp, in milliseconds since 1970-01-01 UTC. Default: the time of sending. Kafka's client treats
     /// 0 as the time of sending, too.
     #[must_use]
+    #[inline]
     pub fn timestamp(mut self, milliseconds: i64) -> Self {
         self.timestamp = Some(milliseconds);
         self
@@ -199,6 +200,7 @@ impl<'a> OutgoingMessage<'a> {
     /// assert_eq!(TestMessage::from(OutgoingMessage::new("counts").key("a")).partition, None);
     /// ```
     #[must_use]
+    #[inline]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
         self
@@ -231,18 +233,31 @@ pub struct OutgoingBytes<'a>(BytesRepr<'a>);
 enum BytesRepr<'a> {
     Null,
     Slice(Cow<'a, [u8]>),
-    Shared(bytes::Bytes),
+    Shared(Shared),
+}
+
+/// Taken out before they are dropped. `Bytes` are dropped by their address: if that were in the message, the compiler would
+/// have to put every message together in memory, these bytes or others, to send it.
+#[derive(Clone)]
+struct Shared(Option<bytes::Bytes>);
+
+impl Drop for Shared {
+    #[inline]
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
 }
 
 impl OutgoingBytes<'_> {
     const NULL: Self = Self(BytesRepr::Null);
 
     /// The bytes; `None` for null.
+    #[inline]
     pub fn as_slice(&self) -> Option<&[u8]> {
         match &self.0 {
             BytesRepr::Null => None,
             BytesRepr::Slice(slice) => Some(slice),
-            BytesRepr::Shared(shared) => Some(shared),
+            BytesRepr::Shared(shared) => shared.0.as_deref(),
         }
     }
 
@@ -252,7 +267,7 @@ impl OutgoingBytes<'_> {
         match self.0 {
             BytesRepr::Null => None,
             BytesRepr::Slice(slice) => Some(slice.into_owned().into()),
-            BytesRepr::Shared(shared) => Some(shared),
+            BytesRepr::Shared(mut shared) => shared.0.take(),
         }
     }
 }
@@ -301,6 +316,6 @@ bytes_from! {
     &'a String => |value| BytesRepr::Slice(Cow::Borrowed(value.as_bytes())),
     Vec<u8> => |value| BytesRepr::Slice(Cow::Owned(value)),
     String => |value| BytesRepr::Slice(Cow::Owned(value.into_bytes())),
-    bytes::Bytes => |value| BytesRepr::Shared(value),
+    bytes::Bytes => |value| BytesRepr::Shared(Shared(Some(value))),
     Cow<'a, [u8]> => |value| BytesRepr::Slice(value),
 }

@@ -191,20 +191,21 @@ impl Batcher {
 
     /// Moves `fitting` over the messages that fit.
     fn measure(&mut self) {
-        let before = self.fitting;
-        for record in &self.buffer[before..] {
+        let (most, most_bytes) = (self.window.messages(), self.window.bytes());
+        let (mut fitting, mut bytes) = (self.fitting, self.fitting_bytes);
+        for record in &self.buffer[fitting..] {
             let size = record.size();
-            let fits = self.fitting == 0 || self.fitting_bytes + size <= self.window.bytes();
-            if self.fitting == self.window.messages() || !fits {
+            if fitting == most || (fitting > 0 && bytes + size > most_bytes) {
                 self.over = true;
                 break;
             }
-            self.fitting += 1;
-            self.fitting_bytes += size;
+            fitting += 1;
+            bytes += size;
         }
-        if self.fitting > before {
-            self.average_bytes = self.fitting_bytes / self.fitting;
+        if fitting > self.fitting {
+            self.average_bytes = bytes / fitting;
         }
+        (self.fitting, self.fitting_bytes) = (fitting, bytes);
     }
 
     fn is_full(&self) -> bool {

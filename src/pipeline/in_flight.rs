@@ -10,7 +10,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::message::delivery::{Delivery, Outbox};
+use crate::message::delivery::Delivery;
+use crate::message::outbox::Outbox;
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::call::Call;
@@ -265,7 +266,7 @@ mod tests {
     async fn of_a_large_batchs_send_buffer_no_more_than_the_bound_is_kept() {
         let (mut queue, batch, mut outbox) = lane();
         for _ in 0..100_000 {
-            outbox.push(&OutgoingMessage::new("out").value(vec![0; 1000]).header("name", "x"));
+            outbox.push(OutgoingMessage::new("out").value(vec![0; 1000]).header("name", "x"));
         }
         finish(&mut queue, &batch, &mut outbox).await;
         let kept = queue.spent.iter().map(Outbox::kept_bytes).sum::<usize>();
@@ -277,7 +278,7 @@ mod tests {
     async fn what_small_batches_do_not_need_is_given_back() {
         let (mut queue, batch, mut outbox) = lane();
         for size in std::iter::once(4_000_000).chain(std::iter::repeat_n(10, 60)) {
-            outbox.push(&OutgoingMessage::new("out").value(vec![0; size]));
+            outbox.push(OutgoingMessage::new("out").value(vec![0; size]));
             finish(&mut queue, &batch, &mut outbox).await;
             outbox.begin(Some(batch.clone()));
         }

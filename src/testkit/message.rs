@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::codec::Decode;
 use crate::error::{BoxError, Error, ErrorKind, Result};
-use crate::message::delivery::OutgoingRef;
+use crate::message::outbox::OutgoingRef;
 use crate::message::{Offset, OutgoingBytes, OutgoingMessage, OwnedMessage};
 
 /// The message of the test kit, going in and coming out: what a test [pushes](super::ProcessorTester::push) to a

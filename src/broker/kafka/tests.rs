@@ -28,7 +28,8 @@ use super::producer::KafkaProducer;
 use super::{KafkaOptions, TopicPartition};
 use crate::broker::{Consumer, Event, Handover, Producer, Queue, RebalanceId};
 use crate::error::{Error, Result};
-use crate::message::delivery::{Delivery, Outbox};
+use crate::message::delivery::Delivery;
+use crate::message::outbox::Outbox;
 use crate::message::{Message, Offset, OutgoingMessage, OwnedMessage, Payload, Record};
 
 /// Stands for the last rebalance that was reported.
@@ -305,7 +306,7 @@ pub(super) fn delivery<'a>(
     messages: impl IntoIterator<Item = OutgoingMessage<'a>>,
 ) -> Arc<Delivery> {
     let mut outbox = Outbox::default();
-    messages.into_iter().for_each(|message| outbox.push(&message));
+    messages.into_iter().for_each(|message| outbox.push(message));
     outbox.take(None)
 }
 

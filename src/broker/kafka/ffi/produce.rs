@@ -8,7 +8,8 @@ use rdkafka::bindings as rd;
 
 use super::{Client, Code, Known, c_string, raw, take_error};
 use crate::broker::kafka::refusals;
-use crate::message::delivery::{Delivery, OutgoingRef};
+use crate::message::delivery::Delivery;
+use crate::message::outbox::OutgoingRef;
 
 /// The most messages that are handed over in one call: meanwhile the client holds a lock that the thread which learns of
 /// new partitions waits for.
@@ -271,11 +272,13 @@ unsafe fn enqueue_next(
     together.clear();
     together.push(entry(&first, opaque));
     let most = delivery.len().min(index + AT_ONCE);
-    let behind = (index + 1..most).map(|index| delivery.message(index)).take_while(|message| {
+    for message in delivery.messages(index + 1..most) {
         let is_like = (message.topic, message.partition) == (first.topic, first.partition);
-        is_like && topic.takes_with_others(message)
-    });
-    together.extend(behind.map(|message| entry(&message, opaque)));
+        if !is_like || !topic.takes_with_others(&message) {
+            break;
+        }
+        together.push(entry(&message, opaque));
+    }
     // SAFETY: the caller's promise.
     (together.len(), unsafe { topic.enqueue_all(first.partition, together) })
 }
