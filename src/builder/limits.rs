@@ -152,7 +152,7 @@ impl Builder {
     /// share, or when it has one message for each KiB of the share: the client keeps 350 bytes for each message,
     /// however small. A fetch that was on its way at that moment still comes in. In total, a stalled process takes up
     /// to twice this setting, for values from none to a MiB, and for keys and headers of up to about 1 KiB; with more than a hundred
-    /// partitions, up to two and a half times.
+    /// partitions, up to three times.
     ///
     /// The following takes more. Larger keys and headers still count as one message. Producers' batches may be
     /// compressed or have many thousands of messages, and the broker returns at least one whole batch for each
