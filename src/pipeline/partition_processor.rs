@@ -187,6 +187,7 @@ impl PartitionProcessor {
     async fn drive(&mut self, factory: &Mutex<Box<dyn DynFactory>>) -> Result<(), Interrupt> {
         let Some(mut processor) = self.create(factory).await? else { return Ok(()) };
         let ended = self.process_batches(&mut *processor).await;
+        self.batcher.drop_used();
         match &ended {
             Err(Interrupt::Abandoned) => return ended,
             // At once: waiting for acks may take long, and the coordinator limits it.
@@ -271,6 +272,9 @@ impl PartitionProcessor {
             self.waited_for_room |= self.in_flight.waits_for_acks();
             let may_begin = command == Command::Run && self.in_flight.has_room();
             let may_tick = may_begin && !self.in_flight.has_tick();
+            if !may_begin {
+                self.batcher.drop_used();
+            }
             let since = self.in_flight.tick_finished().unwrap_or(self.began);
             tokio::select! {
                 biased;
@@ -345,7 +349,10 @@ impl PartitionProcessor {
         self.context.begin(call.batch().cloned(), self.in_flight.take_spent());
         let run = call.run(processor, &mut self.context);
         let mut waited = false;
-        let run = noting_waits(run, &mut waited);
+        let run = at_first_wait(run, || {
+            waited = true;
+            self.batcher.drop_used();
+        });
         let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
         if call.batch().is_some() {
@@ -390,12 +397,16 @@ impl PartitionProcessor {
     }
 }
 
-/// Notes whether the future had to wait for anything.
-async fn noting_waits<T>(work: impl Future<Output = T>, waited: &mut bool) -> T {
-    let mut work = pin!(work);
+/// Does something when the future has to wait for the first time.
+async fn at_first_wait<T>(work: impl Future<Output = T>, then: impl FnOnce()) -> T {
+    let (mut work, mut then) = (pin!(work), Some(then));
     poll_fn(|context| {
         let polled = work.as_mut().poll(context);
-        *waited |= polled.is_pending();
+        if polled.is_pending()
+            && let Some(then) = then.take()
+        {
+            then();
+        }
         polled
     })
     .await

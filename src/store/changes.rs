@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 
 /// The changes without those that a later change of the same key overtakes (rule 5 of
 /// [`Store`](super::Store)), in the order of the last ones.
@@ -10,7 +11,7 @@ pub(crate) fn last_of_each_key<'a>(
     changes: &'a [(&'a str, Option<Bytes>)],
 ) -> Vec<(&'a str, Option<&'a Bytes>)> {
     // From the end, so that each key is looked up once.
-    let mut seen = HashSet::with_capacity(changes.len());
+    let mut seen = HashSet::with_capacity_and_hasher(changes.len(), RandomState::default());
     let last = changes.iter().rev().filter(|(key, _)| seen.insert(*key));
     let mut last: Vec<_> = last.map(|(key, value)| (*key, value.as_ref())).collect();
     last.reverse();

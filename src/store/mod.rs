@@ -17,10 +17,7 @@
 mod any;
 #[cfg(feature = "cassandra")]
 pub(crate) mod cassandra;
-#[cfg_attr(
-    not(any(feature = "redis", feature = "elasticsearch")),
-    allow(dead_code, reason = "for backends that take little in one request")
-)]
+#[cfg(any(feature = "redis", feature = "cassandra", feature = "elasticsearch"))]
 mod changes;
 mod connect;
 #[cfg(feature = "elasticsearch")]

@@ -1,19 +1,20 @@
 //! [`LocalDatabase`]: the database behind local stores. All that touches the disk goes through here, on
-//! threads that may block.
+//! threads that may block, except what is done [at once](super::at_once).
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fjall::{
-    Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable, Snapshot,
-};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tokio::runtime::Handle;
 
+use super::at_once::{self, Reading};
 use super::config::LocalConfig;
 use super::error::of_engine;
 use super::keys::{Change, Keys};
@@ -49,14 +50,16 @@ pub struct LocalDatabase {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    database: Database,
-    keyspace: Keyspace,
+pub(super) struct Inner {
+    pub(super) database: Database,
+    pub(super) keyspace: Keyspace,
     directory: PathBuf,
-    config: LocalConfig,
+    pub(super) config: LocalConfig,
     /// Writes take turns, and a turn is over when the write is. Otherwise a write whose future was dropped
     /// could still wait for its thread while a later write is done, and then overwrite it.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// The last small write was held up by something.
+    pub(super) is_slow: AtomicBool,
     /// Tells the keeper's thread that nobody uses the database any more. Last, so that the keeper's is the
     /// last handle when it hears of it.
     _in_use: mpsc::Sender<()>,
@@ -181,38 +184,35 @@ impl LocalDatabase {
         operation: &'static str,
         keys: Keys,
     ) -> Result<Vec<Option<Bytes>>> {
-        let values = Vec::with_capacity(keys.iter().len());
-        let mut reading = Reading { snapshot: self.inner.database.snapshot(), keys, values };
-        let until = Some(Instant::now() + AT_ONCE);
+        let mut reading = Reading::new(self.inner.database.snapshot(), keys);
+        let until = Some(Instant::now() + at_once::READING);
         match reading.go_on(&self.inner.keyspace, until) {
-            Ok(true) => return Ok(reading.values),
+            Ok(true) => return Ok(reading.into_values()),
             Ok(false) => {}
             Err(error) => return Err(self.named(of_engine(error), operation)),
         }
         let task = self.on_thread(operation, None, move |inner| {
             reading.go_on(&inner.keyspace, None)?;
-            Ok(reading.values)
+            Ok(reading.into_values())
         });
         task.await
     }
 
     /// Makes these changes, all of them or none. Each key must stand there once: the engine gives all of a
     /// batch the same age, so that of two changes of a key either could win.
+    ///
+    /// A few changes are written on the caller's thread, sooner than another one is woken, if they have to wait for
+    /// nothing that can be known before.
     pub(super) async fn write(&self, operation: &'static str, changes: Vec<Change>) -> Result<()> {
+        if self.inner.is_quick(&changes)
+            && let Ok(_turn) = self.inner.turn.try_lock()
+        {
+            let written = catch_unwind(AssertUnwindSafe(|| self.inner.write(changes)));
+            let written = written.map_or_else(|_| Err(panicked()), |done| done.map_err(of_engine));
+            return written.map_err(|error| self.named(error, operation));
+        }
         let turn = Some(Arc::clone(&self.inner.turn));
-        let task = self.on_thread(operation, turn, move |inner| {
-            let sync = if inner.config.sync { PersistMode::SyncData } else { PersistMode::Buffer };
-            let batch = OwnedWriteBatch::with_capacity(inner.database.clone(), changes.len());
-            let mut batch = batch.durability(Some(sync));
-            for (key, value) in changes {
-                match value {
-                    Some(value) => batch.insert(&inner.keyspace, key, value),
-                    None => batch.remove(&inner.keyspace, key),
-                }
-            }
-            batch.commit()
-        });
-        task.await
+        self.on_thread(operation, turn, move |inner| inner.write(changes)).await
     }
 
     async fn on_thread<T: Send + 'static>(
@@ -229,36 +229,6 @@ impl LocalDatabase {
 
     fn named(&self, error: Error, operation: &'static str) -> Error {
         error.with("operation", operation).with("directory", self.inner.directory.display())
-    }
-}
-
-/// How long a read may take of the caller's thread, other tasks' too: a few times what waking a thread takes, there
-/// and back, so that waking one adds little to what takes longer.
-const AT_ONCE: Duration = Duration::from_micros(500);
-
-/// Keys read between two looks at the clock, and from the disk, at worst, on the caller's thread.
-const KEYS_AT_ONCE: usize = 4;
-
-/// A read, as far as it is.
-struct Reading {
-    snapshot: Snapshot,
-    keys: Keys,
-    values: Vec<Option<Bytes>>,
-}
-
-impl Reading {
-    /// True when all keys are read; false if it was time to stop before.
-    fn go_on(&mut self, keyspace: &Keyspace, until: Option<Instant>) -> fjall::Result<bool> {
-        for key in self.keys.iter().skip(self.values.len()) {
-            let look = self.values.len() % KEYS_AT_ONCE == KEYS_AT_ONCE - 1;
-            if look && until.is_some_and(|until| Instant::now() >= until) {
-                return Ok(false);
-            }
-            // Copied: the engine's values share the memory of the block that they were read in.
-            let value = self.snapshot.get(keyspace, key)?;
-            self.values.push(value.map(|value| Bytes::copy_from_slice(&value)));
-        }
-        Ok(true)
     }
 }
 
@@ -291,14 +261,19 @@ async fn on_thread<T: Send + 'static>(
             drop(turn);
             result
         };
-        runtime.spawn_blocking(work).await.unwrap_or_else(|fault| {
-            Err(Error::new(ErrorKind::Backend, "the storage engine panicked").with_source(fault))
-        })
+        runtime
+            .spawn_blocking(work)
+            .await
+            .unwrap_or_else(|fault| Err(panicked().with_source(fault)))
     };
     tokio::time::timeout(timeout, task).await.unwrap_or_else(|_| {
         let message = format!("the disk did not answer in {timeout:?}");
         Err(Error::new(ErrorKind::Timeout, message).retryable())
     })
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Backend, "the storage engine panicked")
 }
 
 fn open(config: &LocalConfig) -> Result<Arc<Inner>> {
@@ -345,13 +320,19 @@ fn open_engine(directory: PathBuf, config: &LocalConfig) -> Result<(Arc<Inner>, 
         drop(last);
     });
     let keeper = keeper.map_err(|error| of_engine(fjall::Error::Io(error)))?;
-    let (config, turn) = (config.clone(), Arc::default());
-    Ok((Arc::new(Inner { database, keyspace, directory, config, turn, _in_use: in_use }), keeper))
+    let (config, turn, is_slow) = (config.clone(), Arc::default(), AtomicBool::default());
+    let inner = Inner { database, keyspace, directory, config, turn, is_slow, _in_use: in_use };
+    Ok((Arc::new(inner), keeper))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
+    use futures_util::FutureExt as _;
+
     use super::*;
+    use crate::store::local::keys::change;
 
     const SOON: Duration = Duration::from_millis(50);
     const LATE: Duration = Duration::from_secs(60);
@@ -375,6 +356,48 @@ mod tests {
         drop(disk);
         assert!(on_thread(LATE, turn, move || Ok(tell.send(3).is_ok())).await.unwrap());
         assert_eq!(done.iter().collect::<Vec<_>>(), [1, 3]);
+    }
+
+    /// What does not have to wait is done when it is polled once.
+    #[tokio::test]
+    async fn a_small_write_is_done_at_once_unless_it_may_have_to_wait() {
+        let open = async |name: &str, sync: bool| {
+            let name = format!("kasper-at-once-{name}-{}", std::process::id());
+            let directory = std::env::temp_dir().join(name);
+            LocalDatabase::open(&LocalConfig::new(directory).sync(sync)).await.unwrap()
+        };
+        let write = |database: &LocalDatabase, count: usize| {
+            let value = Bytes::from("1");
+            let changes = (0..count).map(|key| change("s//", &key.to_string(), Some(&value)));
+            let (database, changes) = (database.clone(), changes.collect());
+            async move { database.write("put", changes).await.unwrap() }.boxed()
+        };
+        let database = open("not", false).await;
+        let slow = &database.inner.is_slow;
+        assert!(write(&database, 100).now_or_never().is_some());
+        assert!(write(&database, 1000).now_or_never().is_none(), "many");
+
+        slow.store(true, Ordering::Relaxed);
+        let mut after_a_slow_one = write(&database, 1);
+        assert!((&mut after_a_slow_one).now_or_never().is_none());
+        after_a_slow_one.await;
+
+        slow.store(false, Ordering::Relaxed);
+        let turn = database.inner.turn.lock().await;
+        let mut behind_another = write(&database, 1);
+        assert!((&mut behind_another).now_or_never().is_none());
+        drop(turn);
+        behind_another.await;
+
+        let synced = open("sync", true).await;
+        let mut write_synced = write(&synced, 1);
+        assert!((&mut write_synced).now_or_never().is_none());
+        write_synced.await;
+        for database in [database, synced] {
+            let directory = database.directory().to_owned();
+            database.close().await.unwrap();
+            std::fs::remove_dir_all(directory).unwrap();
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! One keyspace holds all; `s/{prefix}/{key}` are the keys of stores, `t/{tenant}/{prefix}/{key}` those of
 //! multitenant ones.
 
+mod at_once;
 mod config;
 mod database;
 mod error;
