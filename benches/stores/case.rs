@@ -101,8 +101,8 @@ impl Case {
     pub(crate) fn bar(self) -> Option<f64> {
         match (self.who, self.work) {
             (Who::Raw, _) | (_, Work::Calls { keys: 1, .. }) => None,
-            (_, Work::Count { partitions }) if self.server == Server::Redis && partitions > 1 => {
-                Some(1.0)
+            (_, Work::Count { partitions }) if self.server == Server::Redis => {
+                Some(if partitions == 1 { 1.0 } else { 1.5 })
             }
             _ => Some(0.9),
         }

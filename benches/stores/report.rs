@@ -51,8 +51,8 @@ pub(crate) fn table(results: &Results) -> String {
     let _infallible = write!(
         text,
         "\nKeys or, of the counting job, messages. Median of {} rounds [least–most]; ratios are medians \
-         of\nthe rounds' own. Bars: 0.9 of raw from 100 keys on and for the counting job; 1.0 for that \
-         on Redis with\nseveral partitions. {met} of {all} met; `!` marks a figure that misses its bar.",
+         of\nthe rounds' own. Bars: 0.9 of raw from 100 keys on and for the counting job; on Redis 1.0 \
+         with one\npartition and 1.5 with several. {met} of {all} met; `!` marks a figure that misses its bar.",
         results.plan.rounds
     );
     for failure in results.runs.failures() {
