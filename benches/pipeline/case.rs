@@ -111,7 +111,7 @@ impl Case {
         let full = match (self.work, self.size) {
             (Work::Consume | Work::Count, Size::Small) => 5_000_000,
             (Work::Consume | Work::Count, Size::Large) => 1_500_000,
-            (Work::PassThrough | Work::Forward, Size::Small) => 1_500_000,
+            (Work::PassThrough | Work::Forward, Size::Small) => 4_000_000,
             (Work::PassThrough | Work::Forward, Size::Large) => 500_000,
             (Work::Drain, _) => return 40_000,
             (Work::Latency(_), _) => return 0,
