@@ -113,10 +113,13 @@ impl<C: Case, R> Runs<C, R> {
     /// Runs every case once, those that are alike in one call, which returns as many outcomes.
     fn round(&mut self, round: u32, mut run: impl FnMut(&[C]) -> Vec<Result<R, BoxError>>) {
         for group in self.runs.chunk_by_mut(|(a, _), (b, _)| a.is_like(*b)) {
-            // Each round begins with another one, so that nothing has a lasting advantage of its
-            // place: the first runs while the server cleans up what went before.
+            // Each round begins with another one, and every second goes the other way, so that nothing has a lasting
+            // advantage of its place: it runs while the server cleans up what went before.
             let (behind, front) = group.split_at_mut(round as usize % group.len());
             let mut turns: Vec<&mut (C, Vec<Option<R>>)> = front.iter_mut().chain(behind).collect();
+            if round.is_multiple_of(2) {
+                turns.reverse();
+            }
             let cases: Vec<C> = turns.iter().map(|(case, _)| *case).collect();
             for ((case, runs), outcome) in turns.iter_mut().map(|it| &mut **it).zip(run(&cases)) {
                 if let Err(error) = &outcome {

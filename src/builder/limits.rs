@@ -8,7 +8,7 @@ impl Builder {
     /// The most messages in a batch. Default: 10,000. Larger batches need fewer round trips to the store, but replay
     /// more messages after a failure.
     ///
-    /// At first a batch is cut at 1,000 messages or 512 KiB, whichever comes first: it is then still in the CPU's caches when its
+    /// At first a batch is cut at 2,000 messages or 512 KiB, whichever comes first: it is then still in the CPU's caches when its
     /// messages are sent on. Each batch that waits doubles both for the next one, up to the limits set here, since a wait costs the
     /// same for any size. A batch waits if its `process` is pending at an `.await`, or if it cannot begin because
     /// [`max_in_flight`](Builder::max_in_flight) others have not got their acks. Every eight batches in a row that don't wait

@@ -10,7 +10,7 @@
 use crate::settings::BatchLimits;
 
 /// A batch of a processor that never waits: enough that what is paid once a batch does not show.
-const LEAST_MESSAGES: usize = 1000;
+const LEAST_MESSAGES: usize = 2000;
 
 /// The same in bytes: a part of what fits into a core's second-level cache.
 const LEAST_BYTES: usize = 512 << 10;
@@ -79,12 +79,12 @@ mod tests {
     #[test]
     fn batches_grow_to_the_limits_while_they_wait_and_shrink_when_they_do_not() {
         let mut window = BatchWindow::new(limits(10_000, 4 << 20));
-        assert_eq!((window.messages(), window.bytes()), (1000, 512 << 10));
+        assert_eq!((window.messages(), window.bytes()), (2000, 512 << 10));
         (0..4).for_each(|_| window.processed(true));
         assert_eq!((window.messages(), window.bytes()), (10_000, 4 << 20));
         (0..100).for_each(|_| window.processed(true));
         (0..4 * CALM).for_each(|_| window.processed(false));
-        assert_eq!((window.messages(), window.bytes()), (1000, 512 << 10));
+        assert_eq!((window.messages(), window.bytes()), (2000, 512 << 10));
     }
 
     #[test]
