@@ -151,8 +151,8 @@ impl Builder {
     /// all partition numbers. The queue of a partition number is full when the values in it have as many bytes as the
     /// share, or when it has one message for each KiB of the share: the client keeps 350 bytes for each message,
     /// however small. A fetch that was on its way at that moment still comes in. In total, a stalled process takes up
-    /// to twice this setting, for values from none to a MiB, and for keys and headers of up to about 1 KiB; with more than a hundred
-    /// partitions, up to three times.
+    /// to twice this setting, for values from none to a MiB, and for keys and headers of up to about 1 KiB; with less than
+    /// 768 KiB for each topic-partition, up to four times.
     ///
     /// The following takes more. Larger keys and headers still count as one message. Producers' batches may be
     /// compressed or have many thousands of messages, and the broker returns at least one whole batch for each

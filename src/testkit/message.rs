@@ -338,7 +338,8 @@ impl From<OutgoingMessage<'_>> for TestMessage {
             key: message.key.into_bytes(),
             value: message.value.into_bytes(),
             headers: headers.map(|(name, value)| (name.into_owned(), value.into_bytes())).collect(),
-            timestamp: message.timestamp,
+            // As it is sent: the client takes 0 for the time of sending.
+            timestamp: message.timestamp.filter(|time| *time != 0),
         }
     }
 }

@@ -30,13 +30,13 @@ async fn sizes(plan: Plan, set: impl FnOnce(MemberSetup) -> MemberSetup) -> (usi
 
 #[tokio::test(start_paused = true)]
 async fn a_process_that_never_waits_gets_small_batches() {
-    assert_eq!(sizes(Plan::new(), |member| member).await, (1000, 1000));
+    assert_eq!(sizes(Plan::new(), |member| member).await, (2000, 2000));
 }
 
 #[tokio::test(start_paused = true)]
 async fn batches_grow_while_process_waits() {
     let (largest, first) = sizes(vec![Step::Sleep(millis(10))], |member| member).await;
-    assert_eq!(first, 1000);
+    assert_eq!(first, 2000);
     assert!(largest > 4000, "{largest}");
 }
 
@@ -44,7 +44,7 @@ async fn batches_grow_while_process_waits() {
 async fn batches_grow_where_one_has_to_be_finished_before_the_next_begins() {
     let one = |member: MemberSetup| member.set(|s| s.in_flight.max_batches = 1);
     let (largest, first) = sizes(vec![Step::Send("out")], one).await;
-    assert_eq!(first, 1000);
+    assert_eq!(first, 2000);
     assert!(largest > 4000, "{largest}");
 }
 

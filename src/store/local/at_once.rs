@@ -86,13 +86,14 @@ impl Inner {
     /// Whether writing these changes on the caller's thread holds up other tasks no longer than a read does.
     ///
     /// Not while the engine empties its memory into a table: it begins with an fsync of the journal, and writers wait
-    /// for that. Nor where it is behind with merging tables.
+    /// for that. Nor during another sync, or where it is behind with merging tables.
     ///
     /// If the operating system makes one write wait all the same, the next ones go to another thread, until one of them
     /// was quick.
     pub(super) fn is_quick(&self, changes: &[Change]) -> bool {
         !self.config.sync
             && !self.is_slow.load(Ordering::Relaxed)
+            && self.syncs.load(Ordering::Relaxed) == 0
             && is_small(changes)
             && self.database.write_buffer_size() < self.config.memtable_bytes
             && self.keyspace.l0_table_count() < MANY_TABLES

@@ -69,7 +69,7 @@ impl LocalConfig {
     /// The longest time that one call may take, opening included. Default: 60 s. Zero is refused.
     ///
     /// It does not end what is done on the caller's thread: the first four reads of a call, and a write of up to 200 changes and
-    /// 200 KiB that nothing seemed to hold up. They take longer than some tenths of a millisecond only if the disk or the operating system hangs.
+    /// 200 KiB that nothing seemed to hold up. They take longer than some tenths of a millisecond only where the disk, the engine or the operating system makes them wait.
     ///
     /// Choose it long enough for a disk that is slow for a moment, and for a compaction that writes have to wait for.
     #[must_use]

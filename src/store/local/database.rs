@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use tokio::runtime::Handle;
+use tokio::task::coop::consume_budget;
 
 use super::at_once::{self, Reading};
 use super::config::LocalConfig;
@@ -60,6 +61,8 @@ pub(super) struct Inner {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// The last small write was held up by something.
     pub(super) is_slow: AtomicBool,
+    /// Syncs that are under way. Writers wait for them.
+    pub(super) syncs: AtomicUsize,
     /// Tells the keeper's thread that nobody uses the database any more. Last, so that the keeper's is the
     /// last handle when it hears of it.
     _in_use: mpsc::Sender<()>,
@@ -171,7 +174,12 @@ impl LocalDatabase {
 
     /// What was written is on the disk when it returns, of all prefixes: they share the journal.
     pub(super) async fn sync(&self) -> Result<()> {
-        let sync = |inner: &Inner| inner.database.persist(PersistMode::SyncData);
+        let sync = |inner: &Inner| {
+            inner.syncs.fetch_add(1, Ordering::Relaxed);
+            let synced = inner.database.persist(PersistMode::SyncData);
+            inner.syncs.fetch_sub(1, Ordering::Relaxed);
+            synced
+        };
         self.on_thread("flush", None, sync).await
     }
 
@@ -184,6 +192,7 @@ impl LocalDatabase {
         operation: &'static str,
         keys: Keys,
     ) -> Result<Vec<Option<Bytes>>> {
+        consume_budget().await;
         let mut reading = Reading::new(self.inner.database.snapshot(), keys);
         let until = Some(Instant::now() + at_once::READING);
         match reading.go_on(&self.inner.keyspace, until) {
@@ -204,6 +213,7 @@ impl LocalDatabase {
     /// A few changes are written on the caller's thread, sooner than another one is woken, if they have to wait for
     /// nothing that can be known before.
     pub(super) async fn write(&self, operation: &'static str, changes: Vec<Change>) -> Result<()> {
+        consume_budget().await;
         if self.inner.is_quick(&changes)
             && let Ok(_turn) = self.inner.turn.try_lock()
         {
@@ -320,15 +330,21 @@ fn open_engine(directory: PathBuf, config: &LocalConfig) -> Result<(Arc<Inner>, 
         drop(last);
     });
     let keeper = keeper.map_err(|error| of_engine(fjall::Error::Io(error)))?;
-    let (config, turn, is_slow) = (config.clone(), Arc::default(), AtomicBool::default());
-    let inner = Inner { database, keyspace, directory, config, turn, is_slow, _in_use: in_use };
+    let inner = Inner {
+        database,
+        keyspace,
+        directory,
+        config: config.clone(),
+        turn: Arc::default(),
+        is_slow: AtomicBool::default(),
+        syncs: AtomicUsize::default(),
+        _in_use: in_use,
+    };
     Ok((Arc::new(inner), keeper))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use futures_util::FutureExt as _;
 
     use super::*;
@@ -358,7 +374,6 @@ mod tests {
         assert_eq!(done.iter().collect::<Vec<_>>(), [1, 3]);
     }
 
-    /// What does not have to wait is done when it is polled once.
     #[tokio::test]
     async fn a_small_write_is_done_at_once_unless_it_may_have_to_wait() {
         let open = async |name: &str, sync: bool| {
@@ -366,38 +381,55 @@ mod tests {
             let directory = std::env::temp_dir().join(name);
             LocalDatabase::open(&LocalConfig::new(directory).sync(sync)).await.unwrap()
         };
-        let write = |database: &LocalDatabase, count: usize| {
+        let changes = |count: usize| -> Vec<Change> {
             let value = Bytes::from("1");
-            let changes = (0..count).map(|key| change("s//", &key.to_string(), Some(&value)));
-            let (database, changes) = (database.clone(), changes.collect());
-            async move { database.write("put", changes).await.unwrap() }.boxed()
+            (0..count).map(|key| change("s//", &key.to_string(), Some(&value))).collect()
         };
         let database = open("not", false).await;
-        let slow = &database.inner.is_slow;
-        assert!(write(&database, 100).now_or_never().is_some());
-        assert!(write(&database, 1000).now_or_never().is_none(), "many");
+        let inner = &database.inner;
+        assert!(inner.is_quick(&changes(100)));
+        assert!(database.write("put", changes(100)).now_or_never().is_some());
+        assert!(!inner.is_quick(&changes(1000)), "many");
+        inner.is_slow.store(true, Ordering::Relaxed);
+        assert!(!inner.is_quick(&changes(1)), "after a slow one");
+        inner.is_slow.store(false, Ordering::Relaxed);
+        inner.syncs.store(1, Ordering::Relaxed);
+        assert!(!inner.is_quick(&changes(1)), "during a sync");
+        inner.syncs.store(0, Ordering::Relaxed);
 
-        slow.store(true, Ordering::Relaxed);
-        let mut after_a_slow_one = write(&database, 1);
-        assert!((&mut after_a_slow_one).now_or_never().is_none());
-        after_a_slow_one.await;
-
-        slow.store(false, Ordering::Relaxed);
-        let turn = database.inner.turn.lock().await;
-        let mut behind_another = write(&database, 1);
+        let turn = inner.turn.lock().await;
+        let mut behind_another = Box::pin(database.write("put", changes(1)));
         assert!((&mut behind_another).now_or_never().is_none());
         drop(turn);
-        behind_another.await;
+        behind_another.await.unwrap();
 
         let synced = open("sync", true).await;
-        let mut write_synced = write(&synced, 1);
-        assert!((&mut write_synced).now_or_never().is_none());
-        write_synced.await;
+        assert!(!synced.inner.is_quick(&changes(1)), "synced");
         for database in [database, synced] {
             let directory = database.directory().to_owned();
             database.close().await.unwrap();
             std::fs::remove_dir_all(directory).unwrap();
         }
+    }
+
+    /// Otherwise a loop of them could neither be stopped nor let other tasks run.
+    #[tokio::test]
+    async fn many_small_calls_let_other_tasks_run() {
+        let name = format!("kasper-at-once-many-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        let database = LocalDatabase::open(&LocalConfig::new(directory.clone())).await.unwrap();
+        let writer = database.clone();
+        let store = async move {
+            let value = Bytes::from("1");
+            for _ in 0..1000 {
+                writer.write("put", vec![change("s//", "key", Some(&value))]).await.unwrap();
+            }
+        };
+        let mut store = Box::pin(store);
+        assert!(futures_util::poll!(&mut store).is_pending());
+        store.await;
+        database.close().await.unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
     }
 
     #[tokio::test]

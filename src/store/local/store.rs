@@ -29,7 +29,8 @@ use crate::store::Store;
 ///   they wait for their turn and are written.
 /// - The disk's work is done on tokio's threads for blocking work, so that no task waits for it that need not.
 ///   But for the first 500 µs of a read, which are the caller's: few keys that are in memory are read sooner
-///   than a thread is woken. From a disk, these are four keys at worst.
+///   than a thread is woken. From a disk, these are four keys at worst. So are writes of up to 200 changes and 200 KiB,
+///   unless they are synced or the engine is busy.
 ///
 /// # Cancel safety
 /// Of a dropped write, all or nothing is written, maybe after the drop; later writes of this process
