@@ -361,6 +361,11 @@ pub(crate) struct OutgoingRef<'a> {
 }
 
 impl<'a> OutgoingRef<'a> {
+    /// Bytes of key and value.
+    pub(crate) fn size(&self) -> usize {
+        size_of_slice(self.key) + size_of_slice(self.value)
+    }
+
     pub(crate) fn headers(&self) -> impl ExactSizeIterator<Item = (&'a [u8], Option<&'a [u8]>)> {
         let bytes = self.bytes;
         self.headers.iter().map(move |header| {

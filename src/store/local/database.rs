@@ -374,18 +374,26 @@ mod tests {
         assert_eq!(done.iter().collect::<Vec<_>>(), [1, 3]);
     }
 
+    /// A new database, in a directory of its own.
+    async fn open_new(name: &str, sync: bool) -> LocalDatabase {
+        let name = format!("kasper-at-once-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        LocalDatabase::open(&LocalConfig::new(directory).sync(sync)).await.unwrap()
+    }
+
+    async fn remove(database: LocalDatabase) {
+        let directory = database.directory().to_owned();
+        database.close().await.unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
     #[tokio::test]
     async fn a_small_write_is_done_at_once_unless_it_may_have_to_wait() {
-        let open = async |name: &str, sync: bool| {
-            let name = format!("kasper-at-once-{name}-{}", std::process::id());
-            let directory = std::env::temp_dir().join(name);
-            LocalDatabase::open(&LocalConfig::new(directory).sync(sync)).await.unwrap()
-        };
         let changes = |count: usize| -> Vec<Change> {
             let value = Bytes::from("1");
             (0..count).map(|key| change("s//", &key.to_string(), Some(&value))).collect()
         };
-        let database = open("not", false).await;
+        let database = open_new("not", false).await;
         let inner = &database.inner;
         assert!(inner.is_quick(&changes(100)));
         assert!(database.write("put", changes(100)).now_or_never().is_some());
@@ -403,21 +411,16 @@ mod tests {
         drop(turn);
         behind_another.await.unwrap();
 
-        let synced = open("sync", true).await;
+        let synced = open_new("sync", true).await;
         assert!(!synced.inner.is_quick(&changes(1)), "synced");
-        for database in [database, synced] {
-            let directory = database.directory().to_owned();
-            database.close().await.unwrap();
-            std::fs::remove_dir_all(directory).unwrap();
-        }
+        remove(database).await;
+        remove(synced).await;
     }
 
     /// Otherwise a loop of them could neither be stopped nor let other tasks run.
     #[tokio::test]
     async fn many_small_calls_let_other_tasks_run() {
-        let name = format!("kasper-at-once-many-{}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        let database = LocalDatabase::open(&LocalConfig::new(directory.clone())).await.unwrap();
+        let database = open_new("many", false).await;
         let writer = database.clone();
         let store = async move {
             let value = Bytes::from("1");
@@ -428,8 +431,7 @@ mod tests {
         let mut store = Box::pin(store);
         assert!(futures_util::poll!(&mut store).is_pending());
         store.await;
-        database.close().await.unwrap();
-        std::fs::remove_dir_all(directory).unwrap();
+        remove(database).await;
     }
 
     #[tokio::test]

@@ -107,10 +107,9 @@ impl TopicHandle {
     /// Whether a message can be handed over together with those behind it. The call for many takes no headers and no
     /// timestamps; and if one is too large, those behind it must not go out.
     fn takes_with_others(&self, message: &OutgoingRef<'_>) -> bool {
-        let ((_, key_size), (_, value_size)) = (parts(message.key), parts(message.value));
         message.timestamp.is_none()
             && message.headers().len() == 0
-            && key_size + value_size <= self.surely_fits
+            && message.size() <= self.surely_fits
     }
 
     /// Puts a message into the client's queue, without copying its value.
