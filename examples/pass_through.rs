@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use clap::Parser;
-use kasper::{Batch, BoxError, Context, Handle, Processor, RebalanceEvent, TopicProcessor};
+use kasper::{
+    Batch, BoxError, Context, Handle, OnError, Processor, RebalanceEvent, TopicProcessor,
+};
 
 #[derive(Parser)]
 /// Sends every message of the input topics on to the output topic.
@@ -37,6 +39,12 @@ struct Options {
     /// job takes
     #[arg(long)]
     stall: bool,
+    /// A topic for the messages that cannot be processed; without it, the first of them stops the job
+    #[arg(long, value_name = "TOPIC")]
+    dead_letters: Option<String>,
+    /// Take 5 ms for each batch, and fail for messages whose key is divisible by this number: shows dead letters
+    #[arg(long, value_name = "NUMBER")]
+    fail_for: Option<std::num::NonZeroU32>,
     /// How much may be fetched ahead, over all partitions
     #[arg(long)]
     max_buffered_bytes: Option<usize>,
@@ -53,9 +61,11 @@ fn property(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+#[derive(Clone)]
 struct PassThrough {
     output: String,
     stall: bool,
+    fail_for: Option<std::num::NonZeroU32>,
 }
 
 impl Processor for PassThrough {
@@ -63,7 +73,15 @@ impl Processor for PassThrough {
         if self.stall {
             std::future::pending::<()>().await;
         }
+        if self.fail_for.is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         for message in batch.iter() {
+            if let Some(divisor) = self.fail_for
+                && message.key_str()?.parse::<u32>()? % divisor == 0
+            {
+                return Err(format!("the key is divisible by {divisor}").into());
+            }
             context.forward(&self.output, &message);
         }
         Ok(())
@@ -84,21 +102,25 @@ async fn main() -> Result<(), BoxError> {
     if let Some(bytes) = options.max_buffered_bytes {
         builder = builder.max_buffered_bytes(bytes);
     }
-    for (name, value) in options.kafka {
+    for (name, value) in &options.kafka {
         builder = builder.kafka(name, value);
     }
-    if let Some(partitions) = options.partitions {
-        builder = builder.partitions(partitions);
+    if let Some(partitions) = &options.partitions {
+        builder = builder.partitions(partitions.iter().copied());
     }
     if options.consumer_protocol {
         builder = builder.consumer_protocol();
     }
-    let (output, stall) = (options.output, options.stall);
-    let processor = builder.build(move |_| PassThrough { output: output.clone(), stall }).await?;
+    if let Some(topic) = &options.dead_letters {
+        builder = builder.on_error(OnError::dead_letter(topic));
+    }
+    let Options { output, stall, fail_for, once, .. } = options;
+    let pass_through = PassThrough { output, stall, fail_for };
+    let processor = builder.build(move |_| pass_through.clone()).await?;
     if stall {
         tokio::spawn(print_buffered(processor.handle()));
     }
-    let report = match options.once {
+    let report = match once {
         true => processor.run_until_caught_up().await?,
         false => processor.run_until(kasper::shutdown_signal()).await?,
     };

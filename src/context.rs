@@ -8,12 +8,14 @@ use tokio::sync::watch;
 
 use crate::broker::{Handover, Producer};
 use crate::command::{self, Command};
-use crate::error::{Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind};
 use crate::message::delivery::Delivery;
 use crate::message::outbox::Outbox;
+use crate::message::rejected::Rejected;
 use crate::message::{Batch, Message, OutgoingMessage};
 use crate::metrics::Metrics;
 use crate::metrics::lane::LaneMetrics;
+use crate::on_error::{LetterWriter, Reason};
 
 /// A larger value is encoded into memory of its own.
 const KEPT_ENCODED: usize = 64 << 10;
@@ -25,6 +27,8 @@ const KEPT_ENCODED: usize = 64 << 10;
 /// - send a message without waiting: [`send`](Context::send);
 /// - send an input message on, unchanged: [`forward`](Context::forward);
 /// - wait for the acknowledgements now, before `process` returns: [`flush`](Context::flush);
+/// - reject a message of the batch, without an error: [`dead_letter`](Context::dead_letter);
+/// - know whether the batch is processed again after an error: [`attempt`](Context::attempt);
 /// - count something of your own: [`metrics`](Context::metrics);
 /// - stop the topic processor: [`close`](Context::close).
 #[doc(alias = "Sender")]
@@ -42,6 +46,9 @@ pub struct Context {
     spent: Option<Outbox>,
     /// Empty: kept for its memory.
     encoded: Vec<u8>,
+    rejected: Rejected,
+    letters: Arc<LetterWriter>,
+    attempt: u32,
     close: Arc<dyn Fn() + Send + Sync>,
     metrics: Arc<LaneMetrics>,
     commands: watch::Receiver<Command>,
@@ -51,6 +58,7 @@ impl Context {
     pub(crate) fn new(
         partition: i32,
         producer: Arc<dyn Producer>,
+        letters: Arc<LetterWriter>,
         close: Arc<dyn Fn() + Send + Sync>,
         metrics: Arc<LaneMetrics>,
         commands: watch::Receiver<Command>,
@@ -64,6 +72,9 @@ impl Context {
             failed: None,
             spent: None,
             encoded: Vec::new(),
+            rejected: Rejected::default(),
+            letters,
+            attempt: 1,
             close,
             metrics,
             commands,
@@ -206,6 +217,74 @@ impl Context {
         self.failed.as_ref().map_or(Ok(()), |delivery| delivery.result())
     }
 
+    /// Rejects a message of the batch: it is sent to the dead letter topic, with its key, value, headers and timestamp, and
+    /// with headers that say where it came from and why it was rejected. Nothing else changes: the batch goes on, and
+    /// its offsets are committed when everything that was sent, the letter included, is acknowledged.
+    ///
+    /// The letter is sent when `process` returns `Ok`, not at a [`flush`](Context::flush); when it returns an error,
+    /// the letter is discarded. A second letter for the same message is ignored. The topic is the one of the
+    /// [`ErrorPolicy`](crate::ErrorPolicy), whose [circuit](crate::Circuit) counts the message as rejected.
+    ///
+    /// Returning an error has the same result and finds the message by itself, at the price of processing the batch
+    /// again in parts. Where many messages are malformed, this is cheaper.
+    ///
+    /// # Errors
+    /// [`Config`](ErrorKind::Config): there is no dead letter topic.
+    ///
+    /// ```
+    /// use kasper::testkit::{ProcessorTester, TestMessage};
+    /// use kasper::{Batch, BoxError, Context, ErrorPolicy, OnError, Processor};
+    ///
+    /// struct Totals(u64);
+    ///
+    /// impl Processor for Totals {
+    ///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    ///         for message in batch.iter() {
+    ///             match message.key_str()?.parse::<u64>() {
+    ///                 Ok(amount) => self.0 += amount,
+    ///                 Err(error) => context.dead_letter(&message, error)?,
+    ///             }
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// let policy = ErrorPolicy::new(OnError::stop()).dead_letter_topic("orders-dead");
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Totals(0)).on_error(policy);
+    /// tester.push(TestMessage::new("orders").key("12"));
+    /// tester.push(TestMessage::new("orders").key("x"));
+    /// tester.run_batch().await?;
+    /// let letter = &tester.outgoing()[0];
+    /// assert_eq!(letter.topic(), "orders-dead");
+    /// assert_eq!(letter.header_value("__dlq.errors.offset"), Some(&b"1"[..]));
+    /// assert_eq!(letter.header_value("__dlq.errors.message"), Some(&b"invalid digit found in string"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dead_letter(
+        &mut self,
+        message: &Message<'_>,
+        reason: impl Into<BoxError>,
+    ) -> Result<(), Error> {
+        let Some(topic) = self.letters.own_topic() else {
+            let fault = "there is no dead letter topic for `dead_letter`; name one with `Builder::on_error` and                 `ErrorPolicy::dead_letter_topic`";
+            return Err(Error::new(ErrorKind::Config, fault).with("partition", self.partition));
+        };
+        let reason = Reason::told(&reason.into(), self.attempt);
+        let index = self.outbox.index_of(message).unwrap_or(0);
+        self.rejected.add(index, message, (Some(topic), &self.letters), &reason);
+        Ok(())
+    }
+
+    /// How often the messages of this batch have been given to `process` of this partition's processor, with this
+    /// call: 1, or more after an error, if the [`ErrorPolicy`](crate::ErrorPolicy) has the batch processed again. Of a
+    /// `tick`, the number of calls without a success. It starts anew after a rebalance.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
     /// The number of messages sent in this call of `process` and not yet flushed.
     pub fn pending(&self) -> usize {
         self.outbox.len()
@@ -303,8 +382,15 @@ impl Context {
     }
 
     /// Drops what the last call of `process` left, so that the next call begins with nothing but its batch.
-    pub(crate) fn begin(&mut self, batch: Option<Arc<Batch>>, spent: Option<Outbox>) {
+    pub(crate) fn begin(
+        &mut self,
+        batch: Option<Arc<Batch>>,
+        spent: Option<Outbox>,
+        attempt: u32,
+    ) {
         self.outbox.begin(batch);
+        self.rejected.clear();
+        self.attempt = attempt;
         self.abandon();
         match (spent, &mut self.spent) {
             (Some(spent), _) => self.spent = Some(spent),
@@ -338,6 +424,19 @@ impl Context {
     }
 
     /// Abandons the deliveries of a batch that was given up.
+    /// The call failed: gives up what it sent and rejected, except what was flushed.
+    pub(crate) fn discard(&mut self) {
+        self.outbox.begin(None);
+        self.rejected.clear();
+        self.abandon();
+    }
+
+    /// What the call that has returned `Ok` rejects.
+    #[inline]
+    pub(crate) fn take_rejected(&mut self) -> Rejected {
+        mem::take(&mut self.rejected)
+    }
+
     fn abandon(&mut self) {
         self.handed_over = 0;
         self.failed = None;

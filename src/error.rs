@@ -5,6 +5,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::on_error::ProcessError;
+
 /// The error type that a [`Processor`](crate::Processor) returns: any error.
 ///
 /// `?` converts every error type into it, and strings too.
@@ -64,6 +66,8 @@ pub enum ErrorKind {
     Delivery,
     /// The offsets of finished batches could not be committed.
     Commit,
+    /// Too many messages were rejected: see [`Circuit`](crate::Circuit).
+    CircuitOpen,
     /// The input of a call is not acceptable, for example an empty key, or a value over a limit.
     InvalidInput,
     /// Bytes of a message or of a store cannot be decoded as the requested type.
@@ -92,6 +96,7 @@ impl ErrorKind {
             Self::Panic => "process panicked",
             Self::Delivery => "delivery failed",
             Self::Commit => "commit failed",
+            Self::CircuitOpen => "circuit open",
             Self::InvalidInput => "invalid input",
             Self::Decode => "not decodable",
             Self::NotFound => "not found",
@@ -218,8 +223,8 @@ impl Error {
 
     /// Whether the same call may succeed when it is made again.
     ///
-    /// True if this error, or a library [`Error`] anywhere in its chain of causes, is marked as retryable. So a
-    /// store's retryable error stays retryable when the user wraps it in an error of their own.
+    /// True if this error, or a library [`Error`] or [`ProcessError`] anywhere in its chain of causes, is marked as
+    /// retryable. So a store's retryable error stays retryable when the user wraps it in an error of their own.
     ///
     /// ```
     /// use kasper::{Error, ErrorKind};
@@ -229,7 +234,31 @@ impl Error {
     /// assert!(outer.is_retryable());
     /// ```
     pub fn is_retryable(&self) -> bool {
-        self.chain_any(|error| error.inner.retryable)
+        self.chain().any(|error| {
+            let library = error.downcast_ref::<Error>().is_some_and(Error::is_marked_retryable);
+            library || error.downcast_ref().is_some_and(ProcessError::is_retryable)
+        })
+    }
+
+    /// Whether this very error says so, whatever its causes are.
+    pub(crate) fn is_marked_retryable(&self) -> bool {
+        self.inner.retryable
+    }
+
+    /// Whether this error, or a library error in its chain of causes, is of this kind.
+    pub(crate) fn has_kind(&self, kind: ErrorKind) -> bool {
+        let mut errors = self.chain().filter_map(|error| error.downcast_ref::<Error>());
+        errors.any(|error| error.kind() == kind)
+    }
+
+    /// This error and its causes, from the outside.
+    pub(crate) fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        let mut next: Option<&(dyn StdError + 'static)> = Some(self);
+        std::iter::from_fn(move || {
+            let error = next?;
+            next = error.source();
+            Some(error)
+        })
     }
 
     /// How long the same call is repeated before this error counts, because its information may be out of date. A
@@ -269,28 +298,7 @@ impl Error {
     /// assert!(error.find::<std::num::ParseIntError>().is_some());
     /// ```
     pub fn find<E: StdError + 'static>(&self) -> Option<&E> {
-        let mut next = self.source();
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref() {
-                return Some(found);
-            }
-            next = error.source();
-        }
-        None
-    }
-
-    fn chain_any(&self, test: impl Fn(&Error) -> bool) -> bool {
-        if test(self) {
-            return true;
-        }
-        let mut next = self.source();
-        while let Some(error) = next {
-            if error.downcast_ref::<Error>().is_some_and(&test) {
-                return true;
-            }
-            next = error.source();
-        }
-        false
+        self.chain().skip(1).find_map(|error| error.downcast_ref())
     }
 }
 

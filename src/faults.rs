@@ -39,6 +39,12 @@ pub(crate) enum Fault {
     BelieveEmptyQueue,
     /// What a tick or `closing` sends is not waited for.
     ForgetTicks,
+    /// A rejected message counts as finished before its letter is acknowledged.
+    ForgetLetters,
+    /// A message is rejected because of an error that may go away by itself.
+    RejectRetryable,
+    /// What is behind a rejected message in its batch is finished before it.
+    FinishBeforeLetters,
     /// `closing` is called though a batch was not delivered.
     CloseAfterFailure,
     /// An assignment that replaces everything is added to what was there.

@@ -140,6 +140,7 @@ impl Handle {
             messages: totals.messages,
             batches: totals.batches,
             bytes: totals.bytes,
+            rejected: totals.rejected,
         }
     }
 }

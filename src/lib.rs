@@ -16,6 +16,7 @@
 //! - [`TopicProcessor`]: build one, run it, watch it with its [`Handle`].
 //! - [`Processor`]: the trait to implement, and its rules.
 //! - [`Builder`]: every setting with its default and its trade-off.
+//! - [`ErrorPolicy`]: what happens when `process` fails: stop, try again, dead letters.
 //! - [`StartContext`]: what a factory is told about the partition that it makes a processor for.
 //! - `ProcessorConfig`: what operators set, in a file or the environment; feature `config`.
 //! - [`store`] and [`multitenant`]: where state is kept, for one owner or many tenants.
@@ -82,6 +83,7 @@ mod faults;
 
 #[cfg(feature = "admin")]
 pub mod admin;
+mod backoff;
 mod broker;
 #[cfg(feature = "kafka")]
 mod builder;
@@ -97,6 +99,7 @@ pub mod logging;
 mod message;
 pub mod metrics;
 pub mod multitenant;
+mod on_error;
 mod pipeline;
 mod processor;
 #[cfg(any(
@@ -118,6 +121,7 @@ pub mod testkit;
 #[cfg(feature = "kafka")]
 mod topic_processor;
 
+pub use backoff::Backoff;
 #[cfg(feature = "kafka")]
 pub use broker::kafka::OauthToken;
 #[cfg(feature = "config")]
@@ -132,14 +136,15 @@ pub use message::{
     Batch, Header, Message, Offset, OffsetRange, OutgoingBytes, OutgoingMessage, OwnedMessage,
     TopicPartition, TraceContext,
 };
+pub use on_error::{Circuit, ErrorPolicy, LetterHeaders, OnError, ProcessError};
 pub use processor::{Processor, ProcessorFactory};
 pub use settings::{OutOfRange, StartFrom};
 #[cfg(feature = "kafka")]
 pub use signal::shutdown_signal;
 pub use start_context::StartContext;
 pub use status::{
-    PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Status, TopicChange,
-    TopicWarning,
+    PartitionState, PartitionStatus, ProcessorState, RebalanceEvent, Report, Retrying, Status,
+    TopicChange, TopicWarning,
 };
 #[cfg(feature = "kafka")]
 pub use topic_processor::TopicProcessor;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{Result, panic_error};
 use crate::metrics::Metrics;
+use crate::on_error::LetterWriter;
 use crate::status::RebalanceEvent;
 
 /// Practically for ever. A longer wait, added to the time of day, would be beyond what clocks can represent.
@@ -38,6 +39,7 @@ pub(crate) struct Settings {
     pub(crate) start_from: StartFrom,
     pub(crate) out_of_range: OutOfRange,
     pub(crate) on_rebalance: Option<RebalanceHook>,
+    pub(crate) letters: Arc<LetterWriter>,
     pub(crate) metrics: Metrics,
     pub(crate) metrics_interval: Duration,
     pub(crate) lag_interval: Duration,

@@ -35,6 +35,8 @@ pub struct Status {
     pub batches: u64,
     /// Bytes of keys and values in finished batches since `run` began.
     pub bytes: u64,
+    /// Messages that were rejected since `run` began: their letters are acknowledged, or they were skipped.
+    pub rejected: u64,
 }
 
 /// What the task of a partition number (its *lane*) is doing.
@@ -49,6 +51,9 @@ pub enum PartitionState {
     /// [`Handle::pause_partition`](crate::Handle::pause_partition), or because of a [change](TopicChange) of an input
     /// topic.
     Paused,
+    /// The processor has failed and is called again, or the message that it fails for is being looked for; see
+    /// [`PartitionStatus::retrying`].
+    Retrying,
     /// About to be given up: it finishes what it has begun, and starts nothing new.
     Draining,
     /// The partition failed; the topic processor is stopping.
@@ -170,6 +175,20 @@ pub struct PartitionStatus {
     pub stalled: bool,
     /// The error that the partition failed with.
     pub last_error: Option<String>,
+    /// While the processor of this partition number fails and is called again: since when, and why.
+    pub retrying: Option<Retrying>,
+}
+
+/// A processor that failed and is called again, as [`Builder::on_error`](crate::Builder::on_error) says.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Retrying {
+    /// How many calls have failed.
+    pub attempt: u32,
+    /// The time since the first of them failed.
+    pub since: Duration,
+    /// The error of the last one, with its causes.
+    pub error: String,
 }
 
 /// What a [`run`](crate::TopicProcessor::run) that ended without an error did.
@@ -182,6 +201,8 @@ pub struct Report {
     pub batches: u64,
     /// Bytes of keys and values in finished batches.
     pub bytes: u64,
+    /// Messages that were rejected: their letters are acknowledged, or they were skipped.
+    pub rejected: u64,
     /// The time from the call of `run` to the last commit.
     pub duration: Duration,
     /// The committed next offset of each partition that this run was assigned and did not lose.

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, TopicProcessor};
+use kasper::{Batch, BoxError, Context, OnError, OutgoingMessage, Processor, TopicProcessor};
 
 use super::job::{self, Seen};
 use super::measure::{Mark, Sample};
@@ -23,6 +23,8 @@ pub(crate) struct Job<P> {
     pub(crate) lz4: bool,
     /// Wait for the producer before reading.
     pub(crate) produces: bool,
+    /// Where messages go that cannot be processed.
+    pub(crate) dead_letters: Option<String>,
     /// Of each partition.
     pub(crate) processor: P,
 }
@@ -36,7 +38,18 @@ impl<P> Job<P> {
         processor: P,
     ) -> Self {
         let (max_in_flight, metrics, lz4, produces) = (None, false, false, false);
-        Self { brokers, inputs, partitions, max_in_flight, metrics, lz4, produces, processor }
+        let dead_letters = None;
+        Self {
+            brokers,
+            inputs,
+            partitions,
+            max_in_flight,
+            metrics,
+            lz4,
+            produces,
+            dead_letters,
+            processor,
+        }
     }
 }
 
@@ -82,6 +95,9 @@ pub(crate) async fn build(
     }
     if job.lz4 {
         builder = builder.kafka("compression.type", "lz4");
+    }
+    if let Some(topic) = job.dead_letters {
+        builder = builder.on_error(OnError::dead_letter(topic));
     }
     #[cfg(feature = "prometheus")]
     if job.metrics {

@@ -41,7 +41,7 @@ impl runs::Case for Case {
     /// The same contestant at the first step.
     fn base(self) -> Option<Self> {
         let first = self.series.steps.first()?;
-        let grows = self.series.told == Told::Growth && self.step != first;
+        let grows = matches!(self.series.told, Told::Growth | Told::Rejected) && self.step != first;
         grows.then_some(Self { step: first, ..self })
     }
 

@@ -12,7 +12,7 @@ use crate::common::ours::{self, Job, Worker};
 use crate::common::raw::forward::forward;
 use crate::common::raw::way::Way;
 use crate::common::raw::{self, consume};
-use crate::processors::{Multiplier, Sleeper};
+use crate::processors::{Multiplier, Rejecter, Sleeper};
 use crate::series::{Act, Who};
 use crate::{idle, start};
 
@@ -50,6 +50,12 @@ async fn ours(task: Task) -> Result<Sample, BoxError> {
             let multiplier = Multiplier { topic: output, every, times, owned, taken: 0 };
             ours::run_to_end(task.job(multiplier), messages).await
         }
+        Act::Reject(rejects) => {
+            // Letters are counted with the others.
+            let dead_letters = Some(output.clone());
+            let job = task.job(Rejecter { topic: output, rejects });
+            ours::run_to_end(Job { dead_letters, ..job }, messages).await
+        }
         Act::Sleep(time) => ours::run_to_end(task.job(Sleeper(time)), messages).await,
         Act::Idle => {
             let (partitions, time) = (task.case.input().partitions, task.idle);
@@ -73,7 +79,7 @@ fn raw(task: &Task) -> Sample {
     let passing = Way { lz4: read.lz4, ..Way::PASS_SMALL.over(all_partitions) };
     match task.case.step.act {
         Act::Read | Act::Sleep(_) => consume::batches(input, reading),
-        Act::PassThrough => forward(input, &task.output, passing, || false),
+        Act::PassThrough | Act::Reject(_) => forward(input, &task.output, passing, || false),
         Act::Forward => forward(input, &task.output, passing.forwarding(), || false),
         Act::Multiply { every, times } => {
             forward(input, &task.output, Way { every, times, ..passing }, || false)

@@ -10,7 +10,9 @@ use crate::common::runs::Case as _;
 use crate::common::table::{decimals, line, put, put_bars, range, ratio, thousands, verdict};
 use crate::rounds::Results;
 use crate::series::{Act, Series, Told, VALUE_BYTES};
-use crate::summary::{GROWTH_BAR, IDLE_BAR_PERCENT, START_BAR_SECONDS, Summary};
+use crate::summary::{
+    GROWTH_BAR, IDLE_BAR_PERCENT, REJECTED_BAR, START_BAR_SECONDS, Summary,
+};
 
 /// A column behind the case's name: its title, its width, what stands in it.
 type Column = (&'static str, usize, fn(&Summary) -> String);
@@ -20,6 +22,8 @@ const RATE_OF_RAW: Column = ("of raw", 19, |it| ratio(it.ratio, false));
 const CPU: Column = ("CPU µs/msg", 18, |it| range(it.cpu_us, decimals));
 const CPU_OF_RAW: Column = ("of raw", 18, |it| ratio(it.cpu_ratio, false));
 const GROWTH: Column = ("of the first", 19, |it| ratio(it.growth, it.misses()));
+const GROWTH_ONLY: Column = ("of the first", 19, |it| ratio(it.growth, false));
+const RATE_OF_FIRST: Column = ("of the first", 19, |it| ratio(it.rate_of_first, it.misses()));
 const POSSIBLE: Column = ("k possible", 12, |it| it.possible.map_or(String::new(), kilo));
 const OF_POSSIBLE: Column = ("of it", 19, |it| ratio(it.of_possible, false));
 const IDLE: Column = ("% of a core", 20, |it| ratio(it.idle_percent, it.misses()));
@@ -34,6 +38,7 @@ fn columns(told: Told) -> &'static [Column] {
     match told {
         Told::Growth => &[RATE, CPU, CPU_OF_RAW, GROWTH, MEMORY, BARS],
         Told::BesideRaw => &[RATE, RATE_OF_RAW, CPU, CPU_OF_RAW, MEMORY],
+        Told::Rejected => &[RATE, RATE_OF_FIRST, CPU, GROWTH_ONLY, MEMORY, BARS],
         Told::Sleep => &[RATE, POSSIBLE, OF_POSSIBLE, CPU, MEMORY],
         Told::Idle => &[IDLE, CPU_OF_RAW, MEMORY, BARS],
         Told::Start => &[FIRST, ALL, MEMORY, BARS],
@@ -77,8 +82,9 @@ pub(crate) fn table(results: &Results) -> String {
     let _infallible = write!(
         text,
         "\nMedian of {} rounds [least–most]; ratios are medians of the rounds' own, `of the first` to the \
-         CPU at\nthe first step. Bars: CPU at most {GROWTH_BAR} of the first step's; idle at most \
-         {IDLE_BAR_PERCENT} % of a core; all\npartitions read after {START_BAR_SECONDS} s.\n{met} of \
+         CPU at\nthe first step. Bars: CPU at most {GROWTH_BAR} of the first step's; throughput with \
+         rejected messages\nat least {REJECTED_BAR} of that without; idle at most {IDLE_BAR_PERCENT} % of a core; all \
+         partitions read after {START_BAR_SECONDS} s.\n{met} of \
          {all} met; `!` marks a figure that misses its bar.",
         results.plan.rounds,
     );
@@ -108,6 +114,7 @@ pub(crate) fn json(results: &Results) -> Value {
         "value_bytes": VALUE_BYTES,
         "bars": {
             "growth_at_most": GROWTH_BAR,
+            "rejected_at_least": REJECTED_BAR,
             "idle_percent_at_most": IDLE_BAR_PERCENT,
             "start_seconds_at_most": START_BAR_SECONDS,
         },
@@ -137,6 +144,7 @@ fn entry(results: &Results, case: Case) -> Value {
         ("cpu_us_per_msg", of_messages(summary.cpu_us)),
         ("cpu_ratio", summary.cpu_ratio),
         ("growth", summary.growth),
+        ("rate_of_first", summary.rate_of_first),
         ("rss_mb", Some(summary.rss_mb)),
         ("of_possible", summary.of_possible),
         ("idle_percent", summary.idle_percent),

@@ -25,6 +25,8 @@ pub(crate) enum Told {
     Growth,
     /// Throughput and CPU, beside raw.
     BesideRaw,
+    /// Throughput and CPU, beside those of the first step.
+    Rejected,
     /// Throughput, beside what is possible.
     Sleep,
     /// CPU of a process that has nothing to do.
@@ -82,6 +84,8 @@ pub(crate) enum Act {
         every: u64,
         times: usize,
     },
+    /// Pass through, with a dead letter topic; one message in a thousand is rejected.
+    Reject(Rejects),
     /// Sleep for each batch.
     Sleep(Duration),
     /// Be there for some seconds.
@@ -90,9 +94,24 @@ pub(crate) enum Act {
     Start,
 }
 
+/// How a processor rejects messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejects {
+    Nothing,
+    /// It writes the letters.
+    Letters,
+    /// Its errors name the messages.
+    Named,
+    /// Its errors name nothing: the library looks for the messages.
+    Unnamed,
+}
+
 impl Act {
     pub(crate) fn has_output(self) -> bool {
-        matches!(self, Self::PassThrough | Self::Forward | Self::Multiply { .. })
+        matches!(
+            self,
+            Self::PassThrough | Self::Forward | Self::Multiply { .. } | Self::Reject(_)
+        )
     }
 }
 
@@ -120,6 +139,7 @@ impl Series {
         HEADERS,
         OUTPUTS,
         LZ4,
+        REJECTED,
         SLEEP,
         IDLE,
         START,
@@ -223,6 +243,19 @@ const LZ4: Series = Series {
     told: Told::BesideRaw,
     contestants: RAW_AND_OURS,
     steps: &[step("lz4", Input { lz4: true, ..PASS }, Act::PassThrough)],
+};
+
+const REJECTED: Series = Series {
+    name: "rejected",
+    title: "pass-through, where one message in 1,000 cannot be processed",
+    told: Told::Rejected,
+    contestants: &[Who::Ours],
+    steps: &[
+        step("none", PASS, Act::Reject(Rejects::Nothing)),
+        step("dead_letter", PASS, Act::Reject(Rejects::Letters)),
+        step("poison", PASS, Act::Reject(Rejects::Named)),
+        step("error", PASS, Act::Reject(Rejects::Unnamed)),
+    ],
 };
 
 const SLEEP: Series = Series {

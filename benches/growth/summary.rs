@@ -8,6 +8,8 @@ use crate::series::{Act, MAX_BATCH_MESSAGES, Told, Who};
 
 /// At most so many times the CPU per message of the first step.
 pub(crate) const GROWTH_BAR: f64 = 1.2;
+/// With one rejected message in 1,000: at least so many times the throughput without.
+pub(crate) const REJECTED_BAR: f64 = 0.9;
 /// An idle process: at most so many percent of a core.
 pub(crate) const IDLE_BAR_PERCENT: f64 = 2.0;
 /// From `build` until all partitions are read: at most so many seconds.
@@ -24,6 +26,8 @@ pub(crate) struct Summary {
     pub(crate) cpu_ratio: Option<Spread>,
     /// CPU to that of the first step.
     pub(crate) growth: Option<Spread>,
+    /// Throughput to that of the first step.
+    pub(crate) rate_of_first: Option<Spread>,
     pub(crate) rss_mb: Spread,
     /// Messages a second, if batches were full and nothing but `process` took time.
     pub(crate) possible: Option<f64>,
@@ -53,6 +57,7 @@ impl Summary {
             cpu_us: spread(&|run| if run.messages > 0 { run.cpu_us() } else { 0.0 })?,
             cpu_ratio: runs.ratio(case, &|run| run.cpu_seconds),
             growth: case.base().and_then(|first| runs.ratio_to(first, case, &Sample::cpu_us)),
+            rate_of_first: case.base().and_then(|first| runs.ratio_to(first, case, &Sample::rate)),
             rss_mb: spread(&|run| run.rss_mb)?,
             possible,
             of_possible: possible.and_then(|most| spread(&|run| run.rate() / most)),
@@ -73,6 +78,9 @@ impl Summary {
         let checks = match self.case.series.told {
             _ if who == Who::Raw => None,
             Told::Growth => at_most("growth", self.growth, GROWTH_BAR),
+            Told::Rejected => {
+                self.rate_of_first.map(|ratio| ("rate", ratio.median >= REJECTED_BAR))
+            }
             Told::Idle => at_most("idle", self.idle_percent, IDLE_BAR_PERCENT),
             Told::Start if who == Who::Ours => {
                 at_most("start", self.all_seconds, START_BAR_SECONDS)

@@ -48,6 +48,17 @@ pub(crate) struct Partition {
     pub(crate) last_progress_ms: u64,
     pub(crate) stalled: bool,
     pub(crate) last_error: Option<String>,
+    /// Of a release that has it.
+    #[serde(default)]
+    pub(crate) retrying: Option<Retrying>,
+}
+
+/// Its processor fails and is called again.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Retrying {
+    pub(crate) attempt: u32,
+    pub(crate) since_ms: u64,
+    pub(crate) error: String,
 }
 
 /// Looked at before all else: another version may have the same fields with another meaning.

@@ -6,7 +6,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
 
 use crate::model::{History, Model, Process};
-use crate::status::{Partition, Processor, Topic};
+use crate::status::{Partition, Processor, Retrying, Topic};
 
 /// What is wanted of it.
 #[derive(Debug, Default, Clone)]
@@ -120,6 +120,11 @@ fn of_processor(
     if stalled > 0 {
         spans.push(Span::styled(format!("  {stalled} STALLED"), BAD));
     }
+    let retrying = processor.partitions.iter().filter(|partition| partition.retrying.is_some());
+    let retrying = retrying.count();
+    if retrying > 0 {
+        spans.push(Span::styled(format!("  {retrying} RETRYING"), BAD));
+    }
     spans.push(Span::raw(format!(
         "  lag {}  {}/s  {} messages",
         grouped(processor.lag),
@@ -170,9 +175,13 @@ fn of_partitions(partitions: &[&Partition], view: &View, lines: &mut Vec<Line<'s
             milliseconds(partition.last_progress_ms),
             partition.in_flight
         );
-        let bad = partition.stalled || partition.state == "failed";
+        let bad = partition.stalled || partition.retrying.is_some() || partition.state == "failed";
         lines.push(Line::styled(text, if bad { BAD } else { Style::new() }));
-        if let Some(error) = &partition.last_error {
+        if let Some(Retrying { attempt, since_ms, error }) = &partition.retrying {
+            let since = milliseconds(*since_ms);
+            let text = format!("      attempt {attempt}, for {since}: {}", one_line(error));
+            lines.push(Line::styled(text, BAD));
+        } else if let Some(error) = &partition.last_error {
             lines.push(Line::styled(format!("      {}", one_line(error)), BAD));
         }
     }
@@ -191,7 +200,8 @@ fn sort(partitions: &mut [&Partition], sort: Sort) {
             Sort::Name => std::cmp::Ordering::Equal,
         };
         let by_name = (&a.topic, a.partition).cmp(&(&b.topic, b.partition));
-        b.stalled.cmp(&a.stalled).then(by).then(by_name)
+        let trouble = |one: &Partition| (one.stalled, one.retrying.is_some());
+        trouble(b).cmp(&trouble(a)).then(by).then(by_name)
     });
 }
 

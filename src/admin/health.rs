@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::shared::ServerState;
-use crate::status::{PartitionState, PartitionStatus, ProcessorState, Status};
+use crate::status::{PartitionState, PartitionStatus, ProcessorState, Retrying, Status};
 
 /// Always 200 while the process can answer: restarting it would not fix a broker outage.
 pub(super) async fn live() -> &'static str {
@@ -36,6 +36,12 @@ pub(super) fn unready(status: &Status) -> Option<String> {
         if *state == PartitionState::Failed || *stalled {
             let what = if *stalled { "stalled" } else { "failed" };
             return Some(format!("{partition} {what}"));
+        }
+    }
+    for PartitionStatus { partition, retrying, .. } in &status.partitions {
+        if let Some(Retrying { attempt, since, error, .. }) = retrying {
+            let seconds = since.as_secs();
+            return Some(format!("{partition} is retrying (attempt {attempt}, for {seconds} s): {error}"));
         }
     }
     if let Some(warning) = status.topics.iter().find(|warning| warning.change.stops()) {

@@ -9,7 +9,7 @@
 //! | `/status` | the same as JSON, see below |
 //! | `/events` | the same as server-sent events: `history` (of `rate` and `lag`) once, then `status` once a second |
 //! | `/health/live` | 200 while the process can answer |
-//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), has no [stalled](crate::PartitionStatus::stalled) partition and no input topic whose [change](crate::TopicChange::stops) will stop it, and nothing has failed; otherwise 503, with a line for each processor that is not ready, which gives the first reason |
+//! | `/health/ready` | 200 if each processor runs, has its partitions (or is known to get none), has no [stalled](crate::PartitionStatus::stalled) or [retrying](crate::PartitionStatus::retrying) partition and no input topic whose [change](crate::TopicChange::stops) will stop it, and nothing has failed; otherwise 503, with a line for each processor that is not ready, which gives the first reason |
 //! | `/metrics` | the metrics of the processors' `Prometheus` recorder, or the text of [`Admin::metrics`]; 404 if there is neither |
 //! | `/processors/{id}/…` | with [`Admin::control`] only: `POST` to `pause`, `resume`, `close`, `partitions/{number}/pause` and `…/resume`, with `Authorization: Bearer {token}` |
 //!
@@ -53,6 +53,7 @@
 //! | `….partitions.last_progress_ms` | the time since a batch last finished |
 //! | `….partitions.stalled` | whether there has been lag and no progress for longer than [`stall_timeout`](crate::Builder::stall_timeout) allows |
 //! | `….partitions.last_error` | the error that the partition failed with, or null |
+//! | `….partitions.retrying` | null, or why the processor [fails and is called again](crate::PartitionStatus::retrying): `attempt`, `since_ms`, `error` |
 //!
 //! # Who may look
 //!

@@ -118,6 +118,7 @@ mod tests {
             in_flight: 0,
             last_progress: Duration::ZERO,
             stalled: false,
+            retrying: None,
             last_error: None,
         };
         Status {
@@ -131,6 +132,7 @@ mod tests {
             messages,
             batches: 0,
             bytes: 0,
+            rejected: 0,
         }
     }
 

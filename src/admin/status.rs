@@ -39,6 +39,7 @@ struct One {
     messages: u64,
     batches: u64,
     bytes: u64,
+    rejected: u64,
     topics: Vec<Topic>,
     partitions: Vec<Partition>,
 }
@@ -69,6 +70,14 @@ struct Partition {
     last_progress_ms: u128,
     stalled: bool,
     last_error: Option<String>,
+    retrying: Option<Retrying>,
+}
+
+#[derive(Serialize)]
+struct Retrying {
+    attempt: u32,
+    since_ms: u128,
+    error: String,
 }
 
 pub(super) async fn status(State(shared): State<Arc<ServerState>>) -> Response {
@@ -108,6 +117,7 @@ fn one(id: usize, watched: &Watched) -> One {
         messages: status.messages,
         batches: status.batches,
         bytes: status.bytes,
+        rejected: status.rejected,
         failure: status.failure,
         target_missed_ms: status.target_missed.map(|missed| missed.as_millis()),
         topics: status.topics.into_iter().map(topic).collect(),
@@ -133,6 +143,7 @@ fn partition(status: PartitionStatus, rates: &Rates) -> Partition {
             PartitionState::Starting => "starting",
             PartitionState::Running => "running",
             PartitionState::Paused => "paused",
+            PartitionState::Retrying => "retrying",
             PartitionState::Draining => "draining",
             PartitionState::Failed => "failed",
         },
@@ -147,5 +158,10 @@ fn partition(status: PartitionStatus, rates: &Rates) -> Partition {
         last_progress_ms: status.last_progress.as_millis(),
         stalled: status.stalled,
         last_error: status.last_error,
+        retrying: status.retrying.map(|retrying| Retrying {
+            attempt: retrying.attempt,
+            since_ms: retrying.since.as_millis(),
+            error: retrying.error,
+        }),
     }
 }

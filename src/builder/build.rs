@@ -6,6 +6,7 @@ use super::check::check;
 use super::{Builder, memory, properties, target, topics};
 use crate::broker::kafka::{self, KafkaOptions};
 use crate::error::Result;
+use crate::on_error::LetterWriter;
 use crate::processor::ProcessorFactory;
 use crate::settings::{BatchLimits, FlightLimits, Settings, addable};
 use crate::topic_processor::{Connected, TopicProcessor};
@@ -20,7 +21,7 @@ impl Builder {
         let plan = check(options)?;
         #[cfg(feature = "admin")]
         let admin = self.admin.listen().await?;
-        let metadata = topics::look_up(options, &plan).await?;
+        let (metadata, letter_partitions) = topics::look_up(options, &plan).await?;
         let topics: Arc<[Arc<str>]> =
             options.topics.iter().map(|topic| topic.as_str().into()).collect();
         let assignment = topics::static_assignment(options, &metadata)?;
@@ -53,6 +54,12 @@ impl Builder {
             start_from: options.start_from,
             out_of_range: options.out_of_range,
             on_rebalance: options.on_rebalance.clone(),
+            letters: Arc::new(LetterWriter::new(
+                options.on_error.clone(),
+                options.name.as_str().into(),
+                plan.group_id.clone(),
+                letter_partitions,
+            )),
             metrics: options.metrics.clone(),
             metrics_interval: addable(options.metrics_interval),
             lag_interval: addable(options.lag_interval),

@@ -41,6 +41,7 @@ pub(super) fn check(options: &Options) -> Result<Plan> {
     target::check(options, &mut faults);
     let brokers = brokers::parse(&options.brokers, options.property("security.protocol"));
     let brokers = brokers.map_err(|more| faults.extend(more)).unwrap_or_default();
+    check_letters(options, &mut faults);
     check_properties(options, &mut faults);
     check_protocol(options, &mut faults);
     check_refresh(options, &mut faults);
@@ -96,13 +97,7 @@ fn check_names(options: &Options, faults: &mut Vec<String>) {
         faults.push("there are more than 65,535 input topics".into());
     }
     for (index, topic) in options.topics.iter().enumerate() {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        let is_dots = topic == "." || topic == "..";
-        if topic.is_empty() || topic.len() > 249 || is_dots || !topic.chars().all(legal) {
-            faults.push(format!(
-                "`{topic}` is not a valid topic name (1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`)"
-            ));
-        }
+        check_topic_name(topic, faults);
         if options.topics[..index].contains(topic) {
             faults.push(format!("input topic `{topic}` is named twice"));
         }
@@ -118,6 +113,29 @@ fn check_names(options: &Options, faults: &mut Vec<String>) {
             if partitions[..index].contains(partition) {
                 faults.push(format!("partition {partition} is named twice"));
             }
+        }
+    }
+}
+
+fn check_topic_name(topic: &str, faults: &mut Vec<String>) {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_dots = topic == "." || topic == "..";
+    if topic.is_empty() || topic.len() > 249 || is_dots || !topic.chars().all(legal) {
+        faults.push(format!(
+            "`{topic}` is not a valid topic name (1 to 249 of a-z, A-Z, 0-9, `.`, `_`, `-`)"
+        ));
+    }
+}
+
+fn check_letters(options: &Options, faults: &mut Vec<String>) {
+    faults.extend(options.on_error.fault());
+    for topic in options.on_error.topics() {
+        check_topic_name(topic, faults);
+        if options.topics.iter().any(|input| **input == **topic) {
+            faults.push(format!(
+                "`on_error`: the dead letter topic `{topic}` is an input topic: what cannot be processed would come \
+                 again and again"
+            ));
         }
     }
 }

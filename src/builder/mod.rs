@@ -27,6 +27,7 @@ use self::options::{GroupProtocol, Options};
 use crate::broker::kafka::OauthToken;
 use crate::error::{BoxError, Result};
 use crate::metrics::{Metrics, Recorder};
+use crate::on_error::ErrorPolicy;
 use crate::processor::{Processor, ProcessorFactory};
 use crate::settings::{OutOfRange, StartFrom};
 use crate::start_context::StartContext;
@@ -204,6 +205,47 @@ impl Builder {
     /// [`Panic`](crate::ErrorKind::Panic).
     pub fn on_rebalance(mut self, hook: impl Fn(&RebalanceEvent) + Send + Sync + 'static) -> Self {
         self.options.on_rebalance = Some(Arc::new(hook));
+        self
+    }
+
+    /// What happens when `process` returns an error or panics: stop, process the batch again, or reject the message that
+    /// fails; see [`ErrorPolicy`] and `docs/errors.md`. Takes an [`OnError`](crate::OnError), too. Default: stop at the
+    /// first error.
+    ///
+    /// `build` refuses a dead letter topic that does not exist or is an input topic.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, Processor};
+    /// # struct Totals;
+    /// # impl Processor for Totals {
+    /// #     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+    /// #         batch.iter().try_for_each(|order| order.key_str()?.parse::<u64>().map(drop).map_err(Into::into))
+    /// #     }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> kasper::Result<()> {
+    /// # use kasper::testkit::EmbeddedBroker;
+    /// use std::time::Duration;
+    ///
+    /// use kasper::{Backoff, ErrorKind, ErrorPolicy, OnError, TopicProcessor};
+    ///
+    /// # let broker = EmbeddedBroker::start()?;
+    /// # broker.create_topic("orders", 1)?;
+    /// # broker.create_topic("orders-dead", 1)?;
+    /// # broker.produce("orders", 0, [(Some("12"), None), (Some("x"), None), (Some("3"), None::<&str>)]).await?;
+    /// # let builder = TopicProcessor::builder("totals", ["orders"]).brokers(broker.brokers()).partitions([0]);
+    /// // A store that is away is waited for; what fails otherwise is rejected; a panic stops everything.
+    /// let policy = ErrorPolicy::new(OnError::dead_letter("orders-dead"))
+    ///     .of_kind(ErrorKind::Panic, OnError::stop())
+    ///     .retryable(Backoff::new().max_elapsed(Duration::from_secs(600)));
+    /// let processor = builder.on_error(policy).build(|_| Totals).await?;
+    /// let report = processor.run_until_caught_up().await?;
+    /// assert_eq!((report.messages, report.rejected), (3, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_error(mut self, policy: impl Into<ErrorPolicy>) -> Self {
+        self.options.on_error = policy.into();
         self
     }
 

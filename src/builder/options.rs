@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::names;
 use crate::broker::kafka::TokenProvider;
 use crate::metrics::Metrics;
+use crate::on_error::ErrorPolicy;
 use crate::settings::{OutOfRange, RebalanceHook, StartFrom};
 
 /// How the key of an outgoing message chooses its partition.
@@ -72,6 +73,7 @@ pub(crate) struct Options {
     pub(super) out_of_range: OutOfRange,
     pub(super) partitioner: Partitioner,
     pub(super) on_rebalance: Option<RebalanceHook>,
+    pub(super) on_error: ErrorPolicy,
     pub(super) token_provider: Option<TokenProvider>,
     pub(super) metrics: Metrics,
     pub(super) metrics_interval: Duration,
@@ -115,6 +117,7 @@ impl Options {
             out_of_range: OutOfRange::default(),
             partitioner: Partitioner::default(),
             on_rebalance: None,
+            on_error: ErrorPolicy::default(),
             token_provider: None,
         }
     }

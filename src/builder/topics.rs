@@ -1,6 +1,7 @@
 //! What `build` asks the cluster: do the input topics exist, and how many partitions have they?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -17,20 +18,31 @@ use crate::settings::addable;
 /// How long to wait before looking again for a topic that doesn't exist yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// The partition counts of the input topics, in their order.
+/// The partition counts of the input topics, in their order, and those of the dead letter topics.
 ///
 /// # Errors
 /// No broker answers, a topic is missing, or counts differ in a group.
-pub(super) async fn look_up(options: &Options, plan: &Plan) -> Result<Vec<TopicMetadata>> {
+pub(super) async fn look_up(
+    options: &Options,
+    plan: &Plan,
+) -> Result<(Vec<TopicMetadata>, BTreeMap<Arc<str>, i32>)> {
+    let letters: BTreeSet<String> =
+        options.on_error.topics().map(|topic| topic.to_string()).collect();
+    let names: Vec<String> = options.topics.iter().cloned().chain(letters).collect();
     let (properties, _) = properties::clients(options, plan, 1, options.topics.len());
     let client = kafka::MetadataClient::new(&properties, options.token_provider.clone())?;
     let started = Instant::now();
     loop {
-        let metadata = client.topics(&options.topics, addable(options.connect_timeout)).await?;
+        let mut metadata = client.topics(&names, addable(options.connect_timeout)).await?;
         let missing = missing(&metadata);
         if missing.is_empty() {
+            let letters = metadata.split_off(options.topics.len());
             check_alignment(options, &metadata)?;
-            return Ok(metadata);
+            let counts = letters.into_iter().map(|topic| {
+                let count = i32::try_from(topic.partitions).unwrap_or(i32::MAX);
+                (topic.topic.into(), count)
+            });
+            return Ok((metadata, counts.collect()));
         }
         let waited = started.elapsed();
         if waited >= options.wait_for_topics {

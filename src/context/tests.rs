@@ -61,9 +61,9 @@ impl Fixture {
         let metrics = LaneMetrics::new(metrics, &topics, 0);
         let (commands, received) = watch::channel(Command::Run);
         let close = Arc::new(|| {});
-        let mut context = Context::new(0, producer.clone(), close, metrics, received);
+        let mut context = Context::new(0, producer.clone(), LetterWriter::off(), close, metrics, received);
         let batch = Batch::new(0, topics, vec![record(0, 0, 1)], 1, None);
-        context.begin(Some(Arc::new(batch)), None);
+        context.begin(Some(Arc::new(batch)), None, 1);
         Self { context, producer, book, commands }
     }
 
@@ -120,7 +120,7 @@ async fn a_failure_is_of_its_batch_alone() {
     fixture.send(10);
     fixture.context.flush().await.unwrap_err();
     let batch = Batch::new(0, ["in".into()].into(), vec![record(0, 1, 1)], 1, None);
-    fixture.context.begin(Some(Arc::new(batch)), None);
+    fixture.context.begin(Some(Arc::new(batch)), None, 1);
     fixture.send(10);
     fixture.context.flush().await.unwrap();
     assert_eq!(fixture.context.end().len(), 0);

@@ -427,6 +427,7 @@ impl Coordinator {
             limits: self.settings.in_flight,
             ticks: self.settings.tick_interval.map_or(TickSource::None, TickSource::Every),
             drain_deadline: self.settings.drain_deadline,
+            letters: self.settings.letters.clone(),
         };
         let progress = lane.progress.clone();
         let partition_processor = PartitionProcessor::new(batcher, progress, commands, environment);

@@ -462,6 +462,7 @@ impl Coordinator {
             messages: totals.messages,
             batches: totals.batches,
             bytes: totals.bytes,
+            rejected: totals.rejected,
             duration: self.started.elapsed(),
             next_offsets,
         }

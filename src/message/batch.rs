@@ -5,6 +5,7 @@
 //! committed.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Keepalive, Message, Offset, Record, Tally};
@@ -100,11 +101,18 @@ impl fmt::Display for OffsetRange {
 pub struct Batch {
     partition: i32,
     topics: Arc<[Arc<str>]>,
-    records: Vec<Record>,
+    records: Records,
     ranges: Vec<Option<OffsetRange>>,
     bytes: usize,
     headers_lock: Mutex<()>,
     _keepalive: Keepalive,
+}
+
+/// The records of a batch.
+enum Records {
+    Own(Vec<Record>),
+    /// A part of another batch, which has its own.
+    Part(Arc<Batch>, Range<usize>),
 }
 
 impl Batch {
@@ -115,24 +123,58 @@ impl Batch {
         bytes: usize,
         keepalive: Keepalive,
     ) -> Self {
-        let mut ranges: Vec<Option<OffsetRange>> = vec![None; topics.len()];
-        for record in &records {
-            let offset = record.offset();
-            let range = &mut ranges[usize::from(record.topic)];
-            match range {
-                Some(range) => range.last = offset,
-                None => *range = Some(OffsetRange { first: offset, last: offset }),
-            }
-        }
+        let ranges = ranges_of(&records, topics.len());
         Self {
             partition,
             topics,
-            records,
+            records: Records::Own(records),
             ranges,
             bytes,
             headers_lock: Mutex::new(()),
             _keepalive: keepalive,
         }
+    }
+
+    /// The messages with these indexes as a batch of their own, which keeps this one alive.
+    pub(crate) fn part(self: &Arc<Self>, range: Range<usize>) -> Self {
+        let (whole, start) = match &self.records {
+            Records::Own(_) => (self, 0),
+            Records::Part(whole, range) => (whole, range.start),
+        };
+        let records = &self.records()[range.clone()];
+        Self {
+            partition: self.partition,
+            topics: self.topics.clone(),
+            ranges: ranges_of(records, self.topics.len()),
+            bytes: records.iter().map(Record::size).sum(),
+            records: Records::Part(whole.clone(), start + range.start..start + range.end),
+            headers_lock: Mutex::new(()),
+            _keepalive: None,
+        }
+    }
+
+    #[inline]
+    fn records(&self) -> &[Record] {
+        match &self.records {
+            Records::Own(records) => records,
+            Records::Part(whole, range) => match &whole.records {
+                Records::Own(records) => &records[range.clone()],
+                Records::Part(..) => unreachable!("a part of a part is a part of the whole"),
+            },
+        }
+    }
+
+    /// Where in the batch the message at this offset of a topic is.
+    pub(crate) fn position(&self, topic: &str, offset: Offset) -> Option<usize> {
+        let mut records = self.records().iter();
+        records.position(|record| {
+            record.offset() == offset && *self.topics[usize::from(record.topic)] == *topic
+        })
+    }
+
+    /// The message with this index.
+    pub(crate) fn get(&self, index: usize) -> Message<'_> {
+        self.message(self.record(index))
     }
 
     /// The partition number that all messages of the batch come from.
@@ -143,7 +185,7 @@ impl Batch {
     /// The number of messages; at least 1.
     #[allow(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
-        self.records.len()
+        self.records().len()
     }
 
     /// The size of all keys and values together, in bytes. Headers do not count.
@@ -153,7 +195,7 @@ impl Batch {
 
     /// All messages of the batch, in the order in which they arrived.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Message<'_>> + DoubleEndedIterator {
-        self.records.iter().map(|record| self.message(record))
+        self.records().iter().map(|record| self.message(record))
     }
 
     /// The messages of one input topic, in the order of their offsets. Empty if the topic has no message in this batch,
@@ -161,7 +203,7 @@ impl Batch {
     pub fn topic<'a>(&'a self, topic: &str) -> impl Iterator<Item = Message<'a>> + use<'a> {
         let index = self.topics.iter().position(|name| &**name == topic);
         let present = index.filter(|index| self.ranges[*index].is_some());
-        let records = if present.is_some() { self.records.as_slice() } else { &[] };
+        let records = if present.is_some() { self.records() } else { &[] };
         records
             .iter()
             .filter(move |record| Some(usize::from(record.topic)) == present)
@@ -189,11 +231,11 @@ impl Batch {
     pub(crate) fn tally(&self, mut tell: impl FnMut(usize, Tally)) {
         let mut present = (0..).zip(&self.ranges).filter(|(_, range)| range.is_some());
         if let (Some((topic, _)), None) = (present.next(), present.next()) {
-            let messages = self.records.len() as u64;
+            let messages = self.len() as u64;
             return tell(topic, Tally { messages, bytes: self.bytes as u64 });
         }
         let mut tallies = vec![Tally::default(); self.topics.len()];
-        for record in &self.records {
+        for record in self.records() {
             tallies[usize::from(record.topic)].add(record.size());
         }
         let present = tallies.into_iter().enumerate().filter(|(_, tally)| tally.messages > 0);
@@ -202,26 +244,45 @@ impl Batch {
 
     /// Where in the batch this record is; `None` if it is of another batch.
     pub(crate) fn index_of(&self, record: &Record) -> Option<usize> {
-        let start = self.records.as_ptr().addr();
-        let bytes = std::ptr::from_ref(record).addr().checked_sub(start)?;
+        let records = self.records();
+        let bytes = std::ptr::from_ref(record).addr().checked_sub(records.as_ptr().addr())?;
         let index = bytes / size_of::<Record>();
-        (index < self.records.len()).then_some(index)
+        (index < records.len()).then_some(index)
     }
 
     pub(crate) fn record(&self, index: usize) -> &Record {
-        &self.records[index]
+        &self.records()[index]
     }
 
-    /// The memory of the batch, its messages dropped.
-    pub(crate) fn into_spent(mut self) -> Vec<Record> {
-        self.records.clear();
-        std::mem::take(&mut self.records)
+    /// The memory of the batch, its messages dropped; none of a part.
+    pub(crate) fn into_spent(self) -> Vec<Record> {
+        match self.records {
+            Records::Own(mut records) => {
+                records.clear();
+                records
+            }
+            Records::Part(..) => Vec::new(),
+        }
     }
 
     fn message<'a>(&'a self, record: &'a Record) -> Message<'a> {
         let topic = &self.topics[usize::from(record.topic)];
         Message::new(record, topic, self.partition, &self.headers_lock)
     }
+}
+
+/// The first and last offset of each topic.
+fn ranges_of(records: &[Record], topics: usize) -> Vec<Option<OffsetRange>> {
+    let mut ranges: Vec<Option<OffsetRange>> = vec![None; topics];
+    for record in records {
+        let offset = record.offset();
+        let range = &mut ranges[usize::from(record.topic)];
+        match range {
+            Some(range) => range.last = offset,
+            None => *range = Some(OffsetRange { first: offset, last: offset }),
+        }
+    }
+    ranges
 }
 
 impl<'a> IntoIterator for &'a Batch {
@@ -237,7 +298,7 @@ impl fmt::Debug for Batch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Batch")
             .field("partition", &self.partition)
-            .field("messages", &self.records.len())
+            .field("messages", &self.len())
             .field("bytes", &self.bytes)
             .field("offsets", &self.offsets().collect::<Vec<_>>())
             .finish()

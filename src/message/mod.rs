@@ -11,6 +11,7 @@ mod outgoing;
 mod owned;
 mod position;
 mod record;
+pub(crate) mod rejected;
 mod trace_context;
 pub(crate) mod undelivered;
 

@@ -131,6 +131,11 @@ impl Outbox {
         self.batch = batch;
     }
 
+    /// Where in the batch being processed this message is.
+    pub(crate) fn index_of(&self, message: &Message<'_>) -> Option<usize> {
+        self.batch.as_ref()?.index_of(message.record())
+    }
+
     /// No message is forwarded any more.
     pub(crate) fn end(&mut self) {
         self.batch = None;

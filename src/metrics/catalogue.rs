@@ -118,6 +118,12 @@ catalogue! {
         "Rebalance events: `assigned`, `revoked` or `lost`."
     REBALANCED_PARTITIONS = "kasper_rebalanced_partitions_total", Counter, Count, ["event"];
         "Topic partitions that were `assigned`, `revoked` or `lost`."
+    RETRIES = "kasper_retries_total", Counter, Count, ["partition"];
+        "Calls of `process`, `tick` or the factory that failed and are made again after a wait."
+    REJECTED = "kasper_rejected_messages_total", Counter, Count, ["topic", "partition", "outcome"];
+        "Messages that could not be processed, by outcome: `dead_letter` or `skip`."
+    RETRYING = "kasper_retrying", Gauge, Count, ["partition"];
+        "1 while the processor of the partition fails and is called again."
     FAILURES = "kasper_failures_total", Counter, Count, ["kind"];
         "Failures that stopped the processor, by kind of error."
     ASSIGNED = "kasper_assigned", Gauge, Count, ["topic", "partition"];

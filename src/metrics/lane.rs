@@ -15,12 +15,14 @@ use super::processor::ProcessorMetrics;
 use super::recorder::Metrics;
 use crate::lock::Mutex;
 use crate::message::delivery::Delivery;
+use crate::message::rejected::Rejection;
 use crate::message::{Batch, Tally};
 use crate::pipeline::call::Call;
 
 pub(crate) struct LaneMetrics {
     processor: Arc<ProcessorMetrics>,
     partition: String,
+    topics: Vec<Arc<str>>,
     batches: Counter,
     /// By index of the input topic.
     incoming: Vec<Traffic>,
@@ -54,6 +56,7 @@ impl LaneMetrics {
             topics.iter().map(|topic| traffic(metrics, messages, bytes, topic, &partition));
         Arc::new(Self {
             incoming: incoming.collect(),
+            topics: topics.to_vec(),
             batches: metrics.counter_of(&catalogue::BATCHES, &[&partition]),
             outgoing: Mutex::default(),
             partition,
@@ -82,6 +85,21 @@ impl LaneMetrics {
             Call::Closing => &self.processor.closing_time,
         };
         time.record(since.elapsed());
+    }
+
+    /// A call that failed is about to be made again.
+    pub(crate) fn tries_again(&self) {
+        self.processor.metrics.counter_of(&catalogue::RETRIES, &[&self.partition]).increment(1);
+    }
+
+    /// These messages are rejected for good.
+    pub(crate) fn rejected(&self, rejections: &[Rejection]) {
+        for rejection in rejections {
+            let topic = &self.topics[usize::from(rejection.topic)];
+            let outcome = if rejection.has_letter { "dead_letter" } else { "skip" };
+            let labels = [&**topic, &*self.partition, outcome];
+            self.processor.metrics.counter_of(&catalogue::REJECTED, &labels).increment(1);
+        }
     }
 
     /// All messages of the delivery are acknowledged. Counts them once, however often it is told.

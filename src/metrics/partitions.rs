@@ -68,6 +68,7 @@ struct NumberGauges {
     in_flight: ZeroedGauge,
     buffered_bytes: ZeroedGauge,
     stalled: ZeroedGauge,
+    retrying: ZeroedGauge,
     progress_age: ZeroedGauge,
 }
 
@@ -79,6 +80,7 @@ impl NumberGauges {
             in_flight: gauge(&catalogue::IN_FLIGHT),
             buffered_bytes: gauge(&catalogue::BUFFERED_BYTES),
             stalled: gauge(&catalogue::STALLED),
+            retrying: gauge(&catalogue::RETRYING),
             progress_age: gauge(&catalogue::PROGRESS_AGE),
         }
     }
@@ -88,6 +90,7 @@ impl NumberGauges {
         self.buffered_bytes.set(status.buffered_bytes as f64);
         self.in_flight.set(count(status.in_flight));
         self.stalled.set(f64::from(u8::from(status.stalled)));
+        self.retrying.set(f64::from(u8::from(status.retrying.is_some())));
         self.progress_age.set(status.last_progress.as_secs_f64());
     }
 }

@@ -12,9 +12,11 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 use crate::message::delivery::Delivery;
 use crate::message::outbox::Outbox;
+use crate::message::rejected::Rejection;
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::call::Call;
+use crate::pipeline::letters::Post;
 use crate::pipeline::latency_target::{Most, Recent, Times};
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::settings::FlightLimits;
@@ -29,6 +31,15 @@ pub(crate) struct InFlight {
     /// What `process` was called with; the other methods get no messages.
     input: Option<Input>,
     deliveries: VecDeque<Arc<Delivery>>,
+    letters: Letters,
+}
+
+/// Messages of a batch that are rejected.
+#[derive(Default)]
+pub(crate) struct Letters {
+    pub(crate) rejections: Vec<Rejection>,
+    /// Unlike other outgoing messages, these are sent again when they are not delivered.
+    pub(crate) deliveries: Vec<Arc<Delivery>>,
 }
 
 /// Of a batch, what is left to tell when it is finished.
@@ -38,6 +49,8 @@ struct Input {
     bytes: usize,
     /// If there is a latency target.
     times: Option<Times>,
+    /// It failed before: how long it took says nothing of what batches take.
+    is_recovered: bool,
 }
 
 impl InFlight {
@@ -48,11 +61,26 @@ impl InFlight {
         times: Option<Times>,
     ) -> Self {
         let input = call.batch().map(|batch| Input::of(batch, times));
-        Self { method: call.method(), input, deliveries }
+        Self { method: call.method(), input, deliveries, letters: Letters::default() }
+    }
+
+    pub(crate) fn with_letters(self, letters: Letters) -> Self {
+        Self { letters, ..self }
+    }
+
+    pub(crate) fn recovered(mut self) -> Self {
+        if let Some(input) = &mut self.input {
+            input.is_recovered = true;
+        }
+        self
+    }
+
+    fn outgoing(&self) -> impl Iterator<Item = &Arc<Delivery>> {
+        self.deliveries.iter().chain(&self.letters.deliveries)
     }
 
     fn outgoing_bytes(&self) -> usize {
-        self.deliveries.iter().map(|delivery| delivery.bytes()).sum()
+        self.outgoing().map(|delivery| delivery.bytes()).sum()
     }
 }
 
@@ -65,6 +93,7 @@ impl Input {
             messages: batch.len(),
             bytes: batch.bytes(),
             times,
+            is_recovered: false,
         }
     }
 }
@@ -83,6 +112,7 @@ pub(crate) struct InFlightQueue {
     /// Send buffers of finished batches, which the next ones take. At once, not when they are taken: a
     /// forwarded batch would stay in memory for as long as its lane has nothing to do.
     spent: VecDeque<Outbox>,
+    post: Post,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
     metrics: Arc<LaneMetrics>,
@@ -91,12 +121,14 @@ pub(crate) struct InFlightQueue {
 impl InFlightQueue {
     pub(crate) fn new(
         limits: FlightLimits,
+        post: Post,
         progress: Arc<LaneProgress>,
         board: Arc<Board>,
         metrics: Arc<LaneMetrics>,
     ) -> Self {
         Self {
             limits,
+            post,
             calls: VecDeque::new(),
             ticks: 0,
             tick_finished: None,
@@ -121,7 +153,7 @@ impl InFlightQueue {
     /// No batch may begin until the oldest call is acknowledged, which it is not, however few bytes are in flight.
     pub(crate) fn waits_for_acks(&self) -> bool {
         let front = self.calls.front().filter(|_| self.has_most_batches());
-        front.is_some_and(|front| front.deliveries.iter().any(|delivery| !delivery.is_finished()))
+        front.is_some_and(|front| front.outgoing().any(|delivery| !delivery.is_finished()))
     }
 
     fn has_most_batches(&self) -> bool {
@@ -146,6 +178,8 @@ impl InFlightQueue {
     pub(crate) fn push(&mut self, call: InFlight) {
         self.ticks += usize::from(call.input.is_none());
         self.outgoing_bytes += call.outgoing_bytes();
+        // Those that find no room now are sent when the call is the oldest.
+        call.letters.deliveries.iter().for_each(|letters| self.post.try_send(letters));
         self.calls.push_back(call);
     }
 
@@ -169,6 +203,13 @@ impl InFlightQueue {
             }
             delivery.finished().await;
         }
+        if let Some(front) = self.calls.front_mut() {
+            let bytes = front.outgoing_bytes();
+            if !fault!(ForgetLetters) {
+                self.post.deliver(&mut front.letters.deliveries).await;
+            }
+            debug_assert_eq!(bytes, front.outgoing_bytes(), "sent again, letters are as large");
+        }
         self.calls.pop_front().map_or(Ok(()), |front| self.finish(front))
     }
 
@@ -177,7 +218,7 @@ impl InFlightQueue {
         if self.failed {
             return Ok(());
         }
-        let failure = front.deliveries.iter().find_map(|delivery| delivery.result().err());
+        let failure = front.outgoing().find_map(|delivery| delivery.result().err());
         let failure = failure.filter(|_| !fault!(IgnoreDeliveryFailure));
         if let Some(error) = failure {
             self.failed = true;
@@ -188,8 +229,10 @@ impl InFlightQueue {
                 let ranges = input.ranges.iter();
                 let next: Vec<(u16, Offset)> =
                     ranges.map(|(topic, range)| (*topic, range.last.next())).collect();
-                self.board.add_batch(input.messages, input.bytes);
-                if let Some(times) = input.times {
+                let rejections = &front.letters.rejections;
+                self.board.add_batch(input.messages, input.bytes, rejections.len());
+                self.metrics.rejected(rejections);
+                if let Some(times) = input.times.filter(|_| !input.is_recovered) {
                     self.recent.note(times.cut.elapsed(), input.messages);
                 }
                 self.progress.finish_batch(&next, input.times.map(|times| times.arrived));
@@ -199,7 +242,7 @@ impl InFlightQueue {
                 self.tick_finished = Some(Instant::now());
             }
         }
-        front.deliveries.iter().for_each(|delivery| self.metrics.acknowledged(delivery));
+        front.outgoing().for_each(|delivery| self.metrics.acknowledged(delivery));
         self.spent.extend(front.deliveries.into_iter().filter_map(Delivery::into_spent));
         self.spent.truncate(KEPT_BUFFERS);
         Ok(())
@@ -221,6 +264,14 @@ impl InFlightQueue {
     }
 }
 
+impl Drop for InFlightQueue {
+    fn drop(&mut self) {
+        for letters in self.calls.iter().flat_map(|call| &call.letters.deliveries) {
+            self.post.abandon(letters);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,7 +286,8 @@ mod tests {
         let metrics = LaneMetrics::new(ProcessorMetrics::off(), &topics, 0);
         let limits = FlightLimits { max_batches: 16, max_bytes: 1 << 30 };
         let progress = Arc::new(LaneProgress::for_test());
-        let queue = InFlightQueue::new(limits, progress, Board::new(), metrics);
+        let post = Post::for_test();
+        let queue = InFlightQueue::new(limits, post, progress, Board::new(), metrics);
         let records = vec![record(0, 0, 100), record(0, 1, 100)];
         let batch = Arc::new(Batch::new(0, topics, records, 200, None));
         let mut outbox = Outbox::default();

@@ -14,6 +14,7 @@
 //! - After [`Command::Stop`], or past a drain deadline, nothing is produced and nothing finishes: also where
 //!   `process` blocked its thread until then. The context looks before it produces.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::panic::AssertUnwindSafe;
@@ -31,13 +32,17 @@ use crate::command::{Command, ending, is_over, over};
 use crate::context::Context;
 use crate::error::{Error, Result, panic_error};
 use crate::handle::Handle;
+use crate::message::delivery::Delivery;
 use crate::message::{Batch, Offset, TopicPartition};
 use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
+use crate::on_error::{CircuitState, LetterWriter};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::call::{Call, process_error};
-use crate::pipeline::in_flight::{InFlight, InFlightQueue};
+use crate::pipeline::in_flight::{InFlight, InFlightQueue, Letters};
+use crate::pipeline::letters::Post;
 use crate::pipeline::progress::{Board, LaneProgress};
+use crate::pipeline::recovery::Attempts;
 use crate::pipeline::ticks::TickSource;
 use crate::processor::{DynFactory, DynProcessor};
 use crate::settings::FlightLimits;
@@ -66,9 +71,11 @@ pub(crate) enum Ending {
 }
 
 /// Why a lane stops before it is done.
-enum Interrupt {
+pub(super) enum Interrupt {
     /// Told to stop, or past its drain deadline.
     Abandoned,
+    /// Told to drain while a batch, or the factory, is tried again: that one is given up, those before it are not.
+    GaveUpRetrying,
     OutOfRange(QueueError),
     Failed(Error),
 }
@@ -105,23 +112,29 @@ pub(crate) struct LaneEnvironment {
     pub(crate) limits: FlightLimits,
     pub(crate) ticks: TickSource,
     pub(crate) drain_deadline: Duration,
+    pub(crate) letters: Arc<LetterWriter>,
 }
 
+/// The user's factory, which all lanes share.
+pub(crate) type Factory = Mutex<Box<dyn DynFactory>>;
+
 pub(crate) struct PartitionProcessor {
-    batcher: Batcher,
+    pub(super) batcher: Batcher,
     /// For the factory.
     start: StartContext,
-    context: Context,
-    in_flight: InFlightQueue,
+    pub(super) context: Context,
+    pub(super) in_flight: InFlightQueue,
+    pub(super) letters: Arc<LetterWriter>,
+    pub(super) circuit: CircuitState,
     ticks: TickSource,
     /// When the processor began.
     began: Instant,
     drain_deadline: Duration,
     /// The next batch had to wait for the acks of an earlier one.
     waited_for_room: bool,
-    progress: Arc<LaneProgress>,
+    pub(super) progress: Arc<LaneProgress>,
     board: Arc<Board>,
-    commands: watch::Receiver<Command>,
+    pub(super) commands: watch::Receiver<Command>,
 }
 
 impl PartitionProcessor {
@@ -141,20 +154,31 @@ impl PartitionProcessor {
             limits,
             ticks,
             drain_deadline,
+            letters,
         } = environment;
         let handle = Handle::new(board.clone(), name, metrics.metrics.clone());
         let start = StartContext::new(progress.partition, progress.topics(), handle);
         let metrics = LaneMetrics::new(metrics, &topics, progress.partition);
         let closing = board.clone();
         let close = Arc::new(move || closing.request_close());
-        let context =
-            Context::new(progress.partition, producer, close, metrics.clone(), commands.clone());
-        let in_flight = InFlightQueue::new(limits, progress.clone(), board.clone(), metrics);
+        let backoff = letters.policy.letter_backoff();
+        let post = Post::new(producer.clone(), commands.clone(), backoff, progress.clone());
+        let context = Context::new(
+            progress.partition,
+            producer,
+            letters.clone(),
+            close,
+            metrics.clone(),
+            commands.clone(),
+        );
+        let in_flight = InFlightQueue::new(limits, post, progress.clone(), board.clone(), metrics);
         Self {
             batcher,
             start,
             context,
             in_flight,
+            circuit: CircuitState::new(letters.policy.circuit_settings()),
+            letters,
             ticks,
             began: Instant::now(),
             drain_deadline,
@@ -166,12 +190,12 @@ impl PartitionProcessor {
     }
 
     /// Runs the lane to its end. Dropping the future is a crash: nothing more finishes.
-    pub(crate) async fn run(mut self, factory: Arc<Mutex<Box<dyn DynFactory>>>) -> LaneEnd {
+    pub(crate) async fn run(mut self, factory: Arc<Factory>) -> LaneEnd {
         let outcome = self.drive(&factory).await;
         self.progress.abandon_batches();
         let ending = match outcome {
             Ok(()) => Ending::Complete,
-            Err(Interrupt::Abandoned) => Ending::Abandoned,
+            Err(Interrupt::Abandoned | Interrupt::GaveUpRetrying) => Ending::Abandoned,
             Err(Interrupt::OutOfRange(error)) => {
                 self.progress.fail(&error.error);
                 Ending::OutOfRange(error)
@@ -184,16 +208,22 @@ impl PartitionProcessor {
         LaneEnd { partition: self.progress.partition, batcher: self.batcher, ending }
     }
 
-    async fn drive(&mut self, factory: &Mutex<Box<dyn DynFactory>>) -> Result<(), Interrupt> {
-        let Some(mut processor) = self.create(factory).await? else { return Ok(()) };
-        let ended = self.process_batches(&mut *processor).await;
+    async fn drive(&mut self, factory: &Factory) -> Result<(), Interrupt> {
+        let mut processor = match self.create(factory).await {
+            Ok(processor) => processor,
+            // Nothing had begun.
+            Err(Interrupt::GaveUpRetrying) => return Ok(()),
+            Err(failed) => return Err(failed),
+        };
+        self.progress.recovered();
+        let ended = self.process_batches(factory, &mut processor).await;
         self.batcher.drop_used();
         match &ended {
             Err(Interrupt::Abandoned) => return ended,
             // At once: waiting for acks may take long, and the coordinator limits it.
             Err(Interrupt::Failed(error)) => self.fail(error),
             // It may turn out to be no failure.
-            Err(Interrupt::OutOfRange(_)) | Ok(()) => {}
+            Err(Interrupt::OutOfRange(_) | Interrupt::GaveUpRetrying) | Ok(()) => {}
         }
         // After a failure too: what was finished before the failed batch is to be committed, and its
         // replay must not overtake what is still on the way.
@@ -203,6 +233,8 @@ impl PartitionProcessor {
         }
         let closed = match (&ended, settled) {
             (Err(Interrupt::Failed(_)), _) => return ended,
+            // It holds what came of a batch that is not finished.
+            (Err(Interrupt::GaveUpRetrying), Ok(())) => Ok(()),
             (_, Ok(())) => self.close(&mut *processor).await,
             (_, _) if fault!(CloseAfterFailure) => self.close(&mut *processor).await,
             // To go on elsewhere would pass over a batch that was not delivered.
@@ -217,34 +249,52 @@ impl PartitionProcessor {
         self.board.report_failure();
     }
 
-    /// The processor, or `None` when the lane is to end before it began.
-    async fn create(
+    /// Makes the processor, again and again if the policy says so.
+    pub(super) async fn create(
         &mut self,
-        factory: &Mutex<Box<dyn DynFactory>>,
-    ) -> Result<Option<Box<dyn DynProcessor>>, Interrupt> {
+        factory: &Factory,
+    ) -> Result<Box<dyn DynProcessor>, Interrupt> {
+        let mut attempts = Attempts::new();
+        loop {
+            let error = match self.try_create(factory).await? {
+                Ok(processor) => return Ok(processor),
+                Err(error) => error,
+            };
+            self.wait_to_retry(&mut attempts, error).await?;
+        }
+    }
+
+    async fn try_create(
+        &mut self,
+        factory: &Factory,
+    ) -> Result<Result<Box<dyn DynProcessor>>, Interrupt> {
         let start = &self.start;
         let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(start).await });
         let created = tokio::select! {
             biased;
-            () = ending(&mut self.commands) => return Ok(None),
+            () = ending(&mut self.commands) => return Err(Interrupt::GaveUpRetrying),
             created = create.catch_unwind() => created,
         };
         let failure = match created {
-            Ok(Ok(processor)) => return Ok(Some(processor)),
+            Ok(Ok(processor)) => return Ok(Ok(processor)),
             Ok(Err(error)) => process_error("the processor factory returned an error", error),
             Err(panic) => panic_error("the processor factory panicked", &*panic),
         };
-        Err(failure.with("partition", self.progress.partition).into())
+        Ok(Err(failure.with("partition", self.progress.partition)))
     }
 
-    async fn process_batches(&mut self, processor: &mut dyn DynProcessor) -> Result<(), Interrupt> {
+    async fn process_batches(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+    ) -> Result<(), Interrupt> {
         self.began = Instant::now();
         loop {
             match self.next_step().await? {
-                Step::Batch(batch) => self.process(processor, batch).await?,
+                Step::Batch(batch) => self.process(factory, processor, batch).await?,
                 Step::Tick => {
                     self.batcher.look();
-                    self.call(processor, &Call::Tick).await?;
+                    self.tick(factory, processor).await?;
                 }
                 Step::Drain => return Ok(()),
             }
@@ -295,20 +345,47 @@ impl PartitionProcessor {
 
     async fn process(
         &mut self,
-        processor: &mut dyn DynProcessor,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
         batch: Batch,
     ) -> Result<(), Interrupt> {
-        let metrics = self.context.lane_metrics();
-        metrics.begins(&batch, self.batcher.cut_age());
         let batch = Arc::new(batch);
         let call = Call::Process(Arc::clone(&batch));
-        self.call(processor, &call).await?;
+        self.context.lane_metrics().begins(&batch, self.batcher.cut_age());
+        let returned = self.call(&mut **processor, &call, 1).await?;
+        match returned {
+            Ok(()) => self.finish(&call).await?,
+            Err(error) => self.recover(factory, processor, &batch, error).await?,
+        }
         drop(call);
         // A delivery keeps it if much of it was forwarded.
         if let Some(batch) = Arc::into_inner(batch) {
             self.batcher.recycle(batch);
         }
         Ok(())
+    }
+
+    /// The call returned `Ok`: hands over what it sent, and puts it into the queue of those that wait for their acks.
+    pub(super) async fn finish(&mut self, call: &Call) -> Result<(), Interrupt> {
+        let letters = match call.batch() {
+            Some(batch) => {
+                let rejected = self.context.take_rejected();
+                self.admit(batch, rejected)?
+            }
+            None => Letters::default(),
+        };
+        let deliveries = self.hand_over().await?;
+        let in_flight = InFlight::new(call, deliveries, self.batcher.times());
+        self.in_flight.push(in_flight.with_letters(letters));
+        Ok(())
+    }
+
+    pub(super) async fn hand_over(&mut self) -> Result<VecDeque<Arc<Delivery>>, Interrupt> {
+        let handed_over = self.context.hand_over();
+        if guarded(&mut self.commands, &mut self.in_flight, handed_over).await?.is_err() {
+            return Err(Interrupt::Abandoned);
+        }
+        Ok(self.context.end())
     }
 
     /// Nothing is in flight any more. What is sent now is acked before the lane ends, and with it before the last
@@ -320,7 +397,8 @@ impl PartitionProcessor {
         }
         let limit = self.drain_deadline;
         let closing = async {
-            self.call(processor, &Call::Closing).await?;
+            self.call(processor, &Call::Closing, 1).await??;
+            self.finish(&Call::Closing).await?;
             self.settle(false).await
         };
         let closed = timeout(limit, closing).await;
@@ -335,18 +413,18 @@ impl PartitionProcessor {
         closed.unwrap_or(Ok(()))
     }
 
-    /// Calls the user's code, hands what it sent to the producer, and puts the call into the queue of those that wait
-    /// for their acks.
-    async fn call(
+    /// Calls the user's code, for the `attempt`th time. Returns what it returned: what it sent is still in the context.
+    pub(super) async fn call(
         &mut self,
         processor: &mut dyn DynProcessor,
         call: &Call,
-    ) -> Result<(), Interrupt> {
+        attempt: u32,
+    ) -> Result<Result<()>, Interrupt> {
         if call.batch().is_some() {
             self.progress.begin_batch();
         }
         let begun = Instant::now();
-        self.context.begin(call.batch().cloned(), self.in_flight.take_spent());
+        self.context.begin(call.batch().cloned(), self.in_flight.take_spent(), attempt);
         let run = call.run(processor, &mut self.context);
         let mut waited = false;
         let run = at_first_wait(run, || {
@@ -355,7 +433,8 @@ impl PartitionProcessor {
         });
         let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
-        if call.batch().is_some() {
+        // What is processed again says nothing of how large batches may be.
+        if call.batch().is_some() && attempt == 1 {
             let had_to_wait = mem::take(&mut self.waited_for_room);
             self.batcher.processed(waited || had_to_wait);
         }
@@ -364,13 +443,7 @@ impl PartitionProcessor {
         if is_over(&self.commands) {
             return Err(Interrupt::Abandoned);
         }
-        returned?;
-        let handed_over = self.context.hand_over();
-        if guarded(&mut self.commands, &mut self.in_flight, handed_over).await?.is_err() {
-            return Err(Interrupt::Abandoned);
-        }
-        self.in_flight.push(InFlight::new(call, self.context.end(), self.batcher.times()));
-        Ok(())
+        Ok(returned)
     }
 
     /// Waits until everything in flight is finished or, behind a failed batch, at least acked. A failure is reported
@@ -414,7 +487,7 @@ async fn at_first_wait<T>(work: impl Future<Output = T>, then: impl FnOnce()) ->
 
 /// Drives `work` while batches in flight finish, until told to stop or past the drain deadline; then
 /// `work` is dropped where it awaits.
-async fn guarded<T>(
+pub(super) async fn guarded<T>(
     commands: &mut watch::Receiver<Command>,
     in_flight: &mut InFlightQueue,
     work: impl Future<Output = T>,

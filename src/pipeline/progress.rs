@@ -17,7 +17,9 @@ use crate::error::Error;
 use crate::lock::Mutex;
 use crate::message::{Offset, TopicPartition};
 use crate::pipeline::topic_progress::TopicProgress;
-use crate::status::{PartitionState, PartitionStatus, ProcessorState, TopicChange, TopicWarning};
+use crate::status::{
+    PartitionState, PartitionStatus, ProcessorState, Retrying, TopicChange, TopicWarning,
+};
 
 #[derive(Debug)]
 pub(crate) struct LaneStatus {
@@ -32,6 +34,15 @@ pub(crate) struct LaneStatus {
     busy_since: Option<Instant>,
     pub(crate) last_error: Option<String>,
     pub(crate) stalled: bool,
+    retrying: Option<Trouble>,
+}
+
+/// The user's code has failed and is called again.
+#[derive(Debug)]
+struct Trouble {
+    attempt: u32,
+    since: Instant,
+    error: String,
 }
 
 /// The progress of one lane.
@@ -64,6 +75,7 @@ impl LaneProgress {
                 busy_since: None,
                 last_error: None,
                 stalled: false,
+                retrying: None,
             }),
             changed,
         }
@@ -122,6 +134,28 @@ impl LaneProgress {
         let mut status = self.status();
         status.state = PartitionState::Failed;
         status.last_error = Some(error.to_string());
+    }
+
+    /// The user's code has failed so many times since then, and is called again.
+    pub(crate) fn retrying(&self, attempt: u32, since: Instant, error: &Error) {
+        let mut status = self.status();
+        if status.state == PartitionState::Running || status.state == PartitionState::Starting {
+            status.state = PartitionState::Retrying;
+        }
+        status.retrying = Some(Trouble { attempt, since, error: format!("{error:#}") });
+    }
+
+    /// It has succeeded.
+    pub(crate) fn recovered(&self) {
+        let mut status = self.status();
+        if status.retrying.take().is_some() && status.state == PartitionState::Retrying {
+            status.state = PartitionState::Running;
+        }
+    }
+
+    #[cfg(feature = "testkit")]
+    pub(crate) fn is_retrying(&self) -> bool {
+        self.status().retrying.is_some()
     }
 
     pub(crate) fn note_position(&self, taken: Instant, position: &FetchPosition) {
@@ -193,6 +227,12 @@ impl LaneProgress {
         self.status().in_flight += 1;
     }
 
+    /// A call that began a batch is over, and the batch, or the rest of it, is begun again.
+    pub(crate) fn end_attempt(&self) {
+        let mut status = self.status();
+        status.in_flight = status.in_flight.saturating_sub(1);
+    }
+
     /// What was not finished is given up; it will come again, and so the lane does not wait.
     pub(crate) fn abandon_batches(&self) {
         self.waiting.store(false, Ordering::SeqCst);
@@ -236,6 +276,7 @@ pub(crate) struct Totals {
     pub(crate) messages: u64,
     pub(crate) batches: u64,
     pub(crate) bytes: u64,
+    pub(crate) rejected: u64,
 }
 
 /// Everything that handles may see; shared by the topic processor, its lanes and its handles.
@@ -379,8 +420,9 @@ impl Board {
         self.lanes().values().cloned().collect()
     }
 
-    pub(crate) fn add_batch(&self, messages: usize, bytes: usize) {
+    pub(crate) fn add_batch(&self, messages: usize, bytes: usize, rejected: usize) {
         let mut totals = self.totals.lock();
+        totals.rejected += rejected as u64;
         totals.messages += messages as u64;
         totals.batches += 1;
         totals.bytes += bytes as u64;
@@ -446,6 +488,11 @@ impl Board {
             last_progress: status.last_progress.elapsed(),
             stalled: status.stalled,
             last_error: status.last_error.clone(),
+            retrying: status.retrying.as_ref().map(|trouble| Retrying {
+                attempt: trouble.attempt,
+                since: trouble.since.elapsed(),
+                error: trouble.error.clone(),
+            }),
         });
         topics.collect()
     }

@@ -31,6 +31,7 @@ mod map;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
 mod state;
+#[cfg(feature = "cassandra")]
 mod time;
 #[cfg(any(feature = "redis-tls", feature = "cassandra-tls", feature = "elasticsearch-tls"))]
 mod tls;

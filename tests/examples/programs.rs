@@ -48,6 +48,13 @@ fn own_store() {
 }
 
 #[test]
+fn dead_letters() {
+    let printed = printed("dead_letters", &["--payments", "3000", "--malformed", "100"]);
+    assert!(printed.contains("all as expected: 3000 messages, 30 of them rejected"), "{printed}");
+    assert!(printed.contains("__dlq.errors.topic"), "{printed}");
+}
+
+#[test]
 fn a_wrong_url_is_told_before_anything_is_done() {
     for name in ["word_count", "join", "multitenant"] {
         let output = run(name, &["--store", "carrier-pigeon://coop"]);

@@ -5,6 +5,7 @@ mod attempts;
 mod concurrent;
 mod forwarding;
 mod in_flight;
+mod on_error;
 mod rebalance;
 mod ticks;
 

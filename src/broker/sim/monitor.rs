@@ -11,13 +11,17 @@
 //! - A processor value serves one ownership of a partition, one batch at a time.
 //! - A revocation is answered in time.
 //! - What one processor value sends to one partition arrives in order.
+//! - Where what fails is processed again, nothing else is processed before it. A message that cannot be processed is
+//!   passed over only when its letter is acknowledged or, where it is skipped, when it was seen to fail. No other
+//!   message is rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::World;
+use super::poison::Poison;
 use super::producer::LineKey;
-use crate::message::TopicPartition;
+use crate::message::{Offset, TopicPartition};
 
 /// A call of `process`, `tick` or `closing`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +38,8 @@ struct Call {
     acked: usize,
     failed: bool,
     returned: bool,
+    /// It ended without success, and its lane goes on.
+    given_up: bool,
 }
 
 impl Call {
@@ -65,6 +71,10 @@ pub(crate) struct Monitor {
     pub(crate) offsets_jump: bool,
     /// A group without a committed offset begins at the end or at a time: what is before is not to be processed.
     pub(crate) starts_late: bool,
+    /// Messages that cannot be processed.
+    pub(crate) poison: Poison,
+    /// What fails is processed again by the same lane.
+    pub(crate) retries: bool,
     /// A call that blocks its thread may still be under way when the next begins.
     pub(crate) calls_overlap: bool,
     /// Members that end by themselves when they have processed what they have.
@@ -77,7 +87,9 @@ pub(crate) struct Monitor {
     grants: BTreeMap<u64, Grant>,
     current: BTreeMap<(u32, TopicPartition), u64>,
     /// Processed and delivered by anybody.
-    done: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    pub(super) done: BTreeMap<TopicPartition, BTreeSet<i64>>,
+    /// Messages that were rejected for good.
+    pub(super) settled: BTreeMap<TopicPartition, BTreeSet<i64>>,
     running: BTreeMap<(u32, i32), usize>,
     incarnations: BTreeMap<u64, BTreeMap<TopicPartition, u64>>,
     /// Per processor value, its ticks that are not complete.
@@ -133,6 +145,7 @@ impl Monitor {
     /// The topic is another one now.
     pub(super) fn forget(&mut self, topic: &str) {
         self.done.retain(|partition, _| *partition.topic != *topic);
+        self.settled.retain(|partition, _| *partition.topic != *topic);
     }
 
     /// Calls of `process` since the beginning.
@@ -188,6 +201,10 @@ impl Monitor {
             return;
         }
         for (partition, offset, grant) in &call.messages {
+            // Its letter counts.
+            if self.poison.has(partition, *offset) {
+                continue;
+            }
             if let Some(grant) = self.grants.get_mut(grant) {
                 grant.finished.insert(*offset);
             }
@@ -244,7 +261,7 @@ impl World {
             self.violation(|| format!("client {client}: {what} of {number}, which is not its own"));
         }
         let mut before = self.monitor.calls.iter().filter(|call| call.incarnation == incarnation);
-        if is_last && before.any(|call| !call.is_complete()) {
+        if is_last && before.any(|call| !call.is_complete() && !call.given_up) {
             self.violation(|| format!("closing of {number} before all calls are finished"));
         }
         self.monitor.open_ticks.entry(incarnation).or_default().insert(id);
@@ -281,6 +298,7 @@ impl World {
             acked: 0,
             failed: false,
             returned: false,
+            given_up: false,
         });
         CallId(id)
     }
@@ -291,8 +309,9 @@ impl World {
         let expected = log.at(state.expected).map(|m| m.offset.get());
         // Retention may have deleted it since it was fetched.
         let deleted = log.offsets(state.expected, log.start).next();
-        state.expected = offset + 1;
-        if expected != Some(offset) && deleted != Some(offset) {
+        let from = std::mem::replace(&mut state.expected, offset + 1);
+        let is_next = expected == Some(offset) || deleted == Some(offset);
+        if !is_next && !self.is_rejected_up_to(partition, from, Offset::new(offset)) {
             self.violation(|| format!("{partition}: got {offset} where {expected:?} is next"));
         }
     }
@@ -320,6 +339,9 @@ impl World {
         let end = if ok { "returns" } else { "ends without success" };
         self.count(if ok { "process returned" } else { "process did not return" });
         self.tell_story(|| format!("process {id} {end}"));
+        if !ok && self.monitor.retries {
+            self.give_up(id);
+        }
         let monitor = &mut self.monitor;
         let call = &mut monitor.calls[id];
         call.returned = ok;
@@ -328,6 +350,23 @@ impl World {
             monitor.running.remove(&key);
         }
         monitor.finish_if_complete(id);
+    }
+
+    /// What a call without success was given comes again, before anything else.
+    fn give_up(&mut self, id: usize) {
+        self.count("process again");
+        let call = &mut self.monitor.calls[id];
+        call.given_up = true;
+        let (incarnation, messages) = (call.incarnation, call.messages.clone());
+        if let Some(open) = self.monitor.open_ticks.get_mut(&incarnation) {
+            open.remove(&id);
+        }
+        for (_, offset, grant) in &messages {
+            if let Some(state) = self.monitor.grants.get_mut(grant) {
+                state.expected = state.expected.min(*offset);
+            }
+        }
+        self.failed_for(&messages);
     }
 
     /// An outgoing message has its place in the log.
@@ -430,7 +469,8 @@ impl World {
             let counts = id >= since_call || *offset >= again;
             p == partition && *of == grant && *offset < to && counts
         });
-        passed.map(|(_, (_, offset, _))| *offset).find(|offset| !finished.contains(offset))
+        let mut passed = passed.map(|(_, (_, offset, _))| *offset);
+        passed.find(|offset| !finished.contains(offset) && !self.is_rejected(partition, *offset))
     }
 
     fn first_unfinished(&self, partition: &TopicPartition, grant: u64, to: i64) -> Option<i64> {
@@ -439,7 +479,8 @@ impl World {
         }
         let grant = self.monitor.grants.get(&grant)?;
         let mut offsets = self.logs[partition].offsets(grant.start, to);
-        offsets.find(|offset| !grant.finished.contains(offset))
+        offsets
+            .find(|offset| !grant.finished.contains(offset) && !self.is_rejected(partition, *offset))
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
+use super::poison::LETTERS;
 use super::{Cluster, World};
 use crate::broker::{Handover, Producer};
 use crate::message::delivery::Delivery;
@@ -77,7 +78,7 @@ impl Producer for SimProducer {
             let message = delivery.message(index);
             let topic = delivery.topics()[message.topic].clone();
             if *topic == *REFUSED || world.rng.chance(world.weather.faults.message_refused) {
-                world.not_delivered(message.value);
+                world.message_fails(&topic, message.value);
                 delivery.fail(DeliveryFailure::new(&topic, "the client does not take it"));
                 delivery.handed_over(delivery.len());
                 delivery.count_down(delivery.len() - index);
@@ -146,7 +147,7 @@ impl World {
         for (delivery, index) in std::mem::take(&mut line.waiting) {
             let failed = *key.topic == *UNDELIVERABLE
                 || self.rng.chance(self.weather.faults.delivery_failed);
-            if !failed {
+            if !failed && *key.topic != *LETTERS {
                 self.delivered(&key, delivery.message(index).value);
             }
             reports.push((delivery, index, failed));
@@ -157,15 +158,26 @@ impl World {
         });
     }
 
+    /// A letter that is not delivered is sent again.
+    fn message_fails(&mut self, topic: &str, value: Option<&[u8]>) {
+        if topic == LETTERS {
+            self.count("letter not delivered");
+        } else {
+            self.not_delivered(value);
+        }
+    }
+
     fn report_line(&mut self, key: LineKey, reports: Vec<(Arc<Delivery>, usize, bool)>) {
         for (delivery, index, failed) in reports {
             *self.outgoing.queued.entry(key.producer).or_default() -= 1;
-            let value = delivery.message(index).value;
+            let message = delivery.message(index);
             if failed {
-                self.not_delivered(value);
+                self.message_fails(&key.topic, message.value);
                 delivery.fail(DeliveryFailure::new(&key.topic, "message timed out"));
+            } else if *key.topic == *LETTERS {
+                self.letter_acked(&message);
             } else {
-                self.acked(value);
+                self.acked(message.value);
             }
             delivery.count_down(1);
         }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::harness::{Making, MemberSetup, Plan, Step};
-use crate::broker::sim::{Cluster, Faults, Mode, Rng, Spread, UNDELIVERABLE, Weather};
+use super::harness::{Making, MemberSetup, Plan, Step, letters};
+use crate::broker::sim::{
+    Cluster, Faults, LETTERS, Mode, Poison, Rng, Spread, UNDELIVERABLE, Weather,
+};
 use crate::settings::{OutOfRange, Settings, StartFrom};
+use crate::{Backoff, Batch, Circuit, ErrorPolicy, OnError};
 
 #[derive(Debug, Clone)]
 pub(super) struct Case {
@@ -37,6 +40,88 @@ pub(super) struct Case {
     pub(super) gusts: RangeInclusive<u64>,
     limits: Limits,
     habits: Habits,
+    pub(super) reaction: Reaction,
+}
+
+/// What happens when a processor fails.
+#[derive(Debug, Clone)]
+pub(super) struct Reaction {
+    kind: ReactionKind,
+    pub(super) poison: Poison,
+    cry: Cry,
+    retries: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReactionKind {
+    Stop,
+    Retry,
+    /// What is not retryable makes letters of messages, or has them skipped.
+    Reject,
+}
+
+/// How a processor says that it cannot process a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cry {
+    Error,
+    Name,
+    Panic,
+    /// It writes the letter itself.
+    Letter,
+}
+
+impl Reaction {
+    fn stop() -> Self {
+        let poison = Poison::default();
+        Self { kind: ReactionKind::Stop, poison, cry: Cry::Error, retries: 0 }
+    }
+
+    fn draw(rng: &mut Rng) -> Self {
+        let kind = rng.pick(&[ReactionKind::Retry, ReactionKind::Reject, ReactionKind::Reject]);
+        if kind == ReactionKind::Retry {
+            let retries = u32::try_from(rng.pick(&[1, 3, 1000])).unwrap();
+            return Self { kind, retries, ..Self::stop() };
+        }
+        let skips = rng.chance(30);
+        let cries: &[Cry] = match skips {
+            true => &[Cry::Error, Cry::Name, Cry::Panic],
+            false => &[Cry::Error, Cry::Name, Cry::Panic, Cry::Letter],
+        };
+        let every = rng.within(1..=20);
+        let poison = Poison {
+            every: i64::try_from(every).unwrap(),
+            run: i64::try_from(rng.within(1..=every)).unwrap().min(3),
+            skips,
+        };
+        Self { kind, poison, cry: rng.pick(cries), retries: 1000 }
+    }
+
+    pub(super) fn continues(&self) -> bool {
+        self.kind != ReactionKind::Stop
+    }
+
+    fn policy(&self) -> ErrorPolicy {
+        let backoff = Backoff::new()
+            .first(Duration::from_millis(10))
+            .longest(Duration::from_millis(300))
+            // Chance comes from the seed alone.
+            .jitter(0.0)
+            .max_retries(self.retries);
+        let policy = match self.kind {
+            ReactionKind::Stop => return ErrorPolicy::default(),
+            ReactionKind::Retry => ErrorPolicy::new(OnError::retry(backoff)),
+            ReactionKind::Reject if self.poison.skips => ErrorPolicy::new(OnError::skip()),
+            ReactionKind::Reject => ErrorPolicy::new(OnError::dead_letter(LETTERS)),
+        };
+        policy.retryable(backoff).circuit(Circuit::new().never())
+    }
+
+    fn add_to(&self, plan: Plan) -> Plan {
+        match self.kind {
+            ReactionKind::Reject => std::iter::once(Step::Poison(self.cry)).chain(plan).collect(),
+            ReactionKind::Stop | ReactionKind::Retry => plan,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +185,13 @@ impl Case {
         if rng.chance(25) {
             case.limits.batch_wait = Duration::ZERO;
             case.limits.target_latency = Some(rng.millis(10..=2000));
+        }
+        if rng.chance(35) {
+            case.reaction = Reaction::draw(rng);
+        }
+        if case.reaction.kind == ReactionKind::Reject {
+            // It could reject any message.
+            case.habits.panics = 0;
         }
         case.joins = is_aligned && case.topics.len() > 1 && case.spread == Spread::Range;
         case
@@ -168,6 +260,7 @@ impl Case {
         let topics = topics.collect();
         let is_static = rng.chance(8);
         Self {
+            reaction: Reaction::stop(),
             topics,
             is_static,
             joins: false,
@@ -223,6 +316,7 @@ impl Case {
             if calm.load(Ordering::SeqCst) { case.habits.calm(rng) } else { case.plan(rng) }
         };
         let (process, tick, calm) = (plan.clone(), plan.clone(), quiet.clone());
+        let reaction = self.reaction.clone();
         // In the end there must be moments in which nothing is under way.
         let mut ticks = 0;
         let tick = move || {
@@ -242,6 +336,7 @@ impl Case {
         };
         let member = MemberSetup::new(cluster, topics).set(|s| {
             self.limits.set(s);
+            s.letters = letters(self.reaction.policy());
             s.needs_alignment = self.joins && !self.is_static;
         });
         let quiet = quiet.load(Ordering::SeqCst);
@@ -251,7 +346,8 @@ impl Case {
             let fails = self.out_of_range == OutOfRange::Fail && quiet;
             s.out_of_range = if fails { OutOfRange::Earliest } else { self.out_of_range };
         });
-        let member = member.plan(move |_| process()).closes(plan).make(make);
+        let process = move |_: &Batch| reaction.add_to(process());
+        let member = member.plan(process).closes(plan).make(make);
         let member = match self.limits.tick_interval {
             Some(interval) => member.ticks(interval, tick),
             None => member,
@@ -302,7 +398,8 @@ impl Case {
             plan.push(Step::Close);
         }
         if rng.chance(self.habits.fails) {
-            plan.push(Step::Fail);
+            let rejects = self.reaction.kind == ReactionKind::Reject;
+            plan.push(if rejects { Step::FailForNow } else { Step::Fail });
         }
         if rng.chance(self.habits.panics) {
             plan.push(Step::Panic);

@@ -61,3 +61,18 @@ fn a_tick_whose_acks_are_not_waited_for_is_seen() {
 fn closing_after_a_failure_is_seen() {
     assert_seen(Fault::CloseAfterFailure, "before all calls are finished");
 }
+
+#[test]
+fn letters_whose_acks_are_not_waited_for_are_seen() {
+    assert_seen(Fault::ForgetLetters, "is unfinished");
+}
+
+#[test]
+fn rejecting_what_may_go_away_by_itself_is_seen() {
+    assert_seen(Fault::RejectRetryable, "a letter that it should not have");
+}
+
+#[test]
+fn finishing_a_part_behind_one_that_waits_is_seen() {
+    assert_seen(Fault::FinishBeforeLetters, "is unfinished");
+}

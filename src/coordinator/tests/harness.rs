@@ -1,6 +1,7 @@
 //! Members that consume from the simulated cluster: a coordinator each, with a processor that does
 //! as it is told and tells the monitor what it does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,19 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::case::Cry;
 use crate::broker::sim::{CallId, Cluster, Mode, Spread, Weather, World};
 use crate::coordinator::{Coordinator, Until};
 use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::{Metrics, NoopRecorder};
+use crate::on_error::{ErrorPolicy, LetterWriter};
 use crate::pipeline::progress::Board;
 use crate::settings::{BatchLimits, FlightLimits, OutOfRange, Settings, StartFrom};
 use crate::status::Report;
 use crate::{
-    Batch, BoxError, Context, Error, OutgoingMessage, Processor, ProcessorFactory, Result,
-    StartContext,
+    Batch, BoxError, Context, Error, OutgoingMessage, ProcessError, Processor, ProcessorFactory,
+    Result, StartContext,
 };
 
 /// What one call of the user's code does, in order.
@@ -38,6 +41,10 @@ pub(super) enum Step {
     FlushFor(Duration),
     Close,
     Fail,
+    /// With an error that is retryable.
+    FailForNow,
+    /// Cries out if there is a message in the batch that cannot be processed.
+    Poison(Cry),
     Panic,
     /// Blocks the thread until the sender is dropped.
     Block(Blockade),
@@ -128,14 +135,41 @@ impl TestProcessor {
         CallGuard { cluster: self.cluster.clone(), id, ok: false }
     }
 
-    /// Does what is planned, with so many messages to send at each [`Step::Send`].
+    /// Says as it is planned that messages cannot be processed.
+    fn cry(
+        &self,
+        cry: Cry,
+        batch: Option<&Batch>,
+        context: &mut Context,
+    ) -> Result<(), BoxError> {
+        let world = self.cluster.world();
+        let messages = batch.into_iter().flat_map(Batch::iter);
+        let poison = messages.filter(|message| {
+            let partition = TopicPartition::new(message.topic(), message.partition());
+            world.is_poison(&partition, message.offset().get())
+        });
+        let poison: Vec<_> = poison.collect();
+        drop(world);
+        let Some(first) = poison.first() else { return Ok(()) };
+        match cry {
+            Cry::Error => Err(Planned.into()),
+            Cry::Name => Err(ProcessError::poison(first, Planned).into()),
+            Cry::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
+            Cry::Letter => {
+                poison.iter().try_for_each(|message| Ok(context.dead_letter(message, Planned)?))
+            }
+        }
+    }
+
+    /// Does what is planned, with a message for each of the batch at each [`Step::Send`], or one if there is no batch.
     async fn follow(
         &self,
         plan: Plan,
         call: CallGuard,
-        messages: usize,
+        batch: Option<&Batch>,
         context: &mut Context,
     ) -> Result<(), BoxError> {
+        let messages = batch.map_or(1, Batch::len);
         for step in plan {
             match step {
                 Step::Sleep(time) => sleep(time).await,
@@ -153,6 +187,8 @@ impl TestProcessor {
                 Step::FlushFor(time) => drop(timeout(time, context.flush()).await),
                 Step::Close => context.close(),
                 Step::Fail => return Err(Planned.into()),
+                Step::FailForNow => return Err(ProcessError::retryable(Planned).into()),
+                Step::Poison(cry) => self.cry(cry, batch, context)?,
                 // Without the noise of the panic hook.
                 Step::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
                 Step::Block(blockade) => drop(blockade.lock().unwrap().recv()),
@@ -167,19 +203,19 @@ impl Processor for TestProcessor {
     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
         let call = self.begin(batch);
         let plan = (self.planners.process.lock().unwrap())(batch);
-        self.follow(plan, call, batch.len(), context).await
+        self.follow(plan, call, Some(batch), context).await
     }
 
     async fn tick(&mut self, context: &mut Context) -> Result<(), BoxError> {
         let call = self.begin_without_batch(context.partition(), false);
         let plan = (self.planners.tick.lock().unwrap())();
-        self.follow(plan, call, 1, context).await
+        self.follow(plan, call, None, context).await
     }
 
     async fn closing(&mut self, context: &mut Context) -> Result<(), BoxError> {
         let call = self.begin_without_batch(context.partition(), true);
         let plan = (self.planners.closing.lock().unwrap())();
-        self.follow(plan, call, 1, context).await
+        self.follow(plan, call, None, context).await
     }
 }
 
@@ -305,6 +341,11 @@ impl MemberSetup {
     }
 }
 
+/// Topics for letters have as many partitions as the input topics.
+pub(super) fn letters(policy: ErrorPolicy) -> Arc<LetterWriter> {
+    Arc::new(LetterWriter::new(policy, "test".into(), "test".into(), BTreeMap::new()))
+}
+
 fn settings(topics: Arc<[Arc<str>]>) -> Settings {
     let max_wait = Duration::ZERO;
     Settings {
@@ -324,6 +365,7 @@ fn settings(topics: Arc<[Arc<str>]>) -> Settings {
         start_from: StartFrom::Earliest,
         out_of_range: OutOfRange::Fail,
         on_rebalance: None,
+        letters: letters(ErrorPolicy::default()),
         metrics: Metrics::new("test", NoopRecorder),
         metrics_interval: Duration::from_secs(1),
         lag_interval: Duration::from_secs(1),

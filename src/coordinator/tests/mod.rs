@@ -12,6 +12,7 @@ mod kept;
 mod lag;
 mod metrics;
 mod offsets;
+mod on_error;
 mod partial;
 mod property;
 mod revocation;

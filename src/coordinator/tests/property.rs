@@ -11,7 +11,7 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 10_000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 32] = [
+const HAPPENINGS: [&str; 36] = [
     "assigned",
     "assigned without an answer before",
     "assigned without a start",
@@ -26,12 +26,15 @@ const HAPPENINGS: [&str; 32] = [
     "crash",
     "delivery failed",
     "last commit failed",
+    "letter",
+    "letter not delivered",
     "log cut",
     "lookup refused",
     "lost",
     "out of range",
     "partition added",
     "pause",
+    "process again",
     "process did not return",
     "process failed",
     "process panicked",
@@ -41,6 +44,7 @@ const HAPPENINGS: [&str; 32] = [
     "revoked",
     "run ended well",
     "sought",
+    "skip",
     "sought after the answer",
     "thrown out",
     "tick",

@@ -81,6 +81,8 @@ impl Storm {
             world.monitor.answer_limit = Some(case.answer_limit());
             world.monitor.offsets_jump = case.offsets_jump();
             world.monitor.starts_late = case.starts_late();
+            world.monitor.poison = case.reaction.poison;
+            world.monitor.retries = case.reaction.continues();
             for (topic, partitions) in &case.topics {
                 world.create_topic(topic, *partitions);
             }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use reqwest::Method;
 use tokio::time::{Instant, sleep};
 
+use crate::backoff::{Waits, deadline};
 use crate::error::{Error, ErrorKind};
-use crate::store::time::{Waits, deadline};
 
 /// One call of the store's user, which may become many requests.
 #[derive(Debug, Clone, Copy)]

@@ -19,9 +19,9 @@ use super::error::{self, ServerName};
 use super::in_use::{InUse, Owner, Silence};
 use super::thread::{Ended, Thread};
 use super::{RedisClient, RedisConfig};
+use crate::backoff::deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Mutex;
-use crate::store::time::deadline;
 
 /// A connection, the thread that its tasks run on, and how many were made before it.
 #[derive(Clone)]

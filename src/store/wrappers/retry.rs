@@ -6,12 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::backoff::{Waits, deadline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::metrics::Metrics;
 use crate::metrics::store::{Operation, RetryMetrics};
 use crate::multitenant::{MultiStore, TenantKey, TenantMap};
 use crate::store::Store;
-use crate::store::time::{Waits, deadline};
 
 /// Repeats the calls of a store, or of a multitenant store, that fail with a transient error.
 ///

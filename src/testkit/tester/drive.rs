@@ -4,6 +4,7 @@
 //! something that only the test can bring about (messages, acks). A lane that is not within the
 //! user's code has nothing else to wait for.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::command::Command;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::{Offset, TopicPartition};
 use crate::metrics::processor::ProcessorMetrics;
+use crate::on_error::LetterWriter;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
@@ -93,6 +95,12 @@ impl ProcessorTester {
             limits: FlightLimits { max_batches: self.max_in_flight, max_bytes: usize::MAX },
             ticks: TickSource::Test(ticks.clone()),
             drain_deadline: self.drain_deadline,
+            letters: Arc::new(LetterWriter::new(
+                self.on_error.clone(),
+                NAME.into(),
+                format!("kasper-topic-processor-{NAME}"),
+                BTreeMap::new(),
+            )),
         };
         let (watched, subscribed) = (progress.clone(), commands.subscribe());
         let partition_processor =
@@ -144,7 +152,8 @@ impl ProcessorTester {
         let calls = &self.calls;
         poll_fn(|task| match lane.future.as_mut().poll(task) {
             Poll::Ready(end) => Poll::Ready(Some(end)),
-            Poll::Pending if calls.is_still() => Poll::Ready(None),
+            // A backoff ends by itself.
+            Poll::Pending if calls.is_still() && !lane.progress.is_retrying() => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         })
         .await

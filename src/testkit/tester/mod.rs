@@ -23,6 +23,7 @@ use self::drive::Lane;
 use self::watched::{Calls, WatchedFactory};
 use crate::message::Offset;
 use crate::metrics::{Metrics, Recorder};
+use crate::on_error::ErrorPolicy;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::progress::Board;
 use crate::processor::{DynFactory, Processor, ProcessorFactory};
@@ -138,6 +139,7 @@ pub struct ProcessorTester {
     max_in_flight: usize,
     drain_deadline: Duration,
     metrics: Metrics,
+    on_error: ErrorPolicy,
     factory: Arc<Mutex<Box<dyn DynFactory>>>,
     calls: Arc<Calls>,
     log: Arc<TestLog>,
@@ -192,6 +194,7 @@ impl ProcessorTester {
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
             drain_deadline: DEFAULT_DRAIN_DEADLINE,
             metrics: Metrics::global(NAME),
+            on_error: ErrorPolicy::default(),
             factory: Arc::new(Mutex::new(Box::new(factory))),
             calls,
             committer: drive::committing_to(&log),
@@ -240,6 +243,15 @@ impl ProcessorTester {
     #[must_use]
     pub fn drain_deadline(mut self, deadline: Duration) -> Self {
         self.drain_deadline = deadline.min(LONGEST_DRAIN);
+        self
+    }
+
+    /// What happens when `process` fails, as [`Builder::on_error`](crate::Builder::on_error) says. Letters are among the
+    /// [outgoing](ProcessorTester::outgoing) messages. The tester waits for the backoff: pause tokio's clock
+    /// (`#[tokio::test(start_paused = true)]`), and it takes no time. Default: stop at the first error.
+    #[must_use]
+    pub fn on_error(mut self, policy: impl Into<ErrorPolicy>) -> Self {
+        self.on_error = policy.into();
         self
     }
 

@@ -1,0 +1,108 @@
+//! The job: totals per account. And its data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use kasper::store::Store;
+use kasper::{Batch, BoxError, Bytes, Context, Error, ErrorKind, Processor};
+
+/// Keeps the sum of each account's payments. A payment says which one it is of its account, and the store has the last
+/// one that counted: so a payment that comes again is not counted again.
+pub(crate) struct Payments<S> {
+    pub(crate) store: Arc<S>,
+}
+
+impl<S: Store + 'static> Processor for Payments<S> {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        let mut state = BTreeMap::new();
+        for account in batch.distinct_keys() {
+            let account = std::str::from_utf8(account)?;
+            state.extend([(account.to_owned(), 0), (last(account), 0)]);
+        }
+        let keys: Vec<&str> = state.keys().map(String::as_str).collect();
+        let values = self.store.get_many(&keys).await?;
+        for (number, value) in state.values_mut().zip(values) {
+            *number = value.map_or(Ok(0), |value| std::str::from_utf8(&value)?.parse::<u64>().map_err(BoxError::from))?;
+        }
+        for payment in batch.iter() {
+            let account = payment.key_str()?;
+            let text = std::str::from_utf8(payment.value().unwrap_or_default())?;
+            let (number, amount) = text.split_once(' ').ok_or("a payment without an amount")?;
+            let (number, amount): (u64, u64) = (number.parse()?, amount.parse()?);
+            if number > state[&last(account)] {
+                *state.entry(account.to_owned()).or_default() += amount;
+                state.insert(last(account), number);
+            }
+        }
+        let changes: Vec<(&str, Option<Bytes>)> =
+            state.iter().map(|(key, value)| (key.as_str(), Some(value.to_string().into()))).collect();
+        self.store.write_many(&changes).await?;
+        Ok(())
+    }
+}
+
+/// Where the number of an account's last payment is.
+fn last(account: &str) -> String {
+    format!("{account}/last")
+}
+
+/// A store whose first calls find no server.
+pub(crate) struct AwayAtFirst<S> {
+    store: S,
+    calls_left: AtomicU32,
+}
+
+impl<S> AwayAtFirst<S> {
+    pub(crate) fn new(store: S, calls: u32) -> Self {
+        Self { store, calls_left: calls.into() }
+    }
+
+    fn reach(&self) -> kasper::Result<()> {
+        let left = self.calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        match left {
+            Ok(_) => Err(Error::new(ErrorKind::Unavailable, "connection refused").retryable()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+impl<S: Store> Store for AwayAtFirst<S> {
+    async fn get_many(&self, keys: &[&str]) -> kasper::Result<Vec<Option<Bytes>>> {
+        self.reach()?;
+        self.store.get_many(keys).await
+    }
+
+    async fn write_many(&self, changes: &[(&str, Option<Bytes>)]) -> kasper::Result<()> {
+        self.reach()?;
+        self.store.write_many(changes).await
+    }
+}
+
+const ACCOUNTS: u64 = 100;
+
+pub(crate) fn is_malformed(number: u64, one_in: u64) -> bool {
+    number % one_in == one_in / 2
+}
+
+/// The account and the text of the payment with this number.
+pub(crate) fn payment(number: u64, one_in: u64) -> (String, String) {
+    let account = format!("account-{:02}", number % ACCOUNTS);
+    let place = number / ACCOUNTS + 1;
+    let amount = number % 97 + 1;
+    match is_malformed(number, one_in) {
+        true => (account, format!("{place} {amount} EUR")),
+        false => (account, format!("{place} {amount}")),
+    }
+}
+
+/// What should come out.
+pub(crate) fn totals(payments: u64, one_in: u64) -> BTreeMap<String, u64> {
+    let mut totals = BTreeMap::new();
+    for number in (0..payments).filter(|number| !is_malformed(*number, one_in)) {
+        let (account, text) = payment(number, one_in);
+        let amount = text.split_once(' ').and_then(|(_, amount)| amount.parse::<u64>().ok());
+        *totals.entry(account).or_default() += amount.unwrap_or(0);
+    }
+    totals
+}

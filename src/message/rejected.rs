@@ -1,0 +1,111 @@
+//! [`Rejected`]: messages of one call that the user's code rejects, with their letters.
+//!
+//! Place in the data path: beside the [`Outbox`]. The letters are sent when the call has returned `Ok` and the circuit
+//! has been asked (`on_error/circuit.rs`), not at a flush.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+
+use super::delivery::Delivery;
+use super::outbox::Outbox;
+use super::{Message, OutgoingMessage};
+use crate::on_error::{LetterWriter, Reason};
+
+/// A rejected message.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejection {
+    /// Its place in the batch.
+    pub(crate) index: usize,
+    /// The index of its topic.
+    pub(crate) topic: u16,
+    pub(crate) has_letter: bool,
+    /// Where it is, and why it was rejected.
+    pub(crate) told: String,
+}
+
+#[derive(Default)]
+pub(crate) struct Rejected {
+    /// By index.
+    rejections: BTreeMap<usize, Rejection>,
+    letters: Outbox,
+}
+
+impl Rejected {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rejections.is_empty()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        if !self.is_empty() {
+            *self = Self::default();
+        }
+    }
+
+    /// Rejects the message with this index; the second time nothing happens. Without a topic there is no letter.
+    pub(crate) fn add(
+        &mut self,
+        index: usize,
+        message: &Message<'_>,
+        (topic, letters): (Option<&str>, &LetterWriter),
+        reason: &Reason,
+    ) {
+        let Entry::Vacant(vacant) = self.rejections.entry(index) else { return };
+        vacant.insert(Rejection {
+            index,
+            topic: message.record().topic,
+            has_letter: topic.is_some(),
+            told: reason.at(message),
+        });
+        if let Some(topic) = topic {
+            self.letters.push(letters.letter(topic, message, reason));
+        }
+    }
+
+    /// As those of a whole of which the batch is a part that begins at this index.
+    pub(crate) fn shifted(mut self, start: usize) -> Self {
+        let rejections = std::mem::take(&mut self.rejections).into_values();
+        self.rejections = rejections
+            .map(|rejection| {
+                let index = rejection.index + start;
+                (index, Rejection { index, ..rejection })
+            })
+            .collect();
+        self
+    }
+
+    /// In the order of their indexes.
+    pub(crate) fn all(&self) -> impl Iterator<Item = Rejection> {
+        self.rejections.values().cloned()
+    }
+
+    /// The letters as one delivery; `None` if there are none.
+    pub(crate) fn into_letters(mut self) -> Option<Arc<Delivery>> {
+        (!self.letters.is_empty()).then(|| self.letters.take(Some(Outbox::default())))
+    }
+}
+
+#[cfg(test)]
+impl Rejection {
+    pub(crate) fn for_test(index: usize) -> Self {
+        Self { index, topic: 0, has_letter: true, told: format!("message {index}") }
+    }
+}
+
+impl Delivery {
+    /// The same messages, to be sent once more.
+    pub(crate) fn again(&self) -> Arc<Self> {
+        let mut outbox = Outbox::default();
+        for message in self.messages(0..self.len()) {
+            let topic = &*self.topics()[message.topic];
+            let mut again = OutgoingMessage::new(topic).key(message.key).value(message.value);
+            again.partition = message.partition;
+            again.timestamp = message.timestamp;
+            for (name, value) in message.headers() {
+                again = again.header(String::from_utf8_lossy(name), value);
+            }
+            outbox.push(again);
+        }
+        outbox.take(Some(Outbox::default()))
+    }
+}

@@ -1,0 +1,370 @@
+//! What a lane does when the user's code fails: as the [`ErrorPolicy`](crate::ErrorPolicy) says.
+//!
+//! Place in the data path: instead of the straight path, for a batch whose call returned an error or panicked. It is
+//! processed again, as a whole or in parts ([`division`](super::division)); messages that fail by themselves are
+//! rejected; or the lane stops. Nothing else of the partition begins meanwhile, so everything stays in order.
+//!
+//! Invariants:
+//! - A part is finished like a batch: `process` returned `Ok`, and everything that it sent is acknowledged.
+//! - From the first rejected message on, the rest of the batch is finished together, when all parts were processed:
+//!   the circuit is asked before the first letter is sent.
+//! - While a batch is tried again it counts as in flight: nobody may take its messages for processed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use crate::backoff::Retries;
+use crate::command::Command;
+use crate::error::{Error, ErrorKind, Result};
+use crate::message::Batch;
+use crate::message::delivery::Delivery;
+use crate::message::rejected::{Rejected, Rejection};
+use crate::on_error::{Budget, Reason, Then, Verdict};
+use crate::pipeline::call::Call;
+use crate::pipeline::division::{Division, Part, Work};
+use crate::pipeline::in_flight::{InFlight, Letters};
+use crate::pipeline::partition_processor::{Factory, Interrupt, PartitionProcessor};
+use crate::processor::DynProcessor;
+use crate::status::PartitionState;
+
+/// The attempts of one call, or of one batch, without a success.
+pub(super) struct Attempts {
+    made: u32,
+    since: Instant,
+    budgets: Vec<(Budget, Retries)>,
+}
+
+impl Attempts {
+    /// One was made, and failed.
+    pub(super) fn new() -> Self {
+        Self { made: 1, since: Instant::now(), budgets: Vec::new() }
+    }
+
+    /// How long to wait before the next attempt; `None` if there is none.
+    fn next(&mut self, verdict: &Verdict) -> Option<Duration> {
+        let (budget, backoff) = verdict.retries?;
+        let index = self.budgets.iter().position(|(of, _)| *of == budget).unwrap_or_else(|| {
+            self.budgets.push((budget, Retries::begin(backoff)));
+            self.budgets.len() - 1
+        });
+        self.budgets[index].1.next()
+    }
+
+    /// The error that is given up on.
+    fn told(&self, error: Error) -> Error {
+        if self.made > 1 { error.with("attempts", self.made) } else { error }
+    }
+}
+
+/// What of a batch waits until the circuit has been asked: everything from the first rejected message on.
+#[derive(Default)]
+struct Held {
+    /// The index of its first message.
+    start: Option<usize>,
+    rejected: Vec<Rejection>,
+    deliveries: VecDeque<Arc<Delivery>>,
+    letters: Vec<Arc<Delivery>>,
+}
+
+impl Held {
+    fn reject(&mut self, rejected: Rejected) {
+        self.rejected.extend(rejected.all());
+        let first = self.rejected.first().map(|rejection| rejection.index);
+        self.start = self.start.or(first);
+        self.letters.extend(rejected.into_letters());
+    }
+
+    /// How many messages in a row are rejected up to now, and whether the first of them is the batch's first.
+    fn run(&self) -> (u64, bool) {
+        let last = self.rejected.len();
+        let pairs = self.rejected.windows(2).rev();
+        let before = pairs.take_while(|pair| pair[0].index + 1 == pair[1].index).count();
+        let run = before + usize::from(last > 0);
+        let first = self.rejected.get(last - run);
+        (run as u64, first.is_some_and(|rejection| rejection.index == 0))
+    }
+}
+
+impl PartitionProcessor {
+    /// The user's code failed for this batch. Returns when all its messages are processed or rejected.
+    pub(super) async fn recover(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+        batch: &Arc<Batch>,
+        error: Error,
+    ) -> Result<(), Interrupt> {
+        let whole = Part { range: 0..batch.len(), calls: 1, is_whole: true };
+        let mut failed = Some((whole, error));
+        let mut attempts = Attempts::new();
+        let (mut division, mut held) = (Division::new(), Held::default());
+        loop {
+            if let Some((part, error)) = failed.take() {
+                let is_panic = error.kind() == ErrorKind::Panic;
+                self.after_failure(&mut division, &mut attempts, batch, part, error).await?;
+                if is_panic {
+                    *processor = self.create(factory).await?;
+                }
+            }
+            match division.next() {
+                None => break,
+                Some(Work::Reject(index, (reason, then))) => {
+                    self.reject(&mut held, batch, index, &reason, &then)?;
+                }
+                Some(Work::Process(mut part)) => {
+                    part.calls += 1;
+                    match self.process_part(&mut **processor, &mut held, batch, &part).await? {
+                        Ok(()) => attempts = Attempts::new(),
+                        Err(error) => failed = Some((part, error)),
+                    }
+                }
+            }
+        }
+        self.finish_held(held, batch)?;
+        // The batch itself, besides its parts.
+        self.progress.end_attempt();
+        self.progress.recovered();
+        Ok(())
+    }
+
+    /// Decides what becomes of a part that failed, and waits if it is processed again.
+    ///
+    /// # Errors
+    /// The lane stops, or is told to end.
+    async fn after_failure(
+        &mut self,
+        division: &mut Division<(Reason, Then)>,
+        attempts: &mut Attempts,
+        batch: &Arc<Batch>,
+        part: Part,
+        error: Error,
+    ) -> Result<(), Interrupt> {
+        self.context.discard();
+        let mut verdict = self.letters.policy.judge(&error)?;
+        // A part of a batch runs once, unless the error may go away by itself.
+        if !part.is_whole && matches!(verdict.retries, Some((Budget::Rule(_), _))) {
+            verdict.retries = None;
+        }
+        if let Some(wait) = attempts.next(&verdict) {
+            self.wait_for_attempt(attempts, &error, wait).await?;
+            division.again(part);
+            return Ok(());
+        }
+        if verdict.then == Then::Stop {
+            return Err(Interrupt::Failed(attempts.told(error)));
+        }
+        let culprit = verdict.culprit.and_then(|culprit| {
+            let is_here = culprit.partition == batch.partition();
+            batch.position(&culprit.topic, culprit.offset).filter(|_| is_here)
+        });
+        if part.is_whole {
+            info!(?error, messages = batch.len(), "looking for the message that cannot be processed");
+            self.progress.retrying(attempts.made, attempts.since, &error);
+        }
+        let reason = Reason::of(&error, part.calls);
+        division.divide(&part, culprit, (reason, verdict.then));
+        Ok(())
+    }
+
+    async fn process_part(
+        &mut self,
+        processor: &mut dyn DynProcessor,
+        held: &mut Held,
+        batch: &Arc<Batch>,
+        part: &Part,
+    ) -> Result<Result<()>, Interrupt> {
+        let messages = if part.is_whole { batch.clone() } else { Arc::new(batch.part(part.range.clone())) };
+        let call = Call::Process(messages);
+        if let Some(messages) = call.batch() {
+            self.context.lane_metrics().begins(messages, self.batcher.cut_age());
+        }
+        if let Err(error) = self.call(processor, &call, part.calls).await? {
+            self.progress.end_attempt();
+            return Ok(Err(error));
+        }
+        let rejected = self.context.take_rejected().shifted(part.range.start);
+        let deliveries = self.hand_over().await?;
+        let is_first = held.start.is_none() || fault!(FinishBeforeLetters);
+        if is_first && rejected.is_empty() {
+            let times = self.batcher.times();
+            self.in_flight.push(InFlight::new(&call, deliveries, times).recovered());
+            self.circuit.processed(part.range.len());
+            return Ok(Ok(()));
+        }
+        self.progress.end_attempt();
+        held.start.get_or_insert(part.range.start);
+        held.deliveries.extend(deliveries);
+        held.reject(rejected);
+        Ok(Ok(()))
+    }
+
+    fn reject(
+        &mut self,
+        held: &mut Held,
+        batch: &Arc<Batch>,
+        index: usize,
+        reason: &Reason,
+        then: &Then,
+    ) -> Result<()> {
+        let message = batch.get(index);
+        self.circuit.note(|| reason.at(&message));
+        let topic = match then {
+            Then::DeadLetter(topic) => Some(&**topic),
+            Then::Skip | Then::Stop => None,
+        };
+        let mut rejected = Rejected::default();
+        rejected.add(index, &message, (topic, &self.letters), reason);
+        held.reject(rejected);
+        let (run, from_start) = held.run();
+        // The rest would only be processed in vain.
+        match self.circuit.is_doomed(run, from_start) {
+            true => self.circuit.judge(batch.len(), &held.rejected),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts a batch that was processed as a whole into the queue of those that wait for their acks, if the circuit allows
+    /// what the user's code has rejected.
+    ///
+    /// # Errors
+    /// The circuit is open.
+    pub(super) fn admit(&mut self, batch: &Batch, rejected: Rejected) -> Result<Letters> {
+        if rejected.is_empty() {
+            self.circuit.processed(batch.len());
+            return Ok(Letters::default());
+        }
+        let rejections: Vec<Rejection> = rejected.all().collect();
+        for rejection in &rejections {
+            self.circuit.note(|| rejection.told.clone());
+        }
+        self.circuit.judge(batch.len(), &rejections)?;
+        tell(&rejections);
+        Ok(Letters { rejections, deliveries: rejected.into_letters().into_iter().collect() })
+    }
+
+    /// Everything of the batch was processed or is to be rejected.
+    fn finish_held(&mut self, held: Held, batch: &Arc<Batch>) -> Result<()> {
+        let Some(start) = held.start else { return Ok(()) };
+        let rest = Arc::new(batch.part(start..batch.len()));
+        let mut rejections = held.rejected;
+        rejections.iter_mut().for_each(|rejection| rejection.index -= start);
+        self.circuit.judge(rest.len(), &rejections)?;
+        tell(&rejections);
+        let letters = Letters { rejections, deliveries: held.letters };
+        self.progress.begin_batch();
+        let in_flight = InFlight::new(&Call::Process(rest), held.deliveries, self.batcher.times());
+        self.in_flight.push(in_flight.recovered().with_letters(letters));
+        Ok(())
+    }
+
+    /// Calls `tick`, again and again if the policy says so.
+    pub(super) async fn tick(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+    ) -> Result<(), Interrupt> {
+        let mut attempts = Attempts::new();
+        loop {
+            let Err(error) = self.call(&mut **processor, &Call::Tick, attempts.made).await? else {
+                self.progress.recovered();
+                return self.finish(&Call::Tick).await;
+            };
+            self.context.discard();
+            let is_panic = error.kind() == ErrorKind::Panic;
+            self.wait_to_retry(&mut attempts, error).await?;
+            if is_panic {
+                *processor = self.create(factory).await?;
+            }
+        }
+    }
+
+    /// What is not about a batch failed: waits until it may be tried again.
+    ///
+    /// # Errors
+    /// It may not, or the lane is told to end.
+    pub(super) async fn wait_to_retry(
+        &mut self,
+        attempts: &mut Attempts,
+        error: Error,
+    ) -> Result<(), Interrupt> {
+        let verdict = self.letters.policy.judge(&error)?;
+        match attempts.next(&verdict) {
+            Some(wait) => self.wait_for_attempt(attempts, &error, wait).await,
+            None => Err(Interrupt::Failed(attempts.told(error))),
+        }
+    }
+
+    /// Waits, while batches in flight finish. While the partition is paused nothing is tried; when it is to be given up,
+    /// the wait ends at once.
+    async fn wait_for_attempt(
+        &mut self,
+        attempts: &mut Attempts,
+        error: &Error,
+        wait: Duration,
+    ) -> Result<(), Interrupt> {
+        let attempt = attempts.made;
+        warn!(?error, attempt, ?wait, "the processor failed; trying again");
+        self.progress.retrying(attempt, attempts.since, error);
+        self.context.lane_metrics().tries_again();
+        self.batcher.drop_used();
+        attempts.made += 1;
+        let due = Instant::now() + wait;
+        loop {
+            let command = *self.commands.borrow_and_update();
+            match command {
+                Command::Run => self.progress.set_state(PartitionState::Retrying),
+                Command::Pause => self.progress.set_state(PartitionState::Paused),
+                Command::Drain(_) => {
+                    info!("giving up on the retries: the partition is about to be given back");
+                    return Err(Interrupt::GaveUpRetrying);
+                }
+                Command::Stop => return Err(Interrupt::Abandoned),
+            }
+            tokio::select! {
+                biased;
+                changed = self.commands.changed() => {
+                    if changed.is_err() {
+                        return Err(Interrupt::Abandoned);
+                    }
+                }
+                finished = self.in_flight.front_finished() => finished?,
+                () = sleep_until(due), if command == Command::Run => return Ok(()),
+            }
+        }
+    }
+}
+
+/// A line for each message that is skipped, and one for those with letters.
+fn tell(rejections: &[Rejection]) {
+    for skipped in rejections.iter().filter(|rejection| !rejection.has_letter) {
+        warn!(message = skipped.told, "a message that cannot be processed is skipped");
+    }
+    let mut letters = rejections.iter().filter(|rejection| rejection.has_letter);
+    if let Some(first) = letters.next() {
+        let messages = letters.count() + 1;
+        warn!(messages, message = first.told, "rejecting messages: their letters are being sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_rejections_is_counted_from_its_end() {
+        let run = |rejected: &[usize]| {
+            let rejections = rejected.iter().map(|index| Rejection::for_test(*index));
+            let held = Held { rejected: rejections.collect(), ..Held::default() };
+            held.run()
+        };
+        assert_eq!(run(&[]), (0, false));
+        assert_eq!(run(&[0]), (1, true));
+        assert_eq!(run(&[0, 1, 2]), (3, true));
+        assert_eq!(run(&[0, 2, 3]), (2, false));
+        assert_eq!(run(&[4]), (1, false));
+    }
+}
