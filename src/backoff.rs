@@ -216,7 +216,8 @@ mod tests {
     async fn the_budget_ends_with_the_number_of_retries_or_the_time() {
         let exact = Backoff::new().first(Duration::from_secs(1)).jitter(0.0);
         let mut three = Retries::begin(exact.factor(3.0).max_retries(3));
-        let waits: Vec<_> = std::iter::from_fn(|| three.next()).map(|wait| wait.as_secs()).collect();
+        let waits: Vec<_> =
+            std::iter::from_fn(|| three.next()).map(|wait| wait.as_secs()).collect();
         assert_eq!(waits, [1, 3, 9]);
         let mut none = Retries::begin(exact.max_retries(0));
         assert_eq!(none.next(), None);
@@ -231,7 +232,10 @@ mod tests {
         for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 1e300] {
             let mut retries = Retries::begin(Backoff::new().factor(odd).jitter(odd).forever());
             for _ in 0..100 {
-                assert!(retries.next().is_some_and(|wait| wait <= Duration::from_secs(10)), "{odd}");
+                assert!(
+                    retries.next().is_some_and(|wait| wait <= Duration::from_secs(10)),
+                    "{odd}"
+                );
             }
         }
     }

@@ -382,12 +382,7 @@ impl Context {
     }
 
     /// Drops what the last call of `process` left, so that the next call begins with nothing but its batch.
-    pub(crate) fn begin(
-        &mut self,
-        batch: Option<Arc<Batch>>,
-        spent: Option<Outbox>,
-        attempt: u32,
-    ) {
+    pub(crate) fn begin(&mut self, batch: Option<Arc<Batch>>, spent: Option<Outbox>, attempt: u32) {
         self.outbox.begin(batch);
         self.rejected.clear();
         self.attempt = attempt;

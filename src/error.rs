@@ -253,12 +253,7 @@ impl Error {
 
     /// This error and its causes, from the outside.
     pub(crate) fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-        let mut next: Option<&(dyn StdError + 'static)> = Some(self);
-        std::iter::from_fn(move || {
-            let error = next?;
-            next = error.source();
-            Some(error)
-        })
+        chain(self)
     }
 
     /// How long the same call is repeated before this error counts, because its information may be out of date. A
@@ -300,6 +295,18 @@ impl Error {
     pub fn find<E: StdError + 'static>(&self) -> Option<&E> {
         self.chain().skip(1).find_map(|error| error.downcast_ref())
     }
+}
+
+/// An error and its causes, from the outside.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 /// `{}` prints the error alone, `{:#}` the whole chain of causes.

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{committed, eventually, group_of, read_all, send_numbers, topic, unique};
-use kasper::{
-    Backoff, Batch, BoxError, Circuit, Context, ErrorKind, ErrorPolicy, LetterHeaders, OnError, OutgoingMessage,
-    ProcessError, Processor, TopicProcessor,
-};
 use kasper::testkit::TestMessage;
+use kasper::{
+    Backoff, Batch, BoxError, Circuit, Context, ErrorKind, ErrorPolicy, LetterHeaders, OnError,
+    OutgoingMessage, ProcessError, Processor, TopicProcessor,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -79,7 +79,8 @@ async fn every_bad_message_becomes_a_letter_and_the_others_are_processed() {
     let report = processor.run_until_caught_up().await.unwrap();
     assert_eq!((report.messages, report.rejected), (3000, 30));
 
-    let expected: Vec<u32> = (0..1000).filter(|number| number % 100 != 0).flat_map(|n| [n; 3]).collect();
+    let expected: Vec<u32> =
+        (0..1000).filter(|number| number % 100 != 0).flat_map(|n| [n; 3]).collect();
     assert_eq!(numbers(&read_all(&output).await), expected);
     let found = read_all(&letters).await;
     let expected: Vec<u32> = (0..1000).step_by(100).flat_map(|number| [number; 3]).collect();
@@ -91,12 +92,18 @@ async fn every_bad_message_becomes_a_letter_and_the_others_are_processed() {
         assert_eq!(letter.partition, Some(partition % 2));
         assert_eq!(text("__dlq.errors.topic"), input);
         assert_eq!(text("__dlq.errors.group"), group_of(&name));
-        assert_eq!(text("__dlq.errors.message"), format!("{} is divisible", letter.key_text().unwrap()));
+        assert_eq!(
+            text("__dlq.errors.message"),
+            format!("{} is divisible", letter.key_text().unwrap())
+        );
         assert_eq!(text("kasper.error.kind"), "process failed");
         assert_eq!(text("kasper.error.processor"), name);
         assert_eq!(text("kasper.error.replayed"), "0");
         assert!(text("kasper.error.time").ends_with('Z'));
-        assert_eq!(letter.header_value("kafka_dlt-original-partition"), Some(&partition.to_be_bytes()[..]));
+        assert_eq!(
+            letter.header_value("kafka_dlt-original-partition"),
+            Some(&partition.to_be_bytes()[..])
+        );
         let offset: i64 = text("__dlq.errors.offset").parse().unwrap();
         assert!(places.insert((partition, offset), ()).is_none(), "each has one letter");
     }
@@ -118,7 +125,13 @@ async fn a_letter_has_all_of_its_message() {
     let (input, letters) = (topic("in", 1).await, topic("dead", 1).await);
     let message = || TestMessage::new(&input).partition(0);
     let messages = [
-        message().key(&[0, 255]).value(&[1, 0, 2]).header("a", "1").null_header("b").header("a", "2").timestamp(77),
+        message()
+            .key(&[0, 255])
+            .value(&[1, 0, 2])
+            .header("a", "1")
+            .null_header("b")
+            .header("a", "2")
+            .timestamp(77),
         message().timestamp(78),
         message().key("").value("").header("__dlq.errors.topic", "mine").timestamp(79),
         TestMessage::tombstone(&input, "gone").partition(0).timestamp(80),
@@ -175,7 +188,11 @@ async fn an_outage_makes_no_letter() {
     let running = tokio::spawn(processor.run());
     eventually(LIMIT, || {
         let partitions = handle.status().partitions;
-        partitions.iter().filter(|partition| partition.retrying.as_ref().is_some_and(|r| r.attempt >= 4)).count() == 2
+        partitions
+            .iter()
+            .filter(|partition| partition.retrying.as_ref().is_some_and(|r| r.attempt >= 4))
+            .count()
+            == 2
     })
     .await;
     is_open.store(true, Ordering::SeqCst);
@@ -206,7 +223,10 @@ async fn a_rebalance_ends_a_backoff() {
             send_numbers(&input, partition, 10).await;
         }
         let name = unique("backoff");
-        let hour = Backoff::new().first(Duration::from_secs(3600)).longest(Duration::from_secs(3600)).forever();
+        let hour = Backoff::new()
+            .first(Duration::from_secs(3600))
+            .longest(Duration::from_secs(3600))
+            .forever();
         let builder = || {
             let builder = TopicProcessor::builder(&name, [&input]).brokers(common::brokers());
             let builder = builder.on_error(ErrorPolicy::default().retryable(hour));
@@ -219,7 +239,8 @@ async fn a_rebalance_ends_a_backoff() {
         let first = tokio::spawn(first.run());
         eventually(LIMIT, || failed.lock().unwrap().len() == 2).await;
         let relay = Relay::new(&output, 1_000_000);
-        let second = builder().on_error(OnError::skip()).build(move |_| relay.clone()).await.unwrap();
+        let second =
+            builder().on_error(OnError::skip()).build(move |_| relay.clone()).await.unwrap();
         let second_handle = second.handle();
         let second = tokio::spawn(second.run());
         eventually(LIMIT, || second_handle.status().messages == 10).await;
@@ -261,7 +282,8 @@ async fn a_dead_letter_topic_that_does_not_exist_is_told_by_build() {
     let missing = unique("missing");
     let relay = Relay::new("out", 1);
     let builder = TopicProcessor::builder("x", [&input]).brokers(common::brokers());
-    let error = builder.on_error(rejecting(&missing)).build(move |_| relay.clone()).await.unwrap_err();
+    let error =
+        builder.on_error(rejecting(&missing)).build(move |_| relay.clone()).await.unwrap_err();
     assert_eq!((error.kind(), error.get("topic")), (ErrorKind::UnknownTopic, Some(&*missing)));
 }
 
@@ -283,7 +305,11 @@ async fn a_letter_that_its_topic_refuses_is_tried_again_and_then_stops() {
         .await
         .unwrap();
     let error = processor.run().await.unwrap_err();
-    assert_eq!((error.kind(), error.get("topic")), (ErrorKind::Delivery, Some(&*letters)), "{error:?}");
+    assert_eq!(
+        (error.kind(), error.get("topic")),
+        (ErrorKind::Delivery, Some(&*letters)),
+        "{error:?}"
+    );
     assert_eq!(committed(&group_of(&name), &input, 0), Some(0));
 }
 
@@ -325,7 +351,12 @@ async fn kills_in_the_middle_of_dividing_lose_nothing() {
     assert_eq!(once(&found), bad);
     let places: std::collections::BTreeSet<_> = found
         .iter()
-        .map(|letter| (letter.header_text("__dlq.errors.partition"), letter.header_text("__dlq.errors.offset")))
+        .map(|letter| {
+            (
+                letter.header_text("__dlq.errors.partition"),
+                letter.header_text("__dlq.errors.offset"),
+            )
+        })
         .collect();
     assert_eq!(places.len(), 2 * bad.len());
 }

@@ -58,7 +58,9 @@ impl Processor for Rejecter {
             if self.is_bad(&message) {
                 match self.rejects {
                     Rejects::Letters => context.dead_letter(&message, "malformed")?,
-                    Rejects::Named => return Err(ProcessError::poison(&message, "malformed").into()),
+                    Rejects::Named => {
+                        return Err(ProcessError::poison(&message, "malformed").into());
+                    }
                     _ => return Err("malformed".into()),
                 }
                 continue;

@@ -10,9 +10,7 @@ use crate::common::runs::Case as _;
 use crate::common::table::{decimals, line, put, put_bars, range, ratio, thousands, verdict};
 use crate::rounds::Results;
 use crate::series::{Act, Series, Told, VALUE_BYTES};
-use crate::summary::{
-    GROWTH_BAR, IDLE_BAR_PERCENT, REJECTED_BAR, START_BAR_SECONDS, Summary,
-};
+use crate::summary::{GROWTH_BAR, IDLE_BAR_PERCENT, REJECTED_BAR, START_BAR_SECONDS, Summary};
 
 /// A column behind the case's name: its title, its width, what stands in it.
 type Column = (&'static str, usize, fn(&Summary) -> String);

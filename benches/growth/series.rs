@@ -108,10 +108,7 @@ pub(crate) enum Rejects {
 
 impl Act {
     pub(crate) fn has_output(self) -> bool {
-        matches!(
-            self,
-            Self::PassThrough | Self::Forward | Self::Multiply { .. } | Self::Reject(_)
-        )
+        matches!(self, Self::PassThrough | Self::Forward | Self::Multiply { .. } | Self::Reject(_))
     }
 }
 

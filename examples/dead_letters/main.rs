@@ -90,7 +90,8 @@ async fn feed(mut feeder: Feeder, topic: &str, options: &Options) -> Result<(), 
 
 /// Every malformed payment has a letter, with its value and the reason, and nothing else has one.
 fn check_letters(letters: &[TestMessage], options: &Options) -> Result<(), BoxError> {
-    let malformed = (0..options.payments).filter(|number| payments::is_malformed(*number, options.malformed));
+    let malformed =
+        (0..options.payments).filter(|number| payments::is_malformed(*number, options.malformed));
     let mut expected: Vec<String> =
         malformed.map(|number| payments::payment(number, options.malformed).1).collect();
     let mut found: Vec<String> = Vec::new();

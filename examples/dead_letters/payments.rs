@@ -23,7 +23,9 @@ impl<S: Store + 'static> Processor for Payments<S> {
         let keys: Vec<&str> = state.keys().map(String::as_str).collect();
         let values = self.store.get_many(&keys).await?;
         for (number, value) in state.values_mut().zip(values) {
-            *number = value.map_or(Ok(0), |value| std::str::from_utf8(&value)?.parse::<u64>().map_err(BoxError::from))?;
+            *number = value.map_or(Ok(0), |value| {
+                std::str::from_utf8(&value)?.parse::<u64>().map_err(BoxError::from)
+            })?;
         }
         for payment in batch.iter() {
             let account = payment.key_str()?;
@@ -35,8 +37,10 @@ impl<S: Store + 'static> Processor for Payments<S> {
                 state.insert(last(account), number);
             }
         }
-        let changes: Vec<(&str, Option<Bytes>)> =
-            state.iter().map(|(key, value)| (key.as_str(), Some(value.to_string().into()))).collect();
+        let changes: Vec<(&str, Option<Bytes>)> = state
+            .iter()
+            .map(|(key, value)| (key.as_str(), Some(value.to_string().into())))
+            .collect();
         self.store.write_many(&changes).await?;
         Ok(())
     }
@@ -59,7 +63,9 @@ impl<S> AwayAtFirst<S> {
     }
 
     fn reach(&self) -> kasper::Result<()> {
-        let left = self.calls_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let left = self
+            .calls_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match left {
             Ok(_) => Err(Error::new(ErrorKind::Unavailable, "connection refused").retryable()),
             Err(_) => Ok(()),

@@ -41,7 +41,9 @@ pub(super) fn unready(status: &Status) -> Option<String> {
     for PartitionStatus { partition, retrying, .. } in &status.partitions {
         if let Some(Retrying { attempt, since, error, .. }) = retrying {
             let seconds = since.as_secs();
-            return Some(format!("{partition} is retrying (attempt {attempt}, for {seconds} s): {error}"));
+            return Some(format!(
+                "{partition} is retrying (attempt {attempt}, for {seconds} s): {error}"
+            ));
         }
     }
     if let Some(warning) = status.topics.iter().find(|warning| warning.change.stops()) {

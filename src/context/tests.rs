@@ -61,7 +61,8 @@ impl Fixture {
         let metrics = LaneMetrics::new(metrics, &topics, 0);
         let (commands, received) = watch::channel(Command::Run);
         let close = Arc::new(|| {});
-        let mut context = Context::new(0, producer.clone(), LetterWriter::off(), close, metrics, received);
+        let mut context =
+            Context::new(0, producer.clone(), LetterWriter::off(), close, metrics, received);
         let batch = Batch::new(0, topics, vec![record(0, 0, 1)], 1, None);
         context.begin(Some(Arc::new(batch)), None, 1);
         Self { context, producer, book, commands }

@@ -224,7 +224,9 @@ mod tests {
         state.judge(1, &rejected([0])).unwrap();
         state.processed(1);
         state.judge(1, &rejected([0])).unwrap();
-        assert!(state.is_doomed(1, true) && !state.is_doomed(1, false) && state.is_doomed(2, false));
+        assert!(
+            state.is_doomed(1, true) && !state.is_doomed(1, false) && state.is_doomed(2, false)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::{ErrorPolicy, ProcessError};
-use crate::error::{BoxError, Error};
+use crate::error::{BoxError, Error, chain};
 use crate::message::{Message, OutgoingMessage};
 
 /// Texts of errors are cut behind so many bytes: a letter with all of a long one may be too large for its topic.
@@ -49,7 +49,8 @@ impl Reason {
     pub(crate) fn of(error: &Error, deliveries: u32) -> Self {
         // The call's error says in which batch, which the letter's position says better; a mark is not the reason.
         let is_mark = |error: &&(dyn StdError + 'static)| error.is::<ProcessError>();
-        let causes: Vec<_> = error.chain().skip(1).skip_while(is_mark).map(|e| e.to_string()).collect();
+        let causes: Vec<_> =
+            error.chain().skip(1).skip_while(is_mark).map(|e| e.to_string()).collect();
         let (message, causes) = match causes.first() {
             Some(own) => (own.clone(), causes.join("\n")),
             None => (error.to_string(), error.to_string()),
@@ -65,13 +66,11 @@ impl Reason {
 
     /// The user's code rejects the message itself.
     pub(crate) fn told(reason: &BoxError, deliveries: u32) -> Self {
-        let message = reason.to_string();
-        let causes = std::iter::successors(reason.source(), |error| error.source());
-        let causes = causes.fold(message.clone(), |causes, cause| format!("{causes}\n{cause}"));
+        let causes: Vec<String> = chain(&**reason).map(ToString::to_string).collect();
         Self {
             kind: "rejected".into(),
-            message: cut(&message).into(),
-            causes: cut(&causes).into(),
+            message: cut(&causes[0]).into(),
+            causes: cut(&causes.join("\n")).into(),
             deliveries,
         }
     }
@@ -127,7 +126,8 @@ impl LetterWriter {
     ) -> OutgoingMessage<'a> {
         let number = message.partition();
         let partition = self.partitions.get(topic).map_or(number, |count| number % count);
-        let letter = OutgoingMessage::like(topic, message).value(message.value()).partition(partition);
+        let letter =
+            OutgoingMessage::like(topic, message).value(message.value()).partition(partition);
         let now = SystemTime::now();
         let letter = self.own_headers(letter, message, reason, now);
         let headers = self.policy.headers.iter();

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 pub use self::circuit::Circuit;
 pub(crate) use self::circuit::CircuitState;
-pub(crate) use self::letter::{LetterWriter, Reason};
 pub use self::letter::LetterHeaders;
+pub(crate) use self::letter::{LetterWriter, Reason};
 pub use self::process_error::ProcessError;
 pub(crate) use self::verdict::{Budget, Verdict};
 use crate::backoff::Backoff;

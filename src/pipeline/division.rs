@@ -168,9 +168,8 @@ mod tests {
 
     #[test]
     fn what_fails_only_beside_another_is_not_rejected() {
-        let outcome = divide(100, false, |part| {
-            (part.contains(&20) && part.contains(&70)).then_some(70)
-        });
+        let outcome =
+            divide(100, false, |part| (part.contains(&20) && part.contains(&70)).then_some(70));
         assert_eq!((outcome.calls, outcome.rejected.len(), outcome.processed.len()), (2, 0, 100));
     }
 

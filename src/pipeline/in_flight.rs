@@ -16,8 +16,8 @@ use crate::message::rejected::Rejection;
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
 use crate::pipeline::call::Call;
-use crate::pipeline::letters::Post;
 use crate::pipeline::latency_target::{Most, Recent, Times};
+use crate::pipeline::letters::Post;
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::settings::FlightLimits;
 

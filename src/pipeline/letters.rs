@@ -69,7 +69,11 @@ impl Post {
                 });
                 if trouble.due.is_none() {
                     let Some(wait) = trouble.retries.next() else { return };
-                    warn!(?error, ?wait, "letters of rejected messages were not delivered; sending them again");
+                    warn!(
+                        ?error,
+                        ?wait,
+                        "letters of rejected messages were not delivered; sending them again"
+                    );
                     trouble.attempt += 1;
                     trouble.due = Some(Instant::now() + wait);
                     self.progress.retrying(trouble.attempt, trouble.since, &error);

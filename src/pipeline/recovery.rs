@@ -162,7 +162,11 @@ impl PartitionProcessor {
             batch.position(&culprit.topic, culprit.offset).filter(|_| is_here)
         });
         if part.is_whole {
-            info!(?error, messages = batch.len(), "looking for the message that cannot be processed");
+            info!(
+                ?error,
+                messages = batch.len(),
+                "looking for the message that cannot be processed"
+            );
             self.progress.retrying(attempts.made, attempts.since, &error);
         }
         let reason = Reason::of(&error, part.calls);
@@ -177,7 +181,8 @@ impl PartitionProcessor {
         batch: &Arc<Batch>,
         part: &Part,
     ) -> Result<Result<()>, Interrupt> {
-        let messages = if part.is_whole { batch.clone() } else { Arc::new(batch.part(part.range.clone())) };
+        let messages =
+            if part.is_whole { batch.clone() } else { Arc::new(batch.part(part.range.clone())) };
         let call = Call::Process(messages);
         if let Some(messages) = call.batch() {
             self.context.lane_metrics().begins(messages, self.batcher.cut_age());

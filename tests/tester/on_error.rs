@@ -87,12 +87,16 @@ async fn letters_say_where_they_come_from_and_why() {
     let (tester, _) = tester(policy);
     let mut tester = tester.partition(3);
     tester.push(order("1"));
-    let message = order("x").key("k").header("own", "1").header("kasper.redriven", "2").timestamp(5);
+    let message =
+        order("x").key("k").header("own", "1").header("kasper.redriven", "2").timestamp(5);
     tester.push(message);
     tester.run_batch().await.unwrap();
     let letters = tester.outgoing().into_iter().filter(|message| message.topic == "dead");
     let letter = letters.last().unwrap();
-    assert_eq!((letter.key_text(), letter.timestamp, letter.partition), (Some("k"), Some(5), Some(3)));
+    assert_eq!(
+        (letter.key_text(), letter.timestamp, letter.partition),
+        (Some("k"), Some(5), Some(3))
+    );
     let mut headers = Vec::new();
     for (name, _) in &letter.headers {
         headers.push((name.as_str(), letter.header_text(name).unwrap()));
@@ -145,12 +149,16 @@ async fn a_fatal_error_stops_whatever_the_policy_says() {
 
 #[tokio::test(start_paused = true)]
 async fn the_circuit_opens_before_the_letters_are_sent() {
-    let policy = ErrorPolicy::new(OnError::dead_letter("dead")).circuit(Circuit::new().consecutive(3));
+    let policy =
+        ErrorPolicy::new(OnError::dead_letter("dead")).circuit(Circuit::new().consecutive(3));
     let (mut tester, _) = tester(policy);
     push_orders(&mut tester, &["1", "a", "b", "2", "c", "d", "e", "3"]);
     let error = tester.run_batch().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CircuitOpen);
-    assert!(error.get("rejected").unwrap().contains("orders/0 at offset 1: invalid digit"), "{error}");
+    assert!(
+        error.get("rejected").unwrap().contains("orders/0 at offset 1: invalid digit"),
+        "{error}"
+    );
     assert_eq!(sent(&tester, "dead").len(), 0);
     assert_eq!(tester.committed("orders"), Some(Offset::new(1)), "what came before is finished");
 }

@@ -479,8 +479,9 @@ impl World {
         }
         let grant = self.monitor.grants.get(&grant)?;
         let mut offsets = self.logs[partition].offsets(grant.start, to);
-        offsets
-            .find(|offset| !grant.finished.contains(offset) && !self.is_rejected(partition, *offset))
+        offsets.find(|offset| {
+            !grant.finished.contains(offset) && !self.is_rejected(partition, *offset)
+        })
     }
 }
 

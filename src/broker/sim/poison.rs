@@ -39,7 +39,8 @@ impl World {
     pub(super) fn letter_acked(&mut self, letter: &OutgoingRef<'_>) {
         let header = |name: &str| {
             let mut headers = letter.headers();
-            let value = headers.find(|(header, _)| *header == name.as_bytes()).and_then(|(_, value)| value);
+            let value =
+                headers.find(|(header, _)| *header == name.as_bytes()).and_then(|(_, value)| value);
             String::from_utf8(value.unwrap().to_vec()).unwrap()
         };
         let number: i32 = header("__dlq.errors.partition").parse().unwrap();
@@ -81,7 +82,12 @@ impl World {
     }
 
     /// Whether everything between these offsets is rejected, so that `process` may get the second one next.
-    pub(super) fn is_rejected_up_to(&self, partition: &TopicPartition, from: i64, to: Offset) -> bool {
+    pub(super) fn is_rejected_up_to(
+        &self,
+        partition: &TopicPartition,
+        from: i64,
+        to: Offset,
+    ) -> bool {
         let mut between = self.logs[partition].offsets(from, to.get());
         from < to.get() && between.all(|offset| self.is_poison(partition, offset))
     }

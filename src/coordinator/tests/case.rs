@@ -186,7 +186,7 @@ impl Case {
             case.limits.batch_wait = Duration::ZERO;
             case.limits.target_latency = Some(rng.millis(10..=2000));
         }
-        if rng.chance(35) {
+        if rng.chance(25) {
             case.reaction = Reaction::draw(rng);
         }
         if case.reaction.kind == ReactionKind::Reject {

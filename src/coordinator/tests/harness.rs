@@ -136,12 +136,7 @@ impl TestProcessor {
     }
 
     /// Says as it is planned that messages cannot be processed.
-    fn cry(
-        &self,
-        cry: Cry,
-        batch: Option<&Batch>,
-        context: &mut Context,
-    ) -> Result<(), BoxError> {
+    fn cry(&self, cry: Cry, batch: Option<&Batch>, context: &mut Context) -> Result<(), BoxError> {
         let world = self.cluster.world();
         let messages = batch.into_iter().flat_map(Batch::iter);
         let poison = messages.filter(|message| {

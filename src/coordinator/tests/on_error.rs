@@ -76,7 +76,10 @@ async fn a_batch_is_processed_again_until_it_succeeds() {
     sleep(millis(350)).await;
     let status = member.handle.status().partitions[0].clone();
     let retrying = status.retrying.unwrap();
-    assert_eq!((status.state, retrying.attempt, status.in_flight), (PartitionState::Retrying, 4, 1));
+    assert_eq!(
+        (status.state, retrying.attempt, status.in_flight),
+        (PartitionState::Retrying, 4, 1)
+    );
     assert!((300..400).contains(&retrying.since.as_millis()), "{:?}", retrying.since);
     assert!(retrying.error.contains("as planned"), "{}", retrying.error);
     assert!(!member.handle.has_consumed_all());
@@ -111,7 +114,8 @@ async fn other_partitions_continue_meanwhile() {
 #[tokio::test(start_paused = true)]
 async fn a_used_up_budget_stops_with_the_error() {
     let sim = sim(12, Poison::default());
-    let policy = ErrorPolicy::new(OnError::dead_letter(LETTERS)).retryable(backoff().max_retries(3));
+    let policy =
+        ErrorPolicy::new(OnError::dead_letter(LETTERS)).retryable(backoff().max_retries(3));
     let book = Book::default();
     let metrics = Metrics::new("test", book.clone());
     let member = member(&sim, policy).set(|s| s.metrics = metrics);
@@ -126,8 +130,8 @@ async fn a_used_up_budget_stops_with_the_error() {
 #[tokio::test(start_paused = true)]
 async fn every_budget_is_used_by_itself() {
     let sim = sim(5, Poison::default());
-    let policy =
-        ErrorPolicy::new(OnError::retry(backoff().max_retries(3))).retryable(backoff().max_retries(3));
+    let policy = ErrorPolicy::new(OnError::retry(backoff().max_retries(3)))
+        .retryable(backoff().max_retries(3));
     let mut calls = 0;
     let plan = move |_: &Batch| {
         calls += 1;
@@ -145,7 +149,8 @@ async fn every_budget_is_used_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn a_shutdown_ends_a_backoff_at_once() {
     let sim = sim(12, Poison::default());
-    let hour = backoff().first(Duration::from_secs(3600)).longest(Duration::from_secs(3600)).forever();
+    let hour =
+        backoff().first(Duration::from_secs(3600)).longest(Duration::from_secs(3600)).forever();
     let member = member(&sim, rejecting().retryable(hour));
     let member = member.plan(fails(100, Step::FailForNow)).closes(Plan::new).start();
     is_retrying(&sim, &member).await;
@@ -347,7 +352,10 @@ async fn a_processor_that_fails_for_everything_sends_no_letter() {
         let member = member(&sim, policy).set(|s| s.batch.max_messages = 100);
         let error = member.plan(cries(cry)).start().error().await;
         assert_eq!(error.kind(), ErrorKind::CircuitOpen, "{error:?}");
-        assert!(error.to_string().contains("20 messages in a row") || cry == Cry::Letter, "{error}");
+        assert!(
+            error.to_string().contains("20 messages in a row") || cry == Cry::Letter,
+            "{error}"
+        );
         assert!(error.get("rejected").is_some_and(|first| first.contains("as planned")), "{error}");
         sleep(millis(1000)).await;
         assert_eq!((letters_of(&sim), sim.world().taken()), (0, 0));
