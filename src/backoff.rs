@@ -166,6 +166,11 @@ impl Retries {
         Self { waits: Waits::of(backoff), deadline: deadline(backoff.max_elapsed) }
     }
 
+    /// This time does not count.
+    pub(crate) fn extend(&mut self, time: Duration) {
+        self.deadline += time;
+    }
+
     /// How long to wait before the next call; `None` if the budget is used up.
     pub(crate) fn next(&mut self) -> Option<Duration> {
         self.waits.next(self.deadline)

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::broker::{Handover, Producer};
 use crate::command::{self, Command};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{self, BoxError, Error, ErrorKind};
 use crate::message::delivery::Delivery;
 use crate::message::outbox::Outbox;
 use crate::message::rejected::Rejected;
@@ -229,19 +229,23 @@ impl Context {
     /// again in parts. Where many messages are malformed, this is cheaper.
     ///
     /// # Errors
-    /// [`Config`](ErrorKind::Config): there is no dead letter topic.
+    /// - [`Config`](ErrorKind::Config): there is no dead letter topic.
+    /// - [`Process`](ErrorKind::Process): the reason is an error that is [retryable](crate::Error::is_retryable), such as a store
+    ///   that is away. Return it from `process`: the batch is then processed again.
+    /// - [`InvalidInput`](ErrorKind::InvalidInput): the message is not one of this batch.
     ///
     /// ```
     /// use kasper::testkit::{ProcessorTester, TestMessage};
     /// use kasper::{Batch, BoxError, Context, ErrorPolicy, OnError, Processor};
     ///
-    /// struct Totals(u64);
+    /// struct Amounts;
     ///
-    /// impl Processor for Totals {
+    /// impl Processor for Amounts {
     ///     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
     ///         for message in batch.iter() {
     ///             match message.key_str()?.parse::<u64>() {
-    ///                 Ok(amount) => self.0 += amount,
+    ///                 Ok(amount) if amount > 100 => context.forward("large", &message),
+    ///                 Ok(_) => {}
     ///                 Err(error) => context.dead_letter(&message, error)?,
     ///             }
     ///         }
@@ -252,7 +256,7 @@ impl Context {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> kasper::Result<()> {
     /// let policy = ErrorPolicy::new(OnError::stop()).dead_letter_topic("orders-dead");
-    /// let mut tester = ProcessorTester::new(["orders"], |_| Totals(0)).on_error(policy);
+    /// let mut tester = ProcessorTester::new(["orders"], |_| Amounts).on_error(policy);
     /// tester.push(TestMessage::new("orders").key("12"));
     /// tester.push(TestMessage::new("orders").key("x"));
     /// tester.run_batch().await?;
@@ -269,11 +273,22 @@ impl Context {
         reason: impl Into<BoxError>,
     ) -> Result<(), Error> {
         let Some(topic) = self.letters.own_topic() else {
-            let fault = "there is no dead letter topic for `dead_letter`; name one with `Builder::on_error` and                 `ErrorPolicy::dead_letter_topic`";
+            let fault = "there is no dead letter topic for `dead_letter`; name one with `Builder::on_error` and \
+                `ErrorPolicy::dead_letter_topic`";
             return Err(Error::new(ErrorKind::Config, fault).with("partition", self.partition));
         };
-        let reason = Reason::told(&reason.into(), self.attempt);
-        let index = self.outbox.index_of(message).unwrap_or(0);
+        let reason = reason.into();
+        if error::chain(&*reason).any(error::is_retryable) {
+            let fault = "a message is not rejected because of an error that is retryable";
+            return Err(Error::new(ErrorKind::Process, fault).with_source(reason));
+        }
+        let Some(index) = self.outbox.index_of(message) else {
+            let fault = "only a message of the batch that is being processed can be rejected";
+            return Err(
+                Error::new(ErrorKind::InvalidInput, fault).with("partition", self.partition)
+            );
+        };
+        let reason = Reason::told(&reason, self.attempt);
         self.rejected.add(index, message, (Some(topic), &self.letters), &reason);
         Ok(())
     }
@@ -418,12 +433,19 @@ impl Context {
         Ok(())
     }
 
-    /// Abandons the deliveries of a batch that was given up.
-    /// The call failed: gives up what it sent and rejected, except what was flushed.
-    pub(crate) fn discard(&mut self) {
+    /// The call failed with this error: gives up what it sent and rejected, except what was flushed. Returns what it failed
+    /// for. If messages that it flushed were not delivered, that is the reason, whatever it made of it.
+    pub(crate) fn discard(&mut self, error: Error) -> Error {
+        let mut flushed = self.failed.iter().chain(&self.deliveries);
+        let undelivered = flushed.find_map(|delivery| delivery.result().err());
+        let error = match undelivered.filter(|_| !error.has_kind(ErrorKind::Delivery)) {
+            Some(cause) => cause.with("process", error),
+            None => error,
+        };
         self.outbox.begin(None);
         self.rejected.clear();
         self.abandon();
+        error
     }
 
     /// What the call that has returned `Ok` rejects.
@@ -432,6 +454,7 @@ impl Context {
         mem::take(&mut self.rejected)
     }
 
+    /// Abandons the deliveries of a batch that was given up.
     fn abandon(&mut self) {
         self.handed_over = 0;
         self.failed = None;

@@ -5,6 +5,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::time::Duration;
 
+use crate::message::undelivered::Fault;
 use crate::on_error::ProcessError;
 
 /// The error type that a [`Processor`](crate::Processor) returns: any error.
@@ -146,6 +147,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     retryable: bool,
+    fault: Fault,
     context: Vec<(&'static str, String)>,
     source: Option<BoxError>,
 }
@@ -158,6 +160,7 @@ impl Error {
                 kind,
                 message: message.into(),
                 retryable: false,
+                fault: Fault::None,
                 context: Vec::new(),
                 source: None,
             }),
@@ -234,10 +237,18 @@ impl Error {
     /// assert!(outer.is_retryable());
     /// ```
     pub fn is_retryable(&self) -> bool {
-        self.chain().any(|error| {
-            let library = error.downcast_ref::<Error>().is_some_and(Error::is_marked_retryable);
-            library || error.downcast_ref().is_some_and(ProcessError::is_retryable)
-        })
+        self.chain().any(is_retryable)
+    }
+
+    /// Says whether an outgoing message is at fault.
+    pub(crate) fn at_fault(mut self, fault: Fault) -> Self {
+        self.inner.fault = fault;
+        self
+    }
+
+    /// Of this very error.
+    pub(crate) fn fault(&self) -> Fault {
+        self.inner.fault
     }
 
     /// Whether this very error says so, whatever its causes are.
@@ -295,6 +306,12 @@ impl Error {
     pub fn find<E: StdError + 'static>(&self) -> Option<&E> {
         self.chain().skip(1).find_map(|error| error.downcast_ref())
     }
+}
+
+/// Whether this very error says that it is retryable.
+pub(crate) fn is_retryable(error: &(dyn StdError + 'static)) -> bool {
+    let library = error.downcast_ref::<Error>().is_some_and(Error::is_marked_retryable);
+    library || error.downcast_ref().is_some_and(ProcessError::is_retryable)
 }
 
 /// An error and its causes, from the outside.

@@ -229,6 +229,9 @@ async fn a_rebalance_ends_a_backoff() {
             .forever();
         let builder = || {
             let builder = TopicProcessor::builder(&name, [&input]).brokers(common::brokers());
+            // A drain would take longer than the test waits.
+            let builder = builder.kafka("max.poll.interval.ms", "600000");
+            let builder = builder.drain_deadline(Duration::from_secs(300));
             let builder = builder.on_error(ErrorPolicy::default().retryable(hour));
             if is_consumer_protocol { builder.consumer_protocol() } else { builder }
         };
@@ -359,4 +362,51 @@ async fn kills_in_the_middle_of_dividing_lose_nothing() {
         })
         .collect();
     assert_eq!(places.len(), 2 * bad.len());
+}
+
+/// What some messages are made into is larger than the client or the topic takes: they become letters, and the others
+/// go out.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Kafka: run it with `cargo xtask test`"]
+async fn an_output_that_is_too_large_rejects_what_it_was_made_from() {
+    struct Inflate {
+        output: String,
+        names: bool,
+    }
+    impl Processor for Inflate {
+        async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+            for message in batch.iter() {
+                let number: u32 = message.key_str()?.parse()?;
+                let size = if number % 50 == 0 { 40_000 } else { 10 };
+                let outgoing = OutgoingMessage::new(&self.output).key(message.key());
+                let outgoing = outgoing.value(vec![0; size]);
+                context.send(if self.names { outgoing.caused_by(&message) } else { outgoing });
+            }
+            Ok(())
+        }
+    }
+    for (names, by_client) in [(true, true), (false, true), (false, false)] {
+        let limit = if by_client { "1000000" } else { "20000" };
+        let output = common::topic_with("out", 1, &[("max.message.bytes", limit)]).await;
+        let (input, letters) = (topic("in", 1).await, topic("dead", 1).await);
+        send_numbers(&input, 0, 200).await;
+        let own = output.clone();
+        let policy = ErrorPolicy::default().undeliverable(OnError::dead_letter(&letters));
+        let mut builder = TopicProcessor::builder(unique("inflate"), [&input])
+            .brokers(common::brokers())
+            .partitions([0])
+            .on_error(policy);
+        if by_client {
+            builder = builder.kafka("message.max.bytes", "20000");
+        }
+        let build = builder.build(move |_| Inflate { output: own.clone(), names });
+        let report = build.await.unwrap().run_until_caught_up().await.unwrap();
+        assert!(report.rejected >= 4, "{report:?}");
+        let mut found = numbers(&read_all(&letters).await);
+        found.dedup();
+        assert_eq!(found, [0, 50, 100, 150], "{names} {by_client}");
+        let mut sent = numbers(&read_all(&output).await);
+        sent.dedup();
+        assert_eq!(sent, (0..200).filter(|number| number % 50 != 0).collect::<Vec<_>>());
+    }
 }

@@ -21,6 +21,7 @@ use crate::message::{Offset, TopicPartition};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::suspects::Suspects;
 use crate::pipeline::ticks::TickSource;
 use crate::pipeline::topic_progress::TopicProgress;
 
@@ -40,6 +41,7 @@ pub(super) struct Lane {
     /// after one that had to be aborted.
     batcher: Option<Batcher>,
     before: Before,
+    suspects: Suspects,
 }
 
 /// What comes before a lane's next task.
@@ -62,6 +64,7 @@ impl Lane {
             task: None,
             batcher: None,
             before,
+            suspects: Suspects::default(),
         }
     }
 
@@ -101,9 +104,10 @@ impl Lane {
     fn take_over(&mut self, end: LaneEnd) -> Result<()> {
         self.task = None;
         self.batcher = Some(end.batcher);
+        self.suspects.append(end.suspects);
         match end.ending {
             Ending::Complete => {}
-            Ending::Abandoned => self.before = Before::GoBack,
+            Ending::Abandoned | Ending::Suspect => self.before = Before::GoBack,
             Ending::OutOfRange(error) => self.before = Before::Search(error),
             Ending::GoOnAt(partition, next) => self.before = Before::MoveTo(partition, next),
             Ending::Failed(error) => {
@@ -418,6 +422,7 @@ impl Coordinator {
             self.lanes.spawn(number, search.instrument(span));
             return Ok(());
         }
+        let suspects = std::mem::take(&mut lane.suspects);
         let environment = LaneEnvironment {
             producer: self.producer.clone(),
             topics: self.settings.topics.clone(),
@@ -428,6 +433,7 @@ impl Coordinator {
             ticks: self.settings.tick_interval.map_or(TickSource::None, TickSource::Every),
             drain_deadline: self.settings.drain_deadline,
             letters: self.settings.letters.clone(),
+            suspects,
         };
         let progress = lane.progress.clone();
         let partition_processor = PartitionProcessor::new(batcher, progress, commands, environment);

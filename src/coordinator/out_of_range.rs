@@ -14,6 +14,7 @@ use crate::message::Offset;
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::partition_processor::{Ending, LaneEnd};
 use crate::pipeline::start::after_out_of_range;
+use crate::pipeline::suspects::Suspects;
 use crate::settings::OutOfRange;
 
 /// Ends with where to go on, or with nothing when the lane is to end. `position`: the next message that
@@ -38,5 +39,5 @@ pub(super) async fn search(
         Ok(None) => Ending::Abandoned,
         Err(error) => Ending::Failed(error),
     };
-    LaneEnd { partition: number, batcher, ending }
+    LaneEnd { partition: number, batcher, suspects: Suspects::default(), ending }
 }

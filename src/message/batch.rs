@@ -166,10 +166,14 @@ impl Batch {
 
     /// Where in the batch the message at this offset of a topic is.
     pub(crate) fn position(&self, topic: &str, offset: Offset) -> Option<usize> {
+        let topic = (0_u16..).zip(&*self.topics).find(|(_, name)| ***name == *topic)?.0;
+        self.position_in(topic, offset)
+    }
+
+    /// As [`position`](Self::position), by the topic's index.
+    pub(crate) fn position_in(&self, topic: u16, offset: Offset) -> Option<usize> {
         let mut records = self.records().iter();
-        records.position(|record| {
-            record.offset() == offset && *self.topics[usize::from(record.topic)] == *topic
-        })
+        records.position(|record| record.topic == topic && record.offset() == offset)
     }
 
     /// The message with this index.
@@ -267,7 +271,12 @@ impl Batch {
 
     fn message<'a>(&'a self, record: &'a Record) -> Message<'a> {
         let topic = &self.topics[usize::from(record.topic)];
-        Message::new(record, topic, self.partition, &self.headers_lock)
+        // A part's messages are the whole's: one lock for them.
+        let lock = match &self.records {
+            Records::Own(_) => &self.headers_lock,
+            Records::Part(whole, _) => &whole.headers_lock,
+        };
+        Message::new(record, topic, self.partition, lock)
     }
 }
 

@@ -18,9 +18,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Tally;
 use super::outbox::{Outbox, OutgoingRef};
 use super::undelivered::{DeliveryFailure, Origin};
+use super::{Offset, Tally};
 use crate::error::Error;
 use crate::lock::Mutex;
 
@@ -133,6 +133,11 @@ impl Delivery {
             let message = self.message(*index);
             is_there(message.value) && message.key == key && *self.topics()[message.topic] == *topic
         })
+    }
+
+    /// The incoming messages that the message with this index was made from, as far as that is known.
+    pub(crate) fn causes(&self, index: usize) -> Vec<(u16, Offset)> {
+        self.outbox.causes(index)
     }
 
     pub(crate) fn origin(&self) -> Option<&Origin> {

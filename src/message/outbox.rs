@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::delivery::Delivery;
 use super::need::{KEPT_BYTES, Need};
 use super::undelivered::Origin;
-use super::{Batch, Message, OutgoingBytes, OutgoingMessage, Tally};
+use super::{Batch, Message, Offset, OutgoingBytes, OutgoingMessage, Tally};
 
 /// Messages collected and not yet handed to the producer: one byte buffer, one entry a message.
 #[derive(Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Outbox {
     bytes: Vec<u8>,
     entries: Vec<Entry>,
     headers: Vec<HeaderEntry>,
+    /// Which incoming messages an entry was made from, by the entry's index, for those that say so.
+    causes: Vec<(u32, u16, Offset)>,
     needs: Needs,
     topics: Vec<Arc<str>>,
     /// The messages and bytes for each topic; as long as `topics`.
@@ -39,6 +41,7 @@ struct Needs {
     bytes: Need,
     entries: Need,
     headers: Need,
+    causes: Need,
 }
 
 /// A message. Small: a batch may send a million of them, and each is written here and read again.
@@ -112,6 +115,7 @@ impl Outbox {
         self.needs.bytes.recycle(&mut self.bytes);
         self.needs.entries.recycle(&mut self.entries);
         self.needs.headers.recycle(&mut self.headers);
+        self.needs.causes.recycle(&mut self.causes);
         self.tallies.fill(Tally::default());
         self.forwarded_bytes = 0;
         self.last_forwarded = None;
@@ -144,7 +148,10 @@ impl Outbox {
     /// Takes a message part by part: one that is built for the call then is never put together in memory.
     #[inline]
     pub(crate) fn push(&mut self, message: OutgoingMessage<'_>) {
-        let OutgoingMessage { topic, partition, key, value, headers, timestamp } = message;
+        let OutgoingMessage { topic, partition, key, value, headers, timestamp, causes } = message;
+        for (topic, offset) in causes {
+            self.causes.push((index32(self.entries.len()), topic, offset));
+        }
         self.push_parts(&topic, partition, key.as_slice(), value.as_slice(), &headers, timestamp);
     }
 
@@ -302,6 +309,16 @@ impl Outbox {
     pub(super) fn tallies(&self) -> impl Iterator<Item = (&Arc<str>, Tally)> {
         let tallies = self.topics.iter().zip(self.tallies.iter().copied());
         tallies.filter(|(_, tally)| tally.messages > 0)
+    }
+
+    /// The incoming messages that this one was made from, if that was said, or it was forwarded and not copied.
+    pub(super) fn causes(&self, index: usize) -> Vec<(u16, Offset)> {
+        if let (Body::Forwarded(record), Some(batch)) = (self.entries[index].body, &self.batch) {
+            let record = batch.record(record as usize);
+            return vec![(record.topic, record.offset())];
+        }
+        let causes = self.causes.iter().filter(|(entry, ..)| *entry as usize == index);
+        causes.map(|(_, topic, offset)| (*topic, *offset)).collect()
     }
 
     pub(super) fn message(&self, index: usize) -> OutgoingRef<'_> {

@@ -5,8 +5,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::Message;
 use super::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
+use super::{Message, Offset};
 
 /// A message to send, built part by part; see [`Context::send`](crate::Context::send).
 ///
@@ -31,6 +31,8 @@ pub struct OutgoingMessage<'a> {
     pub(crate) value: OutgoingBytes<'a>,
     pub(crate) headers: Vec<(Cow<'a, str>, OutgoingBytes<'a>)>,
     pub(crate) timestamp: Option<i64>,
+    /// The incoming messages that it was made from, by topic and offset.
+    pub(crate) causes: Vec<(u16, Offset)>,
 }
 
 impl<'a> OutgoingMessage<'a> {
@@ -43,6 +45,7 @@ impl<'a> OutgoingMessage<'a> {
             value: OutgoingBytes::NULL,
             headers: Vec::new(),
             timestamp: None,
+            causes: Vec::new(),
         }
     }
 
@@ -203,6 +206,28 @@ impl<'a> OutgoingMessage<'a> {
     #[inline]
     pub fn partition(mut self, partition: i32) -> Self {
         self.partition = Some(partition);
+        self
+    }
+
+    /// Says that it was made from this message of the batch; of several, call it for each. If it cannot be produced and
+    /// [`ErrorPolicy::undeliverable`](crate::ErrorPolicy::undeliverable) rejects messages, these are rejected at once. Otherwise
+    /// the library looks for the message that causes it.
+    ///
+    /// ```
+    /// # use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor};
+    /// # struct Bills;
+    /// # impl Processor for Bills {
+    /// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+    /// for order in batch.iter() {
+    ///     context.send(OutgoingMessage::new("bills").value(order.value()).caused_by(&order));
+    /// }
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn caused_by(mut self, message: &Message<'_>) -> Self {
+        self.causes.push((message.record().topic, message.offset()));
         self
     }
 

@@ -28,7 +28,8 @@ pub(crate) struct Rejection {
 pub(crate) struct Rejected {
     /// By index.
     rejections: BTreeMap<usize, Rejection>,
-    letters: Outbox,
+    /// Each is a delivery of its own: those that fail are sent again, and no others.
+    letters: Vec<Arc<Delivery>>,
 }
 
 impl Rejected {
@@ -58,7 +59,7 @@ impl Rejected {
             told: reason.at(message),
         });
         if let Some(topic) = topic {
-            self.letters.push(letters.letter(topic, message, reason));
+            self.letters.push(alone(letters.letter(topic, message, reason)));
         }
     }
 
@@ -79,10 +80,16 @@ impl Rejected {
         self.rejections.values().cloned()
     }
 
-    /// The letters as one delivery; `None` if there are none.
-    pub(crate) fn into_letters(mut self) -> Option<Arc<Delivery>> {
-        (!self.letters.is_empty()).then(|| self.letters.take(Some(Outbox::default())))
+    pub(crate) fn into_letters(self) -> Vec<Arc<Delivery>> {
+        self.letters
     }
+}
+
+/// The message as a delivery of its own.
+fn alone(message: OutgoingMessage<'_>) -> Arc<Delivery> {
+    let mut outbox = Outbox::default();
+    outbox.push(message);
+    outbox.take(Some(Outbox::default()))
 }
 
 #[cfg(test)]

@@ -43,18 +43,32 @@ pub(crate) struct DeliveryFailure {
     about: Vec<(&'static str, String)>,
     /// The broker named this very message; others of its request failed with it.
     named_by_broker: bool,
+    fault: Fault,
+}
+
+/// Whether it would be of use to send the batch's other messages without the one that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// No message is at fault: brokers are away, a topic is missing, a right.
+    None,
+    /// The message with this index of the delivery cannot be produced.
+    Message(usize),
+    /// A request with messages of this delivery was refused; which of them it is, is not sure.
+    Request,
+    /// A message of another delivery, in the same request.
+    Beside,
 }
 
 impl DeliveryFailure {
     /// Of a delivery that failed before any message of it was looked at.
     pub(crate) fn new(topic: &str, reason: &str) -> Self {
         let about = vec![("topic", topic.to_owned())];
-        Self { reason: reason.into(), about, named_by_broker: false }
+        Self { reason: reason.into(), about, named_by_broker: false, fault: Fault::None }
     }
 
     /// Of one message, with what is known of it.
     pub(crate) fn of_message(reason: String, about: Vec<(&'static str, String)>) -> Self {
-        Self { reason, about, named_by_broker: false }
+        Self { reason, about, named_by_broker: false, fault: Fault::None }
     }
 
     /// Says that the broker named this message among those of its request.
@@ -84,11 +98,23 @@ impl DeliveryFailure {
         );
         let mut about = self.about.clone();
         about.extend(origin.map(|origin| ("refused_batch", origin.to_string())));
-        Self { reason, about, named_by_broker: false }
+        let fault = match self.fault {
+            Fault::None => Fault::None,
+            Fault::Message(_) | Fault::Request | Fault::Beside => Fault::Beside,
+        };
+        Self { reason, about, named_by_broker: false, fault }
+    }
+
+    pub(crate) fn at_fault(self, fault: Fault) -> Self {
+        Self { fault, ..self }
+    }
+
+    pub(crate) fn fault(&self) -> Fault {
+        self.fault
     }
 
     pub(crate) fn error(&self) -> Error {
-        let error = Error::new(ErrorKind::Delivery, self.reason.clone());
+        let error = Error::new(ErrorKind::Delivery, self.reason.clone()).at_fault(self.fault);
         self.about.iter().fold(error, |error, (name, value)| error.with(name, value))
     }
 }

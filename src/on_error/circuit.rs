@@ -22,7 +22,8 @@ const TOLD: usize = 3;
 ///
 /// Each partition number is judged by itself, and each batch before its first letter is sent: a deploy that fails on
 /// every message of a batch sends no letter of it. Where batches are small, at most
-/// [`consecutive`](Circuit::consecutive) − 1 letters of a partition are sent before that. A rebalance forgets what was counted.
+/// [`consecutive`](Circuit::consecutive) − 1 letters of a partition are sent before that. A rebalance and a restart forget what
+/// was counted: a process that is started again and again sends as many each time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -92,8 +93,8 @@ pub(crate) struct CircuitState {
     /// Rejected messages behind the last processed one.
     in_a_row: u64,
     parts: VecDeque<Part>,
-    /// The first errors of the rejections that count.
-    errors: VecDeque<String>,
+    /// The first errors of the rejections within the window.
+    errors: VecDeque<(Instant, String)>,
 }
 
 struct Part {
@@ -105,13 +106,6 @@ struct Part {
 impl CircuitState {
     pub(crate) fn new(circuit: Circuit) -> Self {
         Self { circuit, in_a_row: 0, parts: VecDeque::new(), errors: VecDeque::new() }
-    }
-
-    /// Keeps the text of an error that has a message rejected, to be told when the circuit opens.
-    pub(crate) fn note(&mut self, error: impl FnOnce() -> String) {
-        if self.errors.len() < TOLD {
-            self.errors.push_back(error());
-        }
     }
 
     /// A batch was processed and nothing of it rejected: the straight path.
@@ -147,7 +141,13 @@ impl CircuitState {
         if next < messages {
             self.in_a_row = 0;
         }
-        let part = self.part(Instant::now());
+        let now = Instant::now();
+        while self.errors.front().is_some_and(|(noted, _)| now - *noted > self.circuit.window) {
+            self.errors.pop_front();
+        }
+        let room = TOLD.saturating_sub(self.errors.len());
+        self.errors.extend(rejected.iter().take(room).map(|one| (now, one.told.clone())));
+        let part = self.part(now);
         part.messages += messages as u64;
         part.rejected += rejected.len() as u64;
         let all: u64 = self.parts.iter().map(|part| part.messages).sum();
@@ -162,9 +162,6 @@ impl CircuitState {
             let told = format!("{bad} of {all} messages were rejected within {window:?}");
             return Err(self.open(&told));
         }
-        if bad == 0 {
-            self.errors.clear();
-        }
         Ok(())
     }
 
@@ -175,7 +172,7 @@ impl CircuitState {
              the processor, or allow more with `ErrorPolicy::circuit`"
         );
         let error = Error::new(ErrorKind::CircuitOpen, message);
-        self.errors.iter().fold(error, |error, text| error.with("rejected", text))
+        self.errors.iter().fold(error, |error, (_, text)| error.with("rejected", text))
     }
 
     /// The newest part of the window; older ones than the window are forgotten.
@@ -211,10 +208,9 @@ mod tests {
         state.judge(10, &rejected([1, 2, 3, 4])).unwrap();
         state.judge(3, &rejected([2])).unwrap();
         state.judge(3, &rejected([0, 1, 2])).unwrap();
-        state.note(|| "why".into());
         let error = state.judge(2, &rejected([0])).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::CircuitOpen);
-        assert_eq!(error.get("rejected"), Some("why"));
+        assert_eq!(error.get("rejected"), Some("message 7"));
         assert!(error.to_string().contains("5 messages in a row"), "{error}");
     }
 

@@ -75,6 +75,10 @@ impl Reason {
         }
     }
 
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// With the position of the message, for a line of the log.
     pub(crate) fn at(&self, message: &Message<'_>) -> String {
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());

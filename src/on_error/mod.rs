@@ -176,6 +176,7 @@ pub struct ErrorPolicy {
     circuit: Circuit,
     headers: Vec<LetterHeaders>,
     topic: Option<Arc<str>>,
+    undeliverable: OnError,
 }
 
 impl Default for ErrorPolicy {
@@ -200,7 +201,24 @@ impl ErrorPolicy {
             circuit: Circuit::default(),
             headers: Vec::new(),
             topic: None,
+            undeliverable: OnError::stop(),
         }
+    }
+
+    /// What happens when an *outgoing* message cannot be produced because of what it is: it is larger than the client,
+    /// the topic or the broker allows, or the broker refuses the record. Default: stop.
+    ///
+    /// With [`OnError::dead_letter`] or [`OnError::skip`], the incoming messages that it was
+    /// [made from](crate::OutgoingMessage::caused_by) are rejected. The partition goes back to the first message that is not
+    /// finished for that, so what was in flight is processed and sent once more. If nothing says what the message was
+    /// made from, its batch is divided until the incoming message is found whose output is refused; the acks of each part are awaited.
+    /// Retries have no meaning here.
+    ///
+    /// Brokers that are away, a topic that is missing or a right are no fault of a message: then the topic processor
+    /// stops, as without this setting. It also does where a `tick` or `closing` has sent the message.
+    pub fn undeliverable(mut self, action: OnError) -> Self {
+        self.undeliverable = action;
+        self
     }
 
     /// What happens after an error of this kind. The kind is looked for in all of the library's errors in the chain of
@@ -269,12 +287,22 @@ impl ErrorPolicy {
     }
 
     fn actions(&self) -> impl Iterator<Item = &OnError> {
-        self.rules.iter().map(|(_, action)| action).chain([&self.otherwise])
+        let rules = self.rules.iter().map(|(_, action)| action);
+        rules.chain([&self.otherwise, &self.undeliverable])
     }
 
     /// All topics that letters may go to.
     pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<str>> {
         self.topic.iter().chain(self.actions().filter_map(OnError::topic))
+    }
+
+    /// What happens to messages whose output cannot be produced.
+    pub(crate) fn undeliverable_action(&self) -> &Then {
+        &self.undeliverable.then
+    }
+
+    pub(crate) fn rejects_undeliverable(&self) -> bool {
+        self.undeliverable.then != Then::Stop
     }
 
     pub(crate) fn circuit_settings(&self) -> Circuit {

@@ -7,6 +7,7 @@ use super::{ErrorPolicy, OnError, ProcessError, Then};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
 use crate::message::Offset;
+use crate::message::undelivered::Fault;
 
 /// What to do about an error.
 #[derive(Debug, PartialEq)]
@@ -23,7 +24,12 @@ pub(crate) struct Verdict {
 pub(crate) enum Budget {
     Retryable,
     Rule(usize),
+    /// Only used by a message that stands alone: others are divided at once.
+    Alone,
 }
+
+/// How often a message is processed again whose output is refused, and is not for certain at fault.
+const ALONE: u32 = 5;
 
 impl Verdict {
     fn stop() -> Self {
@@ -35,6 +41,12 @@ impl Verdict {
 enum Mark {
     Fatal,
     Retryable,
+    /// An outgoing message cannot be produced.
+    Undeliverable,
+    /// Outgoing messages were refused; one of them may be at fault, or all together.
+    Refused,
+    /// An outgoing message was refused with another.
+    BesideAnother,
     Poison(Position),
     None,
 }
@@ -56,9 +68,13 @@ fn mark(error: &Error) -> Mark {
             if error.is_marked_retryable() {
                 return Mark::Retryable;
             }
-            // Of a flush: no fault of the messages that came in.
-            if error.kind() == ErrorKind::Delivery {
-                return Mark::Fatal;
+            match error.fault() {
+                Fault::Message(_) => return Mark::Undeliverable,
+                Fault::Request => return Mark::Refused,
+                Fault::Beside => return Mark::BesideAnother,
+                // Of a flush: no fault of the messages that came in.
+                Fault::None if error.kind() == ErrorKind::Delivery => return Mark::Fatal,
+                Fault::None => {}
             }
             culprit = culprit.or_else(|| undecodable(error));
         }
@@ -87,6 +103,25 @@ impl ErrorPolicy {
         let (rule, action) = self.action(error)?;
         let verdict = match mark(error) {
             Mark::Fatal => Verdict::stop(),
+            Mark::Refused | Mark::BesideAnother | Mark::Undeliverable
+                if !self.rejects_undeliverable() =>
+            {
+                Verdict::stop()
+            }
+            Mark::Undeliverable => {
+                Verdict { then: self.undeliverable.then.clone(), ..Verdict::stop() }
+            }
+            // Alone, what is not at fault succeeds sooner or later.
+            Mark::Refused => Verdict {
+                retries: Some((Budget::Alone, Backoff::new().max_retries(ALONE))),
+                then: self.undeliverable.then.clone(),
+                culprit: None,
+            },
+            // The other one is rejected by the lane that sent it.
+            Mark::BesideAnother => {
+                let retries = Some((Budget::Retryable, self.letter_backoff()));
+                Verdict { retries, ..Verdict::stop() }
+            }
             Mark::Retryable if !fault!(RejectRetryable) => {
                 let backoff = self.retryable_backoff(action);
                 let retries = backoff.map(|backoff| (Budget::Retryable, backoff));

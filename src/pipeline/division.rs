@@ -71,6 +71,22 @@ impl<R> Division<R> {
         }
     }
 
+    /// Of a batch of so many messages, these are rejected and the others processed.
+    pub(crate) fn around(
+        &mut self,
+        len: usize,
+        culprits: impl DoubleEndedIterator<Item = (usize, R)>,
+    ) {
+        let whole = Part { range: 0..len, calls: 1, is_whole: false };
+        let mut end = len;
+        for (index, reason) in culprits.rev() {
+            self.process(&whole, index + 1..end);
+            self.left.push(Work::Reject(index, reason));
+            end = index;
+        }
+        self.process(&whole, 0..end);
+    }
+
     fn process(&mut self, of: &Part, range: Range<usize>) {
         if !range.is_empty() {
             self.left.push(Work::Process(Part { range, calls: of.calls, is_whole: false }));
@@ -183,6 +199,18 @@ mod tests {
             });
             assert_eq!((outcome.rejected.len(), outcome.processed.len()), (0, len));
         }
+    }
+
+    #[test]
+    fn what_is_known_to_fail_is_not_processed() {
+        let mut division = Division::new();
+        division.around(6, [(0, ()), (3, ()), (4, ())].into_iter());
+        let work = std::iter::from_fn(|| division.next()).map(|work| match work {
+            Work::Reject(index, ()) => format!("reject {index}"),
+            Work::Process(part) => format!("process {:?}", part.range),
+        });
+        let expected = ["reject 0", "process 1..3", "reject 3", "reject 4", "process 5..6"];
+        assert_eq!(work.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -9,16 +9,19 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind};
 use crate::message::delivery::Delivery;
 use crate::message::outbox::Outbox;
 use crate::message::rejected::Rejection;
+use crate::message::undelivered::{DeliveryFailure, Fault};
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
+use crate::on_error::Reason;
 use crate::pipeline::call::Call;
 use crate::pipeline::latency_target::{Most, Recent, Times};
-use crate::pipeline::letters::Post;
+use crate::pipeline::letters::{Post, Posted};
 use crate::pipeline::progress::{Board, LaneProgress};
+use crate::pipeline::suspects::Suspect;
 use crate::settings::FlightLimits;
 
 /// So many send buffers are kept for the next batches: few, so that their memory is still in the
@@ -32,6 +35,8 @@ pub(crate) struct InFlight {
     input: Option<Input>,
     deliveries: VecDeque<Arc<Delivery>>,
     letters: Letters,
+    /// It is waited for, so that nothing overtakes it, and does not finish.
+    is_abandoned: bool,
 }
 
 /// Messages of a batch that are rejected.
@@ -61,7 +66,19 @@ impl InFlight {
         times: Option<Times>,
     ) -> Self {
         let input = call.batch().map(|batch| Input::of(batch, times));
-        Self { method: call.method(), input, deliveries, letters: Letters::default() }
+        Self {
+            method: call.method(),
+            input,
+            deliveries,
+            letters: Letters::default(),
+            is_abandoned: false,
+        }
+    }
+
+    /// What was sent for a batch that was given up.
+    pub(crate) fn abandoned(deliveries: VecDeque<Arc<Delivery>>) -> Self {
+        let letters = Letters::default();
+        Self { method: "process", input: None, deliveries, letters, is_abandoned: true }
     }
 
     pub(crate) fn with_letters(self, letters: Letters) -> Self {
@@ -98,6 +115,16 @@ impl Input {
     }
 }
 
+/// Why a call does not finish.
+#[derive(Debug)]
+pub(crate) enum NotFinished {
+    Failed(Error),
+    /// The user's policy has messages of the batch rejected.
+    Suspect(Suspect),
+    /// Letters are not delivered, and the partition is about to be given back.
+    GaveUpLetters,
+}
+
 pub(crate) struct InFlightQueue {
     limits: FlightLimits,
     calls: VecDeque<InFlight>,
@@ -113,6 +140,8 @@ pub(crate) struct InFlightQueue {
     /// forwarded batch would stay in memory for as long as its lane has nothing to do.
     spent: VecDeque<Outbox>,
     post: Post,
+    /// Messages are rejected whose output cannot be produced.
+    rejects: bool,
     progress: Arc<LaneProgress>,
     board: Arc<Board>,
     metrics: Arc<LaneMetrics>,
@@ -122,6 +151,7 @@ impl InFlightQueue {
     pub(crate) fn new(
         limits: FlightLimits,
         post: Post,
+        rejects: bool,
         progress: Arc<LaneProgress>,
         board: Arc<Board>,
         metrics: Arc<LaneMetrics>,
@@ -129,6 +159,7 @@ impl InFlightQueue {
         Self {
             limits,
             post,
+            rejects,
             calls: VecDeque::new(),
             ticks: 0,
             tick_finished: None,
@@ -176,7 +207,7 @@ impl InFlightQueue {
     }
 
     pub(crate) fn push(&mut self, call: InFlight) {
-        self.ticks += usize::from(call.input.is_none());
+        self.ticks += usize::from(call.input.is_none() && !call.is_abandoned);
         self.outgoing_bytes += call.outgoing_bytes();
         // Those that find no room now are sent when the call is the oldest.
         call.letters.deliveries.iter().for_each(|letters| self.post.try_send(letters));
@@ -192,7 +223,7 @@ impl InFlightQueue {
     ///
     /// # Errors
     /// The call's delivery failed, as the first one of this lane.
-    pub(crate) async fn front_finished(&mut self) -> Result<()> {
+    pub(crate) async fn front_finished(&mut self) -> Result<(), NotFinished> {
         let Some(front) = self.calls.front() else { return std::future::pending().await };
         for delivery in &front.deliveries {
             if fault!(CommitBeforeAcks) {
@@ -203,26 +234,40 @@ impl InFlightQueue {
             }
             delivery.finished().await;
         }
-        if let Some(front) = self.calls.front_mut() {
-            let bytes = front.outgoing_bytes();
-            if !fault!(ForgetLetters) {
-                self.post.deliver(&mut front.letters.deliveries).await;
-            }
-            debug_assert_eq!(bytes, front.outgoing_bytes(), "sent again, letters are as large");
+        if self.deliver_letters().await == Posted::GivenUp {
+            self.failed = true;
+            return Err(NotFinished::GaveUpLetters);
         }
         self.calls.pop_front().map_or(Ok(()), |front| self.finish(front))
     }
 
-    fn finish(&mut self, front: InFlight) -> Result<()> {
+    /// Of the oldest call. Behind one that failed they are waited for, and not sent again.
+    async fn deliver_letters(&mut self) -> Posted {
+        let Some(front) = self.calls.front_mut() else { return Posted::Done };
+        let letters = &mut front.letters.deliveries;
+        if fault!(ForgetLetters) {
+            return Posted::Done;
+        }
+        if !self.failed {
+            return self.post.deliver(letters).await;
+        }
+        for letter in &*letters {
+            self.post.abandon(letter);
+            letter.finished().await;
+        }
+        Posted::Done
+    }
+
+    fn finish(&mut self, front: InFlight) -> Result<(), NotFinished> {
         self.outgoing_bytes -= front.outgoing_bytes();
+        self.failed |= front.is_abandoned;
         if self.failed {
             return Ok(());
         }
-        let failure = front.outgoing().find_map(|delivery| delivery.result().err());
-        let failure = failure.filter(|_| !fault!(IgnoreDeliveryFailure));
-        if let Some(error) = failure {
+        let failed = front.outgoing().find(|delivery| delivery.has_failed());
+        if let Some(delivery) = failed.filter(|_| !fault!(IgnoreDeliveryFailure)) {
             self.failed = true;
-            return Err(self.locate(error, &front));
+            return Err(self.not_finished(delivery, &front));
         }
         match &front.input {
             Some(input) => {
@@ -246,6 +291,27 @@ impl InFlightQueue {
         self.spent.extend(front.deliveries.into_iter().filter_map(Delivery::into_spent));
         self.spent.truncate(KEPT_BUFFERS);
         Ok(())
+    }
+
+    fn not_finished(&self, delivery: &Arc<Delivery>, call: &InFlight) -> NotFinished {
+        let failure = delivery.failure();
+        let fault = failure.as_ref().map_or(Fault::None, DeliveryFailure::fault);
+        let error = failure.map_or_else(|| Error::new(ErrorKind::Internal, ""), |f| f.error());
+        let error = self.locate(error, call);
+        let is_letter =
+            call.letters.deliveries.iter().any(|letters| Arc::ptr_eq(letters, delivery));
+        let input = call.input.as_ref().filter(|_| self.rejects && !is_letter);
+        match (fault, input) {
+            (Fault::None, _) | (_, None) => NotFinished::Failed(error),
+            (fault, Some(input)) => {
+                let causes = match fault {
+                    Fault::Message(index) => delivery.causes(index),
+                    Fault::None | Fault::Request | Fault::Beside => Vec::new(),
+                };
+                let reason = Reason::of(&error, 1);
+                NotFinished::Suspect(Suspect { ranges: input.ranges.clone(), causes, reason })
+            }
+        }
     }
 
     /// Says which input the undeliverable message was made from, or where it was sent if there was none.
@@ -287,7 +353,7 @@ mod tests {
         let limits = FlightLimits { max_batches: 16, max_bytes: 1 << 30 };
         let progress = Arc::new(LaneProgress::for_test());
         let post = Post::for_test();
-        let queue = InFlightQueue::new(limits, post, progress, Board::new(), metrics);
+        let queue = InFlightQueue::new(limits, post, false, progress, Board::new(), metrics);
         let records = vec![record(0, 0, 100), record(0, 1, 100)];
         let batch = Arc::new(Batch::new(0, topics, records, 200, None));
         let mut outbox = Outbox::default();

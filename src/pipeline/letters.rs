@@ -10,12 +10,13 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::backoff::{Backoff, Retries};
 use crate::broker::{Handover, Producer};
-use crate::command::{Command, is_over};
+use crate::command::{Command, ending, is_over};
 use crate::message::delivery::Delivery;
+use crate::message::undelivered::{DeliveryFailure, Fault};
 use crate::pipeline::progress::LaneProgress;
 
 pub(crate) struct Post {
@@ -31,8 +32,17 @@ struct Trouble {
     attempt: u32,
     since: Instant,
     retries: Retries,
-    /// When they are sent again; `None` while they are on the way.
+    /// When those that failed are sent again; `None` while they are on the way.
     due: Option<Instant>,
+}
+
+/// What became of letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Posted {
+    /// All are acknowledged, or it is no use to send those again that failed.
+    Done,
+    /// Some would have to be sent again, but the partition is about to be given back.
+    GivenUp,
 }
 
 impl Post {
@@ -46,65 +56,85 @@ impl Post {
     }
 
     /// Hands letters to the producer. Those that it has no room for stay for [`deliver`](Self::deliver).
-    pub(super) fn try_send(&self, letters: &Arc<Delivery>) {
+    pub(super) fn try_send(&self, letter: &Arc<Delivery>) {
         if !is_over(&self.commands) {
-            let _later = self.producer.produce(letters);
+            let _later = self.producer.produce(letter);
         }
     }
 
-    /// Waits until the letters are delivered, or the backoff is used up: then they stay failed. Never done when nothing
-    /// may be produced any more, and something is left to be. Cancel-safe: what has happened is kept here and in the
-    /// letters.
-    pub(super) async fn deliver(&mut self, letters: &mut [Arc<Delivery>]) {
-        for letters in letters {
-            loop {
-                self.hand_over(letters).await;
-                letters.finished().await;
-                let Err(error) = letters.result() else { break };
-                let trouble = self.trouble.get_or_insert_with(|| Trouble {
-                    attempt: 0,
-                    since: Instant::now(),
-                    retries: Retries::begin(self.backoff),
-                    due: None,
-                });
-                if trouble.due.is_none() {
-                    let Some(wait) = trouble.retries.next() else { return };
+    /// Waits until the letters are delivered. Those that are not are sent again, all at the same time, until the backoff is
+    /// used up. Never done when nothing may be produced any more, and something is left to be. Cancel-safe: what has
+    /// happened is kept here and in the letters.
+    pub(super) async fn deliver(&mut self, letters: &mut [Arc<Delivery>]) -> Posted {
+        loop {
+            for letter in &*letters {
+                self.hand_over(letter).await;
+            }
+            for letter in &*letters {
+                letter.finished().await;
+            }
+            let failures = letters.iter().filter_map(|letter| letter.failure());
+            let failures: Vec<DeliveryFailure> = failures.collect();
+            let Some(first) = failures.first() else { break };
+            // The same letter would be refused for the same reason.
+            if failures.iter().any(|failure| matches!(failure.fault(), Fault::Message(_))) {
+                break;
+            }
+            let trouble = self.trouble.get_or_insert_with(|| Trouble {
+                attempt: 0,
+                since: Instant::now(),
+                retries: Retries::begin(self.backoff),
+                due: None,
+            });
+            let due = match trouble.due {
+                Some(due) => due,
+                None => {
+                    let Some(wait) = trouble.retries.next() else { break };
+                    let (error, letters) = (first.error(), failures.len());
                     warn!(
                         ?error,
+                        letters,
                         ?wait,
                         "letters of rejected messages were not delivered; sending them again"
                     );
                     trouble.attempt += 1;
-                    trouble.due = Some(Instant::now() + wait);
-                    self.progress.retrying(trouble.attempt, trouble.since, &error);
+                    self.progress.sends_again(Some((trouble.attempt, trouble.since, &error)));
+                    *trouble.due.insert(Instant::now() + wait)
                 }
-                if let Some(due) = trouble.due {
-                    sleep_until(due).await;
+            };
+            tokio::select! {
+                biased;
+                () = ending(&mut self.commands) => {
+                    info!("giving up on letters: the partition is about to be given back");
+                    return Posted::GivenUp;
                 }
-                trouble.due = None;
-                *letters = letters.again();
+                () = sleep_until(due) => {}
             }
+            trouble.due = None;
+            let failed = letters.iter_mut().filter(|letter| letter.has_failed());
+            failed.for_each(|letter| *letter = letter.again());
         }
         if self.trouble.take().is_some() {
-            self.progress.recovered();
+            self.progress.sends_again(None);
         }
+        Posted::Done
     }
 
-    async fn hand_over(&self, letters: &Arc<Delivery>) {
-        while letters.next() < letters.len() {
+    async fn hand_over(&self, letter: &Arc<Delivery>) {
+        while letter.next() < letter.len() {
             if is_over(&self.commands) {
                 return std::future::pending().await;
             }
-            if self.producer.produce(letters) == Handover::QueueFull {
+            if self.producer.produce(letter) == Handover::QueueFull {
                 self.producer.room().await;
             }
         }
     }
 
     /// Nobody comes back for what is not handed over.
-    pub(super) fn abandon(&self, letters: &Arc<Delivery>) {
-        if letters.next() < letters.len() {
-            self.producer.abandon(letters);
+    pub(super) fn abandon(&self, letter: &Arc<Delivery>) {
+        if letter.next() < letter.len() {
+            self.producer.abandon(letter);
         }
     }
 

@@ -39,10 +39,11 @@ use crate::metrics::processor::ProcessorMetrics;
 use crate::on_error::{CircuitState, LetterWriter};
 use crate::pipeline::batcher::Batcher;
 use crate::pipeline::call::{Call, process_error};
-use crate::pipeline::in_flight::{InFlight, InFlightQueue, Letters};
+use crate::pipeline::in_flight::{InFlight, InFlightQueue, Letters, NotFinished};
 use crate::pipeline::letters::Post;
 use crate::pipeline::progress::{Board, LaneProgress};
 use crate::pipeline::recovery::Attempts;
+use crate::pipeline::suspects::{Suspect, Suspects};
 use crate::pipeline::ticks::TickSource;
 use crate::processor::{DynFactory, DynProcessor};
 use crate::settings::FlightLimits;
@@ -53,6 +54,8 @@ use crate::status::PartitionState;
 pub(crate) struct LaneEnd {
     pub(crate) partition: i32,
     pub(crate) batcher: Batcher,
+    /// For the next lane.
+    pub(crate) suspects: Suspects,
     pub(crate) ending: Ending,
 }
 
@@ -64,6 +67,8 @@ pub(crate) enum Ending {
     Abandoned,
     /// An offset is not in the log.
     OutOfRange(QueueError),
+    /// Messages were given up because the output of some of them cannot be produced.
+    Suspect,
     /// After such an offset, this partition goes on here, and the others at the finished messages.
     GoOnAt(TopicPartition, Offset),
     /// The processor is to stop.
@@ -76,8 +81,20 @@ pub(super) enum Interrupt {
     Abandoned,
     /// Told to drain while a batch, or the factory, is tried again: that one is given up, those before it are not.
     GaveUpRetrying,
+    /// Messages are to be rejected because of what they sent.
+    Suspect(Suspect),
     OutOfRange(QueueError),
     Failed(Error),
+}
+
+impl From<NotFinished> for Interrupt {
+    fn from(not_finished: NotFinished) -> Self {
+        match not_finished {
+            NotFinished::Failed(error) => Self::Failed(error),
+            NotFinished::Suspect(suspect) => Self::Suspect(suspect),
+            NotFinished::GaveUpLetters => Self::GaveUpRetrying,
+        }
+    }
 }
 
 impl From<Error> for Interrupt {
@@ -113,6 +130,8 @@ pub(crate) struct LaneEnvironment {
     pub(crate) ticks: TickSource,
     pub(crate) drain_deadline: Duration,
     pub(crate) letters: Arc<LetterWriter>,
+    /// Of the lane before.
+    pub(crate) suspects: Suspects,
 }
 
 /// The user's factory, which all lanes share.
@@ -126,6 +145,7 @@ pub(crate) struct PartitionProcessor {
     pub(super) in_flight: InFlightQueue,
     pub(super) letters: Arc<LetterWriter>,
     pub(super) circuit: CircuitState,
+    pub(super) suspects: Suspects,
     ticks: TickSource,
     /// When the processor began.
     began: Instant,
@@ -155,6 +175,7 @@ impl PartitionProcessor {
             ticks,
             drain_deadline,
             letters,
+            suspects,
         } = environment;
         let handle = Handle::new(board.clone(), name, metrics.metrics.clone());
         let start = StartContext::new(progress.partition, progress.topics(), handle);
@@ -171,12 +192,15 @@ impl PartitionProcessor {
             metrics.clone(),
             commands.clone(),
         );
-        let in_flight = InFlightQueue::new(limits, post, progress.clone(), board.clone(), metrics);
+        let rejects = letters.policy.rejects_undeliverable();
+        let in_flight =
+            InFlightQueue::new(limits, post, rejects, progress.clone(), board.clone(), metrics);
         Self {
             batcher,
             start,
             context,
             in_flight,
+            suspects,
             circuit: CircuitState::new(letters.policy.circuit_settings()),
             letters,
             ticks,
@@ -196,6 +220,14 @@ impl PartitionProcessor {
         let ending = match outcome {
             Ok(()) => Ending::Complete,
             Err(Interrupt::Abandoned | Interrupt::GaveUpRetrying) => Ending::Abandoned,
+            Err(Interrupt::Suspect(suspect)) => {
+                warn!(
+                    reason = suspect.reason.message(),
+                    "going back to reject messages whose output cannot be produced"
+                );
+                self.suspects.add(suspect);
+                Ending::Suspect
+            }
             Err(Interrupt::OutOfRange(error)) => {
                 self.progress.fail(&error.error);
                 Ending::OutOfRange(error)
@@ -205,7 +237,8 @@ impl PartitionProcessor {
                 Ending::Failed(error)
             }
         };
-        LaneEnd { partition: self.progress.partition, batcher: self.batcher, ending }
+        let Self { progress, batcher, suspects, .. } = self;
+        LaneEnd { partition: progress.partition, batcher, suspects, ending }
     }
 
     async fn drive(&mut self, factory: &Factory) -> Result<(), Interrupt> {
@@ -223,7 +256,8 @@ impl PartitionProcessor {
             // At once: waiting for acks may take long, and the coordinator limits it.
             Err(Interrupt::Failed(error)) => self.fail(error),
             // It may turn out to be no failure.
-            Err(Interrupt::OutOfRange(_) | Interrupt::GaveUpRetrying) | Ok(()) => {}
+            Err(Interrupt::OutOfRange(_) | Interrupt::GaveUpRetrying | Interrupt::Suspect(_))
+            | Ok(()) => {}
         }
         // After a failure too: what was finished before the failed batch is to be committed, and its
         // replay must not overtake what is still on the way.
@@ -234,7 +268,7 @@ impl PartitionProcessor {
         let closed = match (&ended, settled) {
             (Err(Interrupt::Failed(_)), _) => return ended,
             // It holds what came of a batch that is not finished.
-            (Err(Interrupt::GaveUpRetrying), Ok(())) => Ok(()),
+            (Err(Interrupt::GaveUpRetrying | Interrupt::Suspect(_)), Ok(())) => Ok(()),
             (_, Ok(())) => self.close(&mut *processor).await,
             (_, _) if fault!(CloseAfterFailure) => self.close(&mut *processor).await,
             // To go on elsewhere would pass over a batch that was not delivered.
@@ -270,10 +304,14 @@ impl PartitionProcessor {
     ) -> Result<Result<Box<dyn DynProcessor>>, Interrupt> {
         let start = &self.start;
         let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(start).await });
-        let created = tokio::select! {
-            biased;
-            () = ending(&mut self.commands) => return Err(Interrupt::GaveUpRetrying),
-            created = create.catch_unwind() => created,
+        let mut create = pin!(create.catch_unwind());
+        let created = loop {
+            tokio::select! {
+                biased;
+                () = ending(&mut self.commands) => return Err(Interrupt::GaveUpRetrying),
+                created = &mut create => break created,
+                finished = self.in_flight.front_finished() => finished?,
+            }
         };
         let failure = match created {
             Ok(Ok(processor)) => return Ok(Ok(processor)),
@@ -350,6 +388,9 @@ impl PartitionProcessor {
         batch: Batch,
     ) -> Result<(), Interrupt> {
         let batch = Arc::new(batch);
+        if let Some(suspicion) = self.suspects.about(&batch, &self.progress) {
+            return self.process_suspect(factory, processor, &batch, suspicion).await;
+        }
         let call = Call::Process(Arc::clone(&batch));
         self.context.lane_metrics().begins(&batch, self.batcher.cut_age());
         let returned = self.call(&mut **processor, &call, 1).await?;
@@ -449,7 +490,7 @@ impl PartitionProcessor {
     /// Waits until everything in flight is finished or, behind a failed batch, at least acked. A failure is reported
     /// at once, unless the lane `has_failed` before, and is what is returned, also where the wait is cut short.
     async fn settle(&mut self, has_failed: bool) -> Result<(), Interrupt> {
-        let mut failure = None;
+        let (mut failure, mut given_up) = (None, None);
         while !self.in_flight.is_empty() {
             let finished = tokio::select! {
                 biased;
@@ -458,15 +499,23 @@ impl PartitionProcessor {
                 }
                 finished = self.in_flight.front_finished() => finished,
             };
-            if let Err(error) = finished {
-                if !has_failed {
-                    self.fail(&error);
+            // There is one: the queue tells of its first failure only.
+            match finished {
+                Ok(()) => {}
+                Err(NotFinished::Failed(error)) => {
+                    if !has_failed {
+                        self.fail(&error);
+                    }
+                    failure = Some(error);
                 }
-                // There is one: the queue tells of its first failure only.
-                failure = Some(error);
+                Err(other) => given_up = Some(Interrupt::from(other)),
             }
         }
-        failure.map_or(Ok(()), |error| Err(Interrupt::Failed(error)))
+        match (failure, given_up) {
+            (Some(error), _) => Err(Interrupt::Failed(error)),
+            (None, Some(given_up)) => Err(given_up),
+            (None, None) => Ok(()),
+        }
     }
 }
 

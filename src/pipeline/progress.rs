@@ -35,6 +35,8 @@ pub(crate) struct LaneStatus {
     pub(crate) last_error: Option<String>,
     pub(crate) stalled: bool,
     retrying: Option<Trouble>,
+    /// Letters are sent again.
+    letters: Option<Trouble>,
 }
 
 /// The user's code has failed and is called again.
@@ -43,6 +45,12 @@ struct Trouble {
     attempt: u32,
     since: Instant,
     error: String,
+}
+
+impl Trouble {
+    fn new(attempt: u32, since: Instant, error: &Error) -> Self {
+        Self { attempt, since, error: format!("{error:#}") }
+    }
 }
 
 /// The progress of one lane.
@@ -76,6 +84,7 @@ impl LaneProgress {
                 last_error: None,
                 stalled: false,
                 retrying: None,
+                letters: None,
             }),
             changed,
         }
@@ -142,7 +151,13 @@ impl LaneProgress {
         if status.state == PartitionState::Running || status.state == PartitionState::Starting {
             status.state = PartitionState::Retrying;
         }
-        status.retrying = Some(Trouble { attempt, since, error: format!("{error:#}") });
+        status.retrying = Some(Trouble::new(attempt, since, error));
+    }
+
+    /// Letters have failed so many times since then, and are sent again; or are delivered now.
+    pub(crate) fn sends_again(&self, trouble: Option<(u32, Instant, &Error)>) {
+        self.status().letters =
+            trouble.map(|(attempt, since, error)| Trouble::new(attempt, since, error));
     }
 
     /// It has succeeded.
@@ -155,7 +170,8 @@ impl LaneProgress {
 
     #[cfg(feature = "testkit")]
     pub(crate) fn is_retrying(&self) -> bool {
-        self.status().retrying.is_some()
+        let status = self.status();
+        status.retrying.is_some() || status.letters.is_some()
     }
 
     pub(crate) fn note_position(&self, taken: Instant, position: &FetchPosition) {
@@ -488,10 +504,12 @@ impl Board {
             last_progress: status.last_progress.elapsed(),
             stalled: status.stalled,
             last_error: status.last_error.clone(),
-            retrying: status.retrying.as_ref().map(|trouble| Retrying {
-                attempt: trouble.attempt,
-                since: trouble.since.elapsed(),
-                error: trouble.error.clone(),
+            retrying: status.retrying.as_ref().or(status.letters.as_ref()).map(|trouble| {
+                Retrying {
+                    attempt: trouble.attempt,
+                    since: trouble.since.elapsed(),
+                    error: trouble.error.clone(),
+                }
             }),
         });
         topics.collect()

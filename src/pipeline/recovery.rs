@@ -18,8 +18,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use crate::backoff::Retries;
-use crate::command::Command;
-use crate::error::{Error, ErrorKind, Result};
+use crate::command::{Command, over};
+use crate::context::Context;
+use crate::error::{BoxError, Error, ErrorKind, Result};
 use crate::message::Batch;
 use crate::message::delivery::Delivery;
 use crate::message::rejected::{Rejected, Rejection};
@@ -27,8 +28,9 @@ use crate::on_error::{Budget, Reason, Then, Verdict};
 use crate::pipeline::call::Call;
 use crate::pipeline::division::{Division, Part, Work};
 use crate::pipeline::in_flight::{InFlight, Letters};
-use crate::pipeline::partition_processor::{Factory, Interrupt, PartitionProcessor};
-use crate::processor::DynProcessor;
+use crate::pipeline::partition_processor::{Factory, Interrupt, PartitionProcessor, guarded};
+use crate::pipeline::suspects::Suspicion;
+use crate::processor::{DynProcessor, Processor};
 use crate::status::PartitionState;
 
 /// The attempts of one call, or of one batch, without a success.
@@ -52,6 +54,10 @@ impl Attempts {
             self.budgets.len() - 1
         });
         self.budgets[index].1.next()
+    }
+
+    fn extend(&mut self, time: Duration) {
+        self.budgets.iter_mut().for_each(|(_, retries)| retries.extend(time));
     }
 
     /// The error that is given up on.
@@ -89,6 +95,32 @@ impl Held {
     }
 }
 
+/// Stands for a processor that panicked, until there is another.
+struct Gone;
+
+impl Processor for Gone {
+    async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        Err("the processor panicked, and there is no other".into())
+    }
+}
+
+/// What is left to do of a batch.
+struct Recovery {
+    division: Division<(Reason, Then)>,
+    failed: Option<(Part, Error)>,
+    attempts: Attempts,
+    held: Held,
+    /// A part succeeds when what it sent is acknowledged.
+    awaits_acks: bool,
+}
+
+impl Recovery {
+    fn new() -> Self {
+        let (division, attempts, held) = (Division::new(), Attempts::new(), Held::default());
+        Self { division, failed: None, attempts, held, awaits_acks: false }
+    }
+}
+
 impl PartitionProcessor {
     /// The user's code failed for this batch. Returns when all its messages are processed or rejected.
     pub(super) async fn recover(
@@ -99,35 +131,103 @@ impl PartitionProcessor {
         error: Error,
     ) -> Result<(), Interrupt> {
         let whole = Part { range: 0..batch.len(), calls: 1, is_whole: true };
-        let mut failed = Some((whole, error));
-        let mut attempts = Attempts::new();
-        let (mut division, mut held) = (Division::new(), Held::default());
+        let work = Recovery { failed: Some((whole, error)), ..Recovery::new() };
+        self.work_off(factory, processor, batch, work).await
+    }
+
+    /// Something that an earlier call for messages of this batch has sent cannot be produced.
+    pub(super) async fn process_suspect(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+        batch: &Arc<Batch>,
+        suspicion: Suspicion,
+    ) -> Result<(), Interrupt> {
+        self.progress.begin_batch();
+        let mut work = Recovery::new();
+        let then = self.letters.policy.undeliverable_action().clone();
+        match suspicion {
+            Suspicion::Of(culprits) => {
+                let culprits =
+                    culprits.into_iter().map(|(index, reason)| (index, (reason, then.clone())));
+                work.division.around(batch.len(), culprits);
+            }
+            Suspicion::Unknown(reason) => {
+                let whole = Part { range: 0..batch.len(), calls: 1, is_whole: true };
+                work.division.divide(&whole, None, (reason, then));
+                work.awaits_acks = true;
+            }
+        }
+        self.work_off(factory, processor, batch, work).await
+    }
+
+    /// Does what is left to do of the batch.
+    async fn work_off(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+        batch: &Arc<Batch>,
+        mut work: Recovery,
+    ) -> Result<(), Interrupt> {
+        let worked_off = self.process_parts(factory, processor, batch, &mut work).await;
+        let finished = match worked_off {
+            Ok(()) => self.finish_held(&mut work.held, batch).map_err(Interrupt::Failed),
+            Err(interrupt) => Err(interrupt),
+        };
+        if finished.is_err() {
+            // The batch comes again, and must not overtake what is still on the way.
+            let deliveries = std::mem::take(&mut work.held.deliveries);
+            self.in_flight.push(InFlight::abandoned(deliveries));
+            return finished;
+        }
+        // The batch itself, besides its parts.
+        self.progress.end_attempt();
+        self.progress.recovered();
+        Ok(())
+    }
+
+    async fn process_parts(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+        batch: &Arc<Batch>,
+        work: &mut Recovery,
+    ) -> Result<(), Interrupt> {
         loop {
-            if let Some((part, error)) = failed.take() {
+            if let Some((part, error)) = work.failed.take() {
                 let is_panic = error.kind() == ErrorKind::Panic;
-                self.after_failure(&mut division, &mut attempts, batch, part, error).await?;
+                self.after_failure(work, batch, part, error).await?;
                 if is_panic {
-                    *processor = self.create(factory).await?;
+                    self.replace(processor, factory).await?;
                 }
             }
-            match division.next() {
-                None => break,
+            match work.division.next() {
+                None => return Ok(()),
                 Some(Work::Reject(index, (reason, then))) => {
-                    self.reject(&mut held, batch, index, &reason, &then)?;
+                    self.reject(&mut work.held, batch, index, &reason, &then)?;
+                    work.attempts = Attempts::new();
                 }
                 Some(Work::Process(mut part)) => {
+                    self.room().await?;
                     part.calls += 1;
-                    match self.process_part(&mut **processor, &mut held, batch, &part).await? {
-                        Ok(()) => attempts = Attempts::new(),
-                        Err(error) => failed = Some((part, error)),
+                    match self.process_part(&mut **processor, work, batch, &part).await? {
+                        Ok(()) => work.attempts = Attempts::new(),
+                        Err(error) => work.failed = Some((part, error)),
                     }
                 }
             }
         }
-        self.finish_held(held, batch)?;
-        // The batch itself, besides its parts.
-        self.progress.end_attempt();
-        self.progress.recovered();
+    }
+
+    /// Waits until there is room for another batch in flight.
+    async fn room(&mut self) -> Result<(), Interrupt> {
+        while !self.in_flight.has_room() {
+            tokio::select! {
+                biased;
+                () = over(&mut self.commands) => return Err(Interrupt::Abandoned),
+                finished = self.in_flight.front_finished() => finished?,
+            }
+        }
         Ok(())
     }
 
@@ -137,16 +237,19 @@ impl PartitionProcessor {
     /// The lane stops, or is told to end.
     async fn after_failure(
         &mut self,
-        division: &mut Division<(Reason, Then)>,
-        attempts: &mut Attempts,
+        Recovery { division, attempts, .. }: &mut Recovery,
         batch: &Arc<Batch>,
         part: Part,
         error: Error,
     ) -> Result<(), Interrupt> {
-        self.context.discard();
+        let error = self.context.discard(error);
         let mut verdict = self.letters.policy.judge(&error)?;
         // A part of a batch runs once, unless the error may go away by itself.
-        if !part.is_whole && matches!(verdict.retries, Some((Budget::Rule(_), _))) {
+        let is_rule = matches!(verdict.retries, Some((Budget::Rule(_), _)));
+        let is_alone = matches!(verdict.retries, Some((Budget::Alone, _)));
+        if (!part.is_whole && is_rule && verdict.then != Then::Stop)
+            || (is_alone && part.range.len() > 1)
+        {
             verdict.retries = None;
         }
         if let Some(wait) = attempts.next(&verdict) {
@@ -177,7 +280,7 @@ impl PartitionProcessor {
     async fn process_part(
         &mut self,
         processor: &mut dyn DynProcessor,
-        held: &mut Held,
+        Recovery { held, awaits_acks, .. }: &mut Recovery,
         batch: &Arc<Batch>,
         part: &Part,
     ) -> Result<Result<()>, Interrupt> {
@@ -193,6 +296,10 @@ impl PartitionProcessor {
         }
         let rejected = self.context.take_rejected().shifted(part.range.start);
         let deliveries = self.hand_over().await?;
+        if *awaits_acks && let Err(error) = self.acknowledged(&deliveries).await? {
+            self.progress.end_attempt();
+            return Ok(Err(error));
+        }
         let is_first = held.start.is_none() || fault!(FinishBeforeLetters);
         if is_first && rejected.is_empty() {
             let times = self.batcher.times();
@@ -207,6 +314,20 @@ impl PartitionProcessor {
         Ok(Ok(()))
     }
 
+    /// Waits until these messages are acknowledged, or one of them has failed.
+    async fn acknowledged(
+        &mut self,
+        deliveries: &VecDeque<Arc<Delivery>>,
+    ) -> Result<Result<()>, Interrupt> {
+        for delivery in deliveries {
+            guarded(&mut self.commands, &mut self.in_flight, delivery.finished()).await?;
+            if let Err(error) = delivery.result() {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
     fn reject(
         &mut self,
         held: &mut Held,
@@ -216,7 +337,6 @@ impl PartitionProcessor {
         then: &Then,
     ) -> Result<()> {
         let message = batch.get(index);
-        self.circuit.note(|| reason.at(&message));
         let topic = match then {
             Then::DeadLetter(topic) => Some(&**topic),
             Then::Skip | Then::Stop => None,
@@ -243,25 +363,26 @@ impl PartitionProcessor {
             return Ok(Letters::default());
         }
         let rejections: Vec<Rejection> = rejected.all().collect();
-        for rejection in &rejections {
-            self.circuit.note(|| rejection.told.clone());
-        }
         self.circuit.judge(batch.len(), &rejections)?;
         tell(&rejections);
-        Ok(Letters { rejections, deliveries: rejected.into_letters().into_iter().collect() })
+        Ok(Letters { rejections, deliveries: rejected.into_letters() })
     }
 
     /// Everything of the batch was processed or is to be rejected.
-    fn finish_held(&mut self, held: Held, batch: &Arc<Batch>) -> Result<()> {
+    ///
+    /// # Errors
+    /// The circuit is open.
+    fn finish_held(&mut self, held: &mut Held, batch: &Arc<Batch>) -> Result<()> {
         let Some(start) = held.start else { return Ok(()) };
         let rest = Arc::new(batch.part(start..batch.len()));
-        let mut rejections = held.rejected;
+        let mut rejections = std::mem::take(&mut held.rejected);
         rejections.iter_mut().for_each(|rejection| rejection.index -= start);
         self.circuit.judge(rest.len(), &rejections)?;
         tell(&rejections);
-        let letters = Letters { rejections, deliveries: held.letters };
+        let letters = Letters { rejections, deliveries: std::mem::take(&mut held.letters) };
         self.progress.begin_batch();
-        let in_flight = InFlight::new(&Call::Process(rest), held.deliveries, self.batcher.times());
+        let deliveries = std::mem::take(&mut held.deliveries);
+        let in_flight = InFlight::new(&Call::Process(rest), deliveries, self.batcher.times());
         self.in_flight.push(in_flight.recovered().with_letters(letters));
         Ok(())
     }
@@ -278,13 +399,24 @@ impl PartitionProcessor {
                 self.progress.recovered();
                 return self.finish(&Call::Tick).await;
             };
-            self.context.discard();
+            let error = self.context.discard(error);
             let is_panic = error.kind() == ErrorKind::Panic;
             self.wait_to_retry(&mut attempts, error).await?;
             if is_panic {
-                *processor = self.create(factory).await?;
+                self.replace(processor, factory).await?;
             }
         }
+    }
+
+    /// Makes another processor after a panic, when the old one is gone.
+    async fn replace(
+        &mut self,
+        processor: &mut Box<dyn DynProcessor>,
+        factory: &Factory,
+    ) -> Result<(), Interrupt> {
+        *processor = Box::new(Gone);
+        *processor = self.create(factory).await?;
+        Ok(())
     }
 
     /// What is not about a batch failed: waits until it may be tried again.
@@ -318,11 +450,21 @@ impl PartitionProcessor {
         self.batcher.drop_used();
         attempts.made += 1;
         let due = Instant::now() + wait;
+        let mut paused = None;
         loop {
             let command = *self.commands.borrow_and_update();
             match command {
-                Command::Run => self.progress.set_state(PartitionState::Retrying),
-                Command::Pause => self.progress.set_state(PartitionState::Paused),
+                Command::Run => {
+                    self.progress.set_state(PartitionState::Retrying);
+                    // Time in which nothing was tried is not counted.
+                    if let Some(since) = paused.take() {
+                        attempts.extend(Instant::now() - since);
+                    }
+                }
+                Command::Pause => {
+                    paused.get_or_insert_with(Instant::now);
+                    self.progress.set_state(PartitionState::Paused);
+                }
                 Command::Drain(_) => {
                     info!("giving up on the retries: the partition is about to be given back");
                     return Err(Interrupt::GaveUpRetrying);

@@ -2,6 +2,7 @@
 //! codec. librdkafka names its own build options; a reader needs the feature of this crate.
 
 use super::ffi::{self, Code, Known};
+use crate::message::undelivered::Fault;
 
 /// What librdkafka has against a property's value, if anything.
 pub(crate) fn of_property(name: &str, value: &str) -> Option<String> {
@@ -128,6 +129,21 @@ pub(super) fn not_taken(code: Code, limit: impl FnOnce() -> String) -> String {
         );
     }
     not_delivered(code, None)
+}
+
+/// Whether a message that the broker refused so, or that the client did not take, is itself at fault.
+pub(super) fn fault(code: Code, index: usize, is_named: bool) -> Fault {
+    match code.known() {
+        // Named by the broker, or by the client, which knows the message's size.
+        Some(
+            Known::RD_KAFKA_RESP_ERR_INVALID_RECORD | Known::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        ) if is_named => Fault::Message(index),
+        // The largest message of a request is only the likeliest.
+        Some(
+            Known::RD_KAFKA_RESP_ERR_INVALID_RECORD | Known::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE,
+        ) => Fault::Request,
+        _ => Fault::None,
+    }
 }
 
 /// Why an outgoing message was not delivered; `words` are the broker's own.

@@ -58,6 +58,8 @@ struct Grant {
     /// `process` gets this offset next, or the first message behind it.
     expected: i64,
     finished: BTreeSet<i64>,
+    /// Where calls begin whose output was not delivered: they may come again.
+    again: BTreeSet<i64>,
     /// What calls before this one left unfinished is processed again, if it is still in the log.
     since_call: usize,
     /// Where it was assigned or sought to last.
@@ -118,6 +120,7 @@ impl Monitor {
             end,
             expected: start,
             finished: BTreeSet::new(),
+            again: BTreeSet::new(),
             since_call,
             begins: start,
         };
@@ -261,7 +264,7 @@ impl World {
             self.violation(|| format!("client {client}: {what} of {number}, which is not its own"));
         }
         let mut before = self.monitor.calls.iter().filter(|call| call.incarnation == incarnation);
-        if is_last && before.any(|call| !call.is_complete() && !call.given_up) {
+        if is_last && before.any(|call| !call.is_complete() && !self.is_made_up_for(call)) {
             self.violation(|| format!("closing of {number} before all calls are finished"));
         }
         self.monitor.open_ticks.entry(incarnation).or_default().insert(id);
@@ -272,6 +275,16 @@ impl World {
             self.monitor.closed.insert(incarnation);
         }
         call
+    }
+
+    /// The call failed, and what it was given was processed by another one, or rejected.
+    fn is_made_up_for(&self, call: &Call) -> bool {
+        let is_over = |(partition, offset, grant): &(TopicPartition, i64, u64)| {
+            let finished = self.monitor.grants.get(grant).map(|grant| &grant.finished);
+            finished.is_some_and(|finished| finished.contains(offset))
+                || self.is_rejected(partition, *offset)
+        };
+        call.given_up && call.messages.iter().all(is_over)
     }
 
     fn call_begins(
@@ -310,7 +323,8 @@ impl World {
         // Retention may have deleted it since it was fetched.
         let deleted = log.offsets(state.expected, log.start).next();
         let from = std::mem::replace(&mut state.expected, offset + 1);
-        let is_next = expected == Some(offset) || deleted == Some(offset);
+        let is_again = self.monitor.retries && state.again.contains(&offset);
+        let is_next = expected == Some(offset) || deleted == Some(offset) || is_again;
         if !is_next && !self.is_rejected_up_to(partition, from, Offset::new(offset)) {
             self.violation(|| format!("{partition}: got {offset} where {expected:?} is next"));
         }
@@ -390,7 +404,21 @@ impl World {
     pub(super) fn not_delivered(&mut self, value: Option<&[u8]>) {
         let Some((id, _)) = decode(value) else { return };
         self.tell_story(|| format!("a message of process {id} is not delivered"));
-        self.monitor.calls[id].failed = true;
+        let call = &mut self.monitor.calls[id];
+        call.failed = true;
+        call.given_up = self.monitor.retries;
+        let mut first: BTreeMap<u64, i64> = BTreeMap::new();
+        for (_, offset, grant) in &call.messages {
+            first
+                .entry(*grant)
+                .and_modify(|first| *first = (*first).min(*offset))
+                .or_insert(*offset);
+        }
+        for (grant, offset) in first {
+            if let Some(state) = self.monitor.grants.get_mut(&grant) {
+                state.again.insert(offset);
+            }
+        }
     }
 
     pub(super) fn sought(&mut self, id: u32, partition: &TopicPartition, offset: i64) {

@@ -16,6 +16,8 @@ pub(crate) struct Poison {
     pub(crate) run: i64,
     /// They are skipped; otherwise they become letters.
     pub(crate) skips: bool,
+    /// The first of a batch is named, and need not stand alone to be rejected.
+    pub(crate) is_named: bool,
 }
 
 impl Poison {
@@ -67,8 +69,9 @@ impl World {
             .filter(|(partition, offset, _)| self.is_poison(partition, *offset))
             .map(|(partition, offset, _)| (partition.clone(), *offset))
             .collect();
-        // Alone, or the first, which is the one that is named.
-        if self.monitor.poison.skips
+        let Poison { skips, is_named, .. } = self.monitor.poison;
+        if skips
+            && (is_named || messages.len() == 1)
             && let Some((partition, offset)) = poison.first()
         {
             self.count("skip");

@@ -13,7 +13,7 @@ use super::poison::LETTERS;
 use super::{Cluster, World};
 use crate::broker::{Handover, Producer};
 use crate::message::delivery::Delivery;
-use crate::message::undelivered::DeliveryFailure;
+use crate::message::undelivered::{DeliveryFailure, Fault};
 
 pub(crate) const UNDELIVERABLE: &str = "undeliverable";
 pub(crate) const REFUSED: &str = "refused";
@@ -79,7 +79,11 @@ impl Producer for SimProducer {
             let topic = delivery.topics()[message.topic].clone();
             if *topic == *REFUSED || world.rng.chance(world.weather.faults.message_refused) {
                 world.message_fails(&topic, message.value);
-                delivery.fail(DeliveryFailure::new(&topic, "the client does not take it"));
+                let reason = "the client does not take it".to_owned();
+                let failure = delivery.failure_of(index, message.partition, reason);
+                let is_refused = *topic == *REFUSED;
+                let fault = if is_refused { Fault::Message(index) } else { Fault::None };
+                delivery.fail(failure.at_fault(fault));
                 delivery.handed_over(delivery.len());
                 delivery.count_down(delivery.len() - index);
                 return Handover::Complete;

@@ -50,6 +50,8 @@ pub(super) struct Reaction {
     pub(super) poison: Poison,
     cry: Cry,
     retries: u32,
+    /// Opens at so many rejected messages in a row, while there is a storm.
+    circuit: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,12 +70,15 @@ pub(super) enum Cry {
     Panic,
     /// It writes the letter itself.
     Letter,
+    /// It makes something of it that the client does not take, and says so, or not.
+    Refused,
+    RefusedUnnamed,
 }
 
 impl Reaction {
     fn stop() -> Self {
         let poison = Poison::default();
-        Self { kind: ReactionKind::Stop, poison, cry: Cry::Error, retries: 0 }
+        Self { kind: ReactionKind::Stop, poison, cry: Cry::Error, retries: 0, circuit: None }
     }
 
     fn draw(rng: &mut Rng) -> Self {
@@ -85,22 +90,28 @@ impl Reaction {
         let skips = rng.chance(30);
         let cries: &[Cry] = match skips {
             true => &[Cry::Error, Cry::Name, Cry::Panic],
-            false => &[Cry::Error, Cry::Name, Cry::Panic, Cry::Letter],
+            false => {
+                &[Cry::Error, Cry::Name, Cry::Panic, Cry::Letter, Cry::Refused, Cry::RefusedUnnamed]
+            }
         };
         let every = rng.within(1..=20);
         let poison = Poison {
             every: i64::try_from(every).unwrap(),
             run: i64::try_from(rng.within(1..=every)).unwrap().min(3),
             skips,
+            is_named: false,
         };
-        Self { kind, poison, cry: rng.pick(cries), retries: 1000 }
+        let cry = rng.pick(cries);
+        let poison = Poison { is_named: cry == Cry::Name, ..poison };
+        let circuit = rng.chance(20).then(|| rng.within(2..=5));
+        Self { kind, poison, cry, retries: 1000, circuit }
     }
 
     pub(super) fn continues(&self) -> bool {
         self.kind != ReactionKind::Stop
     }
 
-    fn policy(&self) -> ErrorPolicy {
+    fn policy(&self, quiet: bool) -> ErrorPolicy {
         let backoff = Backoff::new()
             .first(Duration::from_millis(10))
             .longest(Duration::from_millis(300))
@@ -111,9 +122,12 @@ impl Reaction {
             ReactionKind::Stop => return ErrorPolicy::default(),
             ReactionKind::Retry => ErrorPolicy::new(OnError::retry(backoff)),
             ReactionKind::Reject if self.poison.skips => ErrorPolicy::new(OnError::skip()),
-            ReactionKind::Reject => ErrorPolicy::new(OnError::dead_letter(LETTERS)),
+            ReactionKind::Reject => ErrorPolicy::new(OnError::dead_letter(LETTERS))
+                .undeliverable(OnError::dead_letter(LETTERS)),
         };
-        policy.retryable(backoff).circuit(Circuit::new().never())
+        let never = Circuit::new().never();
+        let circuit = self.circuit.filter(|_| !quiet);
+        policy.retryable(backoff).circuit(circuit.map_or(never, |most| never.consecutive(most)))
     }
 
     fn add_to(&self, plan: Plan) -> Plan {
@@ -336,7 +350,7 @@ impl Case {
         };
         let member = MemberSetup::new(cluster, topics).set(|s| {
             self.limits.set(s);
-            s.letters = letters(self.reaction.policy());
+            s.letters = letters(self.reaction.policy(quiet.load(Ordering::SeqCst)));
             s.needs_alignment = self.joins && !self.is_static;
         });
         let quiet = quiet.load(Ordering::SeqCst);

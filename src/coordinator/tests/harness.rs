@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::case::Cry;
-use crate::broker::sim::{CallId, Cluster, Mode, Spread, Weather, World};
+use crate::broker::sim::{CallId, Cluster, Mode, REFUSED, Spread, Weather, World};
 use crate::coordinator::{Coordinator, Until};
 use crate::handle::Handle;
 use crate::message::{Offset, TopicPartition};
@@ -136,7 +136,13 @@ impl TestProcessor {
     }
 
     /// Says as it is planned that messages cannot be processed.
-    fn cry(&self, cry: Cry, batch: Option<&Batch>, context: &mut Context) -> Result<(), BoxError> {
+    fn cry(
+        &self,
+        cry: Cry,
+        call: CallId,
+        batch: Option<&Batch>,
+        context: &mut Context,
+    ) -> Result<(), BoxError> {
         let world = self.cluster.world();
         let messages = batch.into_iter().flat_map(Batch::iter);
         let poison = messages.filter(|message| {
@@ -150,6 +156,15 @@ impl TestProcessor {
             Cry::Error => Err(Planned.into()),
             Cry::Name => Err(ProcessError::poison(first, Planned).into()),
             Cry::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
+            Cry::Refused | Cry::RefusedUnnamed => {
+                for message in &poison {
+                    let value = self.cluster.world().process_sends(call);
+                    let refused = OutgoingMessage::new(REFUSED).value(value);
+                    let is_named = cry == Cry::Refused;
+                    context.send(if is_named { refused.caused_by(message) } else { refused });
+                }
+                Ok(())
+            }
             Cry::Letter => {
                 poison.iter().try_for_each(|message| Ok(context.dead_letter(message, Planned)?))
             }
@@ -183,7 +198,7 @@ impl TestProcessor {
                 Step::Close => context.close(),
                 Step::Fail => return Err(Planned.into()),
                 Step::FailForNow => return Err(ProcessError::retryable(Planned).into()),
-                Step::Poison(cry) => self.cry(cry, batch, context)?,
+                Step::Poison(cry) => self.cry(cry, call.id, batch, context)?,
                 // Without the noise of the panic hook.
                 Step::Panic => std::panic::resume_unwind(Box::new("a planned panic")),
                 Step::Block(blockade) => drop(blockade.lock().unwrap().recv()),

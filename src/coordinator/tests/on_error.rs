@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 
 use super::case::Cry;
 use super::harness::{Making, Member, MemberSetup, Plan, Sim, Step, at, letters, millis};
-use crate::broker::sim::{LETTERS, Mode, Poison, UNDELIVERABLE};
+use crate::broker::sim::{LETTERS, Mode, Poison, REFUSED, UNDELIVERABLE};
 use crate::metrics::Metrics;
 use crate::metrics::book::Book;
 use crate::status::PartitionState;
@@ -32,7 +32,7 @@ fn sim(messages: usize, poison: Poison) -> Sim {
 
 /// One in `every`.
 fn one_in(every: i64) -> Poison {
-    Poison { every, run: 1, skips: false }
+    Poison { every, run: 1, skips: false, is_named: false }
 }
 
 fn member(sim: &Sim, policy: ErrorPolicy) -> MemberSetup {
@@ -152,6 +152,7 @@ async fn a_shutdown_ends_a_backoff_at_once() {
     let hour =
         backoff().first(Duration::from_secs(3600)).longest(Duration::from_secs(3600)).forever();
     let member = member(&sim, rejecting().retryable(hour));
+    let member = member.set(|s| s.drain_deadline = Duration::from_secs(100));
     let member = member.plan(fails(100, Step::FailForNow)).closes(Plan::new).start();
     is_retrying(&sim, &member).await;
     let begun = Instant::now();
@@ -175,7 +176,11 @@ async fn a_revocation_ends_a_backoff_and_the_next_owner_gets_the_batch() {
         };
         let hour = backoff().first(Duration::from_secs(3600)).longest(Duration::from_secs(3600));
         let setup = member(&sim, rejecting().retryable(hour.forever()));
-        let first = setup.set(|s| s.commit_interval = Duration::from_secs(1000)).plan(plan).start();
+        let first = setup.set(|s| {
+            s.commit_interval = Duration::from_secs(1000);
+            s.drain_deadline = Duration::from_secs(100);
+        });
+        let first = first.plan(plan).start();
         is_retrying(&sim, &first).await;
         let second = member(&sim, rejecting()).start();
         sim.until("both are members", |world| world.members().len() == 2).await;
@@ -280,7 +285,7 @@ async fn what_cannot_be_processed_becomes_a_letter() {
 #[tokio::test(start_paused = true)]
 async fn finding_one_message_takes_few_calls() {
     let calls = async |cry| {
-        let sim = sim(64, Poison { every: 1000, run: 1, skips: false });
+        let sim = sim(64, Poison { every: 1000, run: 1, skips: false, is_named: false });
         let member = member(&sim, rejecting()).set(|s| s.batch.max_messages = 64);
         let member = member.plan(cries(cry)).start();
         sim.all_committed().await;
@@ -295,7 +300,7 @@ async fn finding_one_message_takes_few_calls() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_skipped_has_no_letter() {
-    let sim = sim(20, Poison { skips: true, ..one_in(10) });
+    let sim = sim(20, Poison { skips: true, is_named: true, ..one_in(10) });
     let policy = ErrorPolicy::new(OnError::skip());
     let member = member(&sim, policy).plan(cries(Cry::Name)).start();
     sim.all_committed().await;
@@ -307,7 +312,7 @@ async fn what_is_skipped_has_no_letter() {
 /// The rest of a batch is not finished before the letter is.
 #[tokio::test(start_paused = true)]
 async fn nothing_behind_a_letter_is_committed_before_it_is_acknowledged() {
-    let sim = sim(5, Poison { every: 5, run: 1, skips: false });
+    let sim = sim(5, Poison { every: 5, run: 1, skips: false, is_named: false });
     sim.world().hold(LETTERS);
     let member = member(&sim, rejecting()).plan(cries(Cry::Error)).start();
     sleep(millis(3000)).await;
@@ -332,7 +337,7 @@ async fn a_letter_that_is_not_delivered_is_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_letter_that_is_never_delivered_stops_the_processor_and_drops_nothing() {
-    let sim = sim(20, Poison { every: 1000, run: 1, skips: false });
+    let sim = sim(20, Poison { every: 1000, run: 1, skips: false, is_named: false });
     sim.world().weather.faults.delivery_failed = 100;
     let policy = rejecting().retryable(backoff().max_retries(3));
     let begun = Instant::now();
@@ -347,7 +352,7 @@ async fn a_letter_that_is_never_delivered_stops_the_processor_and_drops_nothing(
 #[tokio::test(start_paused = true)]
 async fn a_processor_that_fails_for_everything_sends_no_letter() {
     for cry in [Cry::Error, Cry::Name, Cry::Letter] {
-        let sim = sim(200, Poison { every: 1, run: 1, skips: false });
+        let sim = sim(200, Poison { every: 1, run: 1, skips: false, is_named: false });
         let policy = rejecting().circuit(Circuit::new().consecutive(20));
         let member = member(&sim, policy).set(|s| s.batch.max_messages = 100);
         let error = member.plan(cries(cry)).start().error().await;
@@ -366,13 +371,96 @@ async fn a_processor_that_fails_for_everything_sends_no_letter() {
 /// Where the batches are small, the letters before the limit are sent.
 #[tokio::test(start_paused = true)]
 async fn small_batches_send_fewer_letters_than_the_limit() {
-    let sim = sim(200, Poison { every: 1, run: 1, skips: false });
+    let sim = sim(200, Poison { every: 1, run: 1, skips: false, is_named: false });
     let policy = rejecting().circuit(Circuit::new().consecutive(20));
     let member = member(&sim, policy).set(|s| s.batch.max_messages = 3);
     let error = member.plan(cries(Cry::Error)).start().error().await;
     assert_eq!(error.kind(), ErrorKind::CircuitOpen, "{error:?}");
     sleep(millis(1000)).await;
     assert!(letters_of(&sim) < 20, "{}", letters_of(&sim));
+}
+
+/// The output of some messages is refused: these are rejected, whether or not the output says what it was made from.
+#[tokio::test(start_paused = true)]
+async fn what_makes_an_output_that_cannot_be_produced_becomes_a_letter() {
+    for cry in [Cry::Refused, Cry::RefusedUnnamed] {
+        let sim = sim(100, one_in(10));
+        let policy = rejecting().undeliverable(OnError::dead_letter(LETTERS));
+        let member = member(&sim, policy).set(|s| s.batch.max_messages = 50);
+        let member = member.plan(cries(cry)).start();
+        sim.all_committed().await;
+        assert!(letters_of(&sim) >= 10, "{cry:?}");
+        let report = member.close().await.unwrap();
+        assert!(report.rejected >= 10 && report.messages >= 100, "{report:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flushed_output_that_cannot_be_produced_is_looked_for_like_an_error() {
+    let sim = sim(20, one_in(10));
+    let policy = rejecting().undeliverable(OnError::dead_letter(LETTERS));
+    let plan = |_: &Batch| vec![Step::Poison(Cry::RefusedUnnamed), Step::Flush];
+    let member = member(&sim, policy).plan(plan).start();
+    sim.all_committed().await;
+    assert_eq!(letters_of(&sim), 2);
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_output_that_cannot_be_produced_stops_without_a_policy_for_it() {
+    let sim = sim(20, one_in(10));
+    let error = member(&sim, rejecting()).plan(cries(Cry::Refused)).start().error().await;
+    assert_eq!((error.kind(), letters_of(&sim)), (ErrorKind::Delivery, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_whose_message_cannot_be_produced_stops() {
+    let sim = sim(5, Poison::default());
+    let policy = rejecting().undeliverable(OnError::dead_letter(LETTERS));
+    let setup = member(&sim, policy).ticks(millis(100), || vec![Step::Send(REFUSED)]);
+    let error = setup.start().error().await;
+    assert_eq!((error.kind(), error.get("sent_by")), (ErrorKind::Delivery, Some("tick")));
+}
+
+/// The processor hides that its flush failed.
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_failed_stops_whatever_the_processor_makes_of_it() {
+    let sim = sim(5, Poison::default());
+    let plan = |_: &Batch| vec![Step::Send(UNDELIVERABLE), Step::FlushBlindly, Step::Fail];
+    let error = member(&sim, rejecting()).plan(plan).start().error().await;
+    assert_eq!((error.kind(), letters_of(&sim)), (ErrorKind::Delivery, 0), "{error}");
+}
+
+/// Sixty letters that all fail once are sent again together, not one after the other.
+#[tokio::test(start_paused = true)]
+async fn letters_that_fail_together_are_sent_again_together() {
+    let sim = sim(60, Poison { every: 1, run: 1, skips: false, is_named: false });
+    sim.world().weather.faults.delivery_failed = 100;
+    let policy = rejecting().retryable(backoff().max_retries(3)).circuit(Circuit::new().never());
+    let setup = member(&sim, policy).set(|s| s.batch.max_messages = 60);
+    let member = setup.plan(|_| vec![Step::Poison(Cry::Letter)]).start();
+    sim.until("all have failed", |world| {
+        world.counts.get("letter not delivered").is_some_and(|count| *count >= 60)
+    })
+    .await;
+    sim.world().weather.faults.delivery_failed = 0;
+    sim.all_committed().await;
+    assert_eq!(letters_of(&sim), 60);
+    member.close().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_does_not_wait_for_letters_that_are_sent_again() {
+    let sim = sim(5, one_in(5));
+    sim.world().weather.faults.delivery_failed = 100;
+    let policy = rejecting().retryable(backoff().first(Duration::from_secs(3600)).forever());
+    let setup = member(&sim, policy.clone()).set(|s| s.drain_deadline = Duration::from_secs(600));
+    let member = setup.plan(|_| vec![Step::Poison(Cry::Letter)]).start();
+    is_retrying(&sim, &member).await;
+    let begun = Instant::now();
+    member.close().await.unwrap();
+    assert!(begun.elapsed() < millis(2000), "{:?}", begun.elapsed());
+    assert!(sim.committed(&at("a", 0)).is_none_or(|next| next == 0));
 }
 
 #[tokio::test(start_paused = true)]

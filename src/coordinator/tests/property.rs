@@ -11,12 +11,13 @@ use crate::broker::sim::Rng;
 const SEEDS: u64 = 10_000;
 
 /// What a storm is made of.
-const HAPPENINGS: [&str; 36] = [
+const HAPPENINGS: [&str; 37] = [
     "assigned",
     "assigned without an answer before",
     "assigned without a start",
     "caught up",
     "caught up beside others",
+    "circuit open",
     "closing",
     "commit",
     "commit applied",

@@ -410,6 +410,7 @@ fn judge(cluster: &Cluster, result: &Result<Report>) {
                 ErrorKind::Process => world.count("process failed"),
                 ErrorKind::Panic => world.count("process panicked"),
                 ErrorKind::Delivery => world.count("delivery failed"),
+                ErrorKind::CircuitOpen => world.count("circuit open"),
                 ErrorKind::Commit => world.count("last commit failed"),
                 ErrorKind::Backend => world.count("lookup refused"),
                 ErrorKind::OffsetOutOfRange if world.monitor.offsets_jump => {

@@ -25,6 +25,7 @@ use crate::pipeline::batcher::Batcher;
 use crate::pipeline::committer::Committer;
 use crate::pipeline::partition_processor::{Ending, LaneEnd, LaneEnvironment, PartitionProcessor};
 use crate::pipeline::progress::LaneProgress;
+use crate::pipeline::suspects::Suspects;
 use crate::pipeline::ticks::TickSource;
 use crate::pipeline::topic_progress::TopicProgress;
 use crate::settings::{BatchLimits, FlightLimits};
@@ -101,6 +102,7 @@ impl ProcessorTester {
                 format!("kasper-topic-processor-{NAME}"),
                 BTreeMap::new(),
             )),
+            suspects: Suspects::default(),
         };
         let (watched, subscribed) = (progress.clone(), commands.subscribe());
         let partition_processor =

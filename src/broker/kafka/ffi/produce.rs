@@ -239,6 +239,7 @@ pub(crate) fn hand_over(delivery: &Arc<Delivery>, topics: &[Arc<TopicHandle>]) -
         let limit = || client.property("message.max.bytes");
         let reason = fatal.unwrap_or_else(|| refusals::not_taken(code, limit));
         let failure = delivery.failure_of(refused_first, message.partition, reason);
+        let failure = failure.at_fault(refusals::fault(code, refused_first, true));
         delivery.fail(failure.with("code", code.name()));
         delivery.handed_over(end);
         let behind = end - (index + count);

@@ -45,7 +45,7 @@ impl Undelivered {
     ///
     /// # Safety
     /// It is not counted down yet.
-    unsafe fn failure(&self, reason: String) -> DeliveryFailure {
+    unsafe fn failure(&self, reason: String, is_named: bool) -> DeliveryFailure {
         // SAFETY: the delivery is kept until the message is counted; pointers and lengths belong together,
         // the value is in the delivery and the key in the message.
         unsafe {
@@ -54,7 +54,10 @@ impl Undelivered {
             let value = bytes((*self.message).payload, (*self.message).len);
             let partition = Some(self.partition()).filter(|partition| *partition >= 0);
             let failure = match delivery.index_of(&self.topic(), key, value) {
-                Some(index) => delivery.failure_of(index, partition, reason),
+                Some(index) => {
+                    let fault = refusals::fault(self.code, index, is_named);
+                    delivery.failure_of(index, partition, reason).at_fault(fault)
+                }
                 None => DeliveryFailure::new(&self.topic(), &reason),
             };
             failure.with("code", self.code.name())
@@ -126,7 +129,7 @@ unsafe extern "C" fn note_refusal(
                 let text = string(text);
                 if !text.starts_with(IN_SAME_REQUEST) {
                     let reason = refusals::not_delivered(code, Some(&text));
-                    let failure = Undelivered { message, code }.failure(reason);
+                    let failure = Undelivered { message, code }.failure(reason, true);
                     (*delivery).fail(failure.named_by_broker());
                 }
             }
@@ -152,6 +155,13 @@ unsafe fn fail_all(messages: &[Undelivered], client: &Client) {
         let too_large = Known::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
         let largest = messages.iter().filter(|message| message.code.is(too_large));
         let largest = largest.max_by_key(|message| message.size());
+        // A request's messages are reported together: one that is alone among those of its partition was alone in it.
+        let is_alone = |one: &Undelivered| {
+            let beside = messages.iter().filter(|other| {
+                other.partition() == one.partition() && other.topic() == one.topic()
+            });
+            beside.count() == 1
+        };
         for message in messages {
             let delivery = &*message.delivery();
             if delivery.has_failed() {
@@ -165,11 +175,16 @@ unsafe fn fail_all(messages: &[Undelivered], client: &Client) {
             let reason = reason.unwrap_or_else(|| refusals::not_delivered(message.code, None));
             match largest.filter(|largest| largest.delivery() != message.delivery()) {
                 Some(largest) => {
-                    let (failure, origin) =
-                        (largest.failure(reason), (*largest.delivery()).origin());
+                    let (failure, origin) = (
+                        largest.failure(reason, is_alone(largest)),
+                        (*largest.delivery()).origin(),
+                    );
                     delivery.fail(failure.in_same_request(origin));
                 }
-                None => delivery.fail(largest.unwrap_or(message).failure(reason)),
+                None => {
+                    let failed = largest.unwrap_or(message);
+                    delivery.fail(failed.failure(reason, is_alone(failed)));
+                }
             }
         }
     }
