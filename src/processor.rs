@@ -24,7 +24,9 @@ use crate::start_context::StartContext;
 ///    acknowledged, the batch's offsets are committed. Meanwhile, the next batch may already be processed
 ///    ([`max_in_flight`](crate::Builder::max_in_flight)).
 /// 3. When `process` returns an error or panics, nothing of the batch is committed, and of the messages that it sent,
-///    only those are produced that were already [flushed](Context::flush). The topic processor stops with that error.
+///    only those are produced that were already [flushed](Context::flush). The topic processor stops with that error,
+///    unless an [`ErrorPolicy`](crate::ErrorPolicy) says otherwise. With one, the same value may get the same messages
+///    again, whole or in parts: change `self` only when nothing can fail any more.
 /// 4. The future may be dropped at any `await`: when the partition is revoked and the drain deadline passes, when the
 ///    partition is lost, or when messages of an earlier batch could not be delivered. The batch is then not
 ///    committed, and it is processed again, by this process or by another one.
@@ -119,7 +121,8 @@ pub trait Processor: Send + 'static {
     /// one tick of a partition is in flight. A partition that is paused, or about to be given up, does not tick.
     ///
     /// # Errors
-    /// As for `process`: the topic processor stops. The error says `tick returned an error`.
+    /// The topic processor stops, or calls `tick` again as the [`ErrorPolicy`](crate::ErrorPolicy) says; where that would
+    /// reject a message, it stops. The error says `tick returned an error`.
     ///
     /// ```
     /// use kasper::testkit::{ProcessorTester, TestMessage};
@@ -184,7 +187,8 @@ pub trait Processor: Send + 'static {
     /// takes its place, or `run` ends. What `closing` sends is acknowledged before the last commit of the partition,
     /// unless that takes longer than the deadline; a warning is logged then.
     ///
-    /// It is *not* called after the partition was lost, after an error or a panic of the processor, or when the drain
+    /// It is *not* called after the partition was lost, while a batch is tried again after an error, after an error or a
+    /// panic that stops the processor, or when the drain
     /// deadline has passed; and a killed process calls nothing. So what `closing` does must not be all that keeps a
     /// result from being lost: use it to be early or tidy.
     ///

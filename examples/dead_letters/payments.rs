@@ -8,7 +8,7 @@ use kasper::store::Store;
 use kasper::{Batch, BoxError, Bytes, Context, Error, ErrorKind, Processor};
 
 /// Keeps the sum of each account's payments. A payment says which one it is of its account, and the store has the last
-/// one that counted: so a payment that comes again is not counted again.
+/// one that counted: so a payment that comes again is not counted again. (A corrected payment needs a new number.)
 pub(crate) struct Payments<S> {
     pub(crate) store: Arc<S>,
 }

@@ -94,11 +94,14 @@ impl LaneMetrics {
 
     /// These messages are rejected for good.
     pub(crate) fn rejected(&self, rejections: &[Rejection]) {
+        let mut counts: HashMap<(u16, bool), u64> = HashMap::new();
         for rejection in rejections {
-            let topic = &self.topics[usize::from(rejection.topic)];
-            let outcome = if rejection.has_letter { "dead_letter" } else { "skip" };
-            let labels = [&**topic, &*self.partition, outcome];
-            self.processor.metrics.counter_of(&catalogue::REJECTED, &labels).increment(1);
+            *counts.entry((rejection.topic, rejection.has_letter)).or_default() += 1;
+        }
+        for ((topic, has_letter), count) in counts {
+            let outcome = if has_letter { "dead_letter" } else { "skip" };
+            let labels = [&*self.topics[usize::from(topic)], &*self.partition, outcome];
+            self.processor.metrics.counter_of(&catalogue::REJECTED, &labels).increment(count);
         }
     }
 

@@ -127,8 +127,8 @@ impl Matches {
 /// - Every **other** error, and a panic, does what the first rule says that matches it ([`of_kind`](Self::of_kind),
 ///   [`matching`](Self::matching)), or else what the policy was made with.
 ///
-/// The marks are found through the whole chain of causes; the outermost one counts. After a panic the factory makes a
-/// fresh processor; after an error, the same processor gets the batch again.
+/// The marks are found through the whole chain of causes; the outermost one counts, before any rule. After a panic the factory
+/// makes a fresh processor; after an error, the same processor gets the batch again.
 ///
 /// # What stays true
 /// Batches of a partition are processed in order: while one is tried again, later ones wait; other partitions continue.
