@@ -120,7 +120,7 @@ impl Input {
 pub(crate) enum NotFinished {
     Failed(Error),
     /// The user's policy has messages of the batch rejected.
-    Suspect(Suspect),
+    Suspect(Box<Suspect>),
     /// Letters are not delivered, and the partition is about to be given back.
     GaveUpLetters,
 }
@@ -309,7 +309,8 @@ impl InFlightQueue {
                     Fault::None | Fault::Request | Fault::Beside => Vec::new(),
                 };
                 let reason = Reason::of(&error, 1);
-                NotFinished::Suspect(Suspect { ranges: input.ranges.clone(), causes, reason })
+                let ranges = input.ranges.clone();
+                NotFinished::Suspect(Box::new(Suspect { ranges, causes, reason }))
             }
         }
     }

@@ -7,11 +7,12 @@
 //! 4. [`committer`] commits the next offsets of what is finished;
 //! 5. [`progress`] is what the others may know about it: status, lag, caught up.
 //!
-//! When a call fails, [`recovery`] does what the user's policy says; [`division`] finds the message that fails, [`suspects`] are batches
+//! When a call fails, it is made again ([`attempts`]), or [`recovery`] does what the user's policy says; [`division`] finds the message that fails, [`suspects`] are batches
 //! whose output could not be produced.
 //!
 //! Beside it, [`latency_target`] says how long batches may wait, [`punctuality`] whether that target is met, [`command`](crate::command) is what a lane is told, and [`ticks`] say when it ticks. Before it all, [`start`] finds the offsets to begin at.
 
+pub(crate) mod attempts;
 pub(crate) mod batch_window;
 pub(crate) mod batcher;
 pub(crate) mod call;

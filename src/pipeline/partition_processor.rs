@@ -17,20 +17,18 @@
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::mem;
-use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use crate::broker::{Producer, QueueError};
-use crate::command::{Command, ending, is_over, over};
+use crate::command::{Command, is_over, over};
 use crate::context::Context;
-use crate::error::{Error, Result, panic_error};
+use crate::error::{Error, Result};
 use crate::handle::Handle;
 use crate::message::delivery::Delivery;
 use crate::message::{Batch, Offset, TopicPartition};
@@ -38,11 +36,10 @@ use crate::metrics::lane::LaneMetrics;
 use crate::metrics::processor::ProcessorMetrics;
 use crate::on_error::{CircuitState, LetterWriter};
 use crate::pipeline::batcher::Batcher;
-use crate::pipeline::call::{Call, process_error};
+use crate::pipeline::call::Call;
 use crate::pipeline::in_flight::{InFlight, InFlightQueue, Letters, NotFinished};
 use crate::pipeline::letters::Post;
 use crate::pipeline::progress::{Board, LaneProgress};
-use crate::pipeline::recovery::Attempts;
 use crate::pipeline::suspects::{Suspect, Suspects};
 use crate::pipeline::ticks::TickSource;
 use crate::processor::{DynFactory, DynProcessor};
@@ -82,7 +79,7 @@ pub(super) enum Interrupt {
     /// Told to drain while a batch, or the factory, is tried again: that one is given up, those before it are not.
     GaveUpRetrying,
     /// Messages are to be rejected because of what they sent.
-    Suspect(Suspect),
+    Suspect(Box<Suspect>),
     OutOfRange(QueueError),
     Failed(Error),
 }
@@ -140,7 +137,7 @@ pub(crate) type Factory = Mutex<Box<dyn DynFactory>>;
 pub(crate) struct PartitionProcessor {
     pub(super) batcher: Batcher,
     /// For the factory.
-    start: StartContext,
+    pub(super) start: StartContext,
     pub(super) context: Context,
     pub(super) in_flight: InFlightQueue,
     pub(super) letters: Arc<LetterWriter>,
@@ -225,7 +222,7 @@ impl PartitionProcessor {
                     reason = suspect.reason.message(),
                     "going back to reject messages whose output cannot be produced"
                 );
-                self.suspects.add(suspect);
+                self.suspects.add(*suspect);
                 Ending::Suspect
             }
             Err(Interrupt::OutOfRange(error)) => {
@@ -281,44 +278,6 @@ impl PartitionProcessor {
     fn fail(&self, error: &Error) {
         self.progress.fail(error);
         self.board.report_failure();
-    }
-
-    /// Makes the processor, again and again if the policy says so.
-    pub(super) async fn create(
-        &mut self,
-        factory: &Factory,
-    ) -> Result<Box<dyn DynProcessor>, Interrupt> {
-        let mut attempts = Attempts::new();
-        loop {
-            let error = match self.try_create(factory).await? {
-                Ok(processor) => return Ok(processor),
-                Err(error) => error,
-            };
-            self.wait_to_retry(&mut attempts, error).await?;
-        }
-    }
-
-    async fn try_create(
-        &mut self,
-        factory: &Factory,
-    ) -> Result<Result<Box<dyn DynProcessor>>, Interrupt> {
-        let start = &self.start;
-        let create = AssertUnwindSafe(async { factory.lock().await.create_dyn(start).await });
-        let mut create = pin!(create.catch_unwind());
-        let created = loop {
-            tokio::select! {
-                biased;
-                () = ending(&mut self.commands) => return Err(Interrupt::GaveUpRetrying),
-                created = &mut create => break created,
-                finished = self.in_flight.front_finished() => finished?,
-            }
-        };
-        let failure = match created {
-            Ok(Ok(processor)) => return Ok(Ok(processor)),
-            Ok(Err(error)) => process_error("the processor factory returned an error", error),
-            Err(panic) => panic_error("the processor factory panicked", &*panic),
-        };
-        Ok(Err(failure.with("partition", self.progress.partition)))
     }
 
     async fn process_batches(

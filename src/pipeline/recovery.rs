@@ -12,59 +12,22 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use crate::backoff::Retries;
-use crate::command::{Command, over};
-use crate::context::Context;
-use crate::error::{BoxError, Error, ErrorKind, Result};
+use crate::command::over;
+use crate::error::{Error, ErrorKind, Result};
 use crate::message::Batch;
 use crate::message::delivery::Delivery;
 use crate::message::rejected::{Rejected, Rejection};
-use crate::on_error::{Budget, Reason, Then, Verdict};
+use crate::on_error::{Budget, Reason, Then};
+use crate::pipeline::attempts::Attempts;
 use crate::pipeline::call::Call;
 use crate::pipeline::division::{Division, Part, Work};
 use crate::pipeline::in_flight::{InFlight, Letters};
 use crate::pipeline::partition_processor::{Factory, Interrupt, PartitionProcessor, guarded};
 use crate::pipeline::suspects::Suspicion;
-use crate::processor::{DynProcessor, Processor};
-use crate::status::PartitionState;
-
-/// The attempts of one call, or of one batch, without a success.
-pub(super) struct Attempts {
-    made: u32,
-    since: Instant,
-    budgets: Vec<(Budget, Retries)>,
-}
-
-impl Attempts {
-    /// One was made, and failed.
-    pub(super) fn new() -> Self {
-        Self { made: 1, since: Instant::now(), budgets: Vec::new() }
-    }
-
-    /// How long to wait before the next attempt; `None` if there is none.
-    fn next(&mut self, verdict: &Verdict) -> Option<Duration> {
-        let (budget, backoff) = verdict.retries?;
-        let index = self.budgets.iter().position(|(of, _)| *of == budget).unwrap_or_else(|| {
-            self.budgets.push((budget, Retries::begin(backoff)));
-            self.budgets.len() - 1
-        });
-        self.budgets[index].1.next()
-    }
-
-    fn extend(&mut self, time: Duration) {
-        self.budgets.iter_mut().for_each(|(_, retries)| retries.extend(time));
-    }
-
-    /// The error that is given up on.
-    fn told(&self, error: Error) -> Error {
-        if self.made > 1 { error.with("attempts", self.made) } else { error }
-    }
-}
+use crate::processor::DynProcessor;
 
 /// What of a batch waits until the circuit has been asked: everything from the first rejected message on.
 #[derive(Default)]
@@ -92,15 +55,6 @@ impl Held {
         let run = before + usize::from(last > 0);
         let first = self.rejected.get(last - run);
         (run as u64, first.is_some_and(|rejection| rejection.index == 0))
-    }
-}
-
-/// Stands for a processor that panicked, until there is another.
-struct Gone;
-
-impl Processor for Gone {
-    async fn process(&mut self, _: &Batch, _: &mut Context) -> Result<(), BoxError> {
-        Err("the processor panicked, and there is no other".into())
     }
 }
 
@@ -385,103 +339,6 @@ impl PartitionProcessor {
         let in_flight = InFlight::new(&Call::Process(rest), deliveries, self.batcher.times());
         self.in_flight.push(in_flight.recovered().with_letters(letters));
         Ok(())
-    }
-
-    /// Calls `tick`, again and again if the policy says so.
-    pub(super) async fn tick(
-        &mut self,
-        factory: &Factory,
-        processor: &mut Box<dyn DynProcessor>,
-    ) -> Result<(), Interrupt> {
-        let mut attempts = Attempts::new();
-        loop {
-            let Err(error) = self.call(&mut **processor, &Call::Tick, attempts.made).await? else {
-                self.progress.recovered();
-                return self.finish(&Call::Tick).await;
-            };
-            let error = self.context.discard(error);
-            let is_panic = error.kind() == ErrorKind::Panic;
-            self.wait_to_retry(&mut attempts, error).await?;
-            if is_panic {
-                self.replace(processor, factory).await?;
-            }
-        }
-    }
-
-    /// Makes another processor after a panic, when the old one is gone.
-    async fn replace(
-        &mut self,
-        processor: &mut Box<dyn DynProcessor>,
-        factory: &Factory,
-    ) -> Result<(), Interrupt> {
-        *processor = Box::new(Gone);
-        *processor = self.create(factory).await?;
-        Ok(())
-    }
-
-    /// What is not about a batch failed: waits until it may be tried again.
-    ///
-    /// # Errors
-    /// It may not, or the lane is told to end.
-    pub(super) async fn wait_to_retry(
-        &mut self,
-        attempts: &mut Attempts,
-        error: Error,
-    ) -> Result<(), Interrupt> {
-        let verdict = self.letters.policy.judge(&error)?;
-        match attempts.next(&verdict) {
-            Some(wait) => self.wait_for_attempt(attempts, &error, wait).await,
-            None => Err(Interrupt::Failed(attempts.told(error))),
-        }
-    }
-
-    /// Waits, while batches in flight finish. While the partition is paused nothing is tried; when it is to be given up,
-    /// the wait ends at once.
-    async fn wait_for_attempt(
-        &mut self,
-        attempts: &mut Attempts,
-        error: &Error,
-        wait: Duration,
-    ) -> Result<(), Interrupt> {
-        let attempt = attempts.made;
-        warn!(?error, attempt, ?wait, "the processor failed; trying again");
-        self.progress.retrying(attempt, attempts.since, error);
-        self.context.lane_metrics().tries_again();
-        self.batcher.drop_used();
-        attempts.made += 1;
-        let due = Instant::now() + wait;
-        let mut paused = None;
-        loop {
-            let command = *self.commands.borrow_and_update();
-            match command {
-                Command::Run => {
-                    self.progress.set_state(PartitionState::Retrying);
-                    // Time in which nothing was tried is not counted.
-                    if let Some(since) = paused.take() {
-                        attempts.extend(Instant::now() - since);
-                    }
-                }
-                Command::Pause => {
-                    paused.get_or_insert_with(Instant::now);
-                    self.progress.set_state(PartitionState::Paused);
-                }
-                Command::Drain(_) => {
-                    info!("giving up on the retries: the partition is about to be given back");
-                    return Err(Interrupt::GaveUpRetrying);
-                }
-                Command::Stop => return Err(Interrupt::Abandoned),
-            }
-            tokio::select! {
-                biased;
-                changed = self.commands.changed() => {
-                    if changed.is_err() {
-                        return Err(Interrupt::Abandoned);
-                    }
-                }
-                finished = self.in_flight.front_finished() => finished?,
-                () = sleep_until(due), if command == Command::Run => return Ok(()),
-            }
-        }
     }
 }
 

@@ -14,6 +14,7 @@ mod metrics;
 mod offsets;
 mod on_error;
 mod partial;
+mod processor;
 mod property;
 mod revocation;
 mod shutdown;
