@@ -55,8 +55,11 @@ impl ClientContext for Listener {
     // Errors come to the method below, too.
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
-    fn error(&self, _: KafkaError, reason: &str) {
-        *locked(&self.last) = Some(reason.to_owned());
+    fn error(&self, error: KafkaError, reason: &str) {
+        // That all brokers are down is what comes of the reasons before.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *locked(&self.last) = Some(reason.to_owned());
+        }
     }
 }
 
