@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -19,6 +20,9 @@ use crate::connection::{Connection, refused};
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A topic that was just created is not known to every broker at once.
+const DOUBTED_FOR: Duration = Duration::from_secs(3);
 
 /// How long reading may bring nothing.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -98,17 +102,30 @@ impl Cluster {
         if let Some(known) = self.known(topic) {
             return Ok(known);
         }
-        let metadata = self.consumer.fetch_metadata(Some(topic), TIMEOUT);
-        let metadata = metadata.map_err(|error| self.explained(&error))?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let code = found.and_then(|found| found.error()).map(RDKafkaErrorCode::from);
-        let count = match (found, code) {
-            (_, Some(RDKafkaErrorCode::UnknownTopicOrPartition)) | (None, None) => None,
-            (_, Some(code)) => bail!("topic `{topic}`: {code}"),
-            (Some(found), None) => Some(i32::try_from(found.partitions().len())?),
+        let begun = Instant::now();
+        let count = loop {
+            let count = self.look_up(topic)?;
+            if count.is_some() || begun.elapsed() > DOUBTED_FOR {
+                break count;
+            }
+            thread::sleep(Duration::from_millis(100));
         };
         locked(&self.known).insert(topic.to_owned(), count);
         Ok(count)
+    }
+
+    fn look_up(&self, topic: &str) -> Result<Option<i32>> {
+        use RDKafkaErrorCode as Code;
+        let metadata = self.consumer.fetch_metadata(Some(topic), TIMEOUT);
+        let metadata = metadata.map_err(|error| self.explained(&error))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(None);
+        };
+        match found.error().map(Code::from) {
+            Some(Code::UnknownTopicOrPartition | Code::LeaderNotAvailable) => Ok(None),
+            Some(code) => bail!("topic `{topic}`: {code}"),
+            None => Ok(Some(i32::try_from(found.partitions().len())?)),
+        }
     }
 
     /// All that the topic has now, by partition.
@@ -140,7 +157,7 @@ impl Cluster {
                 Ok(committed) => break committed,
                 // A coordinator that has just started, or that the group has just moved to.
                 Err(error) if is_passing(&error) && begun.elapsed() < TIMEOUT => {
-                    std::thread::sleep(Duration::from_millis(100));
+                    thread::sleep(Duration::from_millis(100));
                 }
                 Err(error) => return Err(self.explained(&error)).context("the group's offsets"),
             }

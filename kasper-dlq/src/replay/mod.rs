@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use kasper::{ErrorKind, OutOfRange, TopicProcessor};
 
 use self::pace::Pace;
@@ -190,26 +190,23 @@ fn conclude(
     for line in counts.left(args.max_replays) {
         println(&line)?;
     }
-    if let Some(failure) = failure {
+    if failure.is_some() {
         println("1 failed")?;
-        println_unconfirmed(unconfirmed)?;
-        return Err(failure)
-            .context(format!("stopped; the same command continues there, with group {group}"));
     }
-    println_unconfirmed(unconfirmed)?;
-    match run.why_ended() {
-        Some(End::Interrupted) => {
-            println(&format!("interrupted; the same command continues there, with group {group}"))?;
-            Ok(ExitCode::from(INTERRUPTED))
-        }
-        Some(End::Limit) => {
-            println(&format!(
-                "ended at --limit; the same command continues there, with group {group}"
-            ))?;
-            Ok(ExitCode::SUCCESS)
-        }
-        _ => Ok(ExitCode::SUCCESS),
+    if unconfirmed > 0 {
+        let messages = count(unconfirmed, "message");
+        println(&format!(
+            "{messages} sent, but not known to have arrived: the next run sends them again"
+        ))?;
     }
+    let (why, code) = match (&failure, run.why_ended()) {
+        (Some(_), _) => ("stopped", ExitCode::FAILURE),
+        (None, Some(End::Interrupted)) => ("interrupted", ExitCode::from(INTERRUPTED)),
+        (None, Some(End::Limit)) => ("ended at --limit", ExitCode::SUCCESS),
+        (None, _) => return Ok(ExitCode::SUCCESS),
+    };
+    println(&format!("{why}; the same command continues there, with group {group}"))?;
+    failure.map_or(Ok(code), Err)
 }
 
 /// A letter that was refused says itself what to do.
@@ -218,16 +215,6 @@ fn explained(run: &Run, error: &kasper::Error) -> anyhow::Error {
         Some(text) if error.kind() == ErrorKind::Process => anyhow!("{text}"),
         _ => anyhow!("{error:#}"),
     }
-}
-
-fn println_unconfirmed(unconfirmed: u64) -> Result<()> {
-    if unconfirmed == 0 {
-        return Ok(());
-    }
-    println(&format!(
-        "{} sent, but not known to have arrived: the next run sends them again",
-        count(unconfirmed, "message")
-    ))
 }
 
 fn println(line: &str) -> Result<()> {

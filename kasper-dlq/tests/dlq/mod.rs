@@ -33,8 +33,10 @@ impl Topics {
     pub(crate) async fn create(test: &str) -> Self {
         let (letters, source) = (unique(&format!("{test}-dlq")), unique(&format!("{test}-source")));
         let client = TestClient::new(brokers(), &[]).unwrap();
-        client.create_topic(&letters, 2).await.unwrap();
-        client.create_topic(&source, 4).await.unwrap();
+        for (topic, partitions) in [(&letters, 2), (&source, 4)] {
+            client.create_topic(topic, partitions).await.unwrap();
+            wait_for(topic, partitions).await;
+        }
         Self { client, letters, source }
     }
 
@@ -156,6 +158,24 @@ impl Ran {
 
     pub(crate) async fn end_of(child: Child) -> Self {
         Self::of(child.wait_with_output().await.unwrap())
+    }
+}
+
+/// The broker answers before every request handler knows the topic.
+async fn wait_for(topic: &str, partitions: i32) {
+    let mut config = ClientConfig::new();
+    let consumer: BaseConsumer = config.set("bootstrap.servers", brokers()).create().unwrap();
+    let begun = Instant::now();
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), LIMIT).unwrap();
+        let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        if found.filter(|partition| partition.leader() >= 0).count()
+            == usize::try_from(partitions).unwrap()
+        {
+            return;
+        }
+        assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
