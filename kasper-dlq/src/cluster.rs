@@ -7,12 +7,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use kasper::{Offset, OwnedMessage};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::{Offset as Position, TopicPartitionList};
 
@@ -134,7 +134,7 @@ impl Cluster {
             bail!("topic `{topic}` does not exist on {}", self.brokers);
         };
         let extent = |partition| {
-            let watermarks = self.consumer.fetch_watermarks(topic, partition, TIMEOUT);
+            let watermarks = asked(|| self.consumer.fetch_watermarks(topic, partition, TIMEOUT));
             let (start, end) = watermarks.map_err(|error| self.explained(&error))?;
             Ok(Extent { partition, start, end })
         };
@@ -151,17 +151,9 @@ impl Cluster {
         for partition in partitions {
             list.add_partition(topic, partition);
         }
-        let begun = Instant::now();
-        let committed = loop {
-            match self.consumer.committed_offsets(list.clone(), TIMEOUT) {
-                Ok(committed) => break committed,
-                // A coordinator that has just started, or that the group has just moved to.
-                Err(error) if is_passing(&error) && begun.elapsed() < TIMEOUT => {
-                    thread::sleep(Duration::from_millis(100));
-                }
-                Err(error) => return Err(self.explained(&error)).context("the group's offsets"),
-            }
-        };
+        let committed = asked(|| self.consumer.committed_offsets(list.clone(), TIMEOUT));
+        let committed =
+            committed.map_err(|error| self.explained(&error).context("the group's offsets"))?;
         let offsets =
             committed.elements().into_iter().filter_map(|element| match element.offset() {
                 Position::Offset(offset) => Some((element.partition(), offset)),
@@ -257,7 +249,21 @@ impl Cluster {
     }
 }
 
-/// The client tries again by itself.
+/// Asks again while it is an answer that passes: of a broker that has just started, or to which a partition or a group has
+/// just moved.
+fn asked<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+    let begun = Instant::now();
+    loop {
+        match ask() {
+            Err(error) if is_passing(&error) && begun.elapsed() < TIMEOUT => {
+                thread::sleep(Duration::from_millis(100));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// What ends by itself.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode as Code;
     matches!(

@@ -161,19 +161,13 @@ impl Ran {
     }
 }
 
-/// The broker answers before every request handler knows the topic.
+/// The broker answers before it serves the topic's partitions.
 async fn wait_for(topic: &str, partitions: i32) {
     let mut config = ClientConfig::new();
     let consumer: BaseConsumer = config.set("bootstrap.servers", brokers()).create().unwrap();
     let begun = Instant::now();
-    loop {
-        let metadata = consumer.fetch_metadata(Some(topic), LIMIT).unwrap();
-        let found = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        if found.filter(|partition| partition.leader() >= 0).count()
-            == usize::try_from(partitions).unwrap()
-        {
-            return;
-        }
+    let is_served = |partition| consumer.fetch_watermarks(topic, partition, LIMIT).is_ok();
+    while !(0..partitions).all(is_served) {
         assert!(begun.elapsed() < LIMIT, "not within {LIMIT:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
