@@ -357,3 +357,22 @@ async fn a_topic_that_does_not_exist_is_named() {
         assert!(ran.code == Some(1) && ran.err.contains("`no-such-dlq` does not exist"), "{ran:?}");
     }
 }
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn a_replay_at_full_speed_is_interrupted_without_doubles() {
+    const COUNT: i32 = 10_000;
+    let topics = Topics::create("speed").await;
+    topics.send_numbers(0, COUNT).await;
+    let child = topics.start("replay", &["--yes"]);
+    topics.arrived(500).await;
+    signal(&child, "-INT").await;
+    let ran = Ran::end_of(child).await;
+    let done: i64 = topics.committed().values().sum();
+    assert_eq!(topics.numbers().await.len() as i64, done, "{ran:?}");
+    assert!(ran.out.starts_with(&format!("replayed {done} messages\n")), "{ran:?}");
+    topics.replay(&[]).await;
+    let all = topics.numbers().await;
+    let expected: Vec<i32> = (0..4).flat_map(|p| (0..COUNT).filter(move |n| n % 4 == p)).collect();
+    assert!(all == expected, "{} of {COUNT}", all.len());
+}

@@ -32,8 +32,8 @@ impl Progress {
     pub(crate) fn show(&mut self, done: u64, replayed: u64) {
         match self {
             Self::Bar(bar) => {
-                bar.set_position(done);
                 bar.set_message(format!("{replayed} replayed"));
+                bar.set_position(done);
             }
             Self::Lines { total, last } if last.elapsed() >= INTERVAL => {
                 *last = Instant::now();
