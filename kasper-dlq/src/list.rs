@@ -26,12 +26,11 @@ pub(crate) fn run(connection: &ConnectionArgs, args: &ListArgs) -> Result<ExitCo
     extents.retain(|extent| args.filter.fits_partition(extent.partition));
     let mut out = BufWriter::new(io::stdout().lock());
     let counted = read(&cluster, &extents, args, &mut out)?;
-    match (args.letters, args.json) {
-        (true, _) => {}
-        (false, true) => {
-            writeln!(out, "{}", serde_json::to_string_pretty(&counted.document(&args.topic))?)?
-        }
-        (false, false) => counted.print(&mut out)?,
+    if !args.letters && args.json {
+        serde_json::to_writer_pretty(&mut out, &counted.document(&args.topic))?;
+        writeln!(out)?;
+    } else if !args.letters {
+        counted.print(&mut out)?;
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)

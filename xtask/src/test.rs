@@ -386,7 +386,8 @@ fn all(args: &Args, for_tests: &[&str]) -> Result<Command> {
 }
 
 /// The folders with the test programs of the main set.
-const PROGRAMS: &[&str] = &["tests", "heavy-tests/tests", "kasper-schema/tests", "kasper-dlq/tests"];
+const PROGRAMS: &[&str] =
+    &["tests", "heavy-tests/tests", "kasper-schema/tests", "kasper-dlq/tests"];
 
 /// All test programs of the main set but those [`WITH_OTHER_SERVERS`], found as Cargo finds them.
 fn test_programs() -> Result<Vec<String>> {
@@ -468,7 +469,8 @@ mod own_tests {
     #[test]
     fn each_test_program_has_a_step() {
         let programs = test_programs().expect("read");
-        for program in ["embedded", "live_consume", "examples", "admin_page", "hostile", "live_dlq"] {
+        for program in ["embedded", "live_consume", "examples", "admin_page", "hostile", "live_dlq"]
+        {
             assert!(programs.iter().any(|name| name == program), "{program} of {programs:?}");
         }
         assert!(!programs.iter().any(|name| name == "common" || name == "live_cluster"));

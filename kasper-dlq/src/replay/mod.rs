@@ -62,7 +62,7 @@ pub(crate) fn run(connection: &ConnectionArgs, args: &ReplayArgs) -> Result<Exit
     let left = left(&cluster, &args.topic, &extents)?;
     let total: u64 = left.iter().map(Extent::len).sum();
     if args.dry_run || (!args.yes && total > 0) {
-        let plan = Plan::make(&cluster, &args.topic, &left, &rules(args))?;
+        let plan = Plan::make(&cluster, &args.topic, &left, &rules_of(args))?;
         if let Some(code) = present(&plan, args, &group)? {
             return Ok(code);
         }
@@ -74,13 +74,13 @@ pub(crate) fn run(connection: &ConnectionArgs, args: &ReplayArgs) -> Result<Exit
     let ends = extents.iter().map(|extent| (extent.partition, extent.end)).collect();
     let pace = Pace::new(args.rate);
     let limit = args.limit.map(std::num::NonZero::get);
-    let run = Run::new(rules(args), ends, limit, pace, Arc::new(cluster));
+    let run = Run::new(rules_of(args), ends, limit, pace, Arc::new(cluster));
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(send(&run, &connection, args, &group, total));
+    let outcome = runtime.block_on(send_all(&run, &connection, args, &group, total));
     conclude(&run, args, &group, outcome)
 }
 
-fn rules(args: &ReplayArgs) -> Rules {
+fn rules_of(args: &ReplayArgs) -> Rules {
     Rules {
         filter: args.filter.clone(),
         to: args.to.clone(),
@@ -133,7 +133,7 @@ fn present(plan: &Plan, args: &ReplayArgs, group: &str) -> Result<Option<ExitCod
     Ok(Some(ExitCode::SUCCESS))
 }
 
-async fn send(
+async fn send_all(
     run: &Arc<Run>,
     connection: &Connection,
     args: &ReplayArgs,
