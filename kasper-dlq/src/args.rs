@@ -14,7 +14,8 @@ use crate::show::Position;
 ///
 /// A letter is a message that could not be processed: the original key, value, headers and timestamp, and then headers
 /// that say where it came from and what went wrong (`__dlq.errors.*` of KIP-1191, `kasper.error.*`). Kasper writes
-/// them, and so do Kafka's share groups. Messages without these headers are counted, and left alone.
+/// them, and so do Kafka's share groups. Messages without these headers are counted, and left alone; so are, in a replay,
+/// letters of share groups that don't copy the message (`errors.deadletterqueue.copy.record.enable`).
 ///
 /// `list` and `show` change nothing: they join no consumer group and commit no offsets. Begin a replay with `--dry-run`.
 ///

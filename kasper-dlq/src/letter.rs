@@ -40,6 +40,8 @@ pub(crate) struct Letter {
     pub(crate) replayed: u64,
     /// The headers before this index are the original message's.
     pub(crate) block: usize,
+    /// It has headers of Kasper's.
+    pub(crate) is_kaspers: bool,
 }
 
 impl Letter {
@@ -73,7 +75,14 @@ impl Letter {
             time: about("kasper.error.time").and_then(|text| text.trim().parse().ok()),
             replayed: replays.into_iter().filter_map(number).max().unwrap_or(0),
             block,
+            is_kaspers: headers[block..].iter().any(|(name, _)| name.starts_with(KASPERS)),
         })
+    }
+
+    /// Whether the message itself is not in the letter. Share groups copy it only with the setting
+    /// `errors.deadletterqueue.copy.record.enable`; otherwise key and value are null, and there are no other headers.
+    pub(crate) fn is_reference(&self, message: &OwnedMessage) -> bool {
+        !self.is_kaspers && self.block == 0 && message.key.is_none() && message.value.is_none()
     }
 
     /// Where the message came from, as `orders/3@1289`.
@@ -170,6 +179,7 @@ pub(crate) mod tests {
             time: "2026-12-01T03:33:22.123Z".parse().ok(),
             replayed: 0,
             block: 2,
+            is_kaspers: true,
         };
         assert_eq!(letter, expected);
         assert_eq!(letter.source().to_string(), "orders/3@1289");
@@ -204,6 +214,19 @@ pub(crate) mod tests {
             ..Letter::default()
         };
         assert_eq!(letter, Some(expected));
+    }
+
+    #[test]
+    fn a_letter_without_the_message_is_known_as_such() {
+        let is_reference = |pairs: &[(&str, &str)], value: Option<&str>| {
+            let mut message = message(pairs);
+            (message.key, message.value) = (None, value.map(|text| text.as_bytes().to_vec()));
+            Letter::of(&message).unwrap().is_reference(&message)
+        };
+        assert!(is_reference(&BLOCK[..6], None));
+        assert!(!is_reference(&BLOCK[..6], Some("")));
+        assert!(!is_reference(&[&[("via", "web")], &BLOCK[..6]].concat(), None));
+        assert!(!is_reference(BLOCK, None));
     }
 
     #[test]

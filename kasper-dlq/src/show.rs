@@ -112,6 +112,13 @@ fn print(message: &OwnedMessage, limit: Option<usize>, out: &mut impl Write) -> 
         Some(letter) => {
             writeln!(out, "Letter {partition}:{offset}")?;
             print_letter(letter, out)?;
+            if letter.is_reference(message) {
+                field(
+                    "note",
+                    "the share group has not copied the message: look it up at its source",
+                    out,
+                )?;
+            }
         }
         None => writeln!(
             out,

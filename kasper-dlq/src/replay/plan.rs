@@ -49,6 +49,7 @@ impl Plan {
                 }
                 Ok(Verdict::FilteredOut) => Outcome::FilteredOut,
                 Ok(Verdict::Exhausted) => Outcome::Exhausted,
+                Ok(Verdict::Reference) => Outcome::Reference,
                 Ok(Verdict::NotALetter) => Outcome::NotALetter,
                 Err(refused) => {
                     plan.problems.insert(refused.to_string());

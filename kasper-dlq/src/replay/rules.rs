@@ -23,6 +23,8 @@ pub(crate) enum Verdict {
     FilteredOut,
     /// Replayed as often as is allowed.
     Exhausted,
+    /// The message itself is not in the letter.
+    Reference,
     NotALetter,
 }
 
@@ -58,6 +60,9 @@ impl Rules {
         }
         if letter.replayed >= self.max_replays {
             return Ok(Verdict::Exhausted);
+        }
+        if letter.is_reference(message) {
+            return Ok(Verdict::Reference);
         }
         let key_chooses = self.to.is_some() || self.repartition;
         if !key_chooses && letter.partition.is_none() {
@@ -182,6 +187,9 @@ mod tests {
         assert_eq!(rules(&[]).judge(&often).unwrap(), Verdict::Exhausted);
         let more = Rules { max_replays: 4, ..rules(&[]) };
         assert!(matches!(more.judge(&often), Ok(Verdict::Replay(_))));
+        let mut reference = message(&BLOCK[..6]);
+        (reference.key, reference.value) = (None, None);
+        assert_eq!(rules(&[]).judge(&reference).unwrap(), Verdict::Reference);
     }
 
     #[test]

@@ -148,6 +148,7 @@ impl Run {
             Verdict::NotALetter => Outcome::NotALetter,
             Verdict::FilteredOut => Outcome::FilteredOut,
             Verdict::Exhausted => Outcome::Exhausted,
+            Verdict::Reference => Outcome::Reference,
             Verdict::Replay(target) => {
                 let partitions = self.partitions(&target.topic).await?;
                 check(&target.topic, target.partition, partitions)?;

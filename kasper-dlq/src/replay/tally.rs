@@ -12,6 +12,7 @@ pub(crate) enum Outcome {
     Replayed,
     FilteredOut,
     Exhausted,
+    Reference,
     NotALetter,
 }
 
@@ -21,6 +22,7 @@ pub(crate) struct Counts {
     pub(crate) replayed: u64,
     pub(crate) filtered_out: u64,
     pub(crate) exhausted: u64,
+    pub(crate) references: u64,
     pub(crate) not_letters: u64,
 }
 
@@ -30,13 +32,14 @@ impl Counts {
             Outcome::Replayed => &mut self.replayed,
             Outcome::FilteredOut => &mut self.filtered_out,
             Outcome::Exhausted => &mut self.exhausted,
+            Outcome::Reference => &mut self.references,
             Outcome::NotALetter => &mut self.not_letters,
         };
         *counter += 1;
     }
 
     pub(crate) fn all(&self) -> u64 {
-        self.replayed + self.filtered_out + self.exhausted + self.not_letters
+        self.replayed + self.filtered_out + self.exhausted + self.references + self.not_letters
     }
 
     /// What was left, for people; nothing if nothing was.
@@ -50,6 +53,13 @@ impl Counts {
             left.push(format!(
                 "{} left: replayed {often} or more already (--max-replays)",
                 self.exhausted
+            ));
+        }
+        if self.references > 0 {
+            left.push(format!(
+                "{} left: letters without the message, of share groups that don't copy it \
+                 (errors.deadletterqueue.copy.record.enable)",
+                self.references
             ));
         }
         if self.not_letters > 0 {
@@ -131,7 +141,7 @@ mod tests {
         tally.finished(1, 6);
         tally.finished(0, 100);
         tally.finished(2, 100);
-        let expected = Counts { replayed: 2, not_letters: 1, exhausted: 1, filtered_out: 0 };
+        let expected = Counts { replayed: 2, not_letters: 1, exhausted: 1, ..Counts::default() };
         assert_eq!((tally.counts(), tally.unconfirmed()), (expected, 0));
         let left = tally.counts().left(3);
         assert_eq!(
