@@ -376,3 +376,20 @@ async fn a_replay_at_full_speed_is_interrupted_without_doubles() {
     let expected: Vec<i32> = (0..4).flat_map(|p| (0..COUNT).filter(move |n| n % 4 == p)).collect();
     assert!(all == expected, "{} of {COUNT}", all.len());
 }
+
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn a_message_that_cannot_be_delivered_stops_the_replay_before_it() {
+    let topics = Topics::create("large").await;
+    topics.send_numbers(0, 4).await;
+    let large = TestMessage::new("").key("k").value(format!("{:05000}", 99));
+    topics.client.send(topics.letter(large, 0, "process failed")).await.unwrap();
+    topics.send_numbers(4, 4).await;
+    let ran = topics.run("replay", &["--yes", "--property", "message.max.bytes=2000"]).await;
+    assert!(ran.code == Some(1) && ran.out.contains("\n1 failed\n"), "{ran:?}");
+    assert!(ran.err.contains(&topics.source) && ran.err.contains("message.max.bytes"), "{ran:?}");
+    assert_eq!(topics.committed()[&0], 2, "{ran:?}");
+    topics.replay(&[]).await;
+    let all: BTreeSet<i32> = topics.numbers().await.into_iter().collect();
+    assert_eq!(all, BTreeSet::from([0, 1, 2, 3, 4, 5, 6, 7, 99]));
+}

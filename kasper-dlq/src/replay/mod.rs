@@ -76,7 +76,7 @@ pub(crate) fn run(connection: &ConnectionArgs, args: &ReplayArgs) -> Result<Exit
     let limit = args.limit.map(std::num::NonZero::get);
     let run = Run::new(rules_of(args), ends, limit, pace, Arc::new(cluster));
     let runtime = tokio::runtime::Runtime::new()?;
-    let outcome = runtime.block_on(send_all(&run, &connection, args, &group, total));
+    let outcome = runtime.block_on(send_all(&run, &connection, args, &group, total))?;
     conclude(&run, args, &group, outcome)
 }
 
@@ -133,13 +133,15 @@ fn present(plan: &Plan, args: &ReplayArgs, group: &str) -> Result<Option<ExitCod
     Ok(Some(ExitCode::SUCCESS))
 }
 
+/// # Errors
+/// It could not begin. How it ended is inside.
 async fn send_all(
     run: &Arc<Run>,
     connection: &Connection,
     args: &ReplayArgs,
     group: &str,
     total: u64,
-) -> kasper::Result<()> {
+) -> Result<kasper::Result<()>> {
     let mut builder = TopicProcessor::builder("kasper-dlq", [args.topic.as_str()])
         .brokers(&connection.brokers)
         .group_id(group)
@@ -152,7 +154,8 @@ async fn send_all(
         builder = builder.kafka(name, value);
     }
     let replay = run.clone();
-    let processor = builder.build(move |_| Replay(replay.clone())).await?;
+    let processor = builder.build(move |_| Replay(replay.clone())).await;
+    let processor = processor.map_err(|error| anyhow!("{error:#}"))?;
     let handle = processor.handle();
     let mut progress = Progress::new(total);
     let outcome = tokio::select! {
@@ -161,7 +164,7 @@ async fn send_all(
         never = run.listen() => match never {},
     };
     progress.end();
-    outcome.map(drop)
+    Ok(outcome.map(drop))
 }
 
 /// Says what was done, and how it ended.
@@ -179,18 +182,18 @@ fn conclude(
     }
     let (counts, unconfirmed) = (tally.counts(), tally.unconfirmed());
     drop(tally);
-    let failure = match outcome {
-        Ok(()) => None,
+    let (failure, is_letters) = match outcome {
+        Ok(()) => (None, false),
         Err(error) if error.find::<Enough>().is_some() => {
-            run.failure().map(|text| anyhow!("{text}"))
+            (run.failure().map(|text| anyhow!("{text}")), true)
         }
-        Err(error) => Some(explained(run, &error)),
+        Err(error) => (Some(explained(run, &error)), is_letters(&error)),
     };
     println(&counts.to_string())?;
     for line in counts.left(args.max_replays) {
         println(&line)?;
     }
-    if failure.is_some() {
+    if failure.is_some() && is_letters {
         println("1 failed")?;
     }
     if unconfirmed > 0 {
@@ -207,6 +210,11 @@ fn conclude(
     };
     println(&format!("{why}; the same command continues there, with group {group}"))?;
     failure.map_or(Ok(code), Err)
+}
+
+/// Whether it is the error of a single letter.
+fn is_letters(error: &kasper::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Process | ErrorKind::Panic | ErrorKind::Delivery)
 }
 
 /// A letter that was refused says itself what to do.
