@@ -47,6 +47,7 @@ fn named_paths(text: &str) -> BTreeSet<String> {
         "examples/",
         "benches/",
         "xtask/",
+        "kasper-dlq/",
         "kasper-schema/",
         "kasper-top/",
         "heavy-tests/",
@@ -82,6 +83,7 @@ fn every_folder_has_its_line_in_the_architecture_and_every_file_says_what_it_is_
         "heavy-tests/tests",
         "compile-fail/tests",
         "xtask/src",
+        "kasper-dlq",
         "kasper-schema",
         "kasper-top",
     ] {

@@ -38,7 +38,7 @@ impl Processor for Relay {
         self.calls.fetch_add(1, Ordering::Relaxed);
         for message in batch.iter() {
             let number: u32 = message.key_str()?.parse()?;
-            if number % self.poison == 0 {
+            if number.is_multiple_of(self.poison) {
                 return Err(format!("{number} is divisible").into());
             }
             context.send(OutgoingMessage::like(&self.output, &message).value(message.value()));
@@ -377,7 +377,7 @@ async fn an_output_that_is_too_large_rejects_what_it_was_made_from() {
         async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
             for message in batch.iter() {
                 let number: u32 = message.key_str()?.parse()?;
-                let size = if number % 50 == 0 { 40_000 } else { 10 };
+                let size = if number.is_multiple_of(50) { 40_000 } else { 10 };
                 let outgoing = OutgoingMessage::new(&self.output).key(message.key());
                 let outgoing = outgoing.value(vec![0; size]);
                 context.send(if self.names { outgoing.caused_by(&message) } else { outgoing });

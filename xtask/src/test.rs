@@ -20,7 +20,7 @@ use crate::tools::{self, Tool};
 /// As root on Debian, installs what is missing (see `cargo xtask setup`). Starts the servers that do not run yet (see
 /// `cargo xtask servers`), and stops those it started at the end, also after a failure or Ctrl-C. Then, in this order:
 ///
-///   1. unit and integration tests, those of `heavy-tests/` too. Tests that need a server, or Chromium, are ignored in
+///   1. unit and integration tests, those of `heavy-tests/` and `kasper-dlq/` too. Tests that need a server, or Chromium, are ignored in
 ///      a plain `cargo test`
 ///   2. security: TLS, passwords and tokens, with librdkafka built for them, which takes minutes the
 ///      first time and needs the headers of OpenSSL and Cyrus SASL
@@ -157,6 +157,8 @@ const MAIN: &[&str] = &[
     "heavy-tests",
     "-p",
     "kasper-schema",
+    "-p",
+    "kasper-dlq",
     "--features",
     "testkit,local,json,prometheus,logging,admin,config,processor,redis-tls,cassandra-tls,elasticsearch-tls,tls",
 ];
@@ -373,7 +375,7 @@ fn main(args: &Args, which: &[&str], for_tests: &[&str]) -> Command {
 /// The tests of the main set that need a broker at most.
 fn all(args: &Args, for_tests: &[&str]) -> Result<Command> {
     let programs = test_programs()?;
-    let mut which = vec!["--lib"];
+    let mut which = vec!["--lib", "--bin", "kasper-dlq"];
     which.extend(programs.iter().flat_map(|program| ["--test", program]));
     let mut command = main(args, &which, for_tests);
     if env::var_os(THREADS).is_none() {
@@ -384,7 +386,8 @@ fn all(args: &Args, for_tests: &[&str]) -> Result<Command> {
 }
 
 /// The folders with the test programs of the main set.
-const PROGRAMS: &[&str] = &["tests", "heavy-tests/tests", "kasper-schema/tests"];
+const PROGRAMS: &[&str] =
+    &["tests", "heavy-tests/tests", "kasper-schema/tests", "kasper-dlq/tests"];
 
 /// All test programs of the main set but those [`WITH_OTHER_SERVERS`], found as Cargo finds them.
 fn test_programs() -> Result<Vec<String>> {
@@ -466,7 +469,8 @@ mod own_tests {
     #[test]
     fn each_test_program_has_a_step() {
         let programs = test_programs().expect("read");
-        for program in ["embedded", "live_consume", "examples", "admin_page", "hostile"] {
+        for program in ["embedded", "live_consume", "examples", "admin_page", "hostile", "live_dlq"]
+        {
             assert!(programs.iter().any(|name| name == program), "{program} of {programs:?}");
         }
         assert!(!programs.iter().any(|name| name == "common" || name == "live_cluster"));
