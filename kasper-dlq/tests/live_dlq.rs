@@ -9,6 +9,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use dlq::{Ran, Topics, brokers, signal};
 use kasper::testkit::TestMessage;
+use kasper::{
+    Batch, BoxError, Circuit, Context, ErrorPolicy, OnError, Processor, Report, TopicProcessor,
+};
 use serde_json::{Value, json};
 
 /// A time of the run, which brokers don't find too old to keep.
@@ -392,4 +395,66 @@ async fn a_message_that_cannot_be_delivered_stops_the_replay_before_it() {
     topics.replay(&[]).await;
     let all: BTreeSet<i32> = topics.numbers().await.into_iter().collect();
     assert_eq!(all, BTreeSet::from([0, 1, 2, 3, 4, 5, 6, 7, 99]));
+}
+
+/// Fails for even numbers, if it is strict.
+struct Odd {
+    is_strict: bool,
+}
+
+impl Processor for Odd {
+    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+        for message in batch.iter() {
+            let number: u32 = std::str::from_utf8(message.value().unwrap_or_default())?.parse()?;
+            if self.is_strict && number.is_multiple_of(2) {
+                return Err("an even number".into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Processes what there is in the source topic.
+async fn process(topics: &Topics, is_strict: bool) -> Report {
+    let policy = ErrorPolicy::new(OnError::dead_letter(&topics.letters));
+    let processor = TopicProcessor::builder(&topics.source, [&topics.source])
+        .brokers(brokers())
+        .partitions(0..4)
+        .on_error(policy.circuit(Circuit::new().never()))
+        .build(move |_| Odd { is_strict })
+        .await
+        .unwrap();
+    processor.run_until_caught_up().await.unwrap()
+}
+
+/// The library writes letters, the program replays them, and the processor gets them again.
+#[tokio::test]
+#[ignore = "needs a Kafka; run `cargo xtask test`"]
+async fn what_a_processor_rejected_comes_back_to_it() {
+    let topics = Topics::create("round-trip").await;
+    let number = |number: i32| {
+        let message = TestMessage::new(&*topics.source).partition(number / 2 % 4);
+        message.key(number.to_string()).value(number.to_string()).header("own", "1")
+    };
+    topics.client.send_all((0..40).map(number)).await.unwrap();
+    let report = process(&topics, true).await;
+    assert_eq!((report.messages, report.rejected), (40, 20));
+    topics.replay(&[]).await;
+    // Not mended yet.
+    let report = process(&topics, true).await;
+    assert_eq!((report.messages, report.rejected), (20, 20));
+    topics.replay(&[]).await;
+    let report = process(&topics, false).await;
+    assert_eq!((report.messages, report.rejected), (20, 0));
+
+    let letters = topics.read(&topics.letters).await;
+    let replayed =
+        |letter: &TestMessage| letter.header_text("kasper.error.replayed").map(str::to_owned);
+    let counts: Vec<String> = letters.iter().filter_map(replayed).collect();
+    assert_eq!(counts.iter().filter(|count| *count == "0").count(), 20);
+    assert_eq!(counts.iter().filter(|count| *count == "1").count(), 20);
+    let messages = topics.read(&topics.source).await;
+    let last = messages.iter().filter(|m| m.header_text("kasper.redriven") == Some("2"));
+    let headers: Vec<_> = last.map(|message| message.headers.len()).collect();
+    assert_eq!(headers, [2; 20], "its own header, and the number of replays");
 }

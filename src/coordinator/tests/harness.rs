@@ -8,8 +8,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-pub(super) use super::processor::{Making, Plan, Planned, Step};
 use super::processor::{Maker, Planners, TestFactory};
+pub(super) use super::processor::{Making, Plan, Planned, Step};
 use crate::broker::sim::{Cluster, Mode, Spread, Weather, World};
 use crate::coordinator::{Coordinator, Until};
 use crate::handle::Handle;
