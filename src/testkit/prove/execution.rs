@@ -360,14 +360,7 @@ impl<'a> Execution<'a> {
         if self.holds_acks {
             self.release_acks().await?;
         }
-        let step = Step {
-            messages: batch,
-            fault: Fault::None,
-            back: 0,
-            elsewhere: false,
-            hold: false,
-            unsent: false,
-        };
+        let step = Step { messages: batch, ..Step::PLAIN };
         loop {
             while self.tester.pending() > 0 {
                 let before = (self.recorder.batches(), self.failed_deliveries);

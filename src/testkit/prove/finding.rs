@@ -115,8 +115,8 @@ impl Counterexample {
         self.report.finding
     }
 
-    /// The seed of the schedule, for [`Prover::seed`](super::Prover::seed). `None` if a run that comes before all seeds
-    /// has shown it: the messages one by one, or all in one batch.
+    /// The seed of the schedule, for [`Prover::seed`](super::Prover::seed). `None` if one of the runs without faults has shown
+    /// it, which come before all seeds.
     pub fn seed(&self) -> Option<u64> {
         self.report.seed
     }

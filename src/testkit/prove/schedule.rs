@@ -87,6 +87,12 @@ impl Schedule {
         Self { steps: Vec::new(), rest: batch, salt: 0, order: 0 }
     }
 
+    /// Each message in a batch of its own, and a revocation after each.
+    pub(super) fn handed_over(messages: usize, elsewhere: bool) -> Self {
+        let step = Step { messages: 1, fault: Fault::Revoked, elsewhere, ..Step::PLAIN };
+        Self { steps: vec![step; messages], ..Self::straight(1) }
+    }
+
     /// The schedule of a seed.
     pub(super) fn of_seed(seed: u64, shape: &Shape) -> Self {
         let mut random = Random::new(seed);
@@ -153,6 +159,16 @@ impl Schedule {
 }
 
 impl Step {
+    /// One message, and no fault.
+    pub(super) const PLAIN: Self = Self {
+        messages: 1,
+        fault: Fault::None,
+        back: 0,
+        elsewhere: false,
+        hold: false,
+        unsent: false,
+    };
+
     fn choose(random: &mut Random, largest: usize, shape: &Shape) -> Self {
         let messages = 1 + random.below(largest);
         let points = shape.points_of_one.saturating_mul(messages).min(shape.points_of_all);

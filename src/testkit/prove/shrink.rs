@@ -1,5 +1,6 @@
 //! [`Shrinker`]: makes a schedule that shows something as short as it can, and still shows the same.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::execution::execute;
@@ -84,13 +85,18 @@ impl<'a> Shrinker<'a> {
     /// Takes messages out, many at first. Those that stay keep their offsets.
     async fn drop_messages(&mut self, case: &mut Case) -> bool {
         let mut shorter = false;
-        let mut size = case.inputs.len() / 2;
+        let mut size = (case.inputs.len() / 2).max(1);
         while size > 0 {
             // The last ones first: what happens early is easier to follow.
             let mut to = case.inputs.len();
             while to > 0 {
                 let from = to.saturating_sub(size);
-                shorter |= self.accepts_without(case, from, to).await;
+                let schedule = case.schedule.clone();
+                let mut dropped = self.accepts_without(case, from..to, schedule).await;
+                if !dropped && size == 1 {
+                    dropped = self.accepts_without_in_a_step(case, from).await;
+                }
+                shorter |= dropped;
                 to = from;
             }
             size /= 2;
@@ -98,9 +104,29 @@ impl<'a> Shrinker<'a> {
         shorter
     }
 
-    async fn accepts_without(&mut self, case: &mut Case, from: usize, to: usize) -> bool {
+    /// A message, and the room for it in a batch: else it would be another batch that gets the messages behind it.
+    async fn accepts_without_in_a_step(&mut self, case: &mut Case, message: usize) -> bool {
+        for index in 0..case.schedule.steps.len() {
+            let mut schedule = case.schedule.clone();
+            match schedule.steps[index].messages {
+                1 => drop(schedule.steps.remove(index)),
+                _ => schedule.steps[index].messages -= 1,
+            }
+            if self.accepts_without(case, message..message + 1, schedule).await {
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn accepts_without(
+        &mut self,
+        case: &mut Case,
+        without: Range<usize>,
+        schedule: Schedule,
+    ) -> bool {
         let mut inputs = case.inputs.clone();
-        inputs.drain(from..to);
+        inputs.drain(without);
         if inputs.is_empty() || !self.may_run(2) {
             return false;
         }
@@ -109,11 +135,11 @@ impl<'a> Shrinker<'a> {
         if expected.trouble.is_some() {
             return false;
         }
-        let found = execute(self.subject, &inputs, &case.schedule, self.topics, false).await;
-        if Finding::of(&case.schedule, &expected, &found) != Some(self.finding) {
+        let found = execute(self.subject, &inputs, &schedule, self.topics, false).await;
+        if Finding::of(&schedule, &expected, &found) != Some(self.finding) {
             return false;
         }
-        (case.inputs, case.expected) = (inputs, expected);
+        *case = Case { inputs, schedule, expected };
         true
     }
 
@@ -169,7 +195,7 @@ fn simpler(step: &Step) -> Vec<Step> {
             steps.push(Step { fault, ..*step });
         }
     }
-    let plain = Step { back: 0, elsewhere: false, hold: false, unsent: false, ..*step };
+    let plain = Step { messages: step.messages, fault: step.fault, ..Step::PLAIN };
     steps.extend([
         plain,
         Step { back: 0, ..*step },
