@@ -25,7 +25,7 @@ mod service;
 #[path = "../../examples/multitenant/tally.rs"]
 mod tally;
 #[path = "../../examples/word_count/text.rs"]
-#[allow(dead_code, reason = "what only the program prints")]
+#[allow(dead_code, clippy::print_stdout, reason = "what only the program prints")]
 mod text;
 #[path = "../../examples/word_count/count.rs"]
 #[allow(dead_code, reason = "what only the program prints")]

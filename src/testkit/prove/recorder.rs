@@ -179,11 +179,12 @@ impl Recorder {
     pub(super) fn read(&self, names: &[Name]) -> Vec<Option<Bytes>> {
         let mut state = self.state();
         let values: Vec<_> = names.iter().map(|name| state.data.get(name).cloned()).collect();
-        if self.tells && state.in_attempt {
-            if let Some(attempt) = state.attempts.last_mut() {
-                for (name, value) in names.iter().zip(&values) {
-                    attempt.reads.entry(name.clone()).or_insert_with(|| value.clone());
-                }
+        if self.tells
+            && state.in_attempt
+            && let Some(attempt) = state.attempts.last_mut()
+        {
+            for (name, value) in names.iter().zip(&values) {
+                attempt.reads.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
         values
