@@ -30,7 +30,8 @@ pub enum Finding {
     StateInMemory,
     /// A call to the store failed, `process` returned `Ok`, and something is missing.
     IgnoresErrors,
-    /// Two equal runs end differently: a time of day, a random number, the order of a hash map.
+    /// Two equal runs end differently: a time of day, a random number, the order of a hash map, or a `static` that outlives
+    /// a run. A clock is noticed if it goes on between the first run and the last: not one of whole seconds.
     Nondeterministic,
     /// The processor returns an error or panics, although nothing was made to fail.
     Fails,

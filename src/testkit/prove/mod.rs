@@ -11,6 +11,7 @@ mod finding;
 mod outcome;
 mod processes;
 mod prover;
+mod proving;
 mod random;
 mod recorder;
 mod schedule;

@@ -1,18 +1,15 @@
-//! [`Prover`]: what the user sets up, and the runs that it makes of that.
+//! [`Prover`]: what the user sets up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::execution::execute;
-use super::finding::{Counterexample, Finding, Proof, Report, difference};
-use super::outcome::{Outcome, Tally};
-use super::schedule::{Fault, Schedule, Shape};
-use super::shrink::{Case, Shrinker};
+use super::finding::{Counterexample, Proof};
+use super::proving::Proving;
 use super::store::ProofStore;
-use super::story::reads_differently;
 use super::subject::Subject;
 use crate::lock::Mutex;
+use crate::message::Offset;
 use crate::processor::{DynFactory, Processor, ProcessorFactory};
 use crate::start_context::StartContext;
 use crate::testkit::TestMessage;
@@ -350,205 +347,12 @@ fn seed_of_environment() -> Option<u64> {
 
 /// Each message has its offset, and keeps it when others are taken out.
 fn with_offsets(mut inputs: Vec<TestMessage>) -> Vec<TestMessage> {
-    let mut ends = std::collections::BTreeMap::new();
+    let mut ends = BTreeMap::new();
     for input in &mut inputs {
         let end = ends.entry(input.topic.clone()).or_insert(0);
         let offset = input.offset.map_or(*end, |offset| offset.get());
-        input.offset = Some(crate::Offset::new(offset));
+        input.offset = Some(Offset::new(offset));
         *end = offset + 1;
     }
     inputs
-}
-
-/// A proof that is being made.
-struct Proving<'a> {
-    subject: &'a Subject,
-    inputs: Vec<TestMessage>,
-    /// What a straight run leads to.
-    expected: Outcome,
-    /// The output topics.
-    topics: Vec<String>,
-    shape: Shape,
-    schedules: usize,
-    tally: Tally,
-}
-
-impl<'a> Proving<'a> {
-    /// The runs without faults.
-    async fn begin(subject: &'a Subject, inputs: Vec<TestMessage>) -> Result<Self, Counterexample> {
-        let straight = Schedule::straight(1);
-        let expected = execute(subject, &inputs, &straight, &[], false).await;
-        let mut proving = Self {
-            subject,
-            topics: expected.topics.iter().cloned().collect(),
-            shape: Shape::default(),
-            schedules: 1,
-            tally: expected.tally,
-            expected,
-            inputs,
-        };
-        let does_nothing = !proving.expected.has_written && proving.expected.sent.is_empty();
-        if proving.expected.trouble.is_some() || does_nothing {
-            return Err(proving.straight_fails().await);
-        }
-        let at_once = Schedule::straight(usize::MAX);
-        let found = proving.run(&at_once).await;
-        if Finding::of(&at_once, &proving.expected, &found).is_some() {
-            return Err(proving.explain(None, at_once, &found).await);
-        }
-        for elsewhere in [false, true] {
-            let handed_over = Schedule::handed_over(proving.inputs.len(), elsewhere);
-            proving.check(None, handed_over).await?;
-        }
-        proving.shape = Shape {
-            messages: proving.inputs.len(),
-            points_of_one: proving.expected.points,
-            points_of_all: found.points.max(proving.expected.points),
-            waits: found.waits.max(proving.expected.waits),
-            output_topics: proving.topics.len(),
-            ticks: subject.ticks,
-            any_order: subject.any_order,
-        };
-        Ok(proving)
-    }
-
-    async fn run(&mut self, schedule: &Schedule) -> Outcome {
-        let found = execute(self.subject, &self.inputs, schedule, &self.topics, false).await;
-        self.schedules += 1;
-        self.tally.add(&found.tally);
-        found
-    }
-
-    async fn try_seed(&mut self, seed: u64) -> Result<(), Counterexample> {
-        let schedule = Schedule::of_seed(seed, &self.shape);
-        self.check(Some(seed), schedule).await
-    }
-
-    async fn check(&mut self, seed: Option<u64>, schedule: Schedule) -> Result<(), Counterexample> {
-        let found = self.run(&schedule).await;
-        match Finding::of(&schedule, &self.expected, &found) {
-            None => Ok(()),
-            Some(_) => Err(self.explain(seed, schedule, &found).await),
-        }
-    }
-
-    /// A clock has gone on since the first run.
-    async fn end(self) -> Result<Proof, Counterexample> {
-        match self.differs_now().await {
-            Some(different) => Err(different),
-            None => Ok(Proof {
-                schedules: self.schedules,
-                messages: self.inputs.len(),
-                tally: self.tally,
-            }),
-        }
-    }
-
-    /// A straight run that ends differently from the first one.
-    async fn differs_now(&self) -> Option<Counterexample> {
-        let straight = Schedule::straight(1);
-        let again = execute(self.subject, &self.inputs, &straight, &self.topics, false).await;
-        Finding::of(&straight, &self.expected, &again)?;
-        Some(nondeterministic(None, &self.expected, &again))
-    }
-
-    /// There is nothing to compare with.
-    async fn straight_fails(self) -> Counterexample {
-        let straight = Schedule::straight(1);
-        let told = execute(self.subject, &self.inputs, &straight, &[], true).await;
-        let finding = Finding::of(&straight, &self.expected, &self.expected);
-        let lines = match &self.expected.trouble {
-            Some(_) => difference(&self.expected, &self.expected).lines,
-            None => {
-                vec!["it wrote nothing to the store, and sent nothing that is compared".to_owned()]
-            }
-        };
-        Counterexample::new(Report {
-            finding: finding.unwrap_or(Finding::DoesNothing),
-            seed: None,
-            key: None,
-            all_inputs: self.inputs.len(),
-            inputs: self.inputs,
-            story: told.story,
-            difference: lines,
-            reads: None,
-        })
-    }
-
-    /// What is wrong if this schedule leads to something else.
-    async fn explain(
-        &mut self,
-        seed: Option<u64>,
-        schedule: Schedule,
-        found: &Outcome,
-    ) -> Counterexample {
-        if let Some(different) = self.differs_now().await {
-            return different;
-        }
-        let again = execute(self.subject, &self.inputs, &schedule, &self.topics, false).await;
-        if again.store != found.store || again.sent != found.sent {
-            return nondeterministic(seed, found, &again);
-        }
-        let schedule = self.simplest_kind(schedule).await;
-        let simplest = self.run(&schedule).await;
-        let finding = Finding::of(&schedule, &self.expected, &simplest);
-        let Some(finding) = finding else { return nondeterministic(seed, found, &self.expected) };
-        let straight = Schedule::straight(1);
-        let expected = execute(self.subject, &self.inputs, &straight, &self.topics, false).await;
-        let mut case = Case { inputs: self.inputs.clone(), schedule, expected };
-        Shrinker::new(self.subject, &self.topics, finding).shrink(&mut case).await;
-
-        let told = execute(self.subject, &case.inputs, &case.schedule, &self.topics, true).await;
-        let difference = difference(&case.expected, &told);
-        let reads = match finding {
-            Finding::DependsOnBatches => None,
-            _ => reads_differently(&told.attempts, difference.key.as_ref()),
-        };
-        Counterexample::new(Report {
-            finding,
-            seed,
-            key: difference.key.map(|key| key.to_string()),
-            all_inputs: self.inputs.len(),
-            inputs: case.schedule.ordered(&case.inputs),
-            story: told.story,
-            difference: difference.lines,
-            reads,
-        })
-    }
-
-    /// The schedule without its faults, or with revocations in place of them, if that shows something too.
-    async fn simplest_kind(&mut self, schedule: Schedule) -> Schedule {
-        let revoked = |fault| match fault {
-            Fault::None | Fault::Tick => Fault::None,
-            _ => Fault::Revoked,
-        };
-        let simpler = [
-            schedule.with_faults(0, |_| Fault::None),
-            schedule.with_faults(schedule.order, |_| Fault::None),
-            schedule.with_faults(0, revoked),
-        ];
-        for simpler in simpler {
-            let found = self.run(&simpler).await;
-            if Finding::of(&simpler, &self.expected, &found).is_some() {
-                return simpler;
-            }
-        }
-        schedule
-    }
-}
-
-/// Two runs of one schedule.
-fn nondeterministic(seed: Option<u64>, first: &Outcome, second: &Outcome) -> Counterexample {
-    let difference = difference(first, second);
-    let story = ["a run, the first of two that are equal", "the same again, with another result"];
-    Counterexample::new(Report {
-        finding: Finding::Nondeterministic,
-        seed,
-        key: difference.key.map(|key| key.to_string()),
-        inputs: Vec::new(),
-        all_inputs: 0,
-        story: story.map(str::to_owned).to_vec(),
-        difference: difference.lines,
-        reads: None,
-    })
 }
