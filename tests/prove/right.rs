@@ -6,11 +6,11 @@ use std::time::Duration;
 use kasper::codec::Json;
 use kasper::multitenant::{AnyMultiStore, MultiStore};
 use kasper::store::{AnyStore, Cached, Retry, Store, TypedStore};
-use kasper::testkit::{ProofStore, TestMessage, prove};
+use kasper::testkit::{Finding, ProofStore, TestMessage, prove};
 use kasper::{Batch, BoxError, Context, OutgoingMessage, Processor, StartContext};
 use tokio::time::{Instant, sleep};
 
-use super::{cents, prove_orders};
+use super::{FEW_SEEDS, assert_finds, cents, prove_orders};
 
 /// The last order of each customer.
 struct Last<S>(S);
@@ -71,35 +71,36 @@ impl Processor for Amounts {
 
 #[tokio::test]
 async fn the_last_the_largest_and_the_set_of_all() {
-    prove_orders(|store| Last(store.clone())).check().await.unwrap();
-    prove_orders(|store| Largest(TypedStore::new(store.clone(), Json))).check().await.unwrap();
+    prove_orders(|store| Last(store.clone())).seeds(FEW_SEEDS).check().await.unwrap();
+    prove_orders(|store| Largest(TypedStore::new(store.clone(), Json)))
+        .seeds(FEW_SEEDS)
+        .check()
+        .await
+        .unwrap();
     let amounts = |store: &ProofStore| Amounts(TypedStore::new(AnyStore::new(store.clone()), Json));
-    prove_orders(amounts).check().await.unwrap();
+    prove_orders(amounts).seeds(FEW_SEEDS).check().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_sum_with_its_offset() {
-    let begun = std::time::Instant::now();
     let proof = prove_orders(|store| SumsOnce(TypedStore::new(store.clone(), Json)));
     let proof = proof.seeds(1000).check().await.unwrap();
     assert_eq!(proof.schedules(), 1004);
     assert!(proof.faults() > 1000 && proof.batches() > 5000, "{proof}");
-    // A hundredth of the limit, on a machine that does nothing else.
-    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
 async fn a_cache_for_each_processor() {
     let cached =
         |store: &ProofStore| SumsOnce(TypedStore::new(Cached::new(store.clone(), 1 << 20), Json));
-    prove_orders(cached).check().await.unwrap();
+    prove_orders(cached).seeds(FEW_SEEDS).check().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn calls_that_are_repeated_in_a_processor_that_sleeps() {
     let begun = Instant::now();
     let repeated = |store: &ProofStore| SumsOnce(TypedStore::new(Retry::new(store.clone()), Json));
-    prove_orders(repeated).check().await.unwrap();
+    prove_orders(repeated).seeds(FEW_SEEDS).check().await.unwrap();
     assert!(begun.elapsed() > Duration::from_secs(1), "nothing failed");
 }
 
@@ -127,8 +128,12 @@ impl Processor for Tells {
 #[tokio::test]
 async fn the_last_sum_of_each_customer_is_sent_whatever_happens() {
     let tells = |store: &ProofStore| Tells(TypedStore::new(store.clone(), Json));
-    prove_orders(tells).compacted("sums").check().await.unwrap();
-    prove_orders(tells).ignored("sums").check().await.unwrap();
+    let found = prove_orders(tells).check().await.unwrap_err();
+    assert_finds(&found, Finding::DependsOnBatches);
+    let hint = "if only the last message of each key counts in `sums`: `.compacted(\"sums\")`";
+    assert_eq!(found.difference().last().unwrap(), hint);
+    prove_orders(tells).compacted("sums").seeds(FEW_SEEDS).check().await.unwrap();
+    prove_orders(tells).ignored("sums").seeds(FEW_SEEDS).check().await.unwrap();
 }
 
 /// Says which customers are new. It says so before it remembers them.
@@ -162,8 +167,8 @@ impl Processor for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_sent_before_it_is_remembered_and_what_has_no_state() {
-    prove_orders(|store| Welcome(store.clone())).check().await.unwrap();
-    prove_orders(|_| Slow).check().await.unwrap();
+    prove_orders(|store| Welcome(store.clone())).seeds(FEW_SEEDS).check().await.unwrap();
+    prove_orders(|_| Slow).seeds(FEW_SEEDS).check().await.unwrap();
 }
 
 /// Sums of tenants in one store.
@@ -193,9 +198,9 @@ async fn a_multitenant_processor() {
     let proof = prove(["orders"], inputs.clone(), |store: ProofStore| {
         move |_: &StartContext| OfTenants(TypedStore::new(store.clone(), Json))
     });
-    proof.check().await.unwrap();
+    proof.seeds(FEW_SEEDS).check().await.unwrap();
     let proof = prove(["orders"], inputs, |store: ProofStore| {
         move |_: &StartContext| OfTenants(TypedStore::new(AnyMultiStore::new(store.clone()), Json))
     });
-    proof.check().await.unwrap();
+    proof.seeds(FEW_SEEDS).check().await.unwrap();
 }

@@ -167,7 +167,7 @@ impl<'a> Execution<'a> {
         let (reached, points) = self.recorder.disarm();
         self.points = self.points.max(points);
         self.collect_sent();
-        let ran = ran?;
+        let ran = ran.inspect_err(|_| self.teller.stuck())?;
         let waits = self.tester.is_within_call();
         self.teller.batch(step, reached.as_ref(), matches!(ran, Ran::Stopped), waits);
         self.after(step, ran, reached.is_some()).await

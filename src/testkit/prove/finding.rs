@@ -106,6 +106,22 @@ pub(super) struct Report {
     pub(super) reads: Option<String>,
 }
 
+impl Report {
+    /// Nothing but the finding.
+    pub(super) fn empty(finding: Finding) -> Self {
+        Self {
+            finding,
+            seed: None,
+            key: None,
+            inputs: Vec::new(),
+            all_inputs: 0,
+            story: Vec::new(),
+            difference: Vec::new(),
+            reads: None,
+        }
+    }
+}
+
 impl Counterexample {
     pub(super) fn new(report: Report) -> Self {
         Self { report: Box::new(report) }
@@ -185,7 +201,7 @@ impl fmt::Display for Counterexample {
             Some(seed) => {
                 write!(f, "\n  to see it again: `.seed({seed})`, or KASPER_PROVE_SEED={seed}")
             }
-            None => Ok(()),
+            None => f.write_str("\n  found in one of the runs without faults, before all seeds"),
         }
     }
 }

@@ -63,11 +63,19 @@ impl Tally {
 }
 
 /// What was sent, so that it can be compared: how often and in which order messages come is no difference.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Sent {
+    /// As they were sent.
+    in_order: Vec<TestMessage>,
     messages: BTreeSet<Ordered>,
     /// Of compacted topics: by topic and key.
     last: BTreeMap<(String, Option<Bytes>), TestMessage>,
+}
+
+impl PartialEq for Sent {
+    fn eq(&self, other: &Self) -> bool {
+        self.messages == other.messages && self.last == other.last
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +98,7 @@ impl PartialOrd for Ordered {
 
 impl Sent {
     pub(super) fn new(messages: Vec<TestMessage>, subject: &Subject) -> Self {
-        let mut sent = Self::default();
+        let mut sent = Self { in_order: messages.clone(), ..Self::default() };
         for message in messages {
             if subject.ignored.contains(&message.topic) {
                 continue;
@@ -102,6 +110,16 @@ impl Sent {
             }
         }
         sent
+    }
+
+    /// Whether the last message of each key of this topic is the same, if all have a key.
+    fn ends_as(&self, other: &Self, topic: &str) -> bool {
+        let last = |sent: &Self| {
+            let of_topic = sent.in_order.iter().filter(|message| message.topic == topic).cloned();
+            of_topic.map(|message| (message.key.clone(), message)).collect::<BTreeMap<_, _>>()
+        };
+        let last_of_self = last(self);
+        !last_of_self.contains_key(&None) && last_of_self == last(other)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -142,10 +160,19 @@ impl Difference {
     }
 
     fn compare_sent(&mut self, expected: &Sent, found: &Sent) {
+        let differing = expected.messages.symmetric_difference(&found.messages);
+        let topics: BTreeSet<&str> = differing.map(|m| &*m.0.topic).collect();
         let missing = expected.messages.difference(&found.messages);
         self.add(missing.map(|m| format!("never sent: {:?}", m.0)).collect(), "messages");
         let extra = found.messages.difference(&expected.messages);
         self.add(extra.map(|m| format!("sent, not expected: {:?}", m.0)).collect(), "messages");
+        let hint = |topic: &&str| {
+            format!(
+                "if only the last message of each key counts in `{topic}`: `.compacted({topic:?})`"
+            )
+        };
+        let last_is_same = |topic: &&str| expected.ends_as(found, topic);
+        self.add(topics.iter().filter(|t| last_is_same(t)).map(hint).collect(), "topics");
         let places: BTreeSet<_> = expected.last.keys().chain(found.last.keys()).collect();
         let differing =
             places.into_iter().filter(|place| expected.last.get(*place) != found.last.get(*place));

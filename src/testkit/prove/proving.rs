@@ -117,23 +117,13 @@ impl<'a> Proving<'a> {
     /// There is nothing to compare with.
     async fn straight_fails(self) -> Counterexample {
         let straight = Schedule::straight(1);
-        let told = execute(self.subject, &self.inputs, &straight, &[], true).await;
-        let finding = Finding::of(&straight, &self.expected, &self.expected);
-        let lines = match &self.expected.trouble {
-            Some(_) => difference(&self.expected, &self.expected).lines,
-            None => {
-                vec!["it wrote nothing to the store, and sent nothing that is compared".to_owned()]
-            }
-        };
+        if let Some(finding) = Finding::of(&straight, &self.expected, &self.expected) {
+            return self.tell(finding, None, straight).await;
+        }
+        let line = "it wrote nothing to the store, and sent nothing that is compared";
         Counterexample::new(Report {
-            finding: finding.unwrap_or(Finding::DoesNothing),
-            seed: None,
-            key: None,
-            all_inputs: self.inputs.len(),
-            inputs: self.inputs,
-            story: told.story,
-            difference: lines,
-            reads: None,
+            difference: vec![line.to_owned()],
+            ..Report::empty(Finding::DoesNothing)
         })
     }
 
@@ -224,13 +214,10 @@ fn nondeterministic(seed: Option<u64>, first: &Outcome, second: &Outcome) -> Cou
     let difference = difference(first, second);
     let story = ["a run, the first of two that are equal", "the same again, with another result"];
     Counterexample::new(Report {
-        finding: Finding::Nondeterministic,
         seed,
         key: difference.key.map(|key| key.to_string()),
-        inputs: Vec::new(),
-        all_inputs: 0,
         story: story.map(str::to_owned).to_vec(),
         difference: difference.lines,
-        reads: None,
+        ..Report::empty(Finding::Nondeterministic)
     })
 }

@@ -105,6 +105,12 @@ impl Schedule {
         // Some come again.
         let mut left = shape.messages + shape.messages / 2;
         let mut steps = Vec::new();
+        // Else small batches would seldom come to the last messages.
+        if random.chance(40) {
+            let messages = 1 + random.below(shape.messages);
+            left = left.saturating_sub(messages);
+            steps.push(Step { messages, ..Step::PLAIN });
+        }
         while left > 0 && steps.len() < most_steps {
             let step = Step::choose(&mut random, largest.max(1), shape);
             left = left.saturating_sub(step.messages);
@@ -173,11 +179,11 @@ impl Step {
         let messages = 1 + random.below(largest);
         let points = shape.points_of_one.saturating_mul(messages).min(shape.points_of_all);
         let fault = match random.below(100) {
-            ..35 => Fault::None,
-            35..60 => Fault::Crash(Point::choose(random, points, shape)),
-            60..70 => Fault::Lost(Point::choose(random, points, shape)),
-            70..84 if points > 0 => Fault::StoreFails(random.below(points)),
-            84..90 if shape.output_topics > 0 => {
+            ..30 => Fault::None,
+            30..55 => Fault::Crash(Point::choose(random, points, shape)),
+            55..65 => Fault::Lost(Point::choose(random, points, shape)),
+            65..83 if points > 0 => Fault::StoreFails(random.below(points)),
+            83..90 if shape.output_topics > 0 => {
                 Fault::DeliveryFails(random.below(shape.output_topics))
             }
             90..97 => Fault::Revoked,
@@ -195,7 +201,34 @@ impl Step {
     }
 }
 
+impl Fault {
+    /// The same at an earlier point.
+    pub(super) fn earlier(self) -> Vec<Self> {
+        match self {
+            Self::Crash(point) => point.earlier().map(Self::Crash).collect(),
+            Self::Lost(point) => point.earlier().map(Self::Lost).collect(),
+            Self::StoreFails(at) => earlier(at).map(Self::StoreFails).collect(),
+            Self::None | Self::Revoked | Self::DeliveryFails(_) | Self::Tick => Vec::new(),
+        }
+    }
+}
+
+/// A few of the numbers below this one.
+fn earlier(number: usize) -> impl Iterator<Item = usize> {
+    let few = (0..number).take(6);
+    few.chain([number / 2, number.saturating_sub(1)]).filter(move |few| *few < number)
+}
+
 impl Point {
+    fn earlier(self) -> impl Iterator<Item = Self> {
+        let (at, point): (usize, fn(usize) -> Self) = match self {
+            Self::End => (0, Self::Store),
+            Self::Store(at) => (at, Self::Store),
+            Self::Wait(at) => (at, Self::Wait),
+        };
+        earlier(at).map(point)
+    }
+
     fn choose(random: &mut Random, points: usize, shape: &Shape) -> Self {
         match random.below(100) {
             ..20 => Self::End,

@@ -204,6 +204,7 @@ fn simpler(step: &Step) -> Vec<Step> {
         Step { hold: false, unsent: false, ..*step },
         Step { unsent: false, ..*step },
     ]);
+    steps.extend(step.fault.earlier().into_iter().map(|fault| Step { fault, ..*step }));
     steps.retain(|simpler| simpler != step);
     steps
 }

@@ -67,6 +67,14 @@ impl Teller {
         self.add(line);
     }
 
+    /// A step does not end.
+    pub(super) fn stuck(&mut self) {
+        if self.lines.is_some() {
+            let batch = self.new_attempts().unwrap_or_else(|| "no batch".to_owned());
+            self.add(format!("{batch}; it does not end"));
+        }
+    }
+
     /// The batches that have begun since the last line.
     fn new_attempts(&mut self) -> Option<String> {
         let attempts = self.recorder.attempts();
