@@ -27,3 +27,17 @@ async fn a_seed_tells_the_same_again() {
     let again = found(sums().seed(first.seed().unwrap())).await;
     assert_eq!(first.to_string(), again.to_string());
 }
+
+/// In a process of its own, which has the variable.
+#[tokio::test]
+async fn the_environment_chooses_a_seed() {
+    const NAME: &str = "story::the_environment_chooses_a_seed";
+    if std::env::var_os("KASPER_PROVE_SEED").is_some() {
+        assert_eq!(found(sums()).await.seed(), Some(5));
+        return;
+    }
+    let mut test = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = test.args(["--exact", NAME]).env("KASPER_PROVE_SEED", "5").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
