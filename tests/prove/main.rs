@@ -11,7 +11,7 @@ use kasper::store::{Store, TypedStore};
 use kasper::testkit::{Counterexample, Finding, ProofStore, Prover, TestMessage, prove};
 use kasper::{Batch, BoxError, Context, Processor, StartContext};
 
-/// Within so many seeds every wrong processor here is found. The right ones are tried with as many.
+/// The seeds within which every wrong processor here is found. The right ones are tried with as many.
 const FEW_SEEDS: u64 = 200;
 
 /// Orders of three customers.

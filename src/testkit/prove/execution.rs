@@ -26,7 +26,7 @@ use crate::testkit::{ProcessorTester, TestMessage};
 /// How long one batch may take. With paused time this is over at once if nothing else can happen.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// So often a call to the store goes on before the runtime sees to others.
+/// How often a call to the store goes on before the runtime has its turn.
 const MOST_AT_ONCE: usize = 64;
 
 /// Runs the processor through the schedule. `topics` are those that the schedule's failures of deliveries are about;
@@ -59,7 +59,7 @@ struct Execution<'a> {
     recorder: Arc<Recorder>,
     processes: Processes,
     tester: ProcessorTester,
-    /// The commits that may have been made, the oldest first. That one was.
+    /// The commits that may have been made, the oldest first. The first one was made in any case.
     commits: Vec<Vec<Option<Offset>>>,
     sent: Vec<TestMessage>,
     /// Sent, and not acknowledged.
@@ -228,8 +228,8 @@ impl<'a> Execution<'a> {
                     Poll::Pending if recorder.is_stopped() => return Poll::Ready(Ran::Stopped),
                     Poll::Pending => {}
                 }
-                // The call of the store can go on at once: the way through the runtime is longer than all the rest.
-                // Now and then it is taken, for the clock of the time-out.
+                // The call of the store can go on at once. Polling by way of the runtime takes longer than all the rest.
+                // Now and then the runtime gets its turn, for the clock of the time-out.
                 if recorder.waits_in_store() {
                     calls += 1;
                     if calls % MOST_AT_ONCE == 0 {

@@ -218,6 +218,26 @@ impl StdError for Counterexample {}
 /// No schedule led to another result than a straight run: how many were tried, and what happened in them.
 ///
 /// It proves as much as a test does: these messages, in these schedules.
+///
+/// ```
+/// # use kasper::testkit::{TestMessage, prove};
+/// # use kasper::{Batch, BoxError, Context, Processor, StartContext};
+/// # struct Copy;
+/// # impl Processor for Copy {
+/// #     async fn process(&mut self, batch: &Batch, context: &mut Context) -> Result<(), BoxError> {
+/// #         Ok(batch.iter().for_each(|message| context.forward("copies", &message)))
+/// #     }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let inputs = ["1", "2", "3"].map(|value| TestMessage::new("orders").value(value));
+/// let proof = prove(["orders"], inputs, |_| |_: &StartContext| Copy).seeds(100);
+/// let proof = proof.check().await.unwrap();
+/// assert_eq!(proof.schedules(), 104);
+/// assert!(proof.batches() > 104 && proof.faults() > 50);
+/// assert!(proof.to_string().starts_with("104 schedules of 3 messages, all with the result"));
+/// # }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Proof {
     pub(super) schedules: usize,

@@ -56,10 +56,10 @@ pub(super) enum Fault {
 pub(super) enum Point {
     /// When all of it is done, but for the commit.
     End,
-    /// The so-manieth point of the calls to the store: each has one before and one after its effect, a write of several
-    /// keys has one in the middle.
+    /// The n-th point of the calls to the store, from 0: each call has one before and one after its effect, and a write of
+    /// several keys has one in the middle.
     Store(usize),
-    /// The so-manieth `await` that had to wait for something other than the store.
+    /// The n-th time, from 0, that the processor waits for something other than the store.
     Wait(usize),
 }
 

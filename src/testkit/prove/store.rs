@@ -22,7 +22,8 @@ use crate::store::limits::Limits;
 /// [`TypedStore`](crate::store::TypedStore), [`AnyStore::new`](crate::store::AnyStore::new) or
 /// [`AnyMultiStore::new`](crate::multitenant::AnyMultiStore::new), and within wrappers such as
 /// [`Cached`](crate::store::Cached). Clones share the data, as do the stores of all processes of a run. Each run begins
-/// with an empty store.
+/// with an empty store. It is in memory, and wraps no other, so that hundreds of runs begin empty and end with
+/// contents that can be listed.
 ///
 /// It keeps the rules of both traits. A write of several keys may be cut in two by a fault, as rule 9 of
 /// [`Store`](Store#rules) allows; see [`Prover::atomic_writes`](super::Prover::atomic_writes).
@@ -140,7 +141,7 @@ impl ProofStore {
     }
 }
 
-/// A call's error names the operation; the rest of it is this.
+/// Of a call that the schedule lets fail. The caller adds the operation.
 fn failure() -> Error {
     let message = "the schedule of `kasper::testkit::prove` lets this call fail";
     Error::new(ErrorKind::Unavailable, message).retryable()

@@ -12,7 +12,7 @@ pub(super) struct Teller {
     recorder: Arc<Recorder>,
     /// `None`: the story is not wanted.
     lines: Option<Vec<String>>,
-    /// So many attempts are told.
+    /// How many attempts are told.
     told: usize,
     seen: BTreeSet<(String, i64)>,
 }
@@ -103,7 +103,7 @@ impl Teller {
         self.append(starts(step));
     }
 
-    /// After a crash or a loss: so many commits are taken back.
+    /// After a crash or a loss: how many commits are taken back, and whether sent messages are.
     pub(super) fn goes_back(&mut self, step: &Step, commits: usize, unsent: bool) {
         if unsent {
             self.append(", what was not acknowledged is lost");
