@@ -24,7 +24,8 @@
 //! - [`logging`]: what is logged, and how to set it up in one call.
 //! - `admin`: status, health and a live page over HTTP; feature `admin`.
 //! - [`codec`]: values of your types in stores and messages.
-//! - [`testkit`]: test a processor without a broker; feature `testkit`.
+//! - [`testkit`]: test a processor without a broker, and prove that it is right when messages come again; feature
+//!   `testkit`.
 //! - The examples `word_count`, `join`, `multitenant`, `enrich` and `own_store`: whole programs.
 //!
 //! # A processor and its test

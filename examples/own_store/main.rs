@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod directory;
+mod sum_up;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,13 +15,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use kasper::codec::Json;
-use kasper::store::{Store, TypedStore};
+use kasper::store::TypedStore;
 use kasper::testkit::{Feeder, TestMessage};
-use kasper::{Batch, BoxError, Context, Offset, Processor, TopicProcessor};
-use serde::{Deserialize, Serialize};
+use kasper::{BoxError, TopicProcessor};
 
 use common::{Kafka, KafkaOptions};
 use directory::DirectoryStore;
+use sum_up::{Sum, SumUp};
 
 /// Sums up the orders of customers, in a store of the program's own.
 #[derive(Parser)]
@@ -36,44 +37,6 @@ struct Options {
     customers: u64,
     #[command(flatten)]
     kafka: KafkaOptions,
-}
-
-/// What a customer's orders come to.
-#[derive(Serialize, Deserialize, Default)]
-struct Sum {
-    total: u64,
-    /// Orders below this offset are in the total: those of a batch that comes again are not added twice.
-    next: i64,
-}
-
-/// Sums up the orders of one partition. A customer's orders are all in the same one, since the customer is their key.
-struct SumUp<S> {
-    run: String,
-    sums: TypedStore<S, Json, Sum>,
-}
-
-impl<S: Store + 'static> Processor for SumUp<S> {
-    async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
-        let mut orders: BTreeMap<String, Vec<(Offset, u64)>> = BTreeMap::new();
-        for message in batch.iter() {
-            let customer = str::from_utf8(message.key().unwrap_or_default())?;
-            let amount = str::from_utf8(message.value().unwrap_or_default())?.parse()?;
-            let key = format!("{}/{customer}", self.run);
-            orders.entry(key).or_default().push((message.offset(), amount));
-        }
-        let keys: Vec<&str> = orders.keys().map(String::as_str).collect();
-        let stored = self.sums.get_many(&keys).await?;
-        let changes = orders.iter().zip(stored).map(|((key, orders), stored)| {
-            let mut sum = stored.unwrap_or_default();
-            let known = sum.next;
-            for (offset, amount) in orders.iter().filter(|(offset, _)| offset.get() >= known) {
-                sum.total += amount;
-                sum.next = offset.get() + 1;
-            }
-            (key.as_str(), Some(sum))
-        });
-        Ok(self.sums.write_many(&changes.collect::<Vec<_>>()).await?)
-    }
 }
 
 #[tokio::main]
@@ -100,10 +63,7 @@ async fn run(options: &Options, directory: &Path) -> Result<(), BoxError> {
         .brokers(&kafka.brokers)
         .partitions(0..kafka.partitions)
         .max_batch_messages(options.kafka.batch.get())
-        .build(move |start| SumUp {
-            run: start.name().to_owned(),
-            sums: TypedStore::new(of_job.clone(), Json),
-        })
+        .build(move |start| SumUp::new(start.name(), of_job.clone()))
         .await?;
     let feeder = Feeder::new(&kafka.brokers, &topic, kafka.partitions, processor.handle())?;
     let (expected, report) =

@@ -1,6 +1,6 @@
-//! Tools for testing processors: a tester that needs no broker and, with the feature `kafka`, a broker inside the
-//! process, a client that writes to topics and reads them, and a feeder. All take and return [`TestMessage`]s.
-//! Feature `testkit`.
+//! Tools for testing processors: a tester that needs no broker, a [proof](prove()) that a processor is right when messages
+//! come again, and, with the feature `kafka`, a broker inside the process, a client that writes to topics and reads them,
+//! and a feeder. All take and return [`TestMessage`]s. Feature `testkit`.
 
 #[cfg(feature = "kafka")]
 mod client;
@@ -10,6 +10,7 @@ mod embedded;
 #[cfg(feature = "kafka")]
 mod feeder;
 mod message;
+mod prove;
 mod proxy;
 #[cfg(feature = "kafka")]
 mod reading;
@@ -24,6 +25,7 @@ pub use embedded::EmbeddedBroker;
 #[cfg(feature = "kafka")]
 pub use feeder::Feeder;
 pub use message::TestMessage;
+pub use prove::{Counterexample, Finding, Proof, ProofStore, Prover, prove, prove_with_factory};
 pub use proxy::{Fault, FaultProxy};
 pub use tester::{Attempt, ProcessorTester};
 

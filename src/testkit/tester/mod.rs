@@ -10,6 +10,7 @@ mod actions;
 mod broker;
 mod drive;
 mod outcome;
+mod rewind;
 mod watched;
 
 use std::fmt;
@@ -53,7 +54,7 @@ const LONGEST_DRAIN: Duration = Duration::from_hours(24 * 365);
 /// # What a good test does
 /// Kafka delivers at least once, so a batch may be processed twice, and may be cut differently the second time.
 /// [`replay`](Self::replay) and [`replay_cut`](Self::replay_cut) do that. The contents of the store should be the
-/// same before and after.
+/// same before and after. [`prove`](super::prove()) does that and more, in hundreds of schedules.
 ///
 /// ```
 /// use std::collections::BTreeMap;
