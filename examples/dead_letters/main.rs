@@ -20,7 +20,7 @@ use kasper::testkit::{Feeder, TestMessage};
 use kasper::{Backoff, BoxError, ErrorPolicy, OnError, TopicProcessor};
 
 use crate::common::{Kafka, KafkaOptions};
-use crate::payments::{AwayAtFirst, Payments};
+use crate::payments::{Account, AwayAtFirst, Payments};
 
 #[derive(Parser)]
 /// Adds up payments per account; malformed ones go to a dead letter topic.
@@ -61,9 +61,10 @@ async fn run(options: Options) -> Result<(), BoxError> {
 
     let expected = payments::totals(options.payments, options.malformed);
     for (account, total) in &expected {
-        let found = store.get(account).await?;
-        if found.as_deref() != Some(total.to_string().as_bytes()) {
-            return Err(format!("{account} should have {total}, not {found:?}").into());
+        let found = store.get(account).await?.ok_or("an account is missing")?;
+        let found = Account::read(&found)?.total;
+        if found != *total {
+            return Err(format!("{account} should have {total}, not {found}").into());
         }
     }
     let letters = kafka.read_all(&letters).await?;

@@ -7,48 +7,60 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use kasper::store::Store;
 use kasper::{Batch, BoxError, Bytes, Context, Error, ErrorKind, Processor};
 
-/// Keeps the sum of each account's payments. A payment says which one it is of its account, and the store has the last
-/// one that counted: so a payment that comes again is not counted again. (A corrected payment needs a new number.)
+/// Keeps the sum of each account's payments. A payment says which one it is of its account, and the store has, in the same
+/// value as the sum, the number of the last one that counted: so a payment that comes again is not counted again. (A
+/// corrected payment needs a new number.)
 pub(crate) struct Payments<S> {
     pub(crate) store: Arc<S>,
 }
 
 impl<S: Store + 'static> Processor for Payments<S> {
     async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
-        let mut state = BTreeMap::new();
-        for account in batch.distinct_keys() {
-            let account = std::str::from_utf8(account)?;
-            state.extend([(account.to_owned(), 0), (last(account), 0)]);
-        }
-        let keys: Vec<&str> = state.keys().map(String::as_str).collect();
-        let values = self.store.get_many(&keys).await?;
-        for (number, value) in state.values_mut().zip(values) {
-            *number = value.map_or(Ok(0), |value| {
-                std::str::from_utf8(&value)?.parse::<u64>().map_err(BoxError::from)
-            })?;
+        let keys = batch.distinct_keys().into_iter().map(std::str::from_utf8);
+        let keys = keys.collect::<Result<Vec<&str>, _>>()?;
+        let mut accounts: BTreeMap<&str, Account> = BTreeMap::new();
+        for (key, value) in keys.iter().zip(self.store.get_many(&keys).await?) {
+            let account = value.map_or(Ok(Account::default()), |value| Account::read(&value))?;
+            accounts.insert(key, account);
         }
         for payment in batch.iter() {
-            let account = payment.key_str()?;
-            let text = std::str::from_utf8(payment.value().unwrap_or_default())?;
-            let (number, amount) = text.split_once(' ').ok_or("a payment without an amount")?;
-            let (number, amount): (u64, u64) = (number.parse()?, amount.parse()?);
-            if number > state[&last(account)] {
-                *state.entry(account.to_owned()).or_default() += amount;
-                state.insert(last(account), number);
+            let (number, amount) = pair(payment.value().unwrap_or_default())?;
+            let account = accounts.entry(payment.key_str()?).or_default();
+            if number > account.last {
+                *account = Account { last: number, total: account.total + amount };
             }
         }
-        let changes: Vec<(&str, Option<Bytes>)> = state
-            .iter()
-            .map(|(key, value)| (key.as_str(), Some(value.to_string().into())))
-            .collect();
+        let changes: Vec<(&str, Option<Bytes>)> =
+            accounts.iter().map(|(key, account)| (*key, Some(account.text().into()))).collect();
         self.store.write_many(&changes).await?;
         Ok(())
     }
 }
 
-/// Where the number of an account's last payment is.
-fn last(account: &str) -> String {
-    format!("{account}/last")
+/// What the store has of an account.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// The number of the last payment that counted.
+    last: u64,
+    pub(crate) total: u64,
+}
+
+impl Account {
+    pub(crate) fn read(value: &[u8]) -> Result<Self, BoxError> {
+        let (last, total) = pair(value)?;
+        Ok(Self { last, total })
+    }
+
+    fn text(self) -> String {
+        format!("{} {}", self.last, self.total)
+    }
+}
+
+/// Two numbers with a space between them.
+fn pair(text: &[u8]) -> Result<(u64, u64), BoxError> {
+    let (first, second) =
+        std::str::from_utf8(text)?.split_once(' ').ok_or("a number is missing")?;
+    Ok((first.parse()?, second.parse()?))
 }
 
 /// A store whose first calls find no server.

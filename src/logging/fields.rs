@@ -35,7 +35,10 @@ const fn field(name: &'static str, help: &'static str) -> Field {
 pub static FIELDS: &[Field] = &[
     field("address", "Where the admin server listens."),
     field("assignor", "The configured `partition.assignment.strategy`."),
-    field("attempt", "The number of calls of a store so far, including the first."),
+    field(
+        "attempt",
+        "The number of calls so far, of a store or of the processor, including the first.",
+    ),
     field("bytes", "The size of a request or of a message."),
     field("change", "How an input topic changed."),
     field("client", "The librdkafka client: `consumer` or `producer`."),
@@ -76,6 +79,7 @@ pub static FIELDS: &[Field] = &[
     field("processor", "The name of the topic processor."),
     field("reason", "The error of the token provider."),
     field("refused", "The size of a request that a store's server refused."),
+    field("rejected", "A message that was rejected: where it is, and why; of several, the first."),
     field("signal", "The signal that ends the process."),
     field("start", "The offset at which a partition begins."),
     field("still_s", "Seconds without progress."),

@@ -90,10 +90,10 @@ impl Post {
                 Some(due) => due,
                 None => {
                     let Some(wait) = trouble.retries.next() else { break };
-                    let (error, letters) = (first.error(), failures.len());
+                    let (error, messages) = (first.error(), failures.len());
                     warn!(
                         ?error,
-                        letters,
+                        messages,
                         ?wait,
                         "letters of rejected messages were not delivered; sending them again"
                     );

@@ -219,7 +219,7 @@ impl PartitionProcessor {
             Err(Interrupt::Abandoned | Interrupt::GaveUpRetrying) => Ending::Abandoned,
             Err(Interrupt::Suspect(suspect)) => {
                 warn!(
-                    reason = suspect.reason.message(),
+                    error = suspect.reason.message(),
                     "going back to reject messages whose output cannot be produced"
                 );
                 self.suspects.add(*suspect);

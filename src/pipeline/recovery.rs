@@ -345,12 +345,12 @@ impl PartitionProcessor {
 /// A line for each message that is skipped, and one for those with letters.
 fn tell(rejections: &[Rejection]) {
     for skipped in rejections.iter().filter(|rejection| !rejection.has_letter) {
-        warn!(message = skipped.told, "a message that cannot be processed is skipped");
+        warn!(rejected = skipped.told, "a message that cannot be processed is skipped");
     }
     let mut letters = rejections.iter().filter(|rejection| rejection.has_letter);
     if let Some(first) = letters.next() {
         let messages = letters.count() + 1;
-        warn!(messages, message = first.told, "rejecting messages: their letters are being sent");
+        warn!(messages, rejected = first.told, "rejecting messages: their letters are being sent");
     }
 }
 

@@ -4,6 +4,9 @@
 
 #[path = "../../examples/common/mod.rs"]
 mod common;
+#[allow(dead_code, reason = "the store that is away at first, and the data, are the program's")]
+#[path = "../../examples/dead_letters/payments.rs"]
+mod dead_letters;
 #[path = "../../examples/enrich/enrich.rs"]
 mod enrich;
 #[path = "../../examples/enrich/data.rs"]

@@ -6,6 +6,7 @@ use kasper::multitenant::AnyMultiStore;
 use kasper::store::{AnyStore, TypedStore};
 use kasper::testkit::{Finding, ProofStore, Prover, TestMessage, prove};
 
+use crate::dead_letters::Payments;
 use crate::enrich::Enrich;
 use crate::join::{self, Join};
 use crate::join_data::{Event, generate, name};
@@ -22,6 +23,21 @@ async fn word_count() {
     let proof = prove(["text"], lines, |store: ProofStore| {
         let counts = TypedStore::new(AnyStore::new(store), Json);
         move |_: &StartContext| WordCount::new("run", &counts)
+    });
+    proof.check().await.unwrap();
+}
+
+/// Without malformed payments: what is rejected is not the processor's business.
+#[tokio::test]
+async fn dead_letters() {
+    let payments = (0..20).map(|number| {
+        let place = number / 3 + 1;
+        let payment = TestMessage::new("payments").key(format!("account-{}", number % 3));
+        payment.value(format!("{place} {}", number * 7 + 1))
+    });
+    let proof = prove(["payments"], payments, |store: ProofStore| {
+        let store = std::sync::Arc::new(store);
+        move |_: &StartContext| Payments { store: store.clone() }
     });
     proof.check().await.unwrap();
 }
