@@ -261,7 +261,7 @@ impl Context {
     /// tester.push(TestMessage::new("orders").key("x"));
     /// tester.run_batch().await?;
     /// let letter = &tester.outgoing()[0];
-    /// assert_eq!(letter.topic(), "orders-dead");
+    /// assert_eq!(letter.topic, "orders-dead");
     /// assert_eq!(letter.header_value("__dlq.errors.offset"), Some(&b"1"[..]));
     /// assert_eq!(letter.header_value("__dlq.errors.message"), Some(&b"invalid digit found in string"[..]));
     /// # Ok(())

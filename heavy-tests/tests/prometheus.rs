@@ -8,8 +8,8 @@ use kasper::metrics::{CATALOGUE, Counter, Kind, Metrics, Prometheus, prometheus,
 use kasper::store::{Cached, MapStore, Metered, Retry, Store};
 use kasper::testkit::{EmbeddedBroker, Feeder};
 use kasper::{
-    Batch, BoxError, Builder, Context, ErrorKind, OutgoingMessage, Processor, StartContext,
-    TopicProcessor,
+    Backoff, Batch, BoxError, Builder, Context, ErrorKind, OnError, OutgoingMessage, Processor,
+    StartContext, TopicProcessor,
 };
 use prometheus_parse::{Sample, Scrape, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -165,7 +165,17 @@ async fn a_scrape_has_everything_that_is_in_the_catalogue() {
     let error = run_over(&broker, builder, b"bad", 10).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Process);
 
+    // A third one tries again, and then rejects what fails.
+    let broker = self::broker();
+    let backoff = Backoff::new().first(Duration::from_millis(1)).max_retries(1);
+    let builder = TopicProcessor::builder("reject", ["in"]).metrics(prometheus.clone());
+    let builder = builder.on_error(OnError::retry(backoff).then_dead_letter("out"));
+    let rejecting = run_over(&broker, builder, b"bad", 10).await.unwrap();
+    assert_eq!(rejecting.rejected, 10);
+
     let scrape = scrape(&prometheus).await;
+    let rejected = [("processor", "reject"), ("outcome", "dead_letter")];
+    assert_eq!(sum(&scrape, "kasper_rejected_messages_total", &rejected), 10.0);
     check_catalogue(&scrape, &["copied_total"]);
     let copy = |name: &str| sum(&scrape, name, &[("processor", "copy")]);
     assert_eq!(copy("kasper_incoming_messages_total"), 100.0);

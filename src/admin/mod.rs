@@ -35,13 +35,14 @@
 //! | `….lag` | the sum of the lags of its partitions |
 //! | `….rate` | messages finished per second, over the last five seconds; null in the first second |
 //! | `….messages`, `….batches`, `….bytes` | finished since it began to run |
+//! | `….rejected` | messages that were [rejected](crate::Status::rejected) since it began to run |
 //! | `….topics` | input topics that are not as they should be; usually none |
 //! | `….topics.topic`, `….topics.message` | the topic, and what was seen and what to do about it |
 //! | `….topics.change` | `deleted`, `recreated`, `unaligned`, `incomplete`, `partitions added`: see [`TopicChange`](crate::TopicChange) |
 //! | `….topics.since_ms` | the time since the change was first seen |
 //! | `….partitions` | sorted by topic and number |
 //! | `….partitions.topic`, `….partitions.partition` | |
-//! | `….partitions.state` | `starting`, `running`, `paused`, `draining`, `failed` |
+//! | `….partitions.state` | `starting`, `running`, `paused`, `retrying`, `draining`, `failed` |
 //! | `….partitions.epoch` | numbers the assignments of the process |
 //! | `….partitions.next_offset` | the next offset after the finished messages |
 //! | `….partitions.end_offset` | the end of the log as last reported |

@@ -224,7 +224,7 @@ impl Builder {
     /// # }
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> kasper::Result<()> {
-    /// # use kasper::testkit::EmbeddedBroker;
+    /// # use kasper::testkit::{EmbeddedBroker, TestClient, TestMessage};
     /// use std::time::Duration;
     ///
     /// use kasper::{Backoff, ErrorKind, ErrorPolicy, OnError, TopicProcessor};
@@ -232,7 +232,8 @@ impl Builder {
     /// # let broker = EmbeddedBroker::start()?;
     /// # broker.create_topic("orders", 1)?;
     /// # broker.create_topic("orders-dead", 1)?;
-    /// # broker.produce("orders", 0, [(Some("12"), None), (Some("x"), None), (Some("3"), None::<&str>)]).await?;
+    /// # let orders = ["12", "x", "3"].map(|key| TestMessage::new("orders").key(key));
+    /// # TestClient::new(broker.brokers(), &[])?.send_all(orders).await?;
     /// # let builder = TopicProcessor::builder("totals", ["orders"]).brokers(broker.brokers()).partitions([0]);
     /// // A store that is away is waited for; what fails otherwise is rejected; a panic stops everything.
     /// let policy = ErrorPolicy::new(OnError::dead_letter("orders-dead"))

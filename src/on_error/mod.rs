@@ -162,7 +162,7 @@ impl Matches {
 ///     tester.push(TestMessage::new("orders").key(key));
 /// }
 /// tester.run_all().await?;
-/// let topics: Vec<_> = tester.outgoing().into_iter().map(|message| message.topic().to_owned()).collect();
+/// let topics: Vec<_> = tester.outgoing().into_iter().map(|message| message.topic).collect();
 /// assert_eq!(topics, ["totals", "totals", "orders-dead"]);
 /// # Ok(())
 /// # }
