@@ -91,14 +91,15 @@ impl TopicProgress {
         self.began_beyond_end = false;
     }
 
-    /// What was fetched is dropped and fetched again. Positions count again that are taken after `from`.
+    /// What was fetched is dropped and fetched again. Positions count again that are taken after `from`, or later if they
+    /// do so far: a seek of one partition does not make those true that the client reports of another one just after a rebalance.
     pub(crate) fn restart_reports(&mut self, from: Instant) {
         if fault!(BelieveEmptyQueue) {
             return;
         }
         self.fetched = None;
         self.emptied = None;
-        self.reports_from = from;
+        self.reports_from = self.reports_from.max(from);
     }
 
     /// A report, and whether the lane is `idle` now: its queue is empty, and everything that was in it is finished.
@@ -233,6 +234,22 @@ mod tests {
         assert_eq!(topic.lag(), 0);
         topic.restart_reports(Instant::now());
         assert!(topic.is_consumed_to(offset(100)), "what is consumed stays so");
+    }
+
+    /// After a rebalance, another partition of the process was sought, and old positions counted again.
+    #[tokio::test(start_paused = true)]
+    async fn a_seek_does_not_shorten_the_time_after_a_rebalance() {
+        let mut topic = topic();
+        topic.restart_reports(Instant::now() + std::time::Duration::from_secs(3));
+        topic.restart_reports(Instant::now());
+        for _ in 0..3 {
+            position(&mut topic, Some(100), true).await;
+        }
+        assert!(!topic.is_consumed_to(offset(100)));
+        for _ in 0..6 {
+            position(&mut topic, Some(100), true).await;
+        }
+        assert!(topic.is_consumed_to(offset(100)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -94,7 +94,7 @@ impl Reaction {
                 &[Cry::Error, Cry::Name, Cry::Panic, Cry::Letter, Cry::Refused, Cry::RefusedUnnamed]
             }
         };
-        let every = rng.within(1..=20);
+        let every = rng.within(4..=60);
         let poison = Poison {
             every: i64::try_from(every).unwrap(),
             run: i64::try_from(rng.within(1..=every)).unwrap().min(3),

@@ -278,7 +278,7 @@ impl Storm {
         for (id, status) in without_lag {
             if let Some(left) = left_below_end(&unfinished, &status) {
                 self.cluster.world().violation(|| {
-                    format!("client {id} has no lag behind {}={left}", status.partition)
+                    format!("client {id} has no lag behind {}={left}: {status:?}", status.partition)
                 });
             }
         }
