@@ -206,6 +206,7 @@ impl Case {
         if case.reaction.kind == ReactionKind::Reject {
             // It could reject any message.
             case.habits.panics = 0;
+            case.habits.fails = case.habits.fails.max(8);
         }
         case.joins = is_aligned && case.topics.len() > 1 && case.spread == Spread::Range;
         case
