@@ -135,7 +135,7 @@ impl Waits {
         Self {
             next: limited(first),
             longest: limited(longest),
-            // What is no number is out of range, too.
+            // NaN is out of range, too.
             factor: if factor >= 1.0 { factor.min(1e9) } else { 1.0 },
             jitter: if jitter >= 0.0 { jitter.min(1.0) } else { 0.0 },
             left: max_retries,

@@ -84,7 +84,7 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Config => "configuration",
             Self::UnknownTopic => "unknown topic",

@@ -24,12 +24,22 @@ pub(crate) struct Rejection {
     pub(crate) told: String,
 }
 
+/// While the call runs.
 #[derive(Default)]
 pub(crate) struct Rejected {
     /// By index.
     rejections: BTreeMap<usize, Rejection>,
-    /// Each is a delivery of its own: those that fail are sent again, and no others.
     letters: Vec<Arc<Delivery>>,
+}
+
+/// When the call has returned.
+#[derive(Default)]
+pub(crate) struct Letters {
+    /// In the order of their indexes.
+    pub(crate) rejections: Vec<Rejection>,
+    /// Each letter is a delivery of its own. Unlike other outgoing messages, those that are not delivered are sent again,
+    /// and no others.
+    pub(crate) deliveries: Vec<Arc<Delivery>>,
 }
 
 impl Rejected {
@@ -63,25 +73,20 @@ impl Rejected {
         }
     }
 
-    /// As those of a whole of which the batch is a part that begins at this index.
-    pub(crate) fn shifted(mut self, start: usize) -> Self {
-        let rejections = std::mem::take(&mut self.rejections).into_values();
-        self.rejections = rejections
-            .map(|rejection| {
-                let index = rejection.index + start;
-                (index, Rejection { index, ..rejection })
-            })
-            .collect();
-        self
+    /// Those of a whole batch, of which the call got the part that begins at this index.
+    pub(crate) fn into_letters(self, start: usize) -> Letters {
+        let rejections = self.rejections.into_values();
+        let in_whole =
+            |rejection: Rejection| Rejection { index: rejection.index + start, ..rejection };
+        Letters { rejections: rejections.map(in_whole).collect(), deliveries: self.letters }
     }
+}
 
-    /// In the order of their indexes.
-    pub(crate) fn all(&self) -> impl Iterator<Item = Rejection> {
-        self.rejections.values().cloned()
-    }
-
-    pub(crate) fn into_letters(self) -> Vec<Arc<Delivery>> {
-        self.letters
+impl Letters {
+    /// Adds those of a later part.
+    pub(crate) fn extend(&mut self, later: Self) {
+        self.rejections.extend(later.rejections);
+        self.deliveries.extend(later.deliveries);
     }
 }
 

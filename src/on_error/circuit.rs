@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use crate::error::{Error, ErrorKind};
 use crate::message::rejected::Rejection;
 
-/// The window is divided into so many parts; the oldest part is forgotten as a whole.
+/// The number of parts of the window; the oldest part is forgotten as a whole.
 const PARTS: u32 = 10;
 
-/// So many of the first errors are told when the circuit opens.
+/// The number of errors that are told when the circuit opens: the first ones.
 const TOLD: usize = 3;
 
 /// When so many messages are rejected that the fault is more likely in the program than in the messages: then the

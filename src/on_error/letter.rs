@@ -6,7 +6,6 @@
 //! block begins with `__dlq.errors.topic`; Kafka's names come first (KIP-1191), the library's and those that other
 //! tools read follow. `kasper-dlq` relies on that to tell them from the message's own.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -16,7 +15,7 @@ use super::{ErrorPolicy, ProcessError};
 use crate::error::{BoxError, Error, chain};
 use crate::message::{Message, OutgoingMessage};
 
-/// Texts of errors are cut behind so many bytes: a letter with all of a long one may be too large for its topic.
+/// Texts of errors are cut to this number of bytes: a letter with all of a long one may be too large for its topic.
 const LONGEST_TEXT: usize = 4096;
 
 /// Headers that a letter has besides Kafka's and the library's own, for tools that look for other names.
@@ -37,7 +36,7 @@ pub enum LetterHeaders {
 /// Why a message is rejected.
 #[derive(Debug, Clone)]
 pub(crate) struct Reason {
-    kind: Cow<'static, str>,
+    kind: &'static str,
     message: String,
     causes: String,
     /// How often the message was given to `process`.
@@ -57,7 +56,7 @@ impl Reason {
         };
         let inner = error.find::<Error>().unwrap_or(error);
         Self {
-            kind: inner.kind().to_string().into(),
+            kind: inner.kind().as_str(),
             message: cut(&message).into(),
             causes: cut(&causes).into(),
             deliveries,
@@ -68,7 +67,7 @@ impl Reason {
     pub(crate) fn told(reason: &BoxError, deliveries: u32) -> Self {
         let causes: Vec<String> = chain(&**reason).map(ToString::to_string).collect();
         Self {
-            kind: "rejected".into(),
+            kind: "rejected",
             message: cut(&causes[0]).into(),
             causes: cut(&causes.join("\n")).into(),
             deliveries,
@@ -132,8 +131,7 @@ impl LetterWriter {
         let partition = self.partitions.get(topic).map_or(number, |count| number % count);
         let letter =
             OutgoingMessage::like(topic, message).value(message.value()).partition(partition);
-        let now = SystemTime::now();
-        let letter = self.own_headers(letter, message, reason, now);
+        let letter = self.own_headers(letter, message, reason);
         let headers = self.policy.headers.iter();
         headers.fold(letter, |letter, headers| match headers {
             LetterHeaders::Spring => self.spring(letter, message, reason),
@@ -147,7 +145,6 @@ impl LetterWriter {
         letter: OutgoingMessage<'a>,
         message: &Message<'a>,
         reason: &'a Reason,
-        now: SystemTime,
     ) -> OutgoingMessage<'a> {
         let replayed = message.header(REDRIVEN).unwrap_or(b"0");
         letter
@@ -157,10 +154,10 @@ impl LetterWriter {
             .header("__dlq.errors.group", &self.group)
             .header("__dlq.errors.delivery.count", reason.deliveries.to_string())
             .header("__dlq.errors.message", reason.message.as_str())
-            .header("kasper.error.kind", reason.kind.as_bytes())
+            .header("kasper.error.kind", reason.kind)
             .header("kasper.error.causes", reason.causes.as_str())
             .header("kasper.error.processor", self.processor.as_bytes())
-            .header("kasper.error.time", rfc3339(now))
+            .header("kasper.error.time", rfc3339(SystemTime::now()))
             .header("kasper.error.replayed", replayed)
     }
 
@@ -177,7 +174,7 @@ impl LetterWriter {
             .header("kafka_dlt-original-offset", message.offset().get().to_be_bytes().to_vec())
             .header("kafka_dlt-original-timestamp", timestamp.to_be_bytes().to_vec())
             .header("kafka_dlt-original-consumer-group", &self.group)
-            .header("kafka_dlt-exception-fqcn", reason.kind.as_bytes())
+            .header("kafka_dlt-exception-fqcn", reason.kind)
             .header("kafka_dlt-exception-message", reason.message.as_str())
             .header("kafka_dlt-exception-stacktrace", reason.causes.as_str())
     }
@@ -196,7 +193,7 @@ impl LetterWriter {
             .header("__connect.errors.task.id", message.partition().to_string())
             .header("__connect.errors.stage", "TASK_PUT")
             .header("__connect.errors.class.name", "kasper")
-            .header("__connect.errors.exception.class.name", reason.kind.as_bytes())
+            .header("__connect.errors.exception.class.name", reason.kind)
             .header("__connect.errors.exception.message", reason.message.as_str())
             .header("__connect.errors.exception.stacktrace", reason.causes.as_str())
     }
@@ -208,7 +205,7 @@ fn streams<'a>(
     reason: &'a Reason,
 ) -> OutgoingMessage<'a> {
     letter
-        .header("__streams.errors.exception", reason.kind.as_bytes())
+        .header("__streams.errors.exception", reason.kind)
         .header("__streams.errors.stacktrace", reason.causes.as_str())
         .header("__streams.errors.message", reason.message.as_str())
         .header("__streams.errors.topic", message.topic())

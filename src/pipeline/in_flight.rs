@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::message::delivery::Delivery;
 use crate::message::outbox::Outbox;
-use crate::message::rejected::Rejection;
+use crate::message::rejected::Letters;
 use crate::message::undelivered::{DeliveryFailure, Fault};
 use crate::message::{Batch, Offset, OffsetRange};
 use crate::metrics::lane::LaneMetrics;
@@ -37,14 +37,6 @@ pub(crate) struct InFlight {
     letters: Letters,
     /// It is waited for, so that nothing overtakes it, and does not finish.
     is_abandoned: bool,
-}
-
-/// Messages of a batch that are rejected.
-#[derive(Default)]
-pub(crate) struct Letters {
-    pub(crate) rejections: Vec<Rejection>,
-    /// Unlike other outgoing messages, these are sent again when they are not delivered.
-    pub(crate) deliveries: Vec<Arc<Delivery>>,
 }
 
 /// Of a batch, what is left to tell when it is finished.
@@ -264,10 +256,11 @@ impl InFlightQueue {
         if self.failed {
             return Ok(());
         }
-        let failed = front.outgoing().find(|delivery| delivery.has_failed());
-        if let Some(delivery) = failed.filter(|_| !fault!(IgnoreDeliveryFailure)) {
+        let failed = front.outgoing().find_map(|delivery| Some((delivery, delivery.failure()?)));
+        let failed = failed.filter(|_| !fault!(IgnoreDeliveryFailure));
+        if let Some((delivery, failure)) = failed {
             self.failed = true;
-            return Err(self.not_finished(delivery, &front));
+            return Err(self.not_finished(delivery, &failure, &front));
         }
         match &front.input {
             Some(input) => {
@@ -293,15 +286,17 @@ impl InFlightQueue {
         Ok(())
     }
 
-    fn not_finished(&self, delivery: &Arc<Delivery>, call: &InFlight) -> NotFinished {
-        let failure = delivery.failure();
-        let fault = failure.as_ref().map_or(Fault::None, DeliveryFailure::fault);
-        let error = failure.map_or_else(|| Error::new(ErrorKind::Internal, ""), |f| f.error());
-        let error = self.locate(error, call);
+    fn not_finished(
+        &self,
+        delivery: &Arc<Delivery>,
+        failure: &DeliveryFailure,
+        call: &InFlight,
+    ) -> NotFinished {
+        let error = self.locate(failure.error(), call);
         let is_letter =
             call.letters.deliveries.iter().any(|letters| Arc::ptr_eq(letters, delivery));
         let input = call.input.as_ref().filter(|_| self.rejects && !is_letter);
-        match (fault, input) {
+        match (failure.fault(), input) {
             (Fault::None, _) | (_, None) => NotFinished::Failed(error),
             (fault, Some(input)) => {
                 let causes = match fault {

@@ -25,10 +25,10 @@ pub(crate) struct Post {
     backoff: Backoff,
     progress: Arc<LaneProgress>,
     /// While letters of the oldest call have failed.
-    trouble: Option<Trouble>,
+    resending: Option<Resending>,
 }
 
-struct Trouble {
+struct Resending {
     attempt: u32,
     since: Instant,
     retries: Retries,
@@ -52,7 +52,7 @@ impl Post {
         backoff: Backoff,
         progress: Arc<LaneProgress>,
     ) -> Self {
-        Self { producer, commands, backoff, progress, trouble: None }
+        Self { producer, commands, backoff, progress, resending: None }
     }
 
     /// Hands letters to the producer. Those that it has no room for stay for [`deliver`](Self::deliver).
@@ -80,16 +80,16 @@ impl Post {
             if failures.iter().any(|failure| matches!(failure.fault(), Fault::Message(_))) {
                 break;
             }
-            let trouble = self.trouble.get_or_insert_with(|| Trouble {
+            let resending = self.resending.get_or_insert_with(|| Resending {
                 attempt: 0,
                 since: Instant::now(),
                 retries: Retries::begin(self.backoff),
                 due: None,
             });
-            let due = match trouble.due {
+            let due = match resending.due {
                 Some(due) => due,
                 None => {
-                    let Some(wait) = trouble.retries.next() else { break };
+                    let Some(wait) = resending.retries.next() else { break };
                     let (error, messages) = (first.error(), failures.len());
                     warn!(
                         ?error,
@@ -97,9 +97,9 @@ impl Post {
                         ?wait,
                         "letters of rejected messages were not delivered; sending them again"
                     );
-                    trouble.attempt += 1;
-                    self.progress.sends_again(Some((trouble.attempt, trouble.since, &error)));
-                    *trouble.due.insert(Instant::now() + wait)
+                    resending.attempt += 1;
+                    self.progress.sends_again(Some((resending.attempt, resending.since, &error)));
+                    *resending.due.insert(Instant::now() + wait)
                 }
             };
             tokio::select! {
@@ -110,11 +110,11 @@ impl Post {
                 }
                 () = sleep_until(due) => {}
             }
-            trouble.due = None;
+            resending.due = None;
             let failed = letters.iter_mut().filter(|letter| letter.has_failed());
             failed.for_each(|letter| *letter = letter.again());
         }
-        if self.trouble.take().is_some() {
+        if self.resending.take().is_some() {
             self.progress.sends_again(None);
         }
         Posted::Done

@@ -19,12 +19,12 @@ use crate::command::over;
 use crate::error::{Error, ErrorKind, Result};
 use crate::message::Batch;
 use crate::message::delivery::Delivery;
-use crate::message::rejected::{Rejected, Rejection};
+use crate::message::rejected::{Letters, Rejected, Rejection};
 use crate::on_error::{Budget, Reason, Then};
 use crate::pipeline::attempts::Attempts;
 use crate::pipeline::call::Call;
 use crate::pipeline::division::{Division, Part, Work};
-use crate::pipeline::in_flight::{InFlight, Letters};
+use crate::pipeline::in_flight::InFlight;
 use crate::pipeline::partition_processor::{Factory, Interrupt, PartitionProcessor, guarded};
 use crate::pipeline::suspects::Suspicion;
 use crate::processor::DynProcessor;
@@ -34,26 +34,25 @@ use crate::processor::DynProcessor;
 struct Held {
     /// The index of its first message.
     start: Option<usize>,
-    rejected: Vec<Rejection>,
     deliveries: VecDeque<Arc<Delivery>>,
-    letters: Vec<Arc<Delivery>>,
+    letters: Letters,
 }
 
 impl Held {
-    fn reject(&mut self, rejected: Rejected) {
-        self.rejected.extend(rejected.all());
-        let first = self.rejected.first().map(|rejection| rejection.index);
+    fn reject(&mut self, letters: Letters) {
+        self.letters.extend(letters);
+        let first = self.letters.rejections.first().map(|rejection| rejection.index);
         self.start = self.start.or(first);
-        self.letters.extend(rejected.into_letters());
     }
 
     /// How many messages in a row are rejected up to now, and whether the first of them is the batch's first.
     fn run(&self) -> (u64, bool) {
-        let last = self.rejected.len();
-        let pairs = self.rejected.windows(2).rev();
+        let rejections = &self.letters.rejections;
+        let last = rejections.len();
+        let pairs = rejections.windows(2).rev();
         let before = pairs.take_while(|pair| pair[0].index + 1 == pair[1].index).count();
         let run = before + usize::from(last > 0);
-        let first = self.rejected.get(last - run);
+        let first = rejections.get(last - run);
         (run as u64, first.is_some_and(|rejection| rejection.index == 0))
     }
 }
@@ -248,14 +247,14 @@ impl PartitionProcessor {
             self.progress.end_attempt();
             return Ok(Err(error));
         }
-        let rejected = self.context.take_rejected().shifted(part.range.start);
+        let letters = self.context.take_rejected().into_letters(part.range.start);
         let deliveries = self.hand_over().await?;
         if *awaits_acks && let Err(error) = self.acknowledged(&deliveries).await? {
             self.progress.end_attempt();
             return Ok(Err(error));
         }
         let is_first = held.start.is_none() || fault!(FinishBeforeLetters);
-        if is_first && rejected.is_empty() {
+        if is_first && letters.rejections.is_empty() {
             let times = self.batcher.times();
             self.in_flight.push(InFlight::new(&call, deliveries, times).recovered());
             self.circuit.processed(part.range.len());
@@ -264,7 +263,7 @@ impl PartitionProcessor {
         self.progress.end_attempt();
         held.start.get_or_insert(part.range.start);
         held.deliveries.extend(deliveries);
-        held.reject(rejected);
+        held.reject(letters);
         Ok(Ok(()))
     }
 
@@ -297,11 +296,11 @@ impl PartitionProcessor {
         };
         let mut rejected = Rejected::default();
         rejected.add(index, &message, (topic, &self.letters), reason);
-        held.reject(rejected);
+        held.reject(rejected.into_letters(0));
         let (run, from_start) = held.run();
         // The rest would only be processed in vain.
         match self.circuit.is_doomed(run, from_start) {
-            true => self.circuit.judge(batch.len(), &held.rejected),
+            true => self.circuit.judge(batch.len(), &held.letters.rejections),
             false => Ok(()),
         }
     }
@@ -316,10 +315,10 @@ impl PartitionProcessor {
             self.circuit.processed(batch.len());
             return Ok(Letters::default());
         }
-        let rejections: Vec<Rejection> = rejected.all().collect();
-        self.circuit.judge(batch.len(), &rejections)?;
-        tell(&rejections);
-        Ok(Letters { rejections, deliveries: rejected.into_letters() })
+        let letters = rejected.into_letters(0);
+        self.circuit.judge(batch.len(), &letters.rejections)?;
+        tell(&letters.rejections);
+        Ok(letters)
     }
 
     /// Everything of the batch was processed or is to be rejected.
@@ -329,11 +328,10 @@ impl PartitionProcessor {
     fn finish_held(&mut self, held: &mut Held, batch: &Arc<Batch>) -> Result<()> {
         let Some(start) = held.start else { return Ok(()) };
         let rest = Arc::new(batch.part(start..batch.len()));
-        let mut rejections = std::mem::take(&mut held.rejected);
-        rejections.iter_mut().for_each(|rejection| rejection.index -= start);
-        self.circuit.judge(rest.len(), &rejections)?;
-        tell(&rejections);
-        let letters = Letters { rejections, deliveries: std::mem::take(&mut held.letters) };
+        let mut letters = std::mem::take(&mut held.letters);
+        letters.rejections.iter_mut().for_each(|rejection| rejection.index -= start);
+        self.circuit.judge(rest.len(), &letters.rejections)?;
+        tell(&letters.rejections);
         self.progress.begin_batch();
         let deliveries = std::mem::take(&mut held.deliveries);
         let in_flight = InFlight::new(&Call::Process(rest), deliveries, self.batcher.times());
@@ -361,9 +359,9 @@ mod tests {
     #[test]
     fn a_run_of_rejections_is_counted_from_its_end() {
         let run = |rejected: &[usize]| {
-            let rejections = rejected.iter().map(|index| Rejection::for_test(*index));
-            let held = Held { rejected: rejections.collect(), ..Held::default() };
-            held.run()
+            let rejections = rejected.iter().map(|index| Rejection::for_test(*index)).collect();
+            let letters = Letters { rejections, deliveries: Vec::new() };
+            Held { letters, ..Held::default() }.run()
         };
         assert_eq!(run(&[]), (0, false));
         assert_eq!(run(&[0]), (1, true));

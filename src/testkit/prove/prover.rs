@@ -29,7 +29,7 @@ pub struct Prover {
 
 impl Prover {
     /// # Panics
-    /// There is no topic, one comes twice, or there is no message.
+    /// The list of topics is empty or has one twice, a message's topic is not in it, or there are no messages.
     #[track_caller]
     pub(super) fn new(topics: Vec<String>, inputs: Vec<TestMessage>, make: Box<Make>) -> Self {
         assert!(!topics.is_empty(), "a processor has at least one input topic");
