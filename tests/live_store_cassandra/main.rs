@@ -105,6 +105,41 @@ async fn a_url_connects_and_clients_are_shared() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Cassandra; run with cargo xtask test"]
+async fn a_table_is_not_found_until_it_is_made() {
+    // A server that is asked for a table while it makes it answers with an error of its own.
+    let _up = SERVER.read().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(Arc::clone(store("conformance").await.client()));
+    }
+    for _ in 0..10 {
+        let table = unique("made").replace('-', "_");
+        let config = Arc::new(config(&table).await);
+        let waiting = clients.iter().cloned().map(|client| {
+            let config = config.as_ref().clone().create_table_if_missing(false);
+            tokio::spawn(async move {
+                while let Err(error) = CassandraStore::from_client(client.clone(), &config).await {
+                    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+                }
+            })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        let making = clients.iter().cloned().map(|client| {
+            let config = Arc::clone(&config);
+            tokio::spawn(async move { CassandraStore::from_client(client, &config).await })
+        });
+        let making: Vec<_> = making.collect();
+        for store in making {
+            store.await.unwrap().unwrap().put("key", "value").await.unwrap();
+        }
+        for found in waiting {
+            found.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Cassandra; run with cargo xtask test"]
 async fn tenants_in_one_table_keep_the_rules() {
     let _up = SERVER.read().await;
     let store = MultiCassandraStore::connect(&config("multi").await).await.unwrap();

@@ -209,8 +209,8 @@ impl CassandraConfig {
 
     /// Whether to make the table if it is missing. Default: no; a missing table is an error.
     ///
-    /// The keyspace has to exist: its operator decides how many copies it keeps. For tests and small clusters: servers
-    /// before Cassandra 6 may end with two versions of a table that several processes make at the same time.
+    /// The keyspace has to exist: its operator decides how many copies it keeps. For tests and small clusters: with more
+    /// than one node, servers before Cassandra 6 may end with two versions of a table that several processes make at the same time.
     #[must_use]
     pub fn create_table_if_missing(mut self, create: bool) -> Self {
         self.create_table_if_missing = create;

@@ -20,6 +20,9 @@ const HICCUP: Verdict = (ErrorKind::Backend, true);
 /// There is no code for a missing keyspace or table; these are the words of Cassandra and of Scylla.
 const NOT_THERE: &[&str] = &["does not exist", "doesn't exist", "unconfigured table"];
 
+/// Cassandra's words while a node makes a table, or drops it: it stands in the schema and is not open.
+const NOT_OPEN: &str = "Unknown CF";
+
 /// Servers whose dates end in 2038 say so of a time to live that goes beyond.
 const TTL_TOO_LONG: &str = "exceeds maximum supported expiration date";
 
@@ -92,6 +95,7 @@ fn database(error: &DbError, reason: &str) -> Verdict {
         DbError::Invalid if reason.contains(TTL_TOO_LONG) => (ErrorKind::Config, false),
         DbError::Invalid => (ErrorKind::InvalidInput, false),
         DbError::ConfigError => (ErrorKind::Config, false),
+        DbError::ServerError if reason.contains(NOT_OPEN) => (ErrorKind::NotFound, true),
         // Some replica failed, or this node; others may do better.
         DbError::ReadFailure { .. }
         | DbError::WriteFailure { .. }
@@ -253,6 +257,11 @@ mod tests {
                 HICCUP,
             ),
             (DbError::ServerError, "", HICCUP),
+            (
+                DbError::ServerError,
+                "java.lang.IllegalArgumentException: Unknown CF 8c7d6890-ed58-11f1-8059-07139a904b76",
+                (ErrorKind::NotFound, true),
+            ),
             (DbError::Unprepared { statement_id: bytes::Bytes::new() }, "", HICCUP),
             (DbError::AuthenticationError, "", REFUSED),
             (DbError::Unauthorized, "", REFUSED),
