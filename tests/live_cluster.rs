@@ -20,7 +20,11 @@ mod cluster {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use kasper::{Batch, Context, Handle, Report, TopicProcessor};
+    use kasper::testkit::TestMessage;
+    use kasper::{
+        Backoff, Batch, BoxError, Circuit, Context, ErrorPolicy, Handle, OnError, Processor,
+        Report, TopicProcessor,
+    };
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::consumer::{BaseConsumer, Consumer};
     use tokio::sync::{Mutex, MutexGuard};
@@ -276,25 +280,9 @@ mod cluster {
     async fn processors_start_while_a_broker_is_away() {
         common::log();
         let _alone = cluster().await;
-        let input = unique("alone");
-        let replicas: Vec<Vec<i32>> =
-            (0..PARTITIONS).map(|p| vec![if p == 0 { 3 } else { 1 + p % 2 }]).collect();
-        let replicas: Vec<&[i32]> = replicas.iter().map(Vec::as_slice).collect();
-        let new = NewTopic::new(&input, PARTITIONS, TopicReplication::Variable(&replicas));
-        let admin: AdminClient<_> = common::config_of(&[]).create().unwrap();
-        let new = new.set("min.insync.replicas", "1");
-        let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
-        created.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
-        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
-        eventually(RECOVERY, || {
-            let metadata = consumer.fetch_metadata(Some(&input), Duration::from_secs(2));
-            metadata.is_ok_and(|metadata| {
-                let partitions = metadata.topics()[0].partitions();
-                let led = partitions.iter().filter(|partition| partition.leader() > 0).count();
-                metadata.brokers().len() == BROKERS && led == replicas.len()
-            })
-        })
-        .await;
+        let leaders: Vec<i32> =
+            (0..PARTITIONS).map(|p| if p == 0 { 3 } else { 1 + p % 2 }).collect();
+        let input = topic_on("alone", &leaders).await;
         for partition in 0..PARTITIONS {
             send_numbers(&input, partition, 100).await;
         }
@@ -313,7 +301,89 @@ mod cluster {
         }
         for running in running {
             let report = timeout(Duration::from_secs(120), running).await.unwrap();
-            assert_eq!(report.unwrap().unwrap().messages, 100 * replicas.len() as u64);
+            assert_eq!(report.unwrap().unwrap().messages, 100 * leaders.len() as u64);
+        }
+    }
+
+    /// A topic whose partitions are led by these brokers alone.
+    async fn topic_on(name: &str, leaders: &[i32]) -> String {
+        let name = unique(name);
+        let replicas: Vec<[i32; 1]> = leaders.iter().map(|leader| [*leader]).collect();
+        let replicas: Vec<&[i32]> = replicas.iter().map(<[i32; 1]>::as_slice).collect();
+        let partitions = i32::try_from(leaders.len()).unwrap();
+        let new = NewTopic::new(&name, partitions, TopicReplication::Variable(&replicas));
+        let admin: AdminClient<_> = common::config_of(&[]).create().unwrap();
+        let new = new.set("min.insync.replicas", "1");
+        let created = admin.create_topics([&new], &AdminOptions::new()).await.unwrap();
+        created.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        let consumer: BaseConsumer = common::config_of(&[]).create().unwrap();
+        eventually(RECOVERY, || {
+            let metadata = consumer.fetch_metadata(Some(&name), Duration::from_secs(2));
+            metadata.is_ok_and(|metadata| {
+                let partitions = metadata.topics()[0].partitions();
+                let led = partitions.iter().filter(|partition| partition.leader() > 0).count();
+                metadata.brokers().len() == BROKERS && led == leaders.len()
+            })
+        })
+        .await;
+        name
+    }
+
+    /// Takes numbers, but for those that are divisible by ten.
+    struct Picky;
+
+    impl Processor for Picky {
+        async fn process(&mut self, batch: &Batch, _: &mut Context) -> Result<(), BoxError> {
+            match batch.iter().find(|message| message.key().is_some_and(|key| key.ends_with(b"0")))
+            {
+                Some(_) => Err("divisible by ten".into()),
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// The only broker that has the dead letter topic goes away while letters are written: they are sent again until it is
+    /// back. No offset behind a rejected message is committed meanwhile.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
+    async fn letters_wait_for_the_broker_that_is_away() {
+        const COUNT: u32 = 2000;
+        common::log();
+        let _alone = cluster().await;
+        let (input, letters) = (topic_on("in", &[1, 2]).await, topic_on("dead", &[3]).await);
+        let name = unique("letters");
+        let forever = Backoff::new().longest(Duration::from_secs(1)).forever();
+        let policy = ErrorPolicy::new(OnError::dead_letter(&letters)).retryable(forever);
+        let processor = TopicProcessor::builder(&name, [&input])
+            .brokers(brokers())
+            .partitions([0, 1])
+            // Before librdkafka's own patience ends.
+            .delivery_timeout(Duration::from_secs(2))
+            .on_error(policy.circuit(Circuit::new().never()))
+            .build(|_| Picky)
+            .await
+            .unwrap();
+        let handle = processor.handle();
+        let running = tokio::spawn(processor.run());
+        kill(3);
+        for partition in 0..2 {
+            send_numbers(&input, partition, COUNT).await;
+        }
+        eventually(RECOVERY, || handle.has_consumed_all() && handle.lag() == 0).await;
+        handle.close();
+        let report = running.await.unwrap().unwrap();
+        let bad = u64::from(2 * COUNT / 10);
+        assert_eq!((report.messages, report.rejected), (u64::from(2 * COUNT), bad));
+        let found = read_all(&letters).await;
+        let place = |letter: &TestMessage| {
+            ["partition", "offset"]
+                .map(|what| letter.header_text(&format!("__dlq.errors.{what}")).unwrap().to_owned())
+        };
+        let places: BTreeSet<_> = found.iter().map(place).collect();
+        assert_eq!(places.len() as u64, bad, "each has a letter");
+        for partition in 0..2 {
+            let committed = committed(&group_of(&name), &input, partition);
+            assert_eq!(committed, Some(i64::from(COUNT)));
         }
     }
 

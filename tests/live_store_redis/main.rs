@@ -31,9 +31,3 @@ fn address() -> String {
 fn prefix(test: &str) -> String {
     format!("{test}-{:x}", UNIX_EPOCH.elapsed().unwrap().as_nanos())
 }
-
-/// A connection of the test's own, to see what is really there.
-async fn raw(address: &str) -> redis::aio::MultiplexedConnection {
-    let client = redis::Client::open(format!("redis://{address}")).unwrap();
-    client.get_multiplexed_async_connection().await.unwrap()
-}

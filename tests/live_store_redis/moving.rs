@@ -10,8 +10,7 @@ use kasper::testkit::{Fault, FaultProxy};
 use redis::FromRedisValue;
 use tokio::process::Command;
 
-use super::raw;
-use super::server::{OwnServer, own_cluster};
+use super::server::{OwnServer, own_cluster, raw};
 
 /// Slots of the first server that go to the second.
 const MOVING: u64 = 1000;

@@ -8,7 +8,8 @@ use kasper::multitenant::{MultiRedisStore, MultiStore, TenantKey, TenantMap};
 use kasper::store::{RedisClient, RedisConfig, RedisStore, Store, connect, connect_multi};
 use kasper::testkit::conformance::{Profile, check_multi_store, check_store};
 
-use super::{address, prefix, raw};
+use super::server::raw;
+use super::{address, prefix};
 
 #[tokio::test]
 #[ignore = "needs a Redis server; run with cargo xtask test"]

@@ -84,7 +84,7 @@ impl OwnServer {
         words.for_each(|word| {
             command.arg(word);
         });
-        command.exec_async(&mut super::raw(&self.address()).await).await.unwrap();
+        command.exec_async(&mut raw(&self.address()).await).await.unwrap();
     }
 
     fn is_of_a_cluster(&self, for_client: &[&str]) -> bool {
@@ -137,6 +137,12 @@ pub(crate) async fn own_cluster_with(for_servers: &[&str], for_client: &[&str]) 
         }
     }
     servers.try_into().unwrap_or_else(|_| unreachable!())
+}
+
+/// A connection of the test's own, to see what is really there.
+pub(crate) async fn raw(address: &str) -> redis::aio::MultiplexedConnection {
+    let client = redis::Client::open(format!("redis://{address}")).unwrap();
+    client.get_multiplexed_async_connection().await.unwrap()
 }
 
 fn free_port() -> u16 {

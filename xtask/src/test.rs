@@ -166,6 +166,7 @@ const MAIN: &[&str] = &[
 /// The test programs that need other servers than a broker, or another build: each has its own step.
 const WITH_OTHER_SERVERS: &[&str] = &[
     "live_cluster",
+    "live_outage",
     "live_registry",
     "live_retention",
     "live_security",
@@ -267,7 +268,7 @@ fn with_broker_and_redis(args: &Args, steps: &mut Steps) -> Result<()> {
         if args.only.is_some() {
             build_examples(steps)?;
         }
-        let which = ["--test", "live_takeover", "--test", "live_service"];
+        let which = ["--test", "live_takeover", "--test", "live_service", "--test", "live_outage"];
         steps.run(name, session.tell(&mut main(args, &which, &["--include-ignored"])))
     })
 }
