@@ -290,7 +290,19 @@ impl Context {
         };
         let reason = Reason::told(&reason, self.attempt);
         self.rejected.add(index, message, (Some(topic), &self.letters), &reason);
+        if self.letters.policy.quarantine().is_some() {
+            self.rejected.note_key(index, message);
+        }
         Ok(())
+    }
+
+    /// Whether the message follows one of its topic and key that [`dead_letter`](Self::dead_letter) has rejected in this call, under
+    /// [`ErrorPolicy::quarantine_by_key`](crate::ErrorPolicy::quarantine_by_key). Pass over it then: it becomes a letter,
+    /// whatever you do with it, and is processed when it was replayed. Without a quarantine: no. Messages of keys that were
+    /// held before never reach `process`.
+    pub fn is_quarantined(&self, message: &Message<'_>) -> bool {
+        let first = self.rejected.first_of_key(message);
+        first.is_some_and(|first| self.outbox.index_of(message).is_some_and(|index| index > first))
     }
 
     /// How often the messages of this batch have been given to `process` of this partition's processor, with this

@@ -137,7 +137,7 @@ pub use message::{
     Batch, Header, Message, Offset, OffsetRange, OutgoingBytes, OutgoingMessage, OwnedMessage,
     TopicPartition, TraceContext,
 };
-pub use on_error::{Circuit, ErrorPolicy, LetterHeaders, OnError, ProcessError};
+pub use on_error::{Circuit, ErrorPolicy, LetterHeaders, OnError, ProcessError, Quarantine};
 pub use processor::{Processor, ProcessorFactory};
 pub use settings::{OutOfRange, StartFrom};
 #[cfg(feature = "kafka")]

@@ -162,6 +162,8 @@ pub struct PartitionStatus {
     /// the count starts where the partition began. It includes what is not committed yet, and offsets without a
     /// message: after a transaction, it is at least 1.
     pub committed_lag: u64,
+    /// Keys that are held in a [quarantine](crate::Quarantine): their messages become letters until they are replayed.
+    pub quarantined_keys: usize,
     /// Batches of this partition number in `process` or waiting for acks.
     pub in_flight: usize,
     /// About how much memory is taken by the fetched messages that wait in the queue of this partition number, all

@@ -120,9 +120,9 @@ impl ShowArgs {
 
 /// Send the original messages of letters to where they came from, or to another topic
 ///
-/// Each message is sent with its original key, value, headers and timestamp, and the header `kasper.redriven` with the
-/// number of its replays. It goes to the partition that it came from, so that the order of a key's messages is kept;
-/// with --to, its key chooses the partition.
+/// Each message is sent with its original key, value, headers and timestamp, and two headers more: `kasper.redriven`,
+/// the number of its replays, and `kasper.redriven.from`, where it was rejected first. It goes to the partition that it
+/// came from, so that the order of a key's messages is kept; with --to, its key chooses the partition.
 ///
 /// The letters stay in the dead letter topic. How far the replay is, is committed in a consumer group, after the
 /// brokers have acknowledged what was sent: if it is interrupted, the same command continues behind the letters that
@@ -172,7 +172,8 @@ pub(crate) struct ReplayArgs {
 
     /// Leave letters whose message was replayed so often already: against loops
     ///
-    /// They are counted, and passed over: to replay them, take another --group.
+    /// They are counted, and passed over: to replay them, take another --group. Letters of kind `quarantined` are
+    /// replayed in any case: what failed was another message.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) max_replays: u64,
 

@@ -18,6 +18,8 @@ const TOPIC: &str = "__dlq.errors.topic";
 
 /// How often a message was replayed: on the replayed message, and so among the original headers of a later letter.
 pub(crate) const REDRIVEN: &str = "kasper.redriven";
+/// Where the replayed message was when it was rejected first: `TOPIC/PARTITION/OFFSET`. A quarantine goes by it.
+pub(crate) const REDRIVEN_FROM: &str = "kasper.redriven.from";
 
 /// Headers with their values, as messages own them.
 pub(crate) type Headers = [(String, Option<Vec<u8>>)];
@@ -38,6 +40,8 @@ pub(crate) struct Letter {
     pub(crate) time: Option<Time>,
     /// How often the message had been replayed when it failed.
     pub(crate) replayed: u64,
+    /// Where a replayed message said that it came from.
+    pub(crate) replayed_from: Option<String>,
     /// The headers before this index are the original message's.
     pub(crate) block: usize,
     /// It has headers of Kasper's.
@@ -48,6 +52,16 @@ impl Letter {
     /// `None` if the message is not a letter.
     pub(crate) fn of(message: &OwnedMessage) -> Option<Self> {
         Self::read(&message.headers)
+    }
+
+    /// `TOPIC/PARTITION/OFFSET` of the message when it was rejected first; each replay has had another offset.
+    pub(crate) fn first_position(&self) -> Option<String> {
+        let partition = format!("{}/{}", self.topic, self.partition?);
+        let first = self
+            .replayed_from
+            .clone()
+            .filter(|from| from.rsplit_once('/').is_some_and(|(before, _)| before == partition));
+        first.or_else(|| Some(format!("{partition}/{}", self.offset?)))
     }
 
     fn read(headers: &Headers) -> Option<Self> {
@@ -73,6 +87,7 @@ impl Letter {
             causes: causes.lines().map(str::to_owned).collect(),
             processor: about("kasper.error.processor"),
             time: about("kasper.error.time").and_then(|text| text.trim().parse().ok()),
+            replayed_from: text(original, REDRIVEN_FROM),
             replayed: replays.into_iter().filter_map(number).max().unwrap_or(0),
             block,
             is_kaspers: headers[block..].iter().any(|(name, _)| name.starts_with(KASPERS)),
@@ -178,6 +193,7 @@ pub(crate) mod tests {
             processor: Some("billing".into()),
             time: "2026-12-01T03:33:22.123Z".parse().ok(),
             replayed: 0,
+            replayed_from: None,
             block: 2,
             is_kaspers: true,
         };

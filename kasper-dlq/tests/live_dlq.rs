@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod dlq;
+mod quarantine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -158,7 +159,9 @@ async fn messages_come_back_byte_for_byte() {
     for (sent, mut original) in sent.into_iter().zip(originals()) {
         let replays = if original.header_text("kasper.redriven").is_some() { "2" } else { "1" };
         original.headers.retain(|(name, _)| name != "kasper.redriven");
-        let original = original.header("kasper.redriven", replays);
+        let original = original
+            .header("kasper.redriven", replays)
+            .header("kasper.redriven.from", format!("{}/2/1289", topics.source));
         let mut expected = original.partition(2);
         (expected.topic, expected.offset) = (topics.source.clone(), sent.offset);
         assert_eq!(sent, expected);

@@ -119,6 +119,7 @@ pub(crate) mod tests {
             last_progress_ms: 1500,
             stalled: false,
             last_error: None,
+            quarantined_keys: 0,
             retrying: None,
         }
     }

@@ -50,6 +50,9 @@ pub(crate) struct Partition {
     pub(crate) last_error: Option<String>,
     /// Of a release that has it.
     #[serde(default)]
+    pub(crate) quarantined_keys: u64,
+    /// Of a release that has it.
+    #[serde(default)]
     pub(crate) retrying: Option<Retrying>,
 }
 

@@ -125,6 +125,10 @@ fn of_processor(
     if retrying > 0 {
         spans.push(Span::styled(format!("  {retrying} RETRYING"), BAD));
     }
+    let held: u64 = processor.partitions.iter().map(|one| one.quarantined_keys).sum();
+    if held > 0 {
+        spans.push(Span::styled(format!("  {} KEYS HELD", grouped(held)), BAD));
+    }
     spans.push(Span::raw(format!(
         "  lag {}  {}/s  {} messages",
         grouped(processor.lag),

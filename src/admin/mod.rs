@@ -49,6 +49,7 @@
 //! | `….partitions.lag` | offsets between `next_offset` and `end_offset` |
 //! | `….partitions.committed_offset`, `….partitions.committed_lag` | the offset that is committed in the group, or null, and the offsets from there to the end |
 //! | `….partitions.rate` | offsets finished per second, over the last five seconds; null in the first second |
+//! | `….partitions.quarantined_keys` | keys whose messages [become letters until they are replayed](crate::Quarantine) |
 //! | `….partitions.in_flight` | batches in `process` or waiting for acks |
 //! | `….partitions.buffered_bytes` | bytes fetched and waiting for `process`, for all topics of the partition number together |
 //! | `….partitions.last_progress_ms` | the time since a batch last finished |

@@ -115,6 +115,7 @@ mod tests {
             committed_lag: 0,
             lag: 7,
             buffered_bytes: 0,
+            quarantined_keys: 0,
             in_flight: 0,
             last_progress: Duration::ZERO,
             stalled: false,

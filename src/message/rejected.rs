@@ -3,13 +3,15 @@
 //! Place in the data path: beside the [`Outbox`]. The letters are sent when the call has returned `Ok` and the circuit
 //! has been asked (`on_error/circuit.rs`), not at a flush.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::delivery::Delivery;
 use super::outbox::Outbox;
 use super::{Message, OutgoingMessage};
+#[cfg(test)]
+use crate::error::{Error, ErrorKind};
 use crate::on_error::{LetterWriter, Reason};
 
 /// A rejected message.
@@ -19,7 +21,9 @@ pub(crate) struct Rejection {
     pub(crate) index: usize,
     /// The index of its topic.
     pub(crate) topic: u16,
-    pub(crate) has_letter: bool,
+    /// The topic of its letter; `None` if it is skipped.
+    pub(crate) letters: Option<Arc<str>>,
+    pub(crate) reason: Reason,
     /// Where it is, and why it was rejected.
     pub(crate) told: String,
 }
@@ -29,7 +33,9 @@ pub(crate) struct Rejection {
 pub(crate) struct Rejected {
     /// By index.
     rejections: BTreeMap<usize, Rejection>,
-    letters: Vec<Arc<Delivery>>,
+    letters: BTreeMap<usize, Arc<Delivery>>,
+    /// With a quarantine: the first index of each key, by the index of its topic.
+    keys: HashMap<(u16, Vec<u8>), usize>,
 }
 
 /// When the call has returned.
@@ -58,19 +64,42 @@ impl Rejected {
         &mut self,
         index: usize,
         message: &Message<'_>,
-        (topic, letters): (Option<&str>, &LetterWriter),
+        (topic, letters): (Option<&Arc<str>>, &LetterWriter),
         reason: &Reason,
     ) {
         let Entry::Vacant(vacant) = self.rejections.entry(index) else { return };
         vacant.insert(Rejection {
             index,
             topic: message.record().topic,
-            has_letter: topic.is_some(),
+            letters: topic.cloned(),
             told: reason.at(message),
+            reason: reason.clone(),
         });
         if let Some(topic) = topic {
-            self.letters.push(alone(letters.letter(topic, message, reason)));
+            self.letters.insert(index, alone(letters.letter(topic, message, reason)));
         }
+    }
+
+    /// The key of a rejected message is held.
+    pub(crate) fn note_key(&mut self, index: usize, message: &Message<'_>) {
+        let Some(key) = message.key() else { return };
+        let first = self.keys.entry((message.record().topic, key.to_vec())).or_insert(index);
+        *first = index.min(*first);
+    }
+
+    /// The index of the first rejected message that has this one's topic and key.
+    pub(crate) fn first_of_key(&self, message: &Message<'_>) -> Option<usize> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        let key = message.key()?.to_vec();
+        self.keys.get(&(message.record().topic, key)).copied()
+    }
+
+    /// Why the message with this index is rejected, and where its letter goes.
+    pub(crate) fn get(&self, index: usize) -> Option<(&Reason, Option<&Arc<str>>)> {
+        let rejection = self.rejections.get(&index)?;
+        Some((&rejection.reason, rejection.letters.as_ref()))
     }
 
     /// Those of a whole batch, of which the call got the part that begins at this index.
@@ -78,7 +107,10 @@ impl Rejected {
         let rejections = self.rejections.into_values();
         let in_whole =
             |rejection: Rejection| Rejection { index: rejection.index + start, ..rejection };
-        Letters { rejections: rejections.map(in_whole).collect(), deliveries: self.letters }
+        Letters {
+            rejections: rejections.map(in_whole).collect(),
+            deliveries: self.letters.into_values().collect(),
+        }
     }
 }
 
@@ -100,7 +132,9 @@ fn alone(message: OutgoingMessage<'_>) -> Arc<Delivery> {
 #[cfg(test)]
 impl Rejection {
     pub(crate) fn for_test(index: usize) -> Self {
-        Self { index, topic: 0, has_letter: true, told: format!("message {index}") }
+        let reason = Reason::of(&Error::new(ErrorKind::Process, "failed"), 1);
+        let told = format!("message {index}");
+        Self { index, topic: 0, letters: Some("dead".into()), reason, told }
     }
 }
 

@@ -121,9 +121,11 @@ catalogue! {
     RETRIES = "kasper_retries_total", Counter, Count, ["partition"];
         "Calls of `process`, `tick` or the factory that failed and are made again after a wait."
     REJECTED = "kasper_rejected_messages_total", Counter, Count, ["topic", "partition", "outcome"];
-        "Messages that could not be processed, by outcome: `dead_letter` or `skip`."
+        "Messages that could not be processed, by outcome: `dead_letter`, `quarantine` (behind one of its key) or `skip`."
     RETRYING = "kasper_retrying", Gauge, Count, ["partition"];
         "1 while the processor of the partition fails and is called again."
+    QUARANTINED_KEYS = "kasper_quarantined_keys", Gauge, Count, ["topic", "partition"];
+        "Keys that are held in the quarantine: their messages become letters until they are replayed."
     FAILURES = "kasper_failures_total", Counter, Count, ["kind"];
         "Failures that stopped the processor, by kind of error."
     ASSIGNED = "kasper_assigned", Gauge, Count, ["topic", "partition"];

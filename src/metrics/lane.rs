@@ -94,12 +94,16 @@ impl LaneMetrics {
 
     /// These messages are rejected for good.
     pub(crate) fn rejected(&self, rejections: &[Rejection]) {
-        let mut counts: HashMap<(u16, bool), u64> = HashMap::new();
+        let mut counts: HashMap<(u16, &str), u64> = HashMap::new();
         for rejection in rejections {
-            *counts.entry((rejection.topic, rejection.has_letter)).or_default() += 1;
+            let outcome = match &rejection.letters {
+                Some(_) if rejection.reason.is_held() => "quarantine",
+                Some(_) => "dead_letter",
+                None => "skip",
+            };
+            *counts.entry((rejection.topic, outcome)).or_default() += 1;
         }
-        for ((topic, has_letter), count) in counts {
-            let outcome = if has_letter { "dead_letter" } else { "skip" };
+        for ((topic, outcome), count) in counts {
             let labels = [&*self.topics[usize::from(topic)], &*self.partition, outcome];
             self.processor.metrics.counter_of(&catalogue::REJECTED, &labels).increment(count);
         }

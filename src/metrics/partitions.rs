@@ -42,6 +42,7 @@ struct TopicGauges {
     assigned: ZeroedGauge,
     lag: ZeroedGauge,
     committed_lag: ZeroedGauge,
+    quarantined_keys: ZeroedGauge,
 }
 
 impl TopicGauges {
@@ -52,6 +53,7 @@ impl TopicGauges {
             assigned: gauge(&catalogue::ASSIGNED),
             lag: gauge(&catalogue::LAG),
             committed_lag: gauge(&catalogue::COMMITTED_LAG),
+            quarantined_keys: gauge(&catalogue::QUARANTINED_KEYS),
         }
     }
 
@@ -60,6 +62,7 @@ impl TopicGauges {
         self.assigned.set(1.0);
         self.lag.set(status.lag as f64);
         self.committed_lag.set(status.committed_lag as f64);
+        self.quarantined_keys.set(count(status.quarantined_keys));
     }
 }
 

@@ -20,6 +20,8 @@ const TOLD: usize = 3;
 /// When so many messages are rejected that the fault is more likely in the program than in the messages: then the
 /// topic processor stops, with an error of kind [`CircuitOpen`](ErrorKind::CircuitOpen) that has the first errors.
 ///
+/// Messages that are only held in a [quarantine](crate::Quarantine) do not count.
+///
 /// Each partition number is judged by itself, and each batch before its first letter is sent: a deploy that fails on
 /// every message of a batch sends no letter of it. Where batches are small, at most
 /// [`consecutive`](Circuit::consecutive) − 1 letters of a partition are sent before that. A rebalance and a restart forget what
@@ -123,18 +125,19 @@ impl CircuitState {
         before + run >= self.circuit.consecutive
     }
 
-    /// A batch of so many messages is about to be finished, with these rejected, in order.
+    /// A batch of so many messages is about to be finished, with these rejected, in order. Those that are held in a quarantine
+    /// say nothing about the processor.
     ///
     /// # Errors
     /// The circuit is open: nothing may be rejected.
     pub(crate) fn judge(&mut self, messages: usize, rejected: &[Rejection]) -> Result<(), Error> {
         let mut longest = self.in_a_row;
         let mut next = 0;
-        for Rejection { index, .. } in rejected {
+        for Rejection { index, reason, .. } in rejected {
             if *index != next {
                 self.in_a_row = 0;
             }
-            self.in_a_row += 1;
+            self.in_a_row += u64::from(!reason.is_held());
             longest = longest.max(self.in_a_row);
             next = index + 1;
         }
@@ -146,10 +149,12 @@ impl CircuitState {
             self.errors.pop_front();
         }
         let room = TOLD.saturating_sub(self.errors.len());
-        self.errors.extend(rejected.iter().take(room).map(|one| (now, one.told.clone())));
+        let failed = rejected.iter().filter(|one| !one.reason.is_held());
+        self.errors.extend(failed.clone().take(room).map(|one| (now, one.told.clone())));
         let part = self.part(now);
-        part.messages += messages as u64;
-        part.rejected += rejected.len() as u64;
+        let failed = failed.count();
+        part.messages += (messages - (rejected.len() - failed)) as u64;
+        part.rejected += failed as u64;
         let all: u64 = self.parts.iter().map(|part| part.messages).sum();
         let bad: u64 = self.parts.iter().map(|part| part.rejected).sum();
         let Circuit { consecutive, window, share, count } = self.circuit;

@@ -39,7 +39,7 @@ pub(crate) struct Reason {
     kind: &'static str,
     message: String,
     causes: String,
-    /// How often the message was given to `process`.
+    /// How often the message was given to `process`: never where it is held in a quarantine.
     deliveries: u32,
 }
 
@@ -72,6 +72,16 @@ impl Reason {
             causes: cut(&causes.join("\n")).into(),
             deliveries,
         }
+    }
+
+    /// The message is not processed: an earlier one of its key was rejected.
+    pub(crate) fn held(message: String) -> Self {
+        Self { kind: "quarantined", causes: message.clone(), message, deliveries: 0 }
+    }
+
+    /// Whether the message itself failed, or follows another one.
+    pub(crate) fn is_held(&self) -> bool {
+        self.deliveries == 0
     }
 
     pub(crate) fn message(&self) -> &str {
@@ -114,6 +124,11 @@ impl LetterWriter {
     pub(crate) fn off() -> Arc<Self> {
         let policy = ErrorPolicy::default();
         Arc::new(Self::new(policy, "test".into(), "test".into(), BTreeMap::new()))
+    }
+
+    /// The name of the store's entry in which the held keys of a topic's partition are.
+    pub(crate) fn quarantine_entry(&self, topic: &str, partition: i32) -> String {
+        format!("kasper.quarantine/{}/{topic}/{partition}", self.group)
     }
 
     /// Where `Context::dead_letter` sends letters.

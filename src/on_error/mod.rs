@@ -6,6 +6,7 @@
 mod circuit;
 mod letter;
 mod process_error;
+mod quarantine;
 mod verdict;
 
 use std::fmt;
@@ -16,6 +17,7 @@ pub(crate) use self::circuit::CircuitState;
 pub use self::letter::LetterHeaders;
 pub(crate) use self::letter::{LetterWriter, Reason};
 pub use self::process_error::ProcessError;
+pub use self::quarantine::Quarantine;
 pub(crate) use self::verdict::{Budget, Verdict};
 use crate::backoff::Backoff;
 use crate::error::{Error, ErrorKind};
@@ -177,6 +179,7 @@ pub struct ErrorPolicy {
     headers: Vec<LetterHeaders>,
     topic: Option<Arc<str>>,
     undeliverable: OnError,
+    quarantine: Option<Quarantine>,
 }
 
 impl Default for ErrorPolicy {
@@ -202,6 +205,7 @@ impl ErrorPolicy {
             headers: Vec::new(),
             topic: None,
             undeliverable: OnError::stop(),
+            quarantine: None,
         }
     }
 
@@ -286,6 +290,20 @@ impl ErrorPolicy {
         self
     }
 
+    /// Once a message is rejected, the later messages of its key follow it to the dead letter topic, until they were replayed;
+    /// see [`Quarantine`]. Default: only the message that fails becomes a letter.
+    ///
+    /// A processor that rejects messages with [`Context::dead_letter`](crate::Context::dead_letter) asks
+    /// [`Context::is_quarantined`](crate::Context::is_quarantined) before it processes a later one in the same call.
+    pub fn quarantine_by_key(mut self, quarantine: Quarantine) -> Self {
+        self.quarantine = Some(quarantine);
+        self
+    }
+
+    pub(crate) fn quarantine(&self) -> Option<&Quarantine> {
+        self.quarantine.as_ref()
+    }
+
     fn actions(&self) -> impl Iterator<Item = &OnError> {
         let rules = self.rules.iter().map(|(_, action)| action);
         rules.chain([&self.otherwise, &self.undeliverable])
@@ -316,7 +334,18 @@ impl ErrorPolicy {
 
     #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "the builder asks"))]
     pub(crate) fn fault(&self) -> Option<String> {
-        self.circuit.fault()
+        let quarantine = self.quarantine.as_ref().and_then(|quarantine| {
+            let has_letters = self.topics().next().is_some();
+            if !has_letters {
+                return Some(
+                    "`on_error`: `quarantine_by_key` needs a dead letter topic".to_owned(),
+                );
+            }
+            (quarantine.max_messages == 0).then(|| {
+                "`on_error`: a quarantine's `max_messages` has to be at least 1".to_owned()
+            })
+        });
+        self.circuit.fault().or(quarantine)
     }
 }
 
@@ -327,6 +356,7 @@ impl fmt::Debug for ErrorPolicy {
             .field("otherwise", &self.otherwise)
             .field("retryable", &self.retryable)
             .field("circuit", &self.circuit)
+            .field("quarantine", &self.quarantine)
             .finish_non_exhaustive()
     }
 }

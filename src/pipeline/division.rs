@@ -15,7 +15,8 @@ pub(crate) struct Part {
     pub(crate) range: Range<usize>,
     /// How often its messages have been processed.
     pub(crate) calls: u32,
-    /// It is the batch as a whole, which is processed for the first time or again.
+    /// It has not been divided: the batch as a whole, or what of it is not held in a quarantine, which is processed for the
+    /// first time or again.
     pub(crate) is_whole: bool,
 }
 
@@ -71,25 +72,28 @@ impl<R> Division<R> {
         }
     }
 
-    /// Of a batch of so many messages, these are rejected and the others processed.
+    /// Of this part, these are rejected and the others processed.
     pub(crate) fn around(
         &mut self,
-        len: usize,
+        part: &Part,
         culprits: impl DoubleEndedIterator<Item = (usize, R)>,
     ) {
-        let whole = Part { range: 0..len, calls: 1, is_whole: false };
-        let mut end = len;
+        let Range { start, mut end } = part.range;
         for (index, reason) in culprits.rev() {
-            self.process(&whole, index + 1..end);
+            self.push(part, index + 1..end);
             self.left.push(Work::Reject(index, reason));
             end = index;
         }
-        self.process(&whole, 0..end);
+        self.push(part, start..end);
     }
 
     fn process(&mut self, of: &Part, range: Range<usize>) {
+        self.push(&Part { is_whole: false, ..of.clone() }, range);
+    }
+
+    fn push(&mut self, of: &Part, range: Range<usize>) {
         if !range.is_empty() {
-            self.left.push(Work::Process(Part { range, calls: of.calls, is_whole: false }));
+            self.left.push(Work::Process(Part { range, ..of.clone() }));
         }
     }
 }
@@ -204,7 +208,8 @@ mod tests {
     #[test]
     fn what_is_known_to_fail_is_not_processed() {
         let mut division = Division::new();
-        division.around(6, [(0, ()), (3, ()), (4, ())].into_iter());
+        let whole = Part { range: 0..6, calls: 1, is_whole: false };
+        division.around(&whole, [(0, ()), (3, ()), (4, ())].into_iter());
         let work = std::iter::from_fn(|| division.next()).map(|work| match work {
             Work::Reject(index, ()) => format!("reject {index}"),
             Work::Process(part) => format!("process {:?}", part.range),

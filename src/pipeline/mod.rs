@@ -25,6 +25,7 @@ pub(crate) mod letters;
 pub(crate) mod partition_processor;
 pub(crate) mod progress;
 pub(crate) mod punctuality;
+mod quarantine;
 pub(crate) mod recovery;
 pub(crate) mod start;
 pub(crate) mod suspects;

@@ -41,6 +41,7 @@ use crate::pipeline::call::Call;
 use crate::pipeline::in_flight::{InFlight, InFlightQueue, NotFinished};
 use crate::pipeline::letters::Post;
 use crate::pipeline::progress::{Board, LaneProgress};
+use crate::pipeline::quarantine::LaneQuarantine;
 use crate::pipeline::suspects::{Suspect, Suspects};
 use crate::pipeline::ticks::TickSource;
 use crate::processor::{DynFactory, DynProcessor};
@@ -144,10 +145,13 @@ pub(crate) struct PartitionProcessor {
     pub(super) letters: Arc<LetterWriter>,
     pub(super) circuit: CircuitState,
     pub(super) suspects: Suspects,
+    pub(super) quarantine: LaneQuarantine,
     ticks: TickSource,
     /// When the processor began.
     began: Instant,
     drain_deadline: Duration,
+    /// A batch is processed in parts, which say nothing of how large batches may be.
+    pub(super) is_in_parts: bool,
     /// The next batch had to wait for the acks of an earlier one.
     waited_for_room: bool,
     pub(super) progress: Arc<LaneProgress>,
@@ -191,6 +195,8 @@ impl PartitionProcessor {
             commands.clone(),
         );
         let rejects = letters.policy.rejects_undeliverable();
+        let held = letters.policy.quarantine().cloned();
+        let quarantine = LaneQuarantine::new(held);
         let in_flight =
             InFlightQueue::new(limits, post, rejects, progress.clone(), board.clone(), metrics);
         Self {
@@ -199,11 +205,13 @@ impl PartitionProcessor {
             context,
             in_flight,
             suspects,
+            quarantine,
             circuit: CircuitState::new(letters.policy.circuit_settings()),
             letters,
             ticks,
             began: Instant::now(),
             drain_deadline,
+            is_in_parts: false,
             waited_for_room: false,
             progress,
             board,
@@ -240,7 +248,12 @@ impl PartitionProcessor {
     }
 
     async fn drive(&mut self, factory: &Factory) -> Result<(), Interrupt> {
-        let mut processor = match self.create(factory).await {
+        let loaded = self.load_quarantine().await;
+        let created = match loaded {
+            Ok(()) => self.create(factory).await,
+            Err(failed) => Err(failed),
+        };
+        let mut processor = match created {
             Ok(processor) => processor,
             // Nothing had begun.
             Err(Interrupt::GaveUpRetrying) => return Ok(()),
@@ -351,6 +364,9 @@ impl PartitionProcessor {
         if let Some(suspicion) = self.suspects.about(&batch, &self.progress) {
             return self.process_suspect(factory, processor, &batch, suspicion).await;
         }
+        if self.concerns_quarantine(&batch) {
+            return self.process_unheld(factory, processor, &batch).await;
+        }
         let call = Call::Process(Arc::clone(&batch));
         self.context.lane_metrics().begins(&batch, self.batcher.cut_age());
         let returned = self.call(&mut **processor, &call, 1).await?;
@@ -371,10 +387,12 @@ impl PartitionProcessor {
         let letters = match call.batch() {
             Some(batch) => {
                 let rejected = self.context.take_rejected();
+                let rejected = self.settle_quarantine(batch, rejected)?;
                 self.admit(batch, rejected)?
             }
             None => Letters::default(),
         };
+        self.save_quarantine().await?;
         let deliveries = self.hand_over().await?;
         let in_flight = InFlight::new(call, deliveries, self.batcher.times());
         self.in_flight.push(in_flight.with_letters(letters));
@@ -434,8 +452,8 @@ impl PartitionProcessor {
         });
         let returned = guarded(&mut self.commands, &mut self.in_flight, run).await;
         self.context.lane_metrics().called(call, begun);
-        // What is processed again says nothing of how large batches may be.
-        if call.batch().is_some() && attempt == 1 {
+        // Nor does what is processed again.
+        if call.batch().is_some() && attempt == 1 && !self.is_in_parts {
             let had_to_wait = mem::take(&mut self.waited_for_room);
             self.batcher.processed(waited || had_to_wait);
         }

@@ -499,6 +499,7 @@ impl Board {
             lag: topic.lag(),
             committed_offset: topic.epoch.committed(),
             committed_lag: topic.committed_lag(),
+            quarantined_keys: topic.quarantined,
             in_flight: status.in_flight,
             buffered_bytes: status.buffered_bytes,
             last_progress: status.last_progress.elapsed(),

@@ -45,7 +45,8 @@ impl Held {
         self.start = self.start.or(first);
     }
 
-    /// How many messages in a row are rejected up to now, and whether the first of them is the batch's first.
+    /// How many messages in a row are rejected up to now, and whether the first of them is the batch's first. Those that are
+    /// held in a quarantine are in the row, and do not count.
     fn run(&self) -> (u64, bool) {
         let rejections = &self.letters.rejections;
         let last = rejections.len();
@@ -53,7 +54,9 @@ impl Held {
         let before = pairs.take_while(|pair| pair[0].index + 1 == pair[1].index).count();
         let run = before + usize::from(last > 0);
         let first = rejections.get(last - run);
-        (run as u64, first.is_some_and(|rejection| rejection.index == 0))
+        let failed =
+            rejections[last - run..].iter().filter(|rejection| !rejection.reason.is_held());
+        (failed.count() as u64, first.is_some_and(|rejection| rejection.index == 0))
     }
 }
 
@@ -103,7 +106,8 @@ impl PartitionProcessor {
             Suspicion::Of(culprits) => {
                 let culprits =
                     culprits.into_iter().map(|(index, reason)| (index, (reason, then.clone())));
-                work.division.around(batch.len(), culprits);
+                let whole = Part { range: 0..batch.len(), calls: 1, is_whole: false };
+                work.division.around(&whole, culprits);
             }
             Suspicion::Unknown(reason) => {
                 let whole = Part { range: 0..batch.len(), calls: 1, is_whole: true };
@@ -111,6 +115,19 @@ impl PartitionProcessor {
                 work.awaits_acks = true;
             }
         }
+        self.work_off(factory, processor, batch, work).await
+    }
+
+    /// Some messages of this batch are held in the quarantine: they become letters, and the others are processed.
+    pub(super) async fn process_unheld(
+        &mut self,
+        factory: &Factory,
+        processor: &mut Box<dyn DynProcessor>,
+        batch: &Arc<Batch>,
+    ) -> Result<(), Interrupt> {
+        self.progress.begin_batch();
+        let mut work = Recovery::new();
+        work.division.again(Part { range: 0..batch.len(), calls: 0, is_whole: true });
         self.work_off(factory, processor, batch, work).await
     }
 
@@ -122,9 +139,11 @@ impl PartitionProcessor {
         batch: &Arc<Batch>,
         mut work: Recovery,
     ) -> Result<(), Interrupt> {
+        self.is_in_parts = true;
         let worked_off = self.process_parts(factory, processor, batch, &mut work).await;
+        self.is_in_parts = false;
         let finished = match worked_off {
-            Ok(()) => self.finish_held(&mut work.held, batch).map_err(Interrupt::Failed),
+            Ok(()) => self.finish_held(&mut work.held, batch).await,
             Err(interrupt) => Err(interrupt),
         };
         if finished.is_err() {
@@ -161,6 +180,11 @@ impl PartitionProcessor {
                     work.attempts = Attempts::new();
                 }
                 Some(Work::Process(mut part)) => {
+                    let held = self.quarantine.of_part(batch, &part);
+                    if !held.is_empty() {
+                        work.division.around(&part, held.into_iter());
+                        continue;
+                    }
                     self.room().await?;
                     part.calls += 1;
                     match self.process_part(&mut **processor, work, batch, &part).await? {
@@ -237,24 +261,36 @@ impl PartitionProcessor {
         batch: &Arc<Batch>,
         part: &Part,
     ) -> Result<Result<()>, Interrupt> {
-        let messages =
-            if part.is_whole { batch.clone() } else { Arc::new(batch.part(part.range.clone())) };
-        let call = Call::Process(messages);
-        if let Some(messages) = call.batch() {
-            self.context.lane_metrics().begins(messages, self.batcher.cut_age());
-        }
+        let messages = match part.range == (0..batch.len()) {
+            true => batch.clone(),
+            false => Arc::new(batch.part(part.range.clone())),
+        };
+        let call = Call::Process(messages.clone());
+        self.context.lane_metrics().begins(&messages, self.batcher.cut_age());
         if let Err(error) = self.call(processor, &call, part.calls).await? {
             self.progress.end_attempt();
             return Ok(Err(error));
         }
-        let letters = self.context.take_rejected().into_letters(part.range.start);
-        let deliveries = self.hand_over().await?;
-        if *awaits_acks && let Err(error) = self.acknowledged(&deliveries).await? {
-            self.progress.end_attempt();
-            return Ok(Err(error));
+        let rejected = self.context.take_rejected();
+        let mut deliveries = VecDeque::new();
+        if *awaits_acks {
+            deliveries = self.hand_over().await?;
+            if let Err(error) = self.acknowledged(&deliveries).await? {
+                self.progress.end_attempt();
+                return Ok(Err(error));
+            }
         }
+        let rejected = self.settle_quarantine(&messages, rejected)?;
+        let letters = rejected.into_letters(part.range.start);
         let is_first = held.start.is_none() || fault!(FinishBeforeLetters);
-        if is_first && letters.rejections.is_empty() {
+        let is_finished = is_first && letters.rejections.is_empty();
+        if is_finished {
+            self.save_quarantine().await?;
+        }
+        if !*awaits_acks {
+            deliveries = self.hand_over().await?;
+        }
+        if is_finished {
             let times = self.batcher.times();
             self.in_flight.push(InFlight::new(&call, deliveries, times).recovered());
             self.circuit.processed(part.range.len());
@@ -291,12 +327,16 @@ impl PartitionProcessor {
     ) -> Result<()> {
         let message = batch.get(index);
         let topic = match then {
-            Then::DeadLetter(topic) => Some(&**topic),
+            Then::DeadLetter(topic) => Some(topic),
             Then::Skip | Then::Stop => None,
         };
         let mut rejected = Rejected::default();
         rejected.add(index, &message, (topic, &self.letters), reason);
+        self.quarantine(batch, index, reason, topic)?;
         held.reject(rejected.into_letters(0));
+        if reason.is_held() {
+            return Ok(());
+        }
         let (run, from_start) = held.run();
         // The rest would only be processed in vain.
         match self.circuit.is_doomed(run, from_start) {
@@ -325,13 +365,14 @@ impl PartitionProcessor {
     ///
     /// # Errors
     /// The circuit is open.
-    fn finish_held(&mut self, held: &mut Held, batch: &Arc<Batch>) -> Result<()> {
+    async fn finish_held(&mut self, held: &mut Held, batch: &Arc<Batch>) -> Result<(), Interrupt> {
         let Some(start) = held.start else { return Ok(()) };
         let rest = Arc::new(batch.part(start..batch.len()));
         let mut letters = std::mem::take(&mut held.letters);
         letters.rejections.iter_mut().for_each(|rejection| rejection.index -= start);
         self.circuit.judge(rest.len(), &letters.rejections)?;
         tell(&letters.rejections);
+        self.save_quarantine().await?;
         self.progress.begin_batch();
         let deliveries = std::mem::take(&mut held.deliveries);
         let in_flight = InFlight::new(&Call::Process(rest), deliveries, self.batcher.times());
@@ -342,10 +383,10 @@ impl PartitionProcessor {
 
 /// A line for each message that is skipped, and one for those with letters.
 fn tell(rejections: &[Rejection]) {
-    for skipped in rejections.iter().filter(|rejection| !rejection.has_letter) {
+    for skipped in rejections.iter().filter(|rejection| rejection.letters.is_none()) {
         warn!(rejected = skipped.told, "a message that cannot be processed is skipped");
     }
-    let mut letters = rejections.iter().filter(|rejection| rejection.has_letter);
+    let mut letters = rejections.iter().filter(|rejection| rejection.letters.is_some());
     if let Some(first) = letters.next() {
         let messages = letters.count() + 1;
         warn!(messages, rejected = first.told, "rejecting messages: their letters are being sent");

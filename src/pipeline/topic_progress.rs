@@ -29,6 +29,8 @@ pub(crate) struct TopicProgress {
     pub(crate) finished: Offset,
     /// When the oldest message arrived that was finished since somebody last took this, if there is a latency target.
     pub(crate) arrived: Option<Instant>,
+    /// So many of its keys are held in a quarantine.
+    pub(crate) quarantined: usize,
     /// The end of the log when the partition was assigned.
     pub(crate) target: Offset,
     /// The end of the log as last heard of.
@@ -69,6 +71,7 @@ impl TopicProgress {
             began: start,
             finished: start,
             arrived: None,
+            quarantined: 0,
             target: end,
             end,
             began_beyond_end: start > end,

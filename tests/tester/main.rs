@@ -6,6 +6,7 @@ mod concurrent;
 mod forwarding;
 mod in_flight;
 mod on_error;
+mod quarantine;
 mod rebalance;
 mod ticks;
 

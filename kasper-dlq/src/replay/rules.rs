@@ -5,7 +5,7 @@ use std::fmt;
 use kasper::{OutgoingMessage, OwnedMessage};
 
 use crate::filter::FilterArgs;
-use crate::letter::{Letter, REDRIVEN};
+use crate::letter::{Letter, REDRIVEN, REDRIVEN_FROM};
 
 /// What the command asks for.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) topic: String,
     /// `None`: the key chooses.
     pub(crate) partition: Option<i32>,
+    /// Where the message was when it was rejected first.
+    from: Option<String>,
     /// The headers before this index are the original ones.
     block: usize,
     /// How often the message was replayed, this time included.
@@ -58,7 +60,7 @@ impl Rules {
         if !self.filter.fits(message, &letter) {
             return Ok(Verdict::FilteredOut);
         }
-        if letter.replayed >= self.max_replays {
+        if letter.replayed >= self.max_replays && letter.kind.as_deref() != Some(QUARANTINED) {
             return Ok(Verdict::Exhausted);
         }
         if letter.is_reference(message) {
@@ -73,6 +75,7 @@ impl Rules {
             )));
         }
         Ok(Verdict::Replay(Target {
+            from: letter.first_position(),
             partition: letter.partition.filter(|_| !key_chooses),
             topic: self.to.clone().unwrap_or(letter.topic),
             block: letter.block,
@@ -82,16 +85,20 @@ impl Rules {
 }
 
 impl Target {
-    /// The original message, byte for byte, and the number of its replays.
+    /// The original message, byte for byte, with the number of its replays and where it came from.
     pub(crate) fn message<'a>(&'a self, letter: &'a OwnedMessage) -> OutgoingMessage<'a> {
         let mut message = OutgoingMessage::new(self.topic.as_str())
             .key(letter.key.as_ref())
             .value(letter.value.as_ref());
         let original = letter.headers[..self.block].iter();
-        for (name, value) in original.filter(|(name, _)| name != REDRIVEN) {
+        for (name, value) in original.filter(|(name, _)| name != REDRIVEN && name != REDRIVEN_FROM)
+        {
             message = message.header(name.as_str(), value.as_ref());
         }
         message = message.header(REDRIVEN, self.replays.to_string());
+        if let Some(from) = &self.from {
+            message = message.header(REDRIVEN_FROM, from.as_str());
+        }
         if let Some(timestamp) = letter.timestamp {
             message = message.timestamp(timestamp);
         }
@@ -122,6 +129,9 @@ pub(crate) fn check(
         _ => Ok(()),
     }
 }
+
+/// The kind of letters that only follow another one of their key.
+const QUARANTINED: &str = "quarantined";
 
 #[cfg(test)]
 mod tests {
@@ -154,6 +164,7 @@ mod tests {
             .header("via", "b")
             .null_header("null")
             .header(REDRIVEN, "1")
+            .header(REDRIVEN_FROM, "orders/3/1289")
             .partition(3)
             .timestamp(1_700_000_000_000);
         assert_eq!(TestMessage::from(target.message(&letter)), expected);
@@ -161,10 +172,15 @@ mod tests {
 
     #[test]
     fn the_number_of_replays_is_replaced() {
-        let letter = message(&[&[(REDRIVEN, "1"), ("via", "a")], BLOCK].concat());
+        let letter = message(
+            &[&[(REDRIVEN, "1"), (REDRIVEN_FROM, "old/0/1"), ("via", "a")], BLOCK].concat(),
+        );
         let sent = TestMessage::from(target(&rules(&[]), &letter).message(&letter));
         let names: Vec<&str> = sent.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!((names, sent.header_text(REDRIVEN)), (vec!["via", REDRIVEN], Some("2")));
+        assert_eq!(
+            (names, sent.header_text(REDRIVEN)),
+            (vec!["via", REDRIVEN, REDRIVEN_FROM], Some("2"))
+        );
     }
 
     #[test]
