@@ -459,5 +459,5 @@ async fn what_a_processor_rejected_comes_back_to_it() {
     let messages = topics.read(&topics.source).await;
     let last = messages.iter().filter(|m| m.header_text("kasper.redriven") == Some("2"));
     let headers: Vec<_> = last.map(|message| message.headers.len()).collect();
-    assert_eq!(headers, [2; 20], "its own header, and the number of replays");
+    assert_eq!(headers, [3; 20], "its own header, the number of replays and where it came from");
 }
