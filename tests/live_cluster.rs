@@ -343,7 +343,7 @@ mod cluster {
     }
 
     /// The only broker that has the dead letter topic goes away while letters are written: they are sent again until it is
-    /// back. No offset behind a rejected message is committed meanwhile.
+    /// back.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     #[ignore = "needs a cluster of Kafka; run `cargo xtask test --only cluster`"]
     async fn letters_wait_for_the_broker_that_is_away() {
