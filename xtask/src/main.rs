@@ -10,6 +10,7 @@
 
 mod bench;
 mod cargo;
+mod chaos;
 mod interrupt;
 mod process;
 mod servers;
@@ -40,6 +41,7 @@ enum Command {
     Setup,
     Test(test::Args),
     Bench(bench::Args),
+    Chaos(chaos::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Setup => test::set_up(),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Chaos(args) => chaos::run(&args),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
