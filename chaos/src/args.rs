@@ -196,6 +196,6 @@ pub(crate) enum Defect {
 }
 
 /// The name of a value on the command line.
-pub(crate) fn name_of(value: impl ValueEnum) -> String {
+pub(crate) fn name_of(value: &impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
 }

@@ -83,7 +83,7 @@ impl Members {
         let place = (0..).find(|place| !taken(place)).unwrap_or(0);
         let log = self.directory.join(format!("worker-{}.log", self.logs.len()));
         let output = File::create(&log).with_context(|| log.display().to_string())?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(own_program()?);
         command.arg("worker").args(self.arguments(place));
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "warn");
@@ -111,7 +111,7 @@ impl Members {
         ];
         let mut arguments: Vec<String> =
             pairs.iter().flat_map(|(name, value)| [(*name).to_owned(), (*value).clone()]).collect();
-        arguments.extend(["--protocol".to_owned(), name_of(worker.protocol)]);
+        arguments.extend(["--protocol".to_owned(), name_of(&worker.protocol)]);
         if worker.protocol == Protocol::Static {
             let own = (0..self.partitions)
                 .filter(|p| usize::try_from(*p).is_ok_and(|p| p % self.places == place));
@@ -119,7 +119,7 @@ impl Members {
             arguments.extend(["--partitions".to_owned(), own.join(",")]);
         }
         if let Some(defect) = worker.defect {
-            arguments.extend(["--break".to_owned(), name_of(defect)]);
+            arguments.extend(["--break".to_owned(), name_of(&defect)]);
         }
         arguments
     }
@@ -232,4 +232,10 @@ impl Member {
 
 fn file_name(path: &std::path::Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// This program, also when it was built anew meanwhile.
+fn own_program() -> Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { Ok(std::env::current_exe()?) }
 }

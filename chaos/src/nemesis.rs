@@ -57,12 +57,12 @@ impl Nemesis {
             self.wait_for_brokers()?;
         }
         let at = millis(self.began.elapsed());
-        self.progress.tell(&format!("{} at {:.1} s", name_of(step.fault), at as f64 / 1000.0));
+        self.progress.tell(&format!("{} at {:.1} s", name_of(&step.fault), at as f64 / 1000.0));
         let (fault, victim) = self.act(step)?;
         let until = millis(self.began.elapsed());
         let recovered = self.wait_for_progress()?;
         if recovered.is_none() {
-            let (limit, name) = (self.progress_within, name_of(fault));
+            let (limit, name) = (self.progress_within, name_of(&fault));
             let open = format!("{:?} committed", self.watcher.committed());
             let example = format!("not within {limit:?} after {name} at {at} ms: {open}");
             self.broken.push(Broken { promise: Promise::Progress, count: 1, example });

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum as _;
-use comfy_table::Table;
 use serde::Serialize;
 
 use crate::args::{Defect, Fault, Protocol, name_of};
@@ -46,7 +45,7 @@ impl Report {
         for kind in Fault::value_variants() {
             let count = self.faults.iter().filter(|mark| mark.fault == *kind).count();
             if count > 0 {
-                told.push(format!("{count} {}", name_of(*kind)));
+                told.push(format!("{count} {}", name_of(kind)));
             }
         }
         if told.is_empty() { "none".to_owned() } else { told.join(", ") }
@@ -58,11 +57,10 @@ impl Report {
         let seconds = |milliseconds: u64| format!("{:.1} s", milliseconds as f64 / 1000.0);
         let stall = &self.longest_stall;
         let verdict = if self.broken.is_empty() { "all promises kept" } else { "BROKEN PROMISES" };
-        let mut table = Table::new();
         let rows = [
             ("seed", self.seed.to_string()),
             ("minutes of faults", format!("{:.1}", self.minutes)),
-            ("protocol", name_of(self.protocol)),
+            ("protocol", name_of(&self.protocol)),
             ("faults", self.kinds()),
             ("workers started", self.workers_started.to_string()),
             ("assignments seen by workers", self.assignments.to_string()),
@@ -83,10 +81,8 @@ impl Report {
             ("peak memory of a worker", format!("{} MiB", self.peak_memory_mib)),
             ("verdict", verdict.to_owned()),
         ];
-        for (name, value) in rows {
-            table.add_row([name.to_owned(), value]);
-        }
-        table.to_string()
+        let lines = rows.map(|(name, value)| format!("  {name:<28} {value}"));
+        lines.join("\n")
     }
 
     /// A line for each broken promise.

@@ -52,8 +52,12 @@ pub(crate) fn run(arguments: &Run) -> Result<bool> {
     std::fs::create_dir_all(&directory)?;
     let mut stage = Stage::set_up(arguments, names, &directory)?;
     let mut schedule = Schedule::new(seed, &faults);
+    if stage.nemesis.wait_for_progress()?.is_none() {
+        bail!("the workers do not begin; their logs are in {}", directory.display());
+    }
     let limit = Duration::from_secs_f64(load.minutes.clamp(0.05, 10_000.0) * 60.0);
-    while stage.nemesis.began.elapsed() < limit {
+    let begin = Instant::now();
+    while begin.elapsed() < limit {
         let Some(step) = schedule.draw() else { break };
         stage.nemesis.strike(&step)?;
     }
@@ -89,10 +93,10 @@ fn faults(arguments: &Run) -> Result<Vec<Fault>> {
         .filter(|fault| *fault != Fault::KillBroker || arguments.kill_script.is_some())
         .collect();
     if let Some(fault) = load.faults.iter().find(|fault| !possible.contains(fault)) {
-        let protocol = name_of(load.protocol);
+        let protocol = name_of(&load.protocol);
         bail!(
             "{} cannot be done: protocol {protocol}, or no script to kill a broker",
-            name_of(*fault)
+            name_of(fault)
         );
     }
     Ok(if load.faults.is_empty() { possible } else { load.faults.clone() })
@@ -102,10 +106,10 @@ fn faults(arguments: &Run) -> Result<Vec<Fault>> {
 fn again(load: &Load, seed: u64) -> String {
     let mut line = format!("again: cargo xtask chaos --seed {seed} --minutes {}", load.minutes);
     if !load.faults.is_empty() {
-        let names: Vec<String> = load.faults.iter().map(|fault| name_of(*fault)).collect();
+        let names: Vec<String> = load.faults.iter().map(name_of).collect();
         line = format!("{line} --faults {}", names.join(","));
     }
-    format!("{line} --protocol {}", name_of(load.protocol))
+    format!("{line} --protocol {}", name_of(&load.protocol))
 }
 
 impl Names {

@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &SelfTest) -> Result<bool> {
     let mut all = true;
     for defect in defects {
         let found = is_found(&arguments.brokers, *defect)?;
-        println!("{}: {}", name_of(*defect), if found { "found" } else { "NOT FOUND" });
+        println!("{}: {}", name_of(defect), if found { "found" } else { "NOT FOUND" });
         all &= found;
     }
     Ok(all)
@@ -37,12 +37,12 @@ pub(crate) fn run(arguments: &SelfTest) -> Result<bool> {
 fn is_found(brokers: &str, defect: Defect) -> Result<bool> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["run", "--brokers", brokers, "--minutes", "0.3", "--seed", "1"]);
-    command.args(["--faults", "kill-worker", "--break", &name_of(defect)]);
+    command.args(["--faults", "kill-worker", "--break", &name_of(&defect)]);
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     match output.status.code() {
         Some(0) => Ok(false),
         Some(1) => Ok(text.contains(&expected(defect).to_string())),
-        _ => bail!("the run with {} has failed: {}\n{text}", name_of(defect), output.status),
+        _ => bail!("the run with {} has failed: {}\n{text}", name_of(&defect), output.status),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn svg(report: &Report) -> String {
          faults</text>\n",
         LEFT + WIDTH + 20.0,
         report.seed,
-        name_of(report.protocol),
+        name_of(&report.protocol),
     );
     // Writing to a string cannot fail.
     for mark in &report.faults {
@@ -57,7 +57,7 @@ pub(crate) fn svg(report: &Report) -> String {
         let _ = writeln!(
             svg,
             "<text x=\"2\" y=\"{line:.1}\" font-size=\"10\">{}</text>",
-            name_of(*kind)
+            name_of(kind)
         );
     }
     let points = report.samples.iter().map(|s| format!("{:.1},{:.1}", x(s.at), y(s.behind)));

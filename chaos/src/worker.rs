@@ -85,7 +85,8 @@ impl Ledger {
             _ => {}
         }
         let output = &self.output;
-        context.send(OutgoingMessage::like(output, message).partition(message.partition()));
+        let on = OutgoingMessage::like(output, message).value(id.value());
+        context.send(on.partition(message.partition()));
         if let Some(held) = self.held_back.take_if(|held| held.key == id.key) {
             let late = OutgoingMessage::new(output).key(held.key_text()).value(held.value());
             context.send(late.partition(message.partition()));
