@@ -36,7 +36,7 @@ pub(crate) struct Run {
     pub(crate) brokers: String,
 
     /// A script that kills a broker; its argument is 1, 2 or 3. Without it, no broker is killed
-    #[arg(long, env = "KASPER_TEST_KAFKA_CLUSTER_KILL")]
+    #[arg(long, value_name = "FILE", env = "KASPER_TEST_KAFKA_CLUSTER_KILL")]
     pub(crate) kill_script: Option<PathBuf>,
 
     #[command(flatten)]
@@ -51,15 +51,15 @@ pub(crate) struct Run {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Load {
     /// For how long faults are done; finishing takes up to some minutes more
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, value_name = "N", default_value_t = 3.0)]
     pub(crate) minutes: f64,
 
     /// Chooses the faults, their order and their lengths. Default: a random one, which is printed
-    #[arg(long)]
+    #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
 
     /// The faults to choose from, separated by commas. Default: all that the protocol allows
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) faults: Vec<Fault>,
 
     /// How workers get their partitions
@@ -67,27 +67,27 @@ pub(crate) struct Load {
     pub(crate) protocol: Protocol,
 
     /// How many workers there are, at least 2
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=16))]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) workers: u32,
 
     /// Partitions of the input and of the output
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub(crate) partitions: i32,
 
     /// Messages per second
-    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
 
     /// Within so many seconds after a fault, all partitions must have committed what was sent before its end
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub(crate) progress_within: u64,
 
     /// Within so many seconds after SIGTERM, a worker must have ended
-    #[arg(long, default_value_t = 45)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 45)]
     pub(crate) end_within: u64,
 
     /// The most memory that a worker may have had in use (MiB)
-    #[arg(long, default_value_t = 512)]
+    #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub(crate) memory: u64,
 
     /// A file for the result as JSON

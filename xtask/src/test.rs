@@ -29,7 +29,7 @@ use crate::tools::{self, Tool};
 ///   5. takeover: with a broker and a Redis, a deployment of Go Kasper is taken over, and a service is killed
 ///   6. registry: Avro and Protobuf with a schema registry
 ///   7. the examples in the documentation
-///   8. what must not compile; this tool's own tests; the terminal program
+///   8. what must not compile; this tool's own tests; the terminal program; the judge of `cargo xtask chaos`
 ///
 /// Filters reach 1, 7 and 8; for the others give `--only` besides, which leaves out unit tests. `--quick` needs no server, only C and C++ compilers and make:
 /// 1 without what is ignored, 7 and 8. All but 2 and 8 are built with one set of features.
@@ -208,6 +208,7 @@ const WITHOUT_SERVERS: &[(&str, &[&str])] = &[
     ("what must not compile", &["test", "-p", "compile-fail"]),
     ("xtask's tests", &["test", "-p", "xtask"]),
     ("kasper-top's tests", &["test", "-p", "kasper-top"]),
+    ("the judge of fault runs", &["test", "-p", "kasper-chaos"]),
 ];
 
 fn without_servers(args: &Args, steps: &mut Steps) -> Result<()> {
