@@ -21,7 +21,7 @@ use crate::redis_server::{RedisServer, StoreReader};
 use crate::report::Report;
 use crate::schedule::Schedule;
 use crate::timeline;
-use crate::watch::{Watcher, millis};
+use crate::watch::{Seen, Watcher, millis};
 
 const KEYS_PER_PARTITION: i32 = 5;
 
@@ -61,7 +61,8 @@ pub(crate) fn run(arguments: &Run) -> Result<bool> {
         let Some(step) = schedule.draw() else { break };
         stage.nemesis.strike(&step)?;
     }
-    let report = stage.finish(load, seed, arguments)?;
+    stage.nemesis.progress.tell("finishing");
+    let report = stage.finish()?.judge(arguments, seed)?;
     println!("{}", report.table());
     if let Some(file) = &load.json {
         write(file, &serde_json::to_string_pretty(&report)?)?;
@@ -178,16 +179,13 @@ impl Stage {
         Ok(Self { names, partitions, keys, feed, nemesis })
     }
 
-    /// Stops the producer, lets the workers finish, ends them, and judges.
-    fn finish(self, load: &Load, seed: u64, arguments: &Run) -> Result<Report> {
+    /// Stops the producer, lets the workers finish, and ends them.
+    fn finish(self) -> Result<Finished> {
         let Self { names, partitions, keys, feed, mut nemesis } = self;
-        nemesis.progress.tell("finishing");
         feed.stop()?;
         nemesis.progress_within = DRAIN;
-        let finished = nemesis.wait_for_progress()?;
-        if finished.is_none() {
-            nemesis.progress.tell("the workers have not finished in time");
-        }
+        // If it takes too long, the judge finds what is left.
+        nemesis.wait_for_progress()?;
         while nemesis.members.count() > 0 {
             nemesis.members.end(0)?;
         }
@@ -195,26 +193,36 @@ impl Stage {
         // The last commits are those of the workers' ends.
         nemesis.wait(Duration::from_secs(2))?;
         nemesis.progress.end();
-        let Nemesis { cluster, redis, mut members, watcher, log, marks, mut broken, .. } = nemesis;
+        let Nemesis { cluster, redis, members, watcher, log, marks, broken, .. } = nemesis;
         let seen = watcher.stop()?;
-        let input = cluster.read_all(&names.input, partitions)?;
-        let mut store = StoreReader::new(&redis.address())?;
-        let evidence = Evidence {
-            acknowledged: log.all(),
-            output: ids(&cluster.read_all(&names.output, partitions)?),
-            letters: letters(cluster.read_all(&names.letters, partitions)?),
-            aggregates: store.aggregates(keys)?,
-            commits: seen.commits,
-            ahead: seen.ahead,
-            ends: cluster.ends(&names.input, partitions)?,
-            most_copies: 1 + COPIES_PER_FAULT * (marks.len() as u64 + 1),
-            ..ledger(&mut store, &input)?
-        };
-        let judgement = oracle::judge(&evidence);
-        let assignments = members.read_logs()?;
+        Ok(Finished { names, partitions, keys, cluster, redis, members, seen, log, marks, broken })
+    }
+}
+
+/// A run in which nothing moves any more.
+struct Finished {
+    names: Names,
+    partitions: i32,
+    keys: u32,
+    cluster: Cluster,
+    redis: RedisServer,
+    members: Members,
+    seen: Seen,
+    log: Arc<Log>,
+    marks: Vec<Mark>,
+    broken: Vec<Broken>,
+}
+
+impl Finished {
+    fn judge(mut self, arguments: &Run, seed: u64) -> Result<Report> {
+        let load = &arguments.load;
+        let mut store = StoreReader::new(&self.redis.address())?;
+        let judgement = oracle::judge(&self.evidence(&mut store)?);
+        let assignments = self.members.read_logs()?;
+        let mut broken = self.broken;
         broken.extend(judgement.broken);
-        broken.append(&mut members.broken);
-        let peak = members.peak_memory / 1024;
+        broken.append(&mut self.members.broken);
+        let peak = self.members.peak_memory / 1024;
         if peak > load.memory {
             let example = format!("{peak} MiB, and {} are allowed", load.memory);
             broken.push(Broken { promise: Promise::Memory, count: 1, example });
@@ -224,21 +232,41 @@ impl Stage {
             minutes: load.minutes,
             protocol: load.protocol,
             workers: load.workers,
-            partitions,
+            partitions: load.partitions,
             rate: load.rate,
             defect: arguments.defect,
             versions: versions(&mut store)?,
             again: again(load, seed),
             counts: judgement.counts,
-            workers_started: members.started(),
+            workers_started: self.members.started(),
             assignments,
-            longest_stall: seen.longest,
-            slowest_recovery: slowest(&marks),
-            slowest_end: millis(members.slowest_end),
+            longest_stall: self.seen.longest,
+            slowest_recovery: slowest(&self.marks),
+            slowest_end: millis(self.members.slowest_end),
             peak_memory_mib: peak,
             broken,
-            faults: marks,
-            samples: seen.samples,
+            faults: self.marks,
+            samples: self.seen.samples,
+        })
+    }
+
+    fn evidence(&self, store: &mut StoreReader) -> Result<Evidence> {
+        let read = |topic| self.cluster.read_all(topic, self.partitions);
+        let input = read(&self.names.input)?;
+        let input: Vec<Id> = input.iter().filter_map(|read| Id::parse_any(&read.value)).collect();
+        let has = store.has(&input)?;
+        let ledger = input.iter().zip(has).filter(|(_, has)| *has).map(|(id, _)| *id).collect();
+        Ok(Evidence {
+            acknowledged: self.log.all(),
+            input,
+            ledger,
+            output: ids(&read(&self.names.output)?),
+            letters: letters(read(&self.names.letters)?),
+            aggregates: store.aggregates(self.keys)?,
+            commits: self.seen.commits.clone(),
+            ahead: self.seen.ahead.clone(),
+            ends: self.cluster.ends(&self.names.input, self.partitions)?,
+            most_copies: 1 + COPIES_PER_FAULT * (self.marks.len() as u64 + 1),
         })
     }
 }
@@ -259,14 +287,6 @@ fn members(arguments: &Run, names: &Names, redis: &RedisServer, directory: &Path
     let places = usize::try_from(load.workers).unwrap_or(1);
     let end_within = Duration::from_secs(load.end_within);
     Members::new(worker, places, load.partitions, directory.to_owned(), end_within)
-}
-
-/// The input as it is in the topic, and which of it the ledger has.
-fn ledger(store: &mut StoreReader, input: &[Read]) -> Result<Evidence> {
-    let input: Vec<Id> = input.iter().filter_map(|read| Id::parse_any(&read.value)).collect();
-    let has = store.has(&input)?;
-    let ledger = input.iter().zip(has).filter(|(_, has)| *has).map(|(id, _)| *id).collect();
-    Ok(Evidence { input, ledger, ..Evidence::default() })
 }
 
 /// What was sent on, if key and value belong together.
