@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -160,7 +160,7 @@ impl Members {
         self.slowest_end = self.slowest_end.max(began.elapsed());
         let example = match status {
             Some(status) if status.success() => return Ok(name),
-            Some(status) => format!("{name} ended with {status}"),
+            Some(status) => format!("{name} ended with {status}: {}", member.last_words()),
             None => format!("{name} had not ended after {:?}", self.end_within),
         };
         self.note(Promise::EndsInTime, example);
@@ -177,17 +177,18 @@ impl Members {
 
     /// Notes what they take and who has ended by itself; starts another one then.
     pub(crate) fn look_after(&mut self) -> Result<()> {
-        let mut ended: Vec<(String, ExitStatus)> = Vec::new();
+        let mut ended = Vec::new();
         let mut index = 0;
         while let Some(member) = self.running.get_mut(index) {
             self.peak_memory = self.peak_memory.max(member.peak_memory());
             match member.process.try_wait()? {
-                Some(status) => ended.push((self.running.remove(index).name(), status)),
+                Some(status) => ended.push((self.running.remove(index), status)),
                 None => index += 1,
             }
         }
-        for (name, status) in ended {
-            self.note(Promise::StaysUp, format!("{name} ended with {status}"));
+        for (member, status) in ended {
+            let (name, last) = (member.name(), member.last_words());
+            self.note(Promise::StaysUp, format!("{name} ended with {status}: {last}"));
             self.start()?;
         }
         Ok(())
@@ -218,6 +219,12 @@ impl Members {
 impl Member {
     fn name(&self) -> String {
         file_name(&self.log)
+    }
+
+    /// The last line of its log.
+    fn last_words(&self) -> String {
+        let bytes = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).lines().last().unwrap_or_default().to_owned()
     }
 
     /// In KiB; 0 where the system does not tell.
