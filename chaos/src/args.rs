@@ -47,6 +47,11 @@ pub(crate) struct Run {
     pub(crate) defect: Option<Defect>,
 }
 
+/// The defaults of what `cargo xtask chaos` has no option of its own for.
+pub(crate) const WORKERS: u32 = 3;
+pub(crate) const PARTITIONS: i32 = 8;
+pub(crate) const RATE: u32 = 300;
+
 /// What is run.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Load {
@@ -67,15 +72,15 @@ pub(crate) struct Load {
     pub(crate) protocol: Protocol,
 
     /// How many workers there are, at least 2
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=16))]
+    #[arg(long, value_name = "N", default_value_t = WORKERS, value_parser = clap::value_parser!(u32).range(2..=16))]
     pub(crate) workers: u32,
 
     /// Partitions of the input and of the output
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(i32).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = PARTITIONS, value_parser = clap::value_parser!(i32).range(1..=100))]
     pub(crate) partitions: i32,
 
     /// Messages per second
-    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "N", default_value_t = RATE, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) rate: u32,
 
     /// Within so many seconds after a fault, all partitions must have committed what was sent before its end

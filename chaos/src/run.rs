@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum as _;
 
-use crate::args::{Fault, Load, Run, Worker, name_of};
+use crate::args::{Fault, PARTITIONS, RATE, Run, WORKERS, Worker, name_of};
 use crate::cluster::{Cluster, Read};
 use crate::feed::{Feed, Plan};
 use crate::id::Id;
@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Run) -> Result<bool> {
     let clock = u64::try_from(std::time::UNIX_EPOCH.elapsed()?.as_nanos() % 1_000_000_000)?;
     let seed = load.seed.unwrap_or(clock);
     let faults = faults(arguments)?;
-    println!("{}", again(load, seed));
+    println!("{}", again(arguments, seed));
     let names = Names::new()?;
     let directory = std::env::temp_dir().join(&names.run);
     std::fs::create_dir_all(&directory)?;
@@ -104,13 +104,22 @@ fn faults(arguments: &Run) -> Result<Vec<Fault>> {
 }
 
 /// The line that does the same faults again.
-fn again(load: &Load, seed: u64) -> String {
+fn again(arguments: &Run, seed: u64) -> String {
+    let load = &arguments.load;
     let mut line = format!("again: cargo xtask chaos --seed {seed} --minutes {}", load.minutes);
     if !load.faults.is_empty() {
         let names: Vec<String> = load.faults.iter().map(name_of).collect();
         line = format!("{line} --faults {}", names.join(","));
     }
-    format!("{line} --protocol {}", name_of(&load.protocol))
+    line = format!("{line} --protocol {}", name_of(&load.protocol));
+    let more = [
+        (load.workers != WORKERS).then(|| format!(" --workers {}", load.workers)),
+        (load.partitions != PARTITIONS).then(|| format!(" --partitions {}", load.partitions)),
+        (load.rate != RATE).then(|| format!(" --rate {}", load.rate)),
+        arguments.defect.map(|defect| format!(" --break {}", name_of(&defect))),
+    ];
+    let more: String = more.into_iter().flatten().collect();
+    if more.is_empty() { line } else { format!("{line} --{more}") }
 }
 
 impl Names {
@@ -236,7 +245,7 @@ impl Finished {
             rate: load.rate,
             defect: arguments.defect,
             versions: versions(&mut store)?,
-            again: again(load, seed),
+            again: again(arguments, seed),
             counts: judgement.counts,
             workers_started: self.members.started(),
             assignments,
