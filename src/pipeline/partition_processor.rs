@@ -387,7 +387,7 @@ impl PartitionProcessor {
         let letters = match call.batch() {
             Some(batch) => {
                 let rejected = self.context.take_rejected();
-                let rejected = self.settle_quarantine(batch, rejected)?;
+                let rejected = self.settle_quarantine(batch, rejected);
                 self.admit(batch, rejected)?
             }
             None => Letters::default(),

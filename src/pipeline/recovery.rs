@@ -280,7 +280,7 @@ impl PartitionProcessor {
                 return Ok(Err(error));
             }
         }
-        let rejected = self.settle_quarantine(&messages, rejected)?;
+        let rejected = self.settle_quarantine(&messages, rejected);
         let letters = rejected.into_letters(part.range.start);
         let is_first = held.start.is_none() || fault!(FinishBeforeLetters);
         let is_finished = is_first && letters.rejections.is_empty();
@@ -332,7 +332,7 @@ impl PartitionProcessor {
         };
         let mut rejected = Rejected::default();
         rejected.add(index, &message, (topic, &self.letters), reason);
-        self.quarantine(batch, index, reason, topic)?;
+        self.quarantine(batch, index, reason, topic);
         held.reject(rejected.into_letters(0));
         if reason.is_held() {
             return Ok(());

@@ -28,7 +28,6 @@ use crate::pipeline::partition_processor::{Interrupt, PartitionProcessor, guarde
 use crate::store::Store;
 
 /// What a lane holds; nothing if the policy has no quarantine.
-#[derive(Default)]
 pub(super) struct LaneQuarantine {
     settings: Option<Quarantine>,
     held: HeldKeys,
@@ -106,7 +105,7 @@ impl PartitionProcessor {
     }
 
     /// Writes which keys are held, if that has changed, again and again if the policy says so. If this is given up,
-    /// nothing of what was held since the last time may be finished.
+    /// nothing of what was held since the last time may be finished. Nor if more messages are held than may be.
     pub(super) async fn save_quarantine(&mut self) -> Result<(), Interrupt> {
         let topics = self.quarantine.held.topics.iter().filter(|(_, topic)| topic.is_changed);
         let changes: Vec<_> =
@@ -114,6 +113,7 @@ impl PartitionProcessor {
         if changes.is_empty() {
             return Ok(());
         }
+        self.quarantine.check()?;
         let Some(Quarantine { store, .. }) = self.quarantine.settings.clone() else {
             return Ok(());
         };
@@ -181,17 +181,10 @@ impl PartitionProcessor {
 
     /// The call for these messages returned `Ok`. Holds the keys of those that it has rejected, rejects the later ones of
     /// these keys, and releases keys whose last message was processed.
-    ///
-    /// # Errors
-    /// Too many messages are held.
-    pub(super) fn settle_quarantine(
-        &mut self,
-        batch: &Batch,
-        mut rejected: Rejected,
-    ) -> Result<Rejected, Error> {
+    pub(super) fn settle_quarantine(&mut self, batch: &Batch, mut rejected: Rejected) -> Rejected {
         let held = &mut self.quarantine.held;
         if self.quarantine.settings.is_none() || (rejected.is_empty() && held.is_empty()) {
-            return Ok(rejected);
+            return rejected;
         }
         let (mut followed, mut rejected_keys) = (0, HashSet::new());
         for (index, message) in batch.iter().enumerate() {
@@ -220,33 +213,23 @@ impl PartitionProcessor {
                 "messages behind a rejected one of their key were processed in the same call, and become letters, too"
             );
         }
-        self.quarantine.check()?;
-        Ok(rejected)
+        rejected
     }
 
-    /// A message was rejected because its call failed, or because it is held. Without `letters` it is skipped, and nothing waits
-    /// for it.
-    ///
-    /// # Errors
-    /// Too many messages are held.
+    /// A message was rejected because its call failed, or because it is held. Without `letters` it is skipped, and
+    /// nothing waits for it.
     pub(super) fn quarantine(
         &mut self,
         batch: &Batch,
         index: usize,
         reason: &Reason,
         letters: Option<&Arc<str>>,
-    ) -> Result<(), Error> {
-        let held = &mut self.quarantine.held;
+    ) {
+        let (held, message) = (&mut self.quarantine.held, batch.get(index));
         match letters {
-            _ if self.quarantine.settings.is_none() => Ok(()),
-            None => {
-                held.processed(&batch.get(index));
-                Ok(())
-            }
-            Some(letters) => {
-                held.reject(&batch.get(index), reason, letters);
-                self.quarantine.check()
-            }
+            _ if self.quarantine.settings.is_none() => {}
+            None => held.processed(&message),
+            Some(letters) => held.reject(&message, reason, letters),
         }
     }
 }
