@@ -52,6 +52,7 @@ pub static FIELDS: &[Field] = &[
     field("facility", "The part of librdkafka that logged the line."),
     field("going_on_at", "The offset at which consumption continues."),
     field("in_flight", "Batches in `process` or waiting for acknowledgements."),
+    field("keys", "The number of keys that are held in a quarantine."),
     field("lag", "Messages between the finished ones and the end of the log."),
     field("late", "Partitions that start later than the others."),
     field(

@@ -188,3 +188,82 @@ const SHORT: usize = 200;
 fn short(text: &str) -> String {
     text[..text.floor_char_boundary(SHORT)].to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Batch, OwnedMessage, Payload, Record};
+
+    /// The messages with these offsets, of one key; those that say where they were first are replayed.
+    fn batch(messages: &[(i64, Option<i64>)]) -> Batch {
+        let record = |(offset, from): &(i64, Option<i64>)| {
+            let header = |from: &i64| {
+                ("kasper.redriven.from".into(), Some(format!("orders/0/{from}").into_bytes()))
+            };
+            let message = OwnedMessage {
+                topic: "orders".into(),
+                partition: 0,
+                offset: Offset::new(*offset),
+                key: Some(b"k".to_vec()),
+                value: None,
+                headers: from.iter().map(header).collect(),
+                timestamp: None,
+            };
+            Record { payload: Payload::Owned(Box::new(message)), topic: 0 }
+        };
+        let topics: Arc<[Arc<str>]> = ["orders".into()].into();
+        Batch::new(0, topics, messages.iter().map(record).collect(), 0, None)
+    }
+
+    /// What is held of a call for all of them.
+    fn held(keys: &HeldKeys, batch: &Batch) -> Vec<i64> {
+        let mut freed = Freed::default();
+        let mut held = Vec::new();
+        for message in batch.iter() {
+            if keys.holds(&message, &mut freed).is_some() {
+                held.push(message.offset().get());
+            }
+        }
+        held
+    }
+
+    /// 1 was rejected, 2 followed; they were replayed at 3 and 4.
+    fn released() -> HeldKeys {
+        let mut keys = HeldKeys::default();
+        let (failed, follows) = (Reason::told(&"bad".into(), 1), Reason::held("behind".into()));
+        let first = batch(&[(1, None), (2, None)]);
+        keys.reject(&first.get(0), &failed, &"dead".into());
+        keys.reject(&first.get(1), &follows, &"dead".into());
+        let replayed = batch(&[(3, Some(1)), (4, Some(2))]);
+        assert!(held(&keys, &replayed).is_empty());
+        replayed.iter().for_each(|message| keys.processed(&message));
+        assert_eq!(keys.count("orders"), 0);
+        keys
+    }
+
+    /// Nothing of it was committed: 2 would come before 1, if 1 was, and its replay's output was not delivered.
+    #[test]
+    fn what_comes_again_after_a_crash_waits_for_the_replays_again() {
+        let keys = released();
+        let again = batch(&[(2, None), (3, Some(1)), (4, Some(2)), (5, None)]);
+        assert_eq!(held(&keys, &again), [2]);
+        let later = batch(&[(5, None), (6, Some(1))]);
+        assert_eq!(held(&keys, &later), [0; 0], "behind the release");
+    }
+
+    #[test]
+    fn a_released_key_is_forgotten_when_its_release_is_committed() {
+        let mut keys = released();
+        keys.forget("orders", Offset::new(4));
+        assert!(!keys.is_empty());
+        keys.forget("orders", Offset::new(5));
+        assert!(keys.is_empty());
+        assert!(keys.topics["orders"].is_changed, "the store has it still");
+    }
+
+    #[test]
+    fn a_header_that_was_copied_counts_for_nothing() {
+        let copied = batch(&[(3, Some(3)), (2, Some(9))]);
+        assert!(copied.iter().all(|message| replayed_from(&message).is_none()));
+    }
+}
