@@ -364,8 +364,9 @@ impl PartitionProcessor {
         if let Some(suspicion) = self.suspects.about(&batch, &self.progress) {
             return self.process_suspect(factory, processor, &batch, suspicion).await;
         }
-        if self.concerns_quarantine(&batch) {
-            return self.process_unheld(factory, processor, &batch).await;
+        let held = self.held_messages(&batch);
+        if !held.is_empty() {
+            return self.process_unheld(factory, processor, &batch, held).await;
         }
         let call = Call::Process(Arc::clone(&batch));
         self.context.lane_metrics().begins(&batch, self.batcher.cut_age());

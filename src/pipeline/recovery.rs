@@ -118,16 +118,18 @@ impl PartitionProcessor {
         self.work_off(factory, processor, batch, work).await
     }
 
-    /// Some messages of this batch are held in the quarantine: they become letters, and the others are processed.
+    /// These messages of the batch are held in the quarantine: they become letters, and the others are processed.
     pub(super) async fn process_unheld(
         &mut self,
         factory: &Factory,
         processor: &mut Box<dyn DynProcessor>,
         batch: &Arc<Batch>,
+        held: Vec<(usize, (Reason, Then))>,
     ) -> Result<(), Interrupt> {
         self.progress.begin_batch();
         let mut work = Recovery::new();
-        work.division.again(Part { range: 0..batch.len(), calls: 0, is_whole: true });
+        let whole = Part { range: 0..batch.len(), calls: 0, is_whole: true };
+        work.division.around(&whole, held.into_iter());
         self.work_off(factory, processor, batch, work).await
     }
 
@@ -180,7 +182,7 @@ impl PartitionProcessor {
                     work.attempts = Attempts::new();
                 }
                 Some(Work::Process(mut part)) => {
-                    let held = self.quarantine.of_part(batch, &part);
+                    let held = self.quarantine.of_part(batch, part.range.clone());
                     if !held.is_empty() {
                         work.division.around(&part, held.into_iter());
                         continue;

@@ -29,7 +29,7 @@ pub(crate) struct TopicProgress {
     pub(crate) finished: Offset,
     /// When the oldest message arrived that was finished since somebody last took this, if there is a latency target.
     pub(crate) arrived: Option<Instant>,
-    /// So many of its keys are held in a quarantine.
+    /// How many of its keys are held in a quarantine.
     pub(crate) quarantined: usize,
     /// The end of the log when the partition was assigned.
     pub(crate) target: Offset,

@@ -11,6 +11,7 @@ mod entry;
 mod held_keys;
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +24,6 @@ use crate::message::Batch;
 use crate::message::rejected::Rejected;
 use crate::on_error::{Quarantine, Reason, Then};
 use crate::pipeline::attempts::Attempts;
-use crate::pipeline::division::Part;
 use crate::pipeline::partition_processor::{Interrupt, PartitionProcessor, guarded};
 use crate::store::Store;
 
@@ -39,7 +39,11 @@ impl LaneQuarantine {
     }
 
     /// Those of a part of the batch that are not to be processed, in order.
-    pub(super) fn of_part(&self, batch: &Batch, part: &Part) -> Vec<(usize, (Reason, Then))> {
+    pub(super) fn of_part(
+        &self,
+        batch: &Batch,
+        range: Range<usize>,
+    ) -> Vec<(usize, (Reason, Then))> {
         if self.held.is_empty() {
             return Vec::new();
         }
@@ -48,7 +52,7 @@ impl LaneQuarantine {
             let (reason, letters) = self.held.holds(&batch.get(index), &mut freed)?;
             Some((index, (reason, Then::DeadLetter(letters))))
         };
-        part.range.clone().filter_map(of_message).collect()
+        range.filter_map(of_message).collect()
     }
 
     /// # Errors
@@ -138,14 +142,12 @@ impl PartitionProcessor {
         Ok(())
     }
 
-    /// Whether this batch has a message that is not to be processed.
-    pub(super) fn concerns_quarantine(&mut self, batch: &Batch) -> bool {
-        if self.quarantine.held.is_empty() {
-            return false;
+    /// Those of a batch that has just come that are not to be processed, in order.
+    pub(super) fn held_messages(&mut self, batch: &Batch) -> Vec<(usize, (Reason, Then))> {
+        if !self.quarantine.held.is_empty() {
+            self.forget_released();
         }
-        self.forget_released();
-        let (held, mut freed) = (&self.quarantine.held, Freed::default());
-        batch.iter().any(|message| held.holds(&message, &mut freed).is_some())
+        self.quarantine.of_part(batch, 0..batch.len())
     }
 
     /// The name of the store's entry for a topic.
